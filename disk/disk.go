@@ -1,0 +1,155 @@
+// Package disk says what a guest disk is: the shapes that every format,
+// partition table and filesystem reader below this folder answers in.
+//
+// Everything that comes out of these readers was written by a hostile guest.
+// The readers promise to return the content or an [Error], never to panic, never
+// to allocate a size that a disk claims, and never to open a path. Names are
+// bytes: not UTF-8, not safe to print, not safe to use as a path.
+//
+// The packages below import the standard library and named decompressors only.
+package disk
+
+import "io"
+
+// Sparse is a sized run of bytes that knows its holes: a disk image, a
+// partition of one, or a regular file in a guest's filesystem.
+//
+// ReadAt follows [io.ReaderAt]: it fills p or returns an error; a read that
+// reaches Size returns io.EOF with what was there. It is safe for concurrent
+// use.
+type Sparse interface {
+	io.ReaderAt
+
+	// Size is the length in bytes, as the guest sees it.
+	Size() int64
+
+	// Extents calls yield for consecutive extents that together cover
+	// exactly [off, off+length), in order, without reading their data. It
+	// stops at the first error of yield and returns that. Neighbours of one
+	// kind need not be merged.
+	Extents(off, length int64, yield func(Extent) error) error
+}
+
+// ExtentKind says what is known about a range without reading it.
+type ExtentKind uint8
+
+// The kinds of extent. Everything but ExtentData reads as zeros.
+const (
+	// ExtentData must be read to know what it holds.
+	ExtentData ExtentKind = iota
+	// ExtentZero is allocated, and reads as zeros: a zero cluster, a
+	// preallocated extent that was never written.
+	ExtentZero
+	// ExtentHole is not allocated, and reads as zeros.
+	ExtentHole
+)
+
+// Extent is a range of a [Sparse]. Offset and Length are in bytes.
+type Extent struct {
+	Offset, Length int64
+	Kind           ExtentKind
+}
+
+// Filesystem is a guest's filesystem, addressed by inode number. All methods
+// are safe for concurrent use.
+type Filesystem interface {
+	Info() FilesystemInfo
+
+	// Inode returns the attributes of inode ino.
+	Inode(ino uint64) (Inode, error)
+
+	// ReadDir calls yield for each entry of directory ino except "." and
+	// "..", in the order in which the disk keeps them. The entry's Name is
+	// valid only until yield returns. It stops at the first error of yield
+	// and returns that.
+	ReadDir(ino uint64, yield func(DirEntry) error) error
+
+	// Readlink returns the target of symlink ino.
+	Readlink(ino uint64) ([]byte, error)
+
+	// Xattrs returns the extended attributes of ino, sorted by name, with
+	// their full names ("user.comment", "security.capability",
+	// "system.posix_acl_access" in the kernel's xattr encoding).
+	Xattrs(ino uint64) ([]Xattr, error)
+
+	// Open returns the content of regular file ino.
+	Open(ino uint64) (Sparse, error)
+}
+
+// FilesystemInfo describes a filesystem as a whole.
+type FilesystemInfo struct {
+	Type  string   // "ext4", as mount(8) calls it
+	Label []byte   // without padding; hostile bytes
+	UUID  [16]byte // zero where there is none
+	Root  uint64   // inode number of the root directory
+
+	BlockSize  int64 // bytes
+	Size       int64 // bytes
+	InodeCount uint64
+}
+
+// Inode is the attributes of one file of any type.
+type Inode struct {
+	Ino        uint64
+	Generation uint32
+	Mode       uint32 // st_mode of Linux: type and permission bits
+	UID, GID   uint32
+	Links      uint32
+	Size       int64 // bytes
+	Rdev       Device
+	Flags      InodeFlags
+
+	// Birth is zero where the filesystem does not keep it.
+	Access, Modify, Change, Birth Time
+}
+
+// The file types in [Inode.Mode], as Linux numbers them.
+const (
+	ModeType    = 0o170000
+	ModeSocket  = 0o140000
+	ModeSymlink = 0o120000
+	ModeRegular = 0o100000
+	ModeBlock   = 0o060000
+	ModeDir     = 0o040000
+	ModeChar    = 0o020000
+	ModeFIFO    = 0o010000
+)
+
+// Type returns the type bits of Mode.
+func (n *Inode) Type() uint32 { return n.Mode & ModeType }
+
+// InodeFlags are the attributes that chattr(1) sets, as far as a backup cares.
+type InodeFlags uint32
+
+// The inode flags.
+const (
+	FlagNoDump InodeFlags = 1 << iota
+	FlagImmutable
+	FlagAppend
+	// FlagEncrypted marks content that only the guest's key can read.
+	FlagEncrypted
+)
+
+// Device is a device number, of an inode of type block or char.
+type Device struct{ Major, Minor uint32 }
+
+// Time is a time on a guest's disk: seconds since 1970 and nanoseconds within
+// that second, 0 to 999,999,999.
+type Time struct {
+	Sec  int64
+	Nsec uint32
+}
+
+// DirEntry is one name in a directory.
+type DirEntry struct {
+	Name []byte // 1 to 255 bytes, never with '/' or NUL in it, never "." or ".."
+	Ino  uint64
+	// Type is the ModeType bits, or 0 where the directory does not keep them.
+	Type uint32
+}
+
+// Xattr is one extended attribute.
+type Xattr struct {
+	Name  []byte
+	Value []byte
+}
