@@ -1,0 +1,59 @@
+package config
+
+import (
+	"path/filepath"
+	"reflect"
+)
+
+// complete fills the defaults that depend on other values, and makes paths
+// absolute.
+func (c *Config) complete(dir string) {
+	abs := func(paths ...*string) {
+		for _, p := range paths {
+			if *p != "" && !filepath.IsAbs(*p) {
+				*p = filepath.Join(dir, *p)
+			} else if *p != "" {
+				*p = filepath.Clean(*p)
+			}
+		}
+	}
+	abs(&c.State, &c.Runtime, &c.Repository.Path, &c.Repository.PasswordFile)
+	if c.Repository.PasswordFile == "" {
+		c.Repository.PasswordFile = filepath.Join(c.State, "repository.key")
+	}
+	for i := range c.DiskFolders {
+		abs(&c.DiskFolders[i])
+	}
+	if c.Images == nil {
+		c.Images = map[string]*Image{}
+	}
+	for name, vm := range c.VMs {
+		vm.Name = name
+		abs(&vm.QMP, &vm.Console)
+		if vm.Health.Probes == nil {
+			vm.Health.Probes = []Probe{{Active: true}}
+		}
+		for name, d := range vm.Disks {
+			d.Name = name
+			abs(&d.Path)
+			if d.Backing != nil {
+				abs(&d.Backing.Path)
+			}
+		}
+		if vm.Builder != nil {
+			abs(&vm.Builder.Spec, &vm.Builder.SpecDisk)
+			for _, image := range vm.Builder.Images {
+				if c.Images[image] == nil {
+					c.Images[image] = newImage()
+				}
+			}
+		}
+	}
+}
+
+// newImage is the settings of an image that the file says nothing about.
+func newImage() *Image {
+	image := &Image{}
+	setDefaults(reflect.ValueOf(image).Elem())
+	return image
+}

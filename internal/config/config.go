@@ -1,0 +1,297 @@
+// Package config reads /etc/drydock/drydock.yaml: which virtual machines there
+// are, where their disks lie, and what a round does with them.
+//
+// [Load] and [Parse] are strict. A key that nobody knows, a value of another
+// kind, a duration that Go does not read, two VMs on one disk: each is an
+// [Error] with file, line, column, the line itself and the likely fix, and all
+// of them are reported at once. What they return is complete: every default is
+// filled in ([Config.Show] prints them), and every path is absolute.
+//
+// The structs are the documentation of the file: [Schema] is generated from
+// them. They stop at the command line: no other package takes them.
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// DefaultPath is where drydock looks for its configuration.
+const DefaultPath = "/etc/drydock/drydock.yaml"
+
+// maxFileSize bounds a configuration file, in bytes. 200 VMs with ten disks
+// each take less than one MiB.
+const maxFileSize = 16 << 20
+
+// Config is the whole file.
+type Config struct {
+	// State is the folder that drydock keeps its journal, its history and the
+	// image store in.
+	State string `yaml:"state" jsonschema:"default=/var/lib/drydock"`
+	// Runtime is the folder for sockets and PID files; it may be lost at boot.
+	Runtime string `yaml:"runtime" jsonschema:"default=/run/drydock"`
+	// Repository is where the backups go.
+	Repository Repository `yaml:"repository" jsonschema:"required"`
+	// Schedule is when the rounds start, as OnCalendar= of a systemd timer
+	// writes it (systemd.time(7)).
+	Schedule string `yaml:"schedule" jsonschema:"default=*-*-* 02:30:00"`
+	// Sandbox is the confinement of the process that parses guest disks.
+	Sandbox Sandbox `yaml:"sandbox"`
+	// DiskFolders are the folders from which declared backing files may be
+	// opened.
+	DiskFolders []string `yaml:"disk_folders"`
+	// VMs are the virtual machines, by name.
+	VMs map[string]*VM `yaml:"vms" jsonschema:"required"`
+	// Images are the settings of images in the image store, by name.
+	Images map[string]*Image `yaml:"images"`
+}
+
+// Repository is a restic repository.
+type Repository struct {
+	// Path is the folder of the repository. The first backup creates it.
+	Path string `yaml:"path" jsonschema:"required"`
+	// PasswordFile holds the repository's password; its default is
+	// STATE/repository.key, and the first backup makes one up.
+	PasswordFile string `yaml:"password_file"`
+}
+
+// Sandbox is the confinement of the disk reader worker.
+type Sandbox struct {
+	// AllowWithout names the layers of the confinement that drydock may run
+	// without where this host's kernel lacks them.
+	AllowWithout []Layer `yaml:"allow_without"`
+	// Memory is what the worker may use at most.
+	Memory Size `yaml:"memory" jsonschema:"default=256MiB"`
+}
+
+// Layer is one layer of the worker's confinement.
+type Layer string
+
+// The layers that a kernel may lack.
+const (
+	LayerLandlock   Layer = "landlock"
+	LayerSeccomp    Layer = "seccomp"
+	LayerNamespaces Layer = "namespaces"
+)
+
+// Layers are all layers, in the order in which the schema lists them.
+func Layers() []Layer { return []Layer{LayerLandlock, LayerSeccomp, LayerNamespaces} }
+
+// The drivers of [VM.Driver].
+const (
+	DriverQEMU    = "qemu"
+	DriverSystemd = "systemd"
+)
+
+// The values of [VM.OnShutdownTimeout].
+const (
+	// TimeoutSkip leaves a VM that does not shut down as it is.
+	TimeoutSkip = "skip"
+	// TimeoutForce takes its power away.
+	TimeoutForce = "force"
+)
+
+// VM is one virtual machine.
+type VM struct {
+	// Name is the VM's key in Config.VMs.
+	Name string `yaml:"-"`
+
+	// Driver says who runs the machine: drydock itself (qemu), or systemd.
+	Driver string `yaml:"driver" jsonschema:"required,enum=qemu,enum=systemd"`
+	// Command is the command line that starts the machine, for driver qemu.
+	Command []string `yaml:"command,omitempty"`
+	// Unit is the unit that is the machine, for driver systemd.
+	Unit string `yaml:"unit,omitempty"`
+	// QMP is the machine's QMP socket, where a unit has one.
+	QMP string `yaml:"qmp,omitempty"`
+	// Console is the file that a unit's serial console is written to.
+	Console string `yaml:"console,omitempty"`
+	// Order is the place in a round: lower comes first, and the name decides
+	// between equals.
+	Order int `yaml:"order,omitempty"`
+	// ShutdownTimeout is how long the guest may take to power off.
+	ShutdownTimeout Duration `yaml:"shutdown_timeout" jsonschema:"default=2m"`
+	// OnShutdownTimeout says what comes after that.
+	OnShutdownTimeout string `yaml:"on_shutdown_timeout" jsonschema:"default=skip,enum=skip,enum=force"`
+	// Snapshot is the kind of snapshot that backups are read from.
+	Snapshot string `yaml:"snapshot" jsonschema:"default=auto,enum=auto,enum=reflink,enum=qcow2,enum=none"`
+	// Health decides whether a start went well.
+	Health Health `yaml:"health"`
+	// Builder makes this VM the one that builds images.
+	Builder *Builder `yaml:"builder,omitempty"`
+	// Disks are the machine's disks, by name.
+	Disks map[string]*Disk `yaml:"disks" jsonschema:"required"`
+}
+
+// Health is how a VM is judged from outside after a start.
+type Health struct {
+	// Timeout is when the probes must have passed, counted from the start.
+	Timeout Duration `yaml:"timeout" jsonschema:"default=2m"`
+	// Interval is the pause between two tries.
+	Interval Duration `yaml:"interval" jsonschema:"default=1s"`
+	// Probes must all pass. Without this key the one probe is "active: true".
+	Probes []Probe `yaml:"probes"`
+}
+
+// Probe is one question. It has exactly one of TCP, HTTP, Console and Active.
+type Probe struct {
+	// TCP is a HOST:PORT that must accept a connection.
+	TCP string `yaml:"tcp,omitempty"`
+	// HTTP is a URL that must answer.
+	HTTP string `yaml:"http,omitempty"`
+	// Status is the status that HTTP must answer with; by default any from
+	// 200 to 299.
+	Status int `yaml:"status,omitempty" jsonschema:"minimum=100,maximum=599"`
+	// Text must occur in what HTTP answers.
+	Text string `yaml:"text,omitempty"`
+	// Console is a regular expression (RE2) that must match what the console
+	// has printed since the start.
+	Console string `yaml:"console,omitempty"`
+	// Active asks whether the process runs, or the unit is active.
+	Active bool `yaml:"active,omitempty"`
+}
+
+// Builder is what makes a VM the builder VM.
+type Builder struct {
+	// Every is how often images are built, if nothing changes meanwhile.
+	Every Duration `yaml:"every" jsonschema:"default=168h"`
+	// Spec is a folder with one folder for each image, a Containerfile in it.
+	Spec string `yaml:"spec" jsonschema:"required"`
+	// SpecDisk is the raw disk that drydock writes Spec to, and that the VM
+	// reads.
+	SpecDisk string `yaml:"spec_disk" jsonschema:"required"`
+	// Output names the disk of this VM that carries manifest and images.
+	Output string `yaml:"output" jsonschema:"required"`
+	// Images are the names of the images that it builds.
+	Images []string `yaml:"images" jsonschema:"required"`
+}
+
+// The values of [Disk.Format] and [Backing.Format].
+const (
+	FormatRaw   = "raw"
+	FormatQCOW2 = "qcow2"
+)
+
+// The values of [Disk.Backup].
+const (
+	BackupFiles = "files"
+	BackupOff   = "off"
+)
+
+// Disk is one disk of a VM.
+type Disk struct {
+	// Name is the disk's key in VM.Disks.
+	Name string `yaml:"-"`
+
+	// Path is the image file. No two disks may share one.
+	Path string `yaml:"path" jsonschema:"required"`
+	// Format is declared and never probed.
+	Format string `yaml:"format" jsonschema:"required,enum=raw,enum=qcow2"`
+	// Mount is where the guest mounts the disk's filesystem.
+	Mount string `yaml:"mount,omitempty"`
+	// Partition is the number, from 1, of the partition that the filesystem
+	// is on; without it the filesystem fills the whole disk.
+	Partition int `yaml:"partition,omitempty" jsonschema:"minimum=1,maximum=128"`
+	// Image names the image whose versions replace this whole disk. It
+	// declares that the disk carries no state: whatever a guest has written
+	// to it is gone after an update. A disk without this key is never
+	// replaced.
+	Image string `yaml:"image,omitempty"`
+	// Backup says whether the disk's files are backed up.
+	Backup string `yaml:"backup" jsonschema:"default=files,enum=files,enum=off"`
+	// Include limits the backup to what these patterns match. Patterns are of
+	// paths in this disk's filesystem: "/" in front anchors one at its root,
+	// "*", "?" and "[a-z]" match within a name, "**" matches any number of
+	// names.
+	Include []string `yaml:"include,omitempty"`
+	// Exclude leaves out what these patterns match; it wins over Include.
+	Exclude []string `yaml:"exclude,omitempty"`
+	// Backing is the backing file of a qcow2 disk. It is opened because it is
+	// named here, never because the disk names it.
+	Backing *Backing `yaml:"backing,omitempty"`
+}
+
+// Backing is a declared backing file, in one of Config.DiskFolders.
+type Backing struct {
+	// Path is the backing file.
+	Path string `yaml:"path" jsonschema:"required"`
+	// Format is declared and never probed.
+	Format string `yaml:"format" jsonschema:"required,enum=raw,enum=qcow2"`
+}
+
+// Image is the settings of one image in the image store.
+type Image struct {
+	// Keep is how many versions are kept beside those in use.
+	Keep int `yaml:"keep" jsonschema:"default=3,minimum=1"`
+}
+
+// Load reads and checks the file at path. Relative paths in it start at its
+// folder. What is wrong with its content is returned as [Error]s, joined.
+func Load(path string) (*Config, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("find the configuration: %w", err)
+	}
+	info, err := os.Stat(abs)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w (drydock config init writes a sample)", err)
+	}
+	if info.Size() > maxFileSize {
+		return nil, fmt.Errorf("read the configuration: %s has %d bytes, at most %d are read", abs, info.Size(), maxFileSize)
+	}
+	data, err := os.ReadFile(abs)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	return parse(path, filepath.Dir(abs), data)
+}
+
+// Parse checks data, the content of a file called name: the name stands in
+// errors, and relative paths in data start at its folder. Nothing is read from
+// disk.
+func Parse(name string, data []byte) (*Config, error) {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return nil, fmt.Errorf("find the configuration: %w", err)
+	}
+	return parse(name, filepath.Dir(abs), data)
+}
+
+// SortedVMs returns the VMs in the order of a round: by Order, then by name.
+func (c *Config) SortedVMs() []*VM {
+	vms := make([]*VM, 0, len(c.VMs))
+	for _, vm := range c.VMs {
+		vms = append(vms, vm)
+	}
+	slices.SortFunc(vms, func(a, b *VM) int {
+		return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Name, b.Name))
+	})
+	return vms
+}
+
+// BuilderVM returns the VM that builds images, or nil.
+func (c *Config) BuilderVM() *VM {
+	for _, vm := range c.VMs {
+		if vm.Builder != nil {
+			return vm
+		}
+	}
+	return nil
+}
+
+// SortedDisks returns the disks by mount point, then by name: a disk comes
+// after the one that it is mounted on, and disks without a mount point come
+// first.
+func (v *VM) SortedDisks() []*Disk {
+	disks := make([]*Disk, 0, len(v.Disks))
+	for _, d := range v.Disks {
+		disks = append(disks, d)
+	}
+	slices.SortFunc(disks, func(a, b *Disk) int {
+		return cmp.Or(cmp.Compare(a.Mount, b.Mount), cmp.Compare(a.Name, b.Name))
+	})
+	return disks
+}
