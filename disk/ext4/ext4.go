@@ -1,8 +1,15 @@
 package ext4
 
 import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+
 	"github.com/drydock-vm/drydock/disk"
 )
+
+const defaultCacheSize = 8 << 20
 
 // Options tunes [Open]. The zero value is good.
 type Options struct {
@@ -14,37 +21,110 @@ type Options struct {
 // Filesystem is an open ext2, ext3 or ext4 filesystem. All methods are safe
 // for concurrent use.
 type Filesystem struct {
+	sb       *superblock
+	dev      *device
+	groups   groupTable
+	replayed int
 }
 
 var _ disk.Filesystem = (*Filesystem)(nil)
 
 // Recognise reports whether d carries the magic number of an ext2, ext3 or
 // ext4 superblock. It checks nothing else: that is [Open]'s work.
-func Recognise(d disk.Sparse) (bool, error) { return false, nil }
+func Recognise(d disk.Sparse) (bool, error) {
+	var magic [2]byte
+	err := readFull(d, magic[:], superblockOffset+magicOffset)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, nil // too small for a superblock
+	}
+	if err != nil {
+		return false, unreadable("superblock", superblockOffset, err)
+	}
+	return binary.LittleEndian.Uint16(magic[:]) == superblockMagic, nil
+}
 
 // Open reads the superblock of the filesystem on d, checks it, and replays the
 // journal in memory if it has to. d must stay readable, and its content must
 // not change, as long as the Filesystem is in use.
-func Open(d disk.Sparse, opts Options) (*Filesystem, error) { return nil, disk.ErrUnsupported }
+func Open(d disk.Sparse, opts Options) (*Filesystem, error) {
+	if opts.CacheSize <= 0 {
+		opts.CacheSize = defaultCacheSize
+	}
+	fs := &Filesystem{dev: &device{disk: d, cache: newCache(opts.CacheSize)}}
+	if err := fs.readSuperblock(); err != nil {
+		return nil, err
+	}
+	if fs.sb.incompat&incompatRecover != 0 {
+		if err := fs.recover(opts); err != nil {
+			return nil, err
+		}
+	}
+	root, err := fs.file(rootInode)
+	if err != nil {
+		return nil, err
+	}
+	if root.Type() != disk.ModeDir {
+		return nil, damaged(inodeName(rootInode), nowhere, "the root is not a directory: mode %#o", root.Mode)
+	}
+	return fs, nil
+}
+
+func (fs *Filesystem) readSuperblock() error {
+	var raw [superblockSize]byte
+	if err := fs.dev.readAt(raw[:], superblockOffset); err != nil {
+		return unreadable("superblock", superblockOffset, err)
+	}
+	sb, err := parseSuperblock(raw[:], fs.dev.disk.Size())
+	if err != nil {
+		return err
+	}
+	fs.sb = sb
+	fs.dev.blockSize = sb.blockSize()
+	return nil
+}
+
+// recover replays the journal. What was read so far may be out of date.
+func (fs *Filesystem) recover(opts Options) error {
+	replaced, transactions, err := fs.replay()
+	if err != nil {
+		return err
+	}
+	blockSize := fs.sb.blockSize()
+	fs.dev = &device{disk: fs.dev.disk, blockSize: blockSize, replaced: replaced, cache: newCache(opts.CacheSize)}
+	fs.groups = groupTable{}
+	fs.replayed = transactions
+	if err := fs.readSuperblock(); err != nil {
+		return err
+	}
+	if fs.sb.blockSize() != blockSize {
+		return sbDamaged("the journal changes the block size")
+	}
+	return nil
+}
 
 // Replayed returns how many transactions of the journal were replayed: more
 // than zero means that the guest did not unmount cleanly.
-func (fs *Filesystem) Replayed() int { return 0 }
+func (fs *Filesystem) Replayed() int { return fs.replayed }
 
 // Info implements [disk.Filesystem].
-func (fs *Filesystem) Info() disk.FilesystemInfo { return disk.FilesystemInfo{} }
+func (fs *Filesystem) Info() disk.FilesystemInfo {
+	label, _, _ := bytes.Cut(fs.sb.label[:], []byte{0})
+	return disk.FilesystemInfo{
+		Type:       fs.sb.kind(),
+		Label:      bytes.Clone(label),
+		UUID:       fs.sb.uuid,
+		Root:       rootInode,
+		BlockSize:  fs.sb.blockSize(),
+		Size:       int64(fs.sb.blockCount) << fs.sb.blockShift,
+		InodeCount: uint64(fs.sb.inodeCount),
+	}
+}
 
 // Inode implements [disk.Filesystem].
-func (fs *Filesystem) Inode(ino uint64) (disk.Inode, error) { return disk.Inode{}, nil }
-
-// ReadDir implements [disk.Filesystem].
-func (fs *Filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error { return nil }
-
-// Readlink implements [disk.Filesystem].
-func (fs *Filesystem) Readlink(ino uint64) ([]byte, error) { return nil, nil }
-
-// Xattrs implements [disk.Filesystem].
-func (fs *Filesystem) Xattrs(ino uint64) ([]disk.Xattr, error) { return nil, nil }
-
-// Open implements [disk.Filesystem].
-func (fs *Filesystem) Open(ino uint64) (disk.Sparse, error) { return nil, nil }
+func (fs *Filesystem) Inode(ino uint64) (disk.Inode, error) {
+	n, err := fs.file(ino)
+	if err != nil {
+		return disk.Inode{}, err
+	}
+	return n.Inode, nil
+}

@@ -1,0 +1,109 @@
+package ext4
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+)
+
+// sort orders the tags by target, and those of one target as the log has them.
+func (l *logContent) sort() {
+	slices.SortStableFunc(l.tags, func(a, b tag) int { return cmp.Compare(a.target, b.target) })
+}
+
+// applyRevokes marks the tags that a later or the same transaction revoked: the
+// block was freed, and may hold something else by now. Only targets of tags are
+// looked up, so that a log full of revoke records takes no memory.
+func (j *journal) applyRevokes(log *logContent) error {
+	raw := make([]byte, j.fs.sb.blockSize())
+	for _, r := range log.revokes {
+		if err := j.read(raw, r.block); err != nil {
+			return err
+		}
+		if err := j.applyRevokeBlock(raw, r, log.tags); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applyRevokeBlock reads the records of one revoke block. Layout, big endian:
+// behind the header 4 r_count, the bytes in use; then block numbers of 4 bytes,
+// or of 8 with the journal's 64bit feature.
+func (j *journal) applyRevokeBlock(raw []byte, r revokeBlock, tags []tag) error {
+	room := len(raw)
+	if j.hasChecksum() {
+		room -= journalTailSize
+	}
+	used := binary.BigEndian.Uint32(raw[journalHeaderSize:])
+	if uint64(used) > uint64(room) {
+		return damaged(journalBlockName(r.block), nowhere, "a revoke block uses %d of %d bytes", used, room)
+	}
+	size := 4
+	if j.incompat&journalIncompat64Bit != 0 {
+		size = 8
+	}
+	for at := journalHeaderSize + 4; at+size <= int(used); at += size {
+		target := uint64(binary.BigEndian.Uint32(raw[at:]))
+		if size == 8 {
+			target = binary.BigEndian.Uint64(raw[at:])
+		}
+		i, _ := slices.BinarySearchFunc(tags, target, func(t tag, target uint64) int { return cmp.Compare(t.target, target) })
+		for ; i < len(tags) && tags[i].target == target; i++ {
+			// Sequence numbers wrap around.
+			if int32(tags[i].sequence-r.sequence) <= 0 {
+				tags[i].revoked = true
+			}
+		}
+	}
+	return nil
+}
+
+// replacements keeps the newest version of each block, checked. All that the
+// journal would write is checked, even what it would overwrite again.
+func (j *journal) replacements(log *logContent) ([]replacement, error) {
+	var list []replacement
+	raw := make([]byte, j.fs.sb.blockSize())
+	for _, t := range log.tags {
+		if t.revoked {
+			continue
+		}
+		if t.target >= j.fs.sb.blockCount {
+			return nil, damaged(journalBlockName(t.block), nowhere, "it is for block %d, the filesystem has %d", t.target, j.fs.sb.blockCount)
+		}
+		if err := j.verifyData(raw, t); err != nil {
+			return nil, err
+		}
+		source, err := j.place(t.block)
+		if err != nil {
+			return nil, err
+		}
+		r := replacement{target: t.target, source: source, escaped: t.escaped}
+		if n := len(list); n > 0 && list[n-1].target == t.target {
+			list[n-1] = r
+		} else {
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
+
+// verifyData checks a journaled block against its tag, where tags have
+// checksums: CRC-32C of the sequence and the block, of which version 2 has room
+// for the lower half.
+func (j *journal) verifyData(raw []byte, t tag) error {
+	if !j.hasChecksum() {
+		return nil
+	}
+	if err := j.read(raw, t.block); err != nil {
+		return err
+	}
+	got := uint32(j.seed.add(binary.BigEndian.AppendUint32(nil, t.sequence)).add(raw))
+	if j.incompat&journalIncompatCsumV3 == 0 {
+		got &= 0xffff
+	}
+	if got != t.checksum {
+		return damaged(journalBlockName(t.block), nowhere, "checksum is %#08x, the transaction says %#08x", got, t.checksum)
+	}
+	return nil
+}
