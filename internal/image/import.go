@@ -14,6 +14,8 @@ import (
 	"regexp"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/internal/atomicfile"
 )
 
 // MaxSize is the largest image that the store takes, in bytes: what comes from a
@@ -203,7 +205,7 @@ func (s *Store) finishImport(v *Version, temp string) error {
 		if err != nil {
 			return fmt.Errorf("put it in its place: %w", err)
 		}
-		return syncDir(dir)
+		return atomicfile.SyncDir(dir)
 	})
 }
 
@@ -221,7 +223,7 @@ func writeSynced(path string, v any) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
 func hexDigest(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/drydock-vm/drydock/internal/atomicfile"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 )
 
@@ -202,5 +203,5 @@ func (s *Store) place(v Version, path string, old *syscall.Stat_t) error {
 	if err := os.Rename(part, path+nextSuffix); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return atomicfile.SyncDir(filepath.Dir(path))
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/drydock-vm/drydock/internal/atomicfile"
 )
 
 // maxEarlier is how many earlier currents a state keeps: more rollbacks in a
@@ -206,5 +208,5 @@ func (s *Store) remove(v Version) error {
 	if err := os.RemoveAll(trash); err != nil {
 		return fmt.Errorf("remove %s: %w", v, err)
 	}
-	return syncDir(dir)
+	return atomicfile.SyncDir(dir)
 }

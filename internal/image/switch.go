@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/drydock-vm/drydock/internal/atomicfile"
 	"github.com/drydock-vm/drydock/internal/imagelock"
 )
 
@@ -114,7 +115,7 @@ func steps(path string) []step {
 		func() error { return remove(path + previousSuffix) },
 		func() error { return os.Link(path, path+previousSuffix) },
 		func() error { return os.Rename(path+nextSuffix, path) },
-		func() error { return syncDir(filepath.Dir(path)) },
+		func() error { return atomicfile.SyncDir(filepath.Dir(path)) },
 	}
 }
 
@@ -139,7 +140,7 @@ func (s *Store) Undo(path string) error {
 	default:
 		return nil
 	}
-	err = alone(path, "switch back", []step{back, func() error { return syncDir(filepath.Dir(path)) }})
+	err = alone(path, "switch back", []step{back, func() error { return atomicfile.SyncDir(filepath.Dir(path)) }})
 	if err != nil || stage == Linked {
 		return err // what is prepared can be switched to again
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/drydock-vm/drydock/internal/atomicfile"
 	"github.com/drydock-vm/drydock/internal/imagelock"
 )
 
@@ -110,7 +111,7 @@ func takeCopy(path, name string) (err error) {
 	if err := os.Rename(part, to); err != nil {
 		return err
 	}
-	return syncDir(to)
+	return atomicfile.SyncDir(filepath.Dir(to))
 }
 
 // inheritNoCOW gives dst, which must be empty, the no-copy-on-write flag of
@@ -132,7 +133,11 @@ func releaseCopy(path, name string) error {
 	if err := errors.Join(remove(to), remove(to+partSuffix)); err != nil {
 		return err
 	}
-	return syncDir(to)
+	err := atomicfile.SyncDir(filepath.Dir(to))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // the folder is gone as well
+	}
+	return err
 }
 
 // copies returns the names of the reflink copies of a disk, and removes those
@@ -165,17 +170,4 @@ func remove(path string) error {
 		return err
 	}
 	return nil
-}
-
-// syncDir makes the directory entry of path durable.
-func syncDir(path string) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }
