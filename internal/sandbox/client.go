@@ -1,0 +1,282 @@
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/sandbox/wire"
+)
+
+const (
+	// readBuffer is small, so that content larger than it goes from the
+	// socket straight to where it is wanted.
+	readBuffer = 32 << 10
+	// exitGrace is how long a worker whose socket is closed may take to die of
+	// its own accord, which is when its exit tells why.
+	exitGrace = 2 * time.Second
+)
+
+// client asks one worker, and believes nothing of what it answers.
+//
+// A single goroutine, run, reads the answers. It alone completes calls, so that
+// no buffer is written to after its call has returned. Whoever finds that the
+// worker is not to be talked to any more calls fail, which makes run end.
+type client struct {
+	process *process
+	socket  *os.File
+	timeout time.Duration
+	slots   chan struct{} // holds a token for each request in flight
+	ended   chan struct{} // closed when run has ended
+
+	writing sync.Mutex // one request is written at a time
+
+	mu      sync.Mutex       // guards what follows
+	pending map[uint32]*call // by id
+	last    uint32           // the last id that was given out
+	cause   *Error           // why the worker is not to be used any more
+}
+
+// call is a request and what becomes of it.
+type call struct {
+	op      wire.Op
+	request []byte // encoded
+	dst     []byte // where the answer goes, which then has exactly this length
+	timer   *time.Timer
+
+	done chan struct{} // closed when the fields below are set
+	body []byte        // the answer, if dst is nil
+	err  error
+}
+
+func newClient(p *process, socket *os.File, timeout time.Duration) *client {
+	return &client{
+		process: p, socket: socket, timeout: timeout,
+		slots:   make(chan struct{}, wire.MaxInFlight),
+		ended:   make(chan struct{}),
+		pending: make(map[uint32]*call),
+	}
+}
+
+// request is a request of package wire.
+type request interface{ Append([]byte) []byte }
+
+// ask sends a request and waits for its answer. When ctx ends, the answer is no
+// longer waited for.
+func (c *client) ask(ctx context.Context, op wire.Op, r request) (*call, []byte, error) {
+	k, err := c.send(op, r, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	select {
+	case <-k.done:
+		return k, k.body, k.err
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+}
+
+// read sends a request whose answer fills dst, and waits for it.
+func (c *client) read(r wire.Read, dst []byte) error {
+	k, err := c.send(wire.OpRead, r, dst)
+	if err != nil {
+		return err
+	}
+	<-k.done
+	return k.err
+}
+
+// send sends a request, and returns without waiting for its answer.
+func (c *client) send(op wire.Op, r request, dst []byte) (*call, error) {
+	select {
+	case c.slots <- struct{}{}:
+	case <-c.ended:
+		return nil, c.failure()
+	}
+	frame := make([]byte, wire.HeaderSize, wire.HeaderSize+64)
+	if r != nil {
+		frame = r.Append(frame)
+	}
+	k := &call{op: op, request: frame[wire.HeaderSize:], dst: dst, done: make(chan struct{})}
+	id, ok := c.register(k)
+	if !ok {
+		<-c.slots
+		<-c.ended
+		return nil, c.failure()
+	}
+	wire.PutHeader(frame, wire.Header{Length: uint32(len(k.request)), ID: id, Code: uint8(op)})
+
+	c.writing.Lock()
+	_, err := c.socket.Write(frame)
+	c.writing.Unlock()
+	if err != nil {
+		// run finds the worker's end of the socket closed, learns why, and
+		// completes this call with the others.
+		<-k.done
+		return nil, k.err
+	}
+	return k, nil
+}
+
+// register makes a call known to run, and starts its time. It fails when the
+// worker is not to be used any more.
+func (c *client) register(k *call) (id uint32, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause != nil {
+		return 0, false
+	}
+	for c.last++; c.pending[c.last] != nil; c.last++ {
+	}
+	c.pending[c.last] = k
+	k.timer = time.AfterFunc(c.timeout, func() {
+		c.fail(&Error{Err: ErrTimeout, Reason: fmt.Sprintf("no answer within %v", c.timeout), Request: k.String()})
+	})
+	return c.last, true
+}
+
+// run reads answers until the worker, or the trust in it, ends.
+func (c *client) run() {
+	err := c.readAnswers()
+	c.fail(c.explain(err))
+	c.socket.Close()
+	c.process.kill()
+	<-c.process.exited
+
+	c.mu.Lock()
+	left := c.pending
+	c.pending = nil
+	c.mu.Unlock()
+	close(c.ended)
+	for _, k := range left {
+		k.timer.Stop()
+		k.err = c.failure()
+		close(k.done)
+	}
+}
+
+// explain returns what the end of the conversation means.
+func (c *client) explain(err error) *Error {
+	e := &Error{Request: c.oldest()}
+	if errors.Is(err, wire.ErrBroken) {
+		e.Err, e.Reason = ErrLied, "it gave an answer that cannot be true: "+err.Error()
+		return e
+	}
+	// The worker's end was closed: as a rule because it is dying, but one that
+	// closed it and goes on must not hold anybody up.
+	select {
+	case <-c.process.exited:
+		e.Err, e.Reason = ErrDied, c.process.exitReason()
+	case <-time.After(exitGrace):
+		e.Err, e.Reason = ErrLied, "it closed its socket and went on running"
+	}
+	return e
+}
+
+// readAnswers completes calls until something is wrong.
+func (c *client) readAnswers() error {
+	in := bufio.NewReaderSize(c.socket, readBuffer)
+	var head [wire.HeaderSize]byte
+	for {
+		if _, err := io.ReadFull(in, head[:]); err != nil {
+			return err
+		}
+		h, err := wire.ParseHeader(head[:], wire.MaxAnswer)
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		k := c.pending[h.ID]
+		c.mu.Unlock()
+		if k == nil {
+			return fmt.Errorf("%w: an answer to request %d, which is not open", wire.ErrBroken, h.ID)
+		}
+		if err := k.receive(in, h); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		delete(c.pending, h.ID)
+		c.mu.Unlock()
+		k.timer.Stop()
+		<-c.slots
+		close(k.done)
+	}
+}
+
+// receive reads the payload of the answer to k.
+func (k *call) receive(in io.Reader, h wire.Header) error {
+	switch {
+	case h.Code == wire.StatusError:
+		payload := make([]byte, h.Length)
+		if _, err := io.ReadFull(in, payload); err != nil {
+			return err
+		}
+		remote, err := wire.DecodeError(payload)
+		k.err = remote
+		return err
+	case h.Code != wire.StatusOK:
+		return fmt.Errorf("%w: status %d", wire.ErrBroken, h.Code)
+	case k.dst == nil:
+		k.body = make([]byte, h.Length)
+		_, err := io.ReadFull(in, k.body)
+		return err
+	case int64(h.Length) != int64(len(k.dst)):
+		return fmt.Errorf("%w: %d bytes of content, asked for %d", wire.ErrBroken, h.Length, len(k.dst))
+	}
+	_, err := io.ReadFull(in, k.dst)
+	return err
+}
+
+// fail ends the use of the worker. The first cause counts.
+func (c *client) fail(cause *Error) {
+	c.mu.Lock()
+	first := c.cause == nil
+	if first {
+		cause.Disk = c.process.disk
+		c.cause = cause
+	}
+	c.mu.Unlock()
+	if first {
+		c.process.kill()
+		c.socket.Close()
+	}
+}
+
+// lied ends the use of the worker because of an answer that cannot be true, and
+// returns the error for it.
+func (c *client) lied(k *call, err error) error {
+	c.fail(&Error{Err: ErrLied, Reason: "it gave an answer that cannot be true: " + err.Error(), Request: k.String()})
+	<-c.ended
+	return c.failure()
+}
+
+// failure returns why the worker is not to be used any more.
+func (c *client) failure() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := *c.cause
+	e.Stderr = c.process.stderrText()
+	return &e
+}
+
+// oldest describes the request that has been waiting for longest, which is the
+// one that most likely has to do with the worker's end.
+func (c *client) oldest() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.pending) == 0 {
+		return ""
+	}
+	ids := make([]uint32, 0, len(c.pending))
+	for id := range c.pending {
+		// Distances from the last id stay in order when ids wrap around.
+		ids = append(ids, c.last-id)
+	}
+	return c.pending[c.last-slices.Max(ids)].String()
+}

@@ -1,0 +1,235 @@
+package sandbox
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/sandbox/wire"
+)
+
+// Reading ahead. A reader that goes through content from its start to its end
+// finds the next windows there already: the worker reads them while the caller
+// works on the last.
+const (
+	windowSize = 512 << 10
+	// maxWindows is how many windows are ahead of a steady reader.
+	maxWindows = 4
+	// parallel is how many chunks of one large read are asked for at once:
+	// enough for the worker to use its threads.
+	parallel = 4
+)
+
+// content is a run of bytes that the worker reads: a disk, a volume or a file.
+// It implements [disk.Sparse].
+type content struct {
+	client *client
+	object wire.Object
+	size   int64
+
+	// mu guards what follows. Who finds it taken reads without it: of several
+	// readers at once, one goes through the windows.
+	mu      sync.Mutex
+	next    int64     // where the last read ended
+	depth   int       // how many windows to keep ahead
+	windows []*window // consecutive
+}
+
+// window is a part of the content that was asked for ahead of time.
+type window struct {
+	off  int64
+	buf  *[windowSize]byte
+	size int
+	call *call
+}
+
+func newContent(c *client, o wire.Object, size int64) *content {
+	return &content{client: c, object: o, size: size}
+}
+
+// Size is the size in bytes.
+func (f *content) Size() int64 { return f.size }
+
+// ReadAt implements [disk.Sparse].
+func (f *content) ReadAt(p []byte, off int64) (int, error) {
+	p, end, err := clamp(p, off, f.size)
+	if err != nil || len(p) == 0 {
+		return 0, err
+	}
+	if f.mu.TryLock() {
+		err = f.stream(p, off)
+		f.mu.Unlock()
+	} else {
+		err = f.direct(p, off)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return len(p), end
+}
+
+// clamp returns the part of p that a read at off can fill, and whether that is
+// the end. The error is io.EOF for a read behind the end.
+func clamp(p []byte, off, size int64) (part []byte, end, err error) {
+	if off < 0 {
+		return nil, nil, fmt.Errorf("read at %d: %w", off, os.ErrInvalid)
+	}
+	if len(p) == 0 {
+		return nil, nil, nil
+	}
+	if off >= size {
+		return nil, nil, io.EOF
+	}
+	if int64(len(p)) > size-off {
+		return p[:size-off], io.EOF, nil
+	}
+	return p, nil, nil
+}
+
+// direct reads into p, which lies within the content.
+func (f *content) direct(p []byte, off int64) error {
+	var calls [parallel]*call
+	for len(p) > 0 {
+		var first error
+		n := 0
+		for ; n < parallel && len(p) > 0; n++ {
+			part := p[:min(len(p), wire.MaxData)]
+			if calls[n], first = f.send(part, off); first != nil {
+				break
+			}
+			p, off = p[len(part):], off+int64(len(part))
+		}
+		// All must have ended before p is the caller's again.
+		for _, k := range calls[:n] {
+			<-k.done
+			if first == nil {
+				first = k.err
+			}
+		}
+		if first != nil {
+			return first
+		}
+	}
+	return nil
+}
+
+func (f *content) send(dst []byte, off int64) (*call, error) {
+	return f.client.send(wire.OpRead, wire.Read{Object: f.object, Off: off, Length: uint32(len(dst))}, dst)
+}
+
+// stream reads into p by way of the windows, if the reader is one that goes
+// through the content in order.
+func (f *content) stream(p []byte, off int64) error {
+	f.drop(off)
+	sequential := len(f.windows) > 0 || off == f.next
+	f.next = off + int64(len(p))
+	if !sequential {
+		f.depth = 0
+		return f.direct(p, off)
+	}
+	// A large read that starts at the beginning may be the only one.
+	if f.depth == 0 && len(p) >= windowSize/2 {
+		f.depth = 1
+		return f.direct(p, off)
+	}
+	for len(p) > 0 {
+		n, err := f.fromWindow(p, off)
+		if err != nil {
+			// What is broken may lie beyond p: only p's own bytes count.
+			f.windows, f.depth = nil, 0
+			return f.direct(p, off)
+		}
+		p, off = p[n:], off+int64(n)
+		f.drop(off)
+	}
+	return nil
+}
+
+// drop forgets the windows that end at off or before, or all if off lies in
+// none of them.
+func (f *content) drop(off int64) {
+	for len(f.windows) > 0 {
+		w := f.windows[0]
+		if off >= w.off && off < w.off+int64(w.size) {
+			return
+		}
+		if off < w.off {
+			f.windows = nil // their buffers are still being filled
+			return
+		}
+		f.windows = f.windows[1:]
+		if w.completed() {
+			windowBuffers.Put(w.buf)
+		}
+	}
+}
+
+// fromWindow copies what the first window has for p, and keeps windows ahead.
+func (f *content) fromWindow(p []byte, off int64) (int, error) {
+	end := off
+	if n := len(f.windows); n > 0 {
+		end = f.windows[n-1].off + int64(f.windows[n-1].size)
+	}
+	for len(f.windows) <= f.depth && end < f.size {
+		w := &window{off: end, buf: windowBuffers.Get().(*[windowSize]byte), size: int(min(windowSize, f.size-end))}
+		k, err := f.send(w.buf[:w.size], end)
+		if err != nil {
+			return 0, err
+		}
+		w.call = k
+		f.windows = append(f.windows, w)
+		end += int64(w.size)
+	}
+	w := f.windows[0]
+	<-w.call.done
+	if w.call.err != nil {
+		return 0, w.call.err
+	}
+	n := copy(p, w.buf[off-w.off:w.size])
+	if off+int64(n) == w.off+int64(w.size) {
+		f.depth = min(max(1, 2*f.depth), maxWindows)
+	}
+	return n, nil
+}
+
+func (w *window) completed() bool {
+	select {
+	case <-w.call.done:
+		return true
+	default:
+		return false
+	}
+}
+
+var windowBuffers = sync.Pool{New: func() any { return new([windowSize]byte) }}
+
+// Extents implements [disk.Sparse].
+func (f *content) Extents(off, length int64, yield func(disk.Extent) error) error {
+	if off < 0 || length < 0 || off > f.size || length > f.size-off {
+		return fmt.Errorf("extents of %d bytes at %d: %w", length, off, os.ErrInvalid)
+	}
+	for length > 0 {
+		r := wire.Extents{Object: f.object, Off: off, Length: length}
+		k, err := f.client.send(wire.OpExtents, r, nil)
+		if err != nil {
+			return err
+		}
+		<-k.done
+		if k.err != nil {
+			return k.err
+		}
+		list, err := wire.DecodeExtents(k.body, r)
+		if err != nil {
+			return f.client.lied(k, err)
+		}
+		for _, e := range list {
+			if err := yield(e); err != nil {
+				return err
+			}
+			off, length = off+e.Length, length-e.Length
+		}
+	}
+	return nil
+}
