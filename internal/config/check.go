@@ -34,14 +34,18 @@ const maxPattern = 4096
 func (r *reader) check(c *Config) {
 	r.checkPath("state", c.State)
 	r.checkPath("runtime", c.Runtime)
-	r.checkPath("repository.password_file", c.Repository.PasswordFile)
+	if _, ok := r.at["repository.password_file"]; ok { // the default lies in state
+		r.checkPath("repository.password_file", c.Repository.PasswordFile)
+	}
 	r.checkRepository(c)
 	r.checkSchedule(c.Schedule)
 	for i, folder := range c.DiskFolders {
 		r.checkPath(fmt.Sprintf("disk_folders[%d]", i), folder)
 	}
 	for _, name := range sortedKeys(c.Images) {
-		r.checkName("images", name, vmName)
+		if _, ok := r.at["images."+name]; ok { // those of the builder are checked there
+			r.checkName("images", name, vmName)
+		}
 	}
 	if len(c.VMs) == 0 {
 		r.problem("vms", "there is no VM", "")
@@ -214,7 +218,9 @@ func (r *reader) checkDisk(c *Config, key string, d *Disk) {
 	switch {
 	case d.Mount == "" && d.Backup == BackupFiles:
 		r.problem(key, "nobody knows where the guest mounts this disk, so its files cannot be backed up", `give "mount", or say "backup: off"`)
-	case d.Mount != "" && (!path.IsAbs(d.Mount) || path.Clean(d.Mount) != d.Mount || strings.ContainsFunc(d.Mount, unicode.IsControl)):
+	case strings.ContainsFunc(d.Mount, unicode.IsControl):
+		r.checkPath(key+".mount", d.Mount)
+	case d.Mount != "" && (!path.IsAbs(d.Mount) || path.Clean(d.Mount) != d.Mount):
 		r.problem(key+".mount", fmt.Sprintf("%q is not a clean absolute path", d.Mount), mountFix(d.Mount))
 	}
 	if d.Backup == BackupOff {

@@ -24,6 +24,12 @@ func (c *Config) complete(dir string) {
 	for i := range c.DiskFolders {
 		abs(&c.DiskFolders[i])
 	}
+	if c.Sandbox.AllowWithout == nil {
+		c.Sandbox.AllowWithout = []Layer{}
+	}
+	if c.DiskFolders == nil {
+		c.DiskFolders = []string{}
+	}
 	if c.Images == nil {
 		c.Images = map[string]*Image{}
 	}
@@ -36,6 +42,12 @@ func (c *Config) complete(dir string) {
 		for name, d := range vm.Disks {
 			d.Name = name
 			abs(&d.Path)
+			if len(d.Include) == 0 {
+				d.Include = nil // an empty list is no list, as Show writes it
+			}
+			if len(d.Exclude) == 0 {
+				d.Exclude = nil
+			}
 			if d.Backing != nil {
 				abs(&d.Backing.Path)
 			}

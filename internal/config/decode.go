@@ -88,7 +88,7 @@ func (r *reader) body(data []byte) ast.Node {
 			continue
 		}
 		if body != nil {
-			r.fail(doc.Body.GetToken(), "", "a second document", `remove the "---" before it: a configuration is one document`)
+			r.fail(startOf(doc.Body), "", "a second document", `remove the "---" before it: a configuration is one document`)
 			return nil
 		}
 		body = doc.Body
@@ -103,7 +103,7 @@ func (r *reader) body(data []byte) ast.Node {
 // the field that it is for.
 func (r *reader) value(node ast.Node, v reflect.Value, key string, tag reflect.StructTag, depth int) {
 	if depth > maxNesting {
-		r.fail(node.GetToken(), key, "nested too deep", "")
+		r.fail(startOf(node), key, "nested too deep", "")
 		return
 	}
 	switch n := node.(type) {
@@ -170,18 +170,19 @@ func (r *reader) mapping(node ast.Node, v reflect.Value, key string, depth int) 
 	setDefaults(v)
 	fields := fieldsOf(v.Type())
 	given := map[string]bool{}
-	before := len(r.errs)
+	unknown := false
 	for _, pair := range r.entries(node, key) {
 		tok := pair.Key.GetToken()
 		i, ok := fields.index[tok.Value]
 		if !ok {
 			r.fail(tok, key, fmt.Sprintf("unknown key %q", tok.Value), fields.hint(tok.Value))
+			unknown = true
 			continue
 		}
 		given[tok.Value] = true
 		r.value(pair.Value, v.Field(i), join(key, tok.Value), v.Type().Field(i).Tag, depth+1)
 	}
-	if len(r.errs) > before {
+	if unknown {
 		return // a misspelt key is not reported a second time as missing
 	}
 	for _, name := range fields.names {
@@ -206,7 +207,7 @@ func (r *reader) named(node ast.Node, v reflect.Value, key string, depth int) {
 func (r *reader) sequence(node ast.Node, v reflect.Value, key string, depth int) {
 	n, ok := node.(*ast.SequenceNode)
 	if !ok {
-		r.fail(node.GetToken(), key, "must be a list, but is "+kindOf(node), `write "[…]", or one "- …" line for each`)
+		r.fail(startOf(node), key, "must be a list, but is "+kindOf(node), `write "[…]", or one "- …" line for each`)
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(n.Values), len(n.Values)))
@@ -305,15 +306,25 @@ func (r *reader) fail(tok *token.Token, key, problem, hint string) {
 	r.errs = append(r.errs, e)
 }
 
+// startOf is the first token of a node: that of a mapping would be its first colon.
+func startOf(node ast.Node) *token.Token {
+	switch n := node.(type) {
+	case *ast.MappingNode:
+		if !n.IsFlowStyle && len(n.Values) > 0 {
+			return n.Values[0].Key.GetToken()
+		}
+	case *ast.MappingValueNode:
+		return n.Key.GetToken()
+	}
+	return node.GetToken()
+}
+
 // keyToken is where to point for something that is missing below key.
 func (r *reader) keyToken(key string, node ast.Node) *token.Token {
 	if p, ok := r.at[key]; ok {
 		return p.key
 	}
-	if n, ok := node.(*ast.MappingNode); ok && len(n.Values) > 0 {
-		return n.Values[0].Key.GetToken()
-	}
-	return node.GetToken()
+	return startOf(node)
 }
 
 func join(key, name string) string {
