@@ -70,15 +70,20 @@ type Sandbox struct {
 // Layer is one layer of the worker's confinement.
 type Layer string
 
-// The layers that a kernel may lack.
+// The layers that a host may lack, as package sandbox names its measures.
 const (
+	LayerNamespaces Layer = "namespaces"
+	LayerRlimits    Layer = "rlimits"
+	LayerPrivileges Layer = "privileges"
+	LayerNoNewPrivs Layer = "no-new-privs"
 	LayerLandlock   Layer = "landlock"
 	LayerSeccomp    Layer = "seccomp"
-	LayerNamespaces Layer = "namespaces"
 )
 
 // Layers are all layers, in the order in which the schema lists them.
-func Layers() []Layer { return []Layer{LayerLandlock, LayerSeccomp, LayerNamespaces} }
+func Layers() []Layer {
+	return []Layer{LayerNamespaces, LayerRlimits, LayerPrivileges, LayerNoNewPrivs, LayerLandlock, LayerSeccomp}
+}
 
 // The drivers of [VM.Driver].
 const (
