@@ -11,9 +11,9 @@ func (l *logContent) sort() {
 	slices.SortStableFunc(l.tags, func(a, b tag) int { return cmp.Compare(a.target, b.target) })
 }
 
-// applyRevokes marks the tags that a later or the same transaction revoked: the
-// block was freed, and may hold something else by now. Only targets of tags are
-// looked up, so that a log full of revoke records takes no memory.
+// applyRevokes notes which targets a transaction revoked: the block was freed,
+// and may hold something else by now. Only targets of tags are looked up, so
+// that a log full of revoke records takes no memory.
 func (j *journal) applyRevokes(log *logContent) error {
 	raw := make([]byte, j.fs.sb.blockSize())
 	for _, r := range log.revokes {
@@ -48,24 +48,29 @@ func (j *journal) applyRevokeBlock(raw []byte, r revokeBlock, tags []tag) error 
 		if size == 8 {
 			target = binary.BigEndian.Uint64(raw[at:])
 		}
-		i, _ := slices.BinarySearchFunc(tags, target, func(t tag, target uint64) int { return cmp.Compare(t.target, target) })
-		for ; i < len(tags) && tags[i].target == target; i++ {
-			// Sequence numbers wrap around.
-			if int32(tags[i].sequence-r.sequence) <= 0 {
-				tags[i].revoked = true
-			}
+		// The first tag of a target keeps the newest revocation for all.
+		i, found := slices.BinarySearchFunc(tags, target, func(t tag, target uint64) int { return cmp.Compare(t.target, target) })
+		if found && (!tags[i].revoked || isBefore(tags[i].revokedBy, r.sequence)) {
+			tags[i].revoked, tags[i].revokedBy = true, r.sequence
 		}
 	}
 	return nil
 }
+
+// isBefore compares sequence numbers, which wrap around.
+func isBefore(a, b uint32) bool { return int32(a-b) < 0 }
 
 // replacements keeps the newest version of each block, checked. All that the
 // journal would write is checked, even what it would overwrite again.
 func (j *journal) replacements(log *logContent) ([]replacement, error) {
 	var list []replacement
 	raw := make([]byte, j.fs.sb.blockSize())
-	for _, t := range log.tags {
-		if t.revoked {
+	var first tag // of the target
+	for i, t := range log.tags {
+		if i == 0 || first.target != t.target {
+			first = t
+		}
+		if first.revoked && !isBefore(first.revokedBy, t.sequence) {
 			continue
 		}
 		if t.target >= j.fs.sb.blockCount {

@@ -27,7 +27,11 @@ type tag struct {
 	sequence uint32
 	checksum uint32
 	escaped  bool
-	revoked  bool
+
+	// Set by applyRevokes, in the first tag of a target: that target's blocks
+	// of transactions up to revokedBy are not to be replayed.
+	revoked   bool
+	revokedBy uint32
 }
 
 type revokeBlock struct{ block, sequence uint32 }

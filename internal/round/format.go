@@ -12,7 +12,7 @@ import (
 func newRoundID(now time.Time) string {
 	var b [2]byte
 	rand.Read(b[:]) // never fails (crypto/rand)
-	return now.UTC().Format("20060102T150405") + "-" + hex.EncodeToString(b[:])
+	return now.UTC().Format("20060102-150405") + "-" + hex.EncodeToString(b[:])
 }
 
 // Bytes prints a size for people, in binary units.
