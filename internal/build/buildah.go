@@ -89,7 +89,7 @@ func (b *buildah) build(ctx context.Context, folder string, image SpecImage, bas
 		}
 	}
 	_, err := b.call(ctx, "build", "--signature-policy", b.policy(), "--pull-never", "--timestamp", "0",
-		"--no-cache", "--layers=false", "--network", "none", "--isolation", "chroot",
+		"--no-cache", "--layers=false", "--isolation", "chroot",
 		"--file", filepath.Join(folder, image.Containerfile), "--tag", builtName(image.Name), folder)
 	if err != nil {
 		return "", err
@@ -113,11 +113,8 @@ func (b *buildah) pull(ctx context.Context, base base) error {
 		return nil
 	}
 	fmt.Fprintf(b.output, "drydock build: base %s: unpacking\n", base.name)
-	id, err := b.call(ctx, "pull", "--quiet", "--signature-policy", b.policy(), "oci:"+base.path)
-	if err != nil {
-		return err
-	}
-	if _, err := b.call(ctx, "tag", strings.TrimSpace(id), base.reference()); err != nil {
+	// buildah gives it the name of its path: localhost/NAME, seen from there.
+	if _, err := b.callIn(ctx, filepath.Dir(base.path), "pull", "--quiet", "--signature-policy", b.policy(), "oci:"+base.name); err != nil {
 		return err
 	}
 	return atomicfile.Write(marker, []byte(base.digest), 0o644)
@@ -149,8 +146,14 @@ const stopGrace = 5 * time.Second
 // call runs buildah and returns its standard output. What it says on the way
 // goes to the log, and its last words into the error.
 func (b *buildah) call(ctx context.Context, verb string, arguments ...string) (string, error) {
+	return b.callIn(ctx, b.run, verb, arguments...)
+}
+
+// callIn is call in a folder.
+func (b *buildah) callIn(ctx context.Context, dir, verb string, arguments ...string) (string, error) {
 	command := exec.CommandContext(ctx, "buildah", append([]string{
 		"--root", b.storage, "--runroot", b.run, "--storage-driver", b.driver, verb}, arguments...)...)
+	command.Dir = dir
 	command.Env = append(os.Environ(), "BUILDAH_ISOLATION=chroot", "TMPDIR="+b.storage)
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
 	command.WaitDelay = stopGrace
@@ -215,6 +218,9 @@ func findBases(dir string) ([]base, error) {
 		}
 		sum := sha256.Sum256(index)
 		folder := filepath.Dir(path)
+		if !namePattern.MatchString(filepath.Base(folder)) {
+			return nil, fmt.Errorf("base image: the folder %q is not a name (lower-case letters, digits and . _ - only)", folder)
+		}
 		bases = append(bases, base{filepath.Base(folder), folder, "sha256:" + hex.EncodeToString(sum[:])})
 	}
 	return bases, nil

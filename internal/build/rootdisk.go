@@ -127,13 +127,11 @@ func usedInodes(ctx context.Context, path string) ([]int64, error) {
 	free := make(map[int64]bool)
 	lines := bufio.NewScanner(bytes.NewReader(output))
 	for lines.Scan() {
-		name, value, _ := strings.Cut(strings.TrimSpace(lines.Text()), ":")
+		name, value, _ := strings.Cut(lines.Text(), ":")
 		switch name {
 		case "Inode count":
 			count, err = strconv.ParseInt(strings.TrimSpace(value), 10, 64)
-		case "Free inodes":
-			// The superblock has a line of this name too: one number, which
-			// is of no interest, and comes before the count of groups.
+		case "  Free inodes": // of a block group; without the indent, a mere count
 			err = addRanges(free, value)
 		}
 		if err != nil {
