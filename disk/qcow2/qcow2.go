@@ -1,0 +1,225 @@
+// Package qcow2 reads qcow2 disk images, as QEMU's docs/interop/qcow2.rst
+// describes them, without trusting a byte of them.
+//
+// It supports versions 2 and 3, every cluster size from 512 bytes to 2 MiB,
+// zlib and zstd compressed clusters, zero clusters, extended L2 entries with
+// subclusters, backing files, and internal snapshots. It refuses by name:
+// encryption, external data files, images marked corrupt, and feature bits that
+// it does not know.
+//
+// It promises to return what the guest would read or a [disk.Error]; never to
+// open a path (a backing file is given by the caller, whatever the image says);
+// to keep its memory within the caches of [Options], the L1 table (at most
+// [MaxL1Bytes]) and a few clusters for each read under way; and to be safe for
+// concurrent use.
+//
+// An internal snapshot stays right while QEMU writes to the active state of the
+// same file, because no cluster that a snapshot refers to is ever written again:
+// the header, the snapshot table and the snapshot's L1 table are read once by
+// [Open], and nothing of the active state is looked at afterwards. No snapshot
+// of the file may be taken or dropped while Open runs, nor may the one that is
+// read be dropped.
+package qcow2
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
+)
+
+// Options says what to read of an image, and with how much memory.
+type Options struct {
+	// Snapshot is the id or the name of the internal snapshot to read, bytes
+	// as the image keeps them. Empty: the active state. An id is looked for
+	// before a name, as QEMU does.
+	Snapshot string
+
+	// Backing is what the image lies on top of. It is given if, and only if,
+	// the image names a backing file (see [Info]): QEMU goes by that name, so
+	// anything else would not be what the guest sees.
+	Backing disk.Sparse
+
+	// L2CacheBytes and ClusterCacheBytes bound the caches of mapping tables
+	// and of decompressed clusters. 0 means [DefaultL2CacheBytes] and
+	// [DefaultClusterCacheBytes], less than 0 means no cache.
+	L2CacheBytes, ClusterCacheBytes int64
+}
+
+// The default cache budgets, in bytes.
+const (
+	// DefaultL2CacheBytes maps 64 GiB of guest disk in 64 KiB clusters.
+	DefaultL2CacheBytes = 8 << 20
+	// DefaultClusterCacheBytes is 8 of the largest clusters, 256 of the usual.
+	DefaultClusterCacheBytes = 16 << 20
+)
+
+// Info describes an image. Strings are hostile bytes.
+type Info struct {
+	Version       int    // 2 or 3
+	Size          int64  // virtual size in bytes of the active state
+	ClusterSize   int64  // bytes, 512 to 2 MiB
+	Compression   string // "zlib" or "zstd", whether or not a cluster uses it
+	RefcountBits  int    // 1 to 64
+	ExtendedL2    bool   // clusters have subclusters
+	LazyRefcounts bool
+	// Dirty is the dirty bit: the image was not closed, so its reference
+	// counts may be wrong. That does not matter to reading.
+	Dirty bool
+
+	BackingFile   string // as the image names it; empty if there is none
+	BackingFormat string // "raw", "qcow2"; empty if the image does not say
+	Snapshots     int    // number of internal snapshots
+}
+
+// Image is an open image, or one internal snapshot of it. It implements
+// [disk.Sparse].
+type Image struct {
+	r         io.ReaderAt
+	info      Info
+	snapshots []Snapshot
+	size      int64 // bytes of the state that is read
+
+	mapping  *mapping
+	backing  disk.Sparse // nil if there is none
+	clusters *cache      // decompressed, by the L2 entry that leads to them
+	codec    decompressor
+}
+
+// Inspect reads what [Options] depends on, the header and the snapshot table,
+// without mapping any data: it works without the backing file. size is the
+// length of r in bytes.
+func Inspect(r io.ReaderAt, size int64) (Info, []Snapshot, error) {
+	h, err := readHeader(r, size)
+	if err != nil {
+		return Info{}, nil, err
+	}
+	snapshots, err := readSnapshots(r, size, h)
+	if err != nil {
+		return Info{}, nil, err
+	}
+	return h.info(), snapshots, nil
+}
+
+// Open reads the first size bytes of r as a qcow2 image. The caller keeps r, and
+// the backing file, open for as long as the image is used. size is the length of
+// the file: r may grow behind it.
+func Open(r io.ReaderAt, size int64, opts Options) (*Image, error) {
+	h, err := readHeader(r, size)
+	if err != nil {
+		return nil, err
+	}
+	snapshots, err := readSnapshots(r, size, h)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkBacking(h, opts.Backing); err != nil {
+		return nil, err
+	}
+	state, err := chooseState(h, size, snapshots, opts.Snapshot)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMapping(r, size, h, state)
+	if err != nil {
+		return nil, err
+	}
+	m.slices = newCache(budget(opts.L2CacheBytes, DefaultL2CacheBytes))
+	codec, err := newDecompressor(h.compression)
+	if err != nil {
+		return nil, err
+	}
+	return &Image{
+		r:         r,
+		info:      h.info(),
+		snapshots: snapshots,
+		size:      state.size,
+		mapping:   m,
+		backing:   opts.Backing,
+		clusters:  newCache(budget(opts.ClusterCacheBytes, DefaultClusterCacheBytes)),
+		codec:     codec,
+	}, nil
+}
+
+// Size returns the virtual size in bytes of the state that is read. The size of
+// an image is whole sectors of 512 bytes: QEMU does not show a guest the rest.
+func (im *Image) Size() int64 { return im.size }
+
+// Info describes the image.
+func (im *Image) Info() Info { return im.info }
+
+// Snapshots lists the internal snapshots, in the order of the image.
+func (im *Image) Snapshots() []Snapshot { return im.snapshots }
+
+// state is one L1 table with the size of disk that it maps: the active state of
+// an image, or a snapshot's.
+type state struct {
+	name     string // for errors: "L1 table", "L1 table of snapshot \"x\""
+	l1Offset uint64
+	l1Size   uint32 // entries
+	size     int64  // bytes
+	// short allows the L1 table to map less than size.
+	short bool
+}
+
+// chooseState returns the active state, or that of the snapshot named. The
+// active state's refcount table must lie in the file, as QEMU demands, although
+// reading does not use it. With a snapshot that is not asked for: the table of a
+// running VM may have moved behind the length of the file that the caller saw.
+func chooseState(h *header, fileSize int64, snapshots []Snapshot, name string) (state, error) {
+	if name != "" {
+		return snapshotState(snapshots, name)
+	}
+	length := uint64(h.refTableCount) << h.clusterBits
+	if h.refTableOffset < uint64(h.clusterSize()) || !ondisk.WithinU(h.refTableOffset, length, uint64(fileSize)) {
+		return state{}, corrupt("header", 48, "the refcount table, %d bytes at %#x, is not in the file", length, h.refTableOffset)
+	}
+	return state{name: "L1 table", l1Offset: h.l1Offset, l1Size: h.l1Size, size: h.size}, nil
+}
+
+func checkBacking(h *header, backing disk.Sparse) error {
+	switch {
+	case h.backingFile != "" && backing == nil:
+		return &disk.Error{
+			Layer: "qcow2", Structure: "backing file", Offset: -1, Err: disk.ErrUnsupported,
+			Detail: fmt.Sprintf("the image lies on top of %q (format %q), which was not given", h.backingFile, h.backingFormat),
+			Hint:   "declare the backing file of this disk, or make the image self-contained with `qemu-img rebase -b ''`",
+		}
+	case h.backingFile == "" && backing != nil:
+		return &disk.Error{
+			Layer: "qcow2", Structure: "backing file", Offset: -1, Err: disk.ErrUnsupported,
+			Detail: "the image is self-contained, but a backing file was given",
+			Hint:   "QEMU would not use it: take it out of this disk's declaration",
+		}
+	}
+	return nil
+}
+
+func budget(bytes, byDefault int64) int64 {
+	if bytes == 0 {
+		return byDefault
+	}
+	return max(bytes, 0)
+}
+
+// corrupt is the error of bytes that contradict the format.
+func corrupt(structure string, off int64, format string, args ...any) error {
+	return &disk.Error{
+		Layer: "qcow2", Structure: structure, Offset: off,
+		Err: disk.ErrCorrupt, Detail: fmt.Sprintf(format, args...),
+	}
+}
+
+// beyond is the error of a number that passes one of the named limits.
+func beyond(structure string, off int64, format string, args ...any) error {
+	return &disk.Error{
+		Layer: "qcow2", Structure: structure, Offset: off,
+		Err: disk.ErrLimit, Detail: fmt.Sprintf(format, args...),
+	}
+}
+
+// unreadable is the error of a read of the file below that failed.
+func unreadable(structure string, off int64, err error) error {
+	return &disk.Error{Layer: "qcow2", Structure: structure, Offset: off, Err: err}
+}
