@@ -83,7 +83,7 @@ func (s *Store) Switched(path string, v Version) (bool, error) {
 
 // Switch puts PATH.next in the place of the disk and keeps the old one as
 // PATH.previous. At each moment the disk is whole, the old or the new one.
-// Nobody may use the disk: the error is an [imagelock.InUseError] otherwise, and
+// Nobody may write to the disk: the error is an [imagelock.InUseError] otherwise, and
 // [ErrNotPrepared] without a PATH.next.
 func (s *Store) Switch(path string) error {
 	path, err := resolve(path)
@@ -170,14 +170,15 @@ func (s *Store) Discard(path string) error {
 	return nil
 }
 
-// alone does the steps while it holds QEMU's lock on the disk.
+// alone does the steps while it holds QEMU's lock on the disk: against writers
+// only, since the file itself stays as it is, and a backup may be reading it.
 func alone(path, what string, steps []step) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	defer f.Close()
-	if _, err := imagelock.Acquire(f, imagelock.Exclusive); err != nil {
+	if _, err := imagelock.Acquire(f, imagelock.ReadShared); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	for _, do := range steps {

@@ -175,14 +175,21 @@ func TestSwitchOfDiskInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := imagelock.Acquire(f, imagelock.ReadShared); err != nil {
+	writer, err := imagelock.Acquire(f, imagelock.Exclusive)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Switch(path); !errors.Is(err, imagelock.ErrInUse) {
 		t.Errorf("switching a disk in use: %v", err)
 	}
 	wantStage(t, s, path, image.Prepared)
-	f.Close()
+	if err := writer.Release(); err != nil {
+		t.Fatal(err)
+	}
+	// A backup that reads the disk does not stand in the way.
+	if _, err := imagelock.Acquire(f, imagelock.ReadShared); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Switch(path); err != nil {
 		t.Fatal(err)
 	}
