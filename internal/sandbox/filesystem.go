@@ -125,7 +125,9 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 			return fs.client.lied(k, err)
 		}
 		// The worker reads the next page while the caller looks at this one.
-		req.Skip += uint64(len(page.Entries))
+		if req.Skip += uint64(len(page.Entries)); req.Skip > wire.MaxDirEntries {
+			return fs.client.lied(k, fmt.Errorf("a directory has more than %d entries", wire.MaxDirEntries))
+		}
 		next = nil
 		if !page.Last {
 			if next, err = fs.client.send(wire.OpReadDir, req, nil); err != nil {

@@ -51,12 +51,14 @@ func startProcess(name string, opts Options, images []*os.File) (*process, *os.F
 		ours.Close()
 		return nil, nil, err
 	}
-	go func() {
-		// Its error is in the ProcessState.
-		_ = p.cmd.Wait()
-		close(p.exited)
-	}()
+	go p.reap()
 	return p, ours, nil
+}
+
+// reap waits for the end of the process, which its ProcessState describes.
+func (p *process) reap() {
+	_ = p.cmd.Wait()
+	close(p.exited)
 }
 
 // start tries to start the worker in namespaces, in each way that may work, and

@@ -17,12 +17,16 @@ const dataSlack = 128 << 20
 // collector stops trading memory for time.
 const gcShare = 75
 
+// maxThreads bounds what threads take of the kernel's memory: 16 KiB each.
+const maxThreads = 4096
+
 // limitMemory bounds what the process can use. RLIMIT_AS would have to leave
 // room for the gigabytes of address space that Go reserves and never touches;
 // RLIMIT_DATA counts private writable mappings alone.
 //
-// There is no RLIMIT_NPROC: it counts all processes of a user, drydock's other
-// workers among them. Seccomp forbids to make any.
+// RLIMIT_NPROC bounds the threads alone, since seccomp forbids processes. It
+// counts those of all processes of a user, drydock's other workers among them,
+// so it is far above what a worker needs.
 func limitMemory(memory int64) (string, error) {
 	debug.SetMemoryLimit(memory / 100 * gcShare)
 	for _, l := range []struct {
@@ -33,6 +37,7 @@ func limitMemory(memory int64) (string, error) {
 		{"RLIMIT_DATA", unix.RLIMIT_DATA, uint64(memory) + dataSlack},
 		{"RLIMIT_CORE", unix.RLIMIT_CORE, 0},
 		{"RLIMIT_FSIZE", unix.RLIMIT_FSIZE, 0},
+		{"RLIMIT_NPROC", unix.RLIMIT_NPROC, maxThreads},
 		{"RLIMIT_MEMLOCK", unix.RLIMIT_MEMLOCK, 0},
 		{"RLIMIT_MSGQUEUE", unix.RLIMIT_MSGQUEUE, 0},
 	} {

@@ -94,7 +94,10 @@ func conditional(o Options, pid uint64) []seccomp.NameWithConditions {
 
 	list := []seccomp.NameWithConditions{
 		// Memory is anonymous, so no image is mapped, and never executable.
-		{Name: "mmap", Conditions: []seccomp.Condition{has(3, unix.MAP_ANONYMOUS), lacks(2, unix.PROT_EXEC)}},
+		// RLIMIT_DATA does not count what is shared or grows like a stack.
+		{Name: "mmap", Conditions: []seccomp.Condition{
+			has(3, unix.MAP_ANONYMOUS), lacks(3, unix.MAP_SHARED|unix.MAP_GROWSDOWN), lacks(2, unix.PROT_EXEC),
+		}},
 		{Name: "mprotect", Conditions: []seccomp.Condition{lacks(2, unix.PROT_EXEC)}},
 		// The runtime gives its mappings names.
 		{Name: "prctl", Conditions: []seccomp.Condition{is(0, unix.PR_SET_VMA)}},

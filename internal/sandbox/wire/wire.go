@@ -80,6 +80,9 @@ const (
 	// MaxInlineXattrs is how many bytes of attributes a directory page
 	// carries for one entry. Labels and capabilities need a few dozen.
 	MaxInlineXattrs = 4 << 10
+	// MaxDirEntries is how many entries of one directory are listed; each
+	// costs the memory to notice that a name comes twice.
+	MaxDirEntries = 4 << 20
 	// DirPageSize is the payload after which a directory page is sent off.
 	DirPageSize = 128 << 10
 	// maxText bounds each string of an error.
@@ -119,7 +122,7 @@ const (
 )
 
 // ErrBroken says that a message breaks the rules of this package.
-var ErrBroken = errors.New("message breaks the protocol")
+var ErrBroken = errors.New("broken message")
 
 func broken(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrBroken, fmt.Sprintf(format, args...))

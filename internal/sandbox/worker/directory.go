@@ -59,8 +59,11 @@ func (r *dirReader) entry() (e disk.DirEntry, ok bool, err error) {
 	if _, twice := r.names[h]; twice {
 		return disk.DirEntry{}, false, damaged(r.structure(), fmt.Errorf("the name %q is there twice", e.Name))
 	}
+	if r.pos++; r.pos > wire.MaxDirEntries {
+		return disk.DirEntry{}, false, &disk.Error{Layer: "reader", Structure: r.structure(), Offset: -1,
+			Err: disk.ErrLimit, Detail: fmt.Sprintf("it has more than %d entries", wire.MaxDirEntries)}
+	}
 	r.names[h] = struct{}{}
-	r.pos++
 	return e, true, nil
 }
 

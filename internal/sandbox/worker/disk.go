@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"sync"
 
@@ -14,11 +15,9 @@ import (
 
 // openDisk is the disk that the worker reads, and everything found on it.
 type openDisk struct {
-	top        disk.Sparse
-	snapshots  []qcow2.Snapshot
-	sectorSize int
-
-	table func() (*partition.Table, error) // read when first needed
+	top       disk.Sparse
+	snapshots []qcow2.Snapshot
+	table     func() (*partition.Table, error) // read when first needed
 
 	mu     sync.Mutex             // guards mounts
 	mounts map[uint32]*filesystem // by volume number
@@ -27,7 +26,7 @@ type openDisk struct {
 // openImages opens a chain of images, the lowest first, as is declared and
 // never as the images say.
 func openImages(files []*os.File, r wire.Open) (*openDisk, error) {
-	d := &openDisk{sectorSize: int(r.SectorSize), mounts: make(map[uint32]*filesystem)}
+	d := &openDisk{mounts: make(map[uint32]*filesystem)}
 	for i := len(files) - 1; i >= 0; i-- {
 		m := r.Images[i]
 		if m.Format == wire.FormatRaw {
@@ -47,7 +46,9 @@ func openImages(files []*os.File, r wire.Open) (*openDisk, error) {
 		}
 		d.top, d.snapshots = top, top.Snapshots()
 	}
-	d.table = sync.OnceValues(d.readTable)
+	d.table = sync.OnceValues(func() (*partition.Table, error) {
+		return partition.Read(d.top, int64(r.SectorSize))
+	})
 	return d, nil
 }
 
@@ -94,7 +95,7 @@ func (d *openDisk) listSnapshots(r wire.Snapshots, b []byte) ([]byte, error) {
 		page.List = append(page.List, wire.Snapshot{
 			ID: clip([]byte(s.ID), wire.MaxSnapshotName), Name: clip([]byte(s.Name), wire.MaxSnapshotName),
 			Time:     disk.Time{Sec: s.Time.Sec, Nsec: min(s.Time.Nsec, 1e9-1)},
-			DiskSize: s.DiskSize, StateSize: s.StateSize,
+			DiskSize: s.Size, StateSize: int64(min(s.VMStateSize, math.MaxInt64)),
 		})
 	}
 	return page.Append(b), nil

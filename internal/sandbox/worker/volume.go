@@ -1,23 +1,10 @@
 package worker
 
 import (
-	"errors"
-	"slices"
-
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/partition"
 	"github.com/drydock-vm/drydock/internal/sandbox/wire"
 )
-
-// readTable reads the partition table. A disk that holds something by itself,
-// and one without a table, has nil.
-func (d *openDisk) readTable() (*partition.Table, error) {
-	t, err := partition.Read(d.top, d.sectorSize)
-	if errors.Is(err, disk.ErrNotExist) {
-		return nil, nil
-	}
-	return t, err
-}
 
 // volume returns the bytes of a volume; number 0 is the whole disk.
 func (d *openDisk) volume(number uint32) (disk.Sparse, error) {
@@ -28,15 +15,15 @@ func (d *openDisk) volume(number uint32) (disk.Sparse, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t != nil {
-		i := slices.IndexFunc(t.Partitions, func(p partition.Partition) bool { return uint32(p.Number) == number })
-		if i >= 0 {
-			p := t.Partitions[i]
-			return &section{base: d.top, off: p.Offset, size: p.Size}, nil
-		}
+	p, err := t.Find(int(number))
+	if err != nil {
+		return nil, err
 	}
-	return nil, &disk.Error{Layer: "disk", Structure: volumeName(number), Offset: -1, Err: disk.ErrNotExist,
-		Detail: "the partition table has no such partition"}
+	return partitionOf(d.top, p), nil
+}
+
+func partitionOf(d disk.Sparse, p partition.Partition) *section {
+	return &section{base: d, off: p.Offset, size: p.Length}
 }
 
 // listVolumes answers with all volumes and what they hold.
@@ -45,7 +32,7 @@ func (d *openDisk) listVolumes(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t == nil {
+	if t.Kind == partition.None {
 		v, err := volumeOf(d.top)
 		if err != nil {
 			return nil, err
@@ -55,12 +42,15 @@ func (d *openDisk) listVolumes(b []byte) ([]byte, error) {
 	}
 	var list []wire.Volume
 	for _, p := range t.Partitions[:min(len(t.Partitions), wire.MaxVolumes)] {
-		v, err := volumeOf(&section{base: d.top, off: p.Offset, size: p.Size})
+		if p.Extended() {
+			continue
+		}
+		v, err := volumeOf(partitionOf(d.top, p))
 		if err != nil {
 			return nil, err
 		}
-		v.Number, v.Table, v.Offset, v.Size = uint32(p.Number), string(t.Kind), p.Offset, p.Size
-		v.Name = clip([]byte(p.Name), wire.MaxLabel)
+		v.Number, v.Table, v.Offset, v.Size = uint32(p.Number), t.Kind.String(), p.Offset, p.Length
+		v.Name = clip(p.Name, wire.MaxLabel)
 		if err := wire.CheckVolume(v, d.top.Size()); err != nil {
 			return nil, damaged("partition table", err)
 		}

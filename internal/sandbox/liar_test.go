@@ -1,0 +1,325 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/sandbox/wire"
+	"github.com/drydock-vm/drydock/internal/sandbox/worker"
+)
+
+const liarDisk = 1 << 20 // bytes
+
+// liar is a worker that a guest has taken over. It answers honestly until the
+// request op comes, and then with what answer returns, byte for byte.
+type liar struct {
+	name   string
+	op     wire.Op
+	answer func(id uint32, payload []byte) []byte
+	// ask makes the parent send that request.
+	ask  func(d *Disk) error
+	want error
+}
+
+func liars() []liar {
+	read := func(d *Disk) error {
+		_, err := d.ReadAt(make([]byte, 4096), 8192)
+		return err
+	}
+	volumes := func(d *Disk) error {
+		_, err := d.Volumes(context.Background())
+		return err
+	}
+	mount := func(d *Disk) error {
+		_, err := d.Filesystem(context.Background(), 0)
+		return err
+	}
+	onFilesystem := func(ask func(disk.Filesystem) error) func(*Disk) error {
+		return func(d *Disk) error {
+			fs, err := d.Filesystem(context.Background(), 0)
+			if err != nil {
+				return err
+			}
+			return ask(fs)
+		}
+	}
+	list := onFilesystem(func(fs disk.Filesystem) error {
+		return fs.ReadDir(2, func(disk.DirEntry) error { return nil })
+	})
+	inode := onFilesystem(func(fs disk.Filesystem) error { _, err := fs.Inode(12); return err })
+	link := onFilesystem(func(fs disk.Filesystem) error { _, err := fs.Readlink(12); return err })
+	xattrs := onFilesystem(func(fs disk.Filesystem) error { _, err := fs.Xattrs(12); return err })
+	extents := func(d *Disk) error {
+		return d.Extents(0, 8192, func(disk.Extent) error { return nil })
+	}
+	small := onFilesystem(func(fs disk.Filesystem) error {
+		f, err := fs.Open(12)
+		if err != nil {
+			return err
+		}
+		_, err = f.ReadAt(make([]byte, 10), 0)
+		return err
+	})
+
+	one := func(name string) func(uint32, []byte) []byte {
+		return answering(dirPage(true, disk.DirEntry{Name: []byte(name), Ino: 12}))
+	}
+	badInode := func(change func(*disk.Inode)) func(uint32, []byte) []byte {
+		n := goodInode()
+		change(&n)
+		return answering(wire.AppendInode(nil, &n))
+	}
+	return []liar{
+		{"more than any answer may have", wire.OpRead, func(id uint32, _ []byte) []byte {
+			return frame(wire.Header{Length: wire.MaxAnswer + 1, ID: id}, nil)
+		}, read, ErrLied},
+		{"an answer to nothing", wire.OpRead, func(id uint32, _ []byte) []byte {
+			return frame(wire.Header{Length: 4096, ID: id + 7}, make([]byte, 4096))
+		}, read, ErrLied},
+		{"an answer twice", wire.OpVolumes, func(id uint32, _ []byte) []byte {
+			b := wire.AppendVolumes(nil, nil)
+			return bytes.Repeat(frame(wire.Header{Length: uint32(len(b)), ID: id}, b), 2)
+		}, func(d *Disk) error { return errors.Join(volumes(d), volumes(d)) }, ErrLied},
+		{"reserved bytes", wire.OpRead, func(id uint32, _ []byte) []byte {
+			b := frame(wire.Header{Length: 4096, ID: id}, make([]byte, 4096))
+			b[15] = 1
+			return b
+		}, read, ErrLied},
+		{"an unknown status", wire.OpRead, func(id uint32, _ []byte) []byte {
+			return frame(wire.Header{Length: 4096, ID: id, Code: 9}, make([]byte, 4096))
+		}, read, ErrLied},
+		{"more content than asked for", wire.OpRead, answering(make([]byte, 4097)), read, ErrLied},
+		{"less content than asked for", wire.OpRead, answering(make([]byte, 4095)), read, ErrLied},
+		{"an error that is none", wire.OpRead, func(id uint32, _ []byte) []byte {
+			return frame(wire.Header{Length: 3, ID: id, Code: wire.StatusError}, []byte{1, 2, 3})
+		}, read, ErrLied},
+
+		{"a name with a slash", wire.OpReadDir, one("../../etc/cron.d/x"), list, ErrLied},
+		{"a name with a NUL", wire.OpReadDir, one("a\x00b"), list, ErrLied},
+		{"no name", wire.OpReadDir, one(""), list, ErrLied},
+		{"a dot", wire.OpReadDir, one("."), list, ErrLied},
+		{"two dots", wire.OpReadDir, one(".."), list, ErrLied},
+		{"a long name", wire.OpReadDir, one(strings.Repeat("a", 256)), list, ErrLied},
+		{"a name twice in a page", wire.OpReadDir, answering(dirPage(true,
+			disk.DirEntry{Name: []byte("a"), Ino: 12}, disk.DirEntry{Name: []byte("a"), Ino: 13})), list, ErrLied},
+		{"a name twice in two pages", wire.OpReadDir, answering(dirPage(false,
+			disk.DirEntry{Name: []byte("a"), Ino: 12})), list, ErrLied},
+		{"an entry without inode", wire.OpReadDir, answering(dirPage(true, disk.DirEntry{Name: []byte("a")})), list, ErrLied},
+		{"an entry of an unknown type", wire.OpReadDir, answering(dirPage(true,
+			disk.DirEntry{Name: []byte("a"), Ino: 12, Type: 0o30000})), list, ErrLied},
+		{"an empty page, and more to come", wire.OpReadDir, answering(dirPage(false)), list, ErrLied},
+		{"many entries in few bytes", wire.OpReadDir, answering([]byte{1, 0xff, 0xff, 0xff, 0x7f}), list, ErrLied},
+		{"an entry of another file", wire.OpReadDir, func(id uint32, p []byte) []byte {
+			n := goodInode()
+			w := wire.NewDirPageWriter(nil)
+			w.Add(&wire.Entry{DirEntry: disk.DirEntry{Name: []byte("a"), Ino: 13}, Inode: &n})
+			return answering(w.Finish(true))(id, p)
+		}, list, ErrLied},
+
+		{"another inode", wire.OpInode, badInode(func(n *disk.Inode) { n.Ino = 13 }), inode, ErrLied},
+		{"an inode without type", wire.OpInode, badInode(func(n *disk.Inode) { n.Mode = 0o644 }), inode, ErrLied},
+		{"an inode with a large mode", wire.OpInode, badInode(func(n *disk.Inode) { n.Mode |= 1 << 16 }), inode, ErrLied},
+		{"a negative size", wire.OpInode, badInode(func(n *disk.Inode) { n.Size = -1 }), inode, ErrLied},
+		{"a time of many nanoseconds", wire.OpInode, badInode(func(n *disk.Inode) { n.Change.Nsec = 1e9 }), inode, ErrLied},
+		{"an inode and more", wire.OpInode, func(id uint32, p []byte) []byte {
+			n := goodInode()
+			return answering(append(wire.AppendInode(nil, &n), 0))(id, p)
+		}, inode, ErrLied},
+
+		{"a link to nothing", wire.OpReadlink, answering(nil), link, ErrLied},
+		{"a link with a NUL", wire.OpReadlink, answering([]byte("a\x00")), link, ErrLied},
+		{"a long link", wire.OpReadlink, answering(bytes.Repeat([]byte("a"), 4097)), link, ErrLied},
+
+		{"an attribute twice", wire.OpXattrs, answering(wire.AppendXattrs(nil, []disk.Xattr{
+			{Name: []byte("user.a")}, {Name: []byte("user.a")}})), xattrs, ErrLied},
+		{"attributes out of order", wire.OpXattrs, answering(wire.AppendXattrs(nil, []disk.Xattr{
+			{Name: []byte("user.b")}, {Name: []byte("user.a")}})), xattrs, ErrLied},
+		{"a large attribute", wire.OpXattrs, answering(wire.AppendXattrs(nil, []disk.Xattr{
+			{Name: []byte("user.a"), Value: make([]byte, 65537)}})), xattrs, ErrLied},
+		{"many large attributes", wire.OpXattrs, answering(wire.AppendXattrs(nil, manyXattrs(17))), xattrs, ErrLied},
+
+		{"no extent", wire.OpExtents, answering(wire.AppendExtents(nil, nil)), extents, ErrLied},
+		{"an empty extent", wire.OpExtents, answering(wire.AppendExtents(nil, []disk.Extent{{Length: 0}})), extents, ErrLied},
+		{"an extent beyond the range", wire.OpExtents, answering(wire.AppendExtents(nil, []disk.Extent{{Length: 8193}})), extents, ErrLied},
+		{"an extent of negative length", wire.OpExtents, answering(wire.AppendExtents(nil, []disk.Extent{{Length: -1}})), extents, ErrLied},
+		{"an extent of an unknown kind", wire.OpExtents, answering(wire.AppendExtents(nil, []disk.Extent{{Length: 8192, Kind: 3}})), extents, ErrLied},
+		{"extents that never end", wire.OpExtents, answering(wire.AppendExtents(nil, []disk.Extent{{Length: 8000}, {Length: 8000}})), extents, ErrLied},
+
+		{"a small file with wrong extents", wire.OpReadMany, answering(append(wire.AppendContent(nil,
+			wire.Content{Told: true, Extents: []disk.Extent{{Length: 9}}}), make([]byte, 10)...)), small, ErrLied},
+		{"a small file that is too short", wire.OpReadMany, answering(append(wire.AppendContent(nil,
+			wire.Content{Told: true}), make([]byte, 9)...)), small, ErrLied},
+
+		{"a volume outside the disk", wire.OpVolumes, answering(wire.AppendVolumes(nil, []wire.Volume{
+			{Number: 1, Table: "gpt", Offset: 4096, Size: liarDisk}})), volumes, ErrLied},
+		{"a volume twice", wire.OpVolumes, answering(wire.AppendVolumes(nil, []wire.Volume{
+			{Number: 1, Table: "gpt", Size: 512}, {Number: 1, Table: "gpt", Size: 512}})), volumes, ErrLied},
+		{"a filesystem without root", wire.OpMount, answering(wire.AppendInfo(nil,
+			disk.FilesystemInfo{Type: "ext4", BlockSize: 4096})), mount, ErrLied},
+		{"a disk of negative size", wire.OpOpen, answering(wire.Opened{Size: -1}.Append(nil)), nil, ErrLied},
+
+		{"an exit", wire.OpRead, func(uint32, []byte) []byte { os.Exit(0); return nil }, read, ErrDied},
+		{"a crash", wire.OpRead, func(uint32, []byte) []byte { panic("\x1b[2Jhostile") }, read, ErrDied},
+		{"half an answer", wire.OpRead, func(id uint32, _ []byte) []byte {
+			os.NewFile(worker.Socket, "").Write(frame(wire.Header{Length: 4096, ID: id}, make([]byte, 100)))
+			os.Exit(3)
+			return nil
+		}, read, ErrDied},
+		{"a closed socket", wire.OpRead, func(uint32, []byte) []byte {
+			os.NewFile(worker.Socket, "").Close()
+			time.Sleep(time.Hour)
+			return nil
+		}, read, ErrLied},
+		{"silence", wire.OpRead, func(uint32, []byte) []byte { time.Sleep(time.Hour); return nil }, read, ErrTimeout},
+		{"half an answer, and silence", wire.OpRead, func(id uint32, _ []byte) []byte {
+			return frame(wire.Header{Length: 4096, ID: id}, make([]byte, 100))
+		}, read, ErrTimeout},
+		{"noise without end", wire.OpRead, func(uint32, []byte) []byte {
+			for {
+				os.Stderr.Write(bytes.Repeat([]byte("noise\n"), 1000))
+			}
+		}, read, ErrTimeout},
+	}
+}
+
+func frame(h wire.Header, payload []byte) []byte {
+	b := make([]byte, wire.HeaderSize, wire.HeaderSize+len(payload))
+	wire.PutHeader(b, h)
+	return append(b, payload...)
+}
+
+// answering is an answer in form, whatever the payload says.
+func answering(payload []byte) func(uint32, []byte) []byte {
+	return func(id uint32, _ []byte) []byte {
+		return frame(wire.Header{Length: uint32(len(payload)), ID: id}, payload)
+	}
+}
+
+func dirPage(last bool, entries ...disk.DirEntry) []byte {
+	w := wire.NewDirPageWriter(nil)
+	for _, e := range entries {
+		w.Add(&wire.Entry{DirEntry: e})
+	}
+	return w.Finish(last)
+}
+
+func goodInode() disk.Inode { return disk.Inode{Ino: 12, Mode: disk.ModeRegular | 0o644, Size: 10} }
+
+func manyXattrs(n int) []disk.Xattr {
+	var list []disk.Xattr
+	for i := range n {
+		list = append(list, disk.Xattr{Name: fmt.Appendf(nil, "user.%02d", i), Value: make([]byte, wire.MaxXattrValue)})
+	}
+	return list
+}
+
+// lie is the life of a liar.
+func lie(name string) int {
+	for _, l := range liars() {
+		if l.name == name {
+			return l.serve(os.NewFile(worker.Socket, "socket"))
+		}
+	}
+	return 1
+}
+
+func (l *liar) serve(socket io.ReadWriter) int {
+	head := make([]byte, wire.HeaderSize)
+	for {
+		if _, err := io.ReadFull(socket, head); err != nil {
+			return 0
+		}
+		h, err := wire.ParseHeader(head, wire.MaxRequest)
+		if err != nil {
+			return 1
+		}
+		payload := make([]byte, h.Length)
+		if _, err := io.ReadFull(socket, payload); err != nil {
+			return 1
+		}
+		answer := honest(wire.Op(h.Code))
+		if wire.Op(h.Code) == l.op {
+			answer = l.answer
+		}
+		if _, err := socket.Write(answer(h.ID, payload)); err != nil {
+			return 1
+		}
+	}
+}
+
+// honest answers as a worker does whose disk is fine.
+func honest(op wire.Op) func(uint32, []byte) []byte {
+	switch op {
+	case wire.OpSetup:
+		return answering(wire.AppendMeasures(nil, claims()))
+	case wire.OpOpen:
+		return answering(wire.Opened{Size: liarDisk}.Append(nil))
+	case wire.OpMount:
+		return answering(wire.AppendInfo(nil, disk.FilesystemInfo{Type: "ext4", Root: 2, BlockSize: 4096, Size: liarDisk}))
+	case wire.OpInode:
+		n := goodInode()
+		return answering(wire.AppendInode(nil, &n))
+	}
+	return answering(nil)
+}
+
+// A worker that lies, dies or hangs costs its disk one clear error, and leaves
+// no process behind.
+func TestLiars(t *testing.T) {
+	for _, l := range liars() {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			d, err := Start(t.Context(), Options{Args: []string{"liar", l.name}, RequestTimeout: 2 * time.Second}, liarSpec(t))
+			if l.ask != nil {
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { d.Close() })
+				err = l.ask(d)
+			}
+			e := new(Error)
+			if !errors.Is(err, l.want) || !errors.As(err, &e) {
+				t.Fatalf("got %v, want %v", err, l.want)
+			}
+			t.Log(err)
+			if e.Disk != "web/root" || e.Reason == "" || e.Hint() == "" {
+				t.Errorf("incomplete: %+v", e)
+			}
+			if len(e.Stderr) > 8*maxStderr || strings.Contains(err.Error(), "\x1b") {
+				t.Errorf("standard error came through: %q", e.Stderr)
+			}
+			if d == nil {
+				return
+			}
+			if _, again := d.ReadAt(make([]byte, 1), 0); !errors.Is(again, l.want) {
+				t.Errorf("the disk is read again: %v", again)
+			}
+			if d.client.process.cmd.ProcessState == nil {
+				t.Error("the worker is still there")
+			}
+		})
+	}
+}
+
+func liarSpec(t *testing.T) DiskSpec {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(path, make([]byte, liarDisk), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return DiskSpec{Name: "web/root", File: f, Format: Raw}
+}
