@@ -7,6 +7,7 @@ package vm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -39,13 +40,14 @@ type Machine interface {
 
 	// Start starts the machine and returns when its guest executes. It does
 	// nothing when it runs already. [ErrSkipped] says that the machine's own
-	// start condition declined (systemd's ExecCondition=).
+	// start condition declined (systemd's ExecCondition=). After any other
+	// error but [ErrPaused] the machine is off.
 	Start(ctx context.Context) error
 
 	// Shutdown asks the guest to power off, and returns when the machine is
 	// off and no process holds its disks. After timeout it returns
 	// [ErrShutdownTimeout], and the machine still runs. It does nothing when
-	// the machine is off.
+	// the machine is off. A machine that is paused cannot hear: [ErrPaused].
 	Shutdown(ctx context.Context, timeout time.Duration) error
 
 	// Kill takes the machine's power away. The guest loses what it had not
@@ -55,8 +57,9 @@ type Machine interface {
 
 // Console is what a machine has whose serial console is kept in a file.
 type Console interface {
-	// ConsolePath names the file that the console is appended to. What it
-	// holds was written by the guest: escape it.
+	// ConsolePath names the file that the console is appended to, or is empty
+	// where this machine keeps none. What the file holds was written by the
+	// guest: escape it.
 	ConsolePath() string
 }
 
@@ -64,4 +67,28 @@ type Console interface {
 var (
 	ErrShutdownTimeout = errors.New("the guest did not power off in time")
 	ErrSkipped         = errors.New("the start condition was not met")
+	// ErrPaused: somebody stopped the CPUs of the machine, or an I/O error did.
+	// drydock does not resume what it has not paused.
+	ErrPaused = errors.New("the machine is paused")
+	// ErrHardStop is of a Shutdown after which the machine is off, but not in
+	// order: its power was taken away, and the guest may have lost what it had
+	// not yet written.
+	ErrHardStop = errors.New("the guest was not shut down in order")
 )
+
+// Error is what a driver could not do with a machine.
+type Error struct {
+	Op   string // "start", "shut down", "kill", "state"
+	VM   string // the machine's name, or its unit's
+	Err  error
+	Hint string // the likely fix; may be empty
+}
+
+func (e *Error) Error() string {
+	if e.Hint == "" {
+		return fmt.Sprintf("%s %s: %v", e.Op, e.VM, e.Err)
+	}
+	return fmt.Sprintf("%s %s: %v (%s)", e.Op, e.VM, e.Err, e.Hint)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
