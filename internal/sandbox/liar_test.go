@@ -278,7 +278,11 @@ func TestLiars(t *testing.T) {
 	for _, l := range liars() {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			d, err := Start(t.Context(), Options{Args: []string{"liar", l.name}, RequestTimeout: 2 * time.Second}, liarSpec(t))
+			opts := Options{Args: []string{"liar", l.name}}
+			if l.want == ErrTimeout {
+				opts.RequestTimeout = 2 * time.Second
+			}
+			d, err := Start(t.Context(), opts, liarSpec(t))
 			if l.ask != nil {
 				if err != nil {
 					t.Fatal(err)

@@ -1,0 +1,431 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/disk"
+)
+
+// A tree goes into ext4, into a GPT, into a qcow2, into an internal snapshot of
+// it; and comes back through the worker as it was.
+func TestEndToEnd(t *testing.T) {
+	tree := makeTree(t)
+	image := makeImage(t, tree)
+	run(t, "qemu-img", "snapshot", "-c", "kept", image)
+	// From here on the active state holds nothing that can be read.
+	run(t, "qemu-io", "-f", "qcow2", "-c", "write -P 0xee 0 8M", image)
+
+	for _, c := range []struct{ name, snapshot string }{{"by name", "kept"}, {"by ID", "1"}} {
+		t.Run("snapshot "+c.name, func(t *testing.T) {
+			d := start(t, image, DiskSpec{Format: Qcow2, Snapshot: c.snapshot})
+			list, err := d.Volumes(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(list) != 2 || list[1].Number != 2 || list[1].Table != "gpt" || list[1].Type != "ext4" ||
+				!list[1].Readable || string(list[1].Label) != "data" || string(list[1].PartitionName) != "the data" {
+				t.Fatalf("volumes: %+v", list)
+			}
+			if list[0].Type != "swap" || list[0].Readable || string(list[0].Label) != "paging" {
+				t.Errorf("volume 1: %+v", list[0])
+			}
+			filesystem, err := d.Filesystem(t.Context(), 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i := filesystem.Info(); i.Type != "ext4" || string(i.Label) != "data" || i.UUID != list[1].UUID {
+				t.Errorf("filesystem: %+v", i)
+			}
+			compareTree(t, filesystem, tree)
+			compareVolume(t, d, list[1])
+		})
+	}
+	t.Run("active state", func(t *testing.T) {
+		d := start(t, image, DiskSpec{Format: Qcow2})
+		list, err := d.Snapshots(t.Context())
+		if err != nil || len(list) != 1 || string(list[0].Name) != "kept" || list[0].DiskSize != d.Size() || list[0].StateSize != 0 {
+			t.Errorf("snapshots: %+v, %v", list, err)
+		}
+		b := make([]byte, 4096)
+		if _, err := d.ReadAt(b, 1<<20); err != nil || !bytes.Equal(b, bytes.Repeat([]byte{0xee}, 4096)) {
+			t.Errorf("the active state reads % x…, %v", b[:8], err)
+		}
+		if _, err := d.Filesystem(t.Context(), 2); !errors.Is(err, disk.ErrNotExist) {
+			t.Errorf("a filesystem in an overwritten disk: %v", err)
+		}
+	})
+	t.Run("no such snapshot", func(t *testing.T) {
+		_, err := Start(t.Context(), Options{}, DiskSpec{Name: "d", File: openFile(t, image), Format: Qcow2, Snapshot: "lost"})
+		if e := new(disk.Error); !errors.Is(err, disk.ErrNotExist) || !errors.As(err, &e) || e.Layer != "qcow2" {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// What is declared counts, and is checked.
+func TestDeclarations(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk.qcow2")
+	run(t, "qemu-img", "create", "-q", "-f", "qcow2", path, "1M")
+	base := filepath.Join(t.TempDir(), "base.raw")
+	if err := os.WriteFile(base, bytes.Repeat([]byte("base"), 1<<18), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	over := filepath.Join(t.TempDir(), "over.qcow2")
+	run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, over)
+
+	t.Run("a qcow2 header on a raw disk is content", func(t *testing.T) {
+		d := start(t, path, DiskSpec{Format: Raw})
+		b := make([]byte, 4)
+		if _, err := d.ReadAt(b, 0); err != nil || string(b) != "QFI\xfb" {
+			t.Errorf("%q, %v", b, err)
+		}
+	})
+	t.Run("raw content is no qcow2", func(t *testing.T) {
+		_, err := Start(t.Context(), Options{}, DiskSpec{Name: "d", File: openFile(t, base), Format: Qcow2})
+		if !errors.Is(err, disk.ErrCorrupt) && !errors.Is(err, disk.ErrUnsupported) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("backing file", func(t *testing.T) {
+		if _, err := Start(t.Context(), Options{}, DiskSpec{Name: "d", File: openFile(t, over), Format: Qcow2}); err == nil {
+			t.Error("an image was read without the backing file that it needs")
+		}
+		d := start(t, over, DiskSpec{Format: Qcow2, Backing: &DiskSpec{File: openFile(t, base), Format: Raw}})
+		b := make([]byte, 8)
+		if _, err := d.ReadAt(b, 4096); err != nil || string(b) != "basebase" {
+			t.Errorf("%q, %v", b, err)
+		}
+	})
+	for name, spec := range map[string]DiskSpec{
+		"no format":           {File: openFile(t, path)},
+		"unknown format":      {File: openFile(t, path), Format: "vmdk"},
+		"no file":             {Format: Raw},
+		"snapshot of raw":     {File: openFile(t, path), Format: Raw, Snapshot: "x"},
+		"backing file of raw": {File: openFile(t, path), Format: Raw, Backing: &DiskSpec{File: openFile(t, base), Format: Raw}},
+		"sector size":         {File: openFile(t, path), Format: Raw, SectorSize: 1024},
+		"open for writing":    {File: writableImage(t), Format: Raw},
+		"a folder":            {File: openFile(t, t.TempDir()), Format: Raw},
+		"a character device":  {File: openFile(t, "/dev/zero"), Format: Raw},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if d, err := Start(t.Context(), Options{}, spec); err == nil {
+				d.Close()
+				t.Error("accepted")
+			} else if e := new(Error); errors.As(err, &e) {
+				t.Errorf("refused by the worker only: %v", err)
+			}
+		})
+	}
+}
+
+func start(t testing.TB, path string, spec DiskSpec) *Disk {
+	t.Helper()
+	spec.Name, spec.File = filepath.Base(path), openFile(t, path)
+	d, err := Start(context.WithoutCancel(t.Context()), Options{}, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func openFile(t testing.TB, path string) *os.File {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func run(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// makeTree makes a folder with every type of file.
+func makeTree(t testing.TB) string {
+	t.Helper()
+	root := t.TempDir()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(name string) string { return filepath.Join(root, name) }
+	write := func(name string, content []byte) {
+		t.Helper()
+		check(os.WriteFile(at(name), content, 0o644))
+	}
+	for _, d := range []string{"etc", "empty", "many", "deep"} {
+		check(os.Mkdir(at(d), 0o755))
+	}
+	write("etc/passwd", []byte("root:x:0:0::/:/bin/sh\n"))
+	write("etc/nothing", nil)
+	write("etc/\x1b[31m\xff\u202e name", []byte("x"))
+	check(os.Link(at("etc/passwd"), at("etc/also")))
+	check(os.Symlink("passwd", at("etc/link")))
+	check(os.Symlink(strings.Repeat("long/", 100), at("etc/slow link")))
+	check(unix.Mknod(at("etc/device"), unix.S_IFCHR|0o600, int(unix.Mkdev(5, 300))))
+	check(unix.Mkfifo(at("etc/fifo"), 0o600))
+	check(os.Lchown(at("etc/passwd"), 1234, 70000))
+	check(os.Chmod(at("etc/nothing"), 0o4750|os.ModeSetuid))
+	check(unix.Setxattr(at("etc/passwd"), "user.comment", []byte("hello"), 0))
+	check(unix.Setxattr(at("etc/passwd"), "user.big", bytes.Repeat([]byte("v"), 3000), 0))
+	for i := range 3000 {
+		write(fmt.Sprintf("many/file with a longer name %04d", i), bytes.Repeat(fmt.Appendf(nil, "%d,", i), i%400))
+	}
+	deep := "deep"
+	for range 40 {
+		deep += "/d"
+		check(os.Mkdir(at(deep), 0o755))
+	}
+	write(deep+"/bottom", []byte("here"))
+	write("large", pattern(9<<20+123))
+	write("medium", pattern(200<<10))
+	sparse, err := os.Create(at("sparse"))
+	check(err)
+	_, err = sparse.WriteAt(pattern(70000), 5<<20)
+	check(err)
+	check(sparse.Truncate(20 << 20))
+	check(sparse.Close())
+	hole, err := os.Create(at("small hole"))
+	check(err)
+	_, err = hole.WriteAt([]byte("end"), 60000)
+	check(err)
+	check(hole.Close())
+	return root
+}
+
+func pattern(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i>>16 ^ i>>8 ^ i*7)
+	}
+	return b
+}
+
+// makeImage makes a qcow2 with a GPT, with swap and an ext4 that holds tree.
+func makeImage(t testing.TB, tree string) string {
+	t.Helper()
+	dir := t.TempDir()
+	raw, part, image := filepath.Join(dir, "raw"), filepath.Join(dir, "part"), filepath.Join(dir, "disk.qcow2")
+	for path, size := range map[string]int64{raw: 68 << 20, part: 64 << 20} {
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Truncate(size); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	run(t, "mke2fs", "-q", "-t", "ext4", "-b", "4096", "-L", "data", "-d", tree, part)
+	run(t, "sgdisk", "-Z", "-n", "1:2048:+1M", "-n", "2:6144:+64M", "-c", "2:the data", raw)
+	run(t, "dd", "if="+part, "of="+raw, "bs=1M", "seek=3", "conv=notrunc,sparse", "status=none")
+	swap := filepath.Join(dir, "swap")
+	if err := os.WriteFile(swap, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "mkswap", "-q", "-L", "paging", swap)
+	run(t, "dd", "if="+swap, "of="+raw, "bs=1M", "seek=1", "conv=notrunc", "status=none")
+	run(t, "qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, image)
+	return image
+}
+
+// compareTree compares what the worker reads with the folder it came from.
+func compareTree(t *testing.T, filesystem disk.Filesystem, root string) {
+	t.Helper()
+	links := make(map[uint64][]string) // by inode of the guest
+	var hostLinks [][]string
+	seen := 0
+	var walk func(ino uint64, path string)
+	walk = func(ino uint64, path string) {
+		var names []string
+		err := filesystem.ReadDir(ino, func(e disk.DirEntry) error {
+			name := string(e.Name)
+			if path == "" && name == "lost+found" {
+				return nil
+			}
+			names = append(names, name)
+			seen++
+			child := filepath.Join(path, name)
+			links[e.Ino] = append(links[e.Ino], child)
+			if compareFile(t, filesystem, e, filepath.Join(root, child)) {
+				walk(e.Ino, child)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatalf("list %q: %v", path, err)
+		}
+		want, err := os.ReadDir(filepath.Join(root, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(names)
+		if !slices.EqualFunc(names, want, func(n string, e fs.DirEntry) bool { return n == e.Name() }) {
+			t.Errorf("%q has %q, want %v", path, names, want)
+		}
+	}
+	walk(filesystem.Info().Root, "")
+	for _, names := range links {
+		if len(names) > 1 {
+			slices.Sort(names)
+			hostLinks = append(hostLinks, names)
+		}
+	}
+	if fmt.Sprint(hostLinks) != "[[etc/also etc/passwd]]" {
+		t.Errorf("hard links: %v", hostLinks)
+	}
+	if seen < 3000 {
+		t.Errorf("only %d files", seen)
+	}
+}
+
+// compareFile compares one file, and reports whether it is a folder.
+func compareFile(t *testing.T, filesystem disk.Filesystem, e disk.DirEntry, path string) bool {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	n, err := filesystem.Inode(e.Ino)
+	if err != nil {
+		t.Fatalf("%q: %v", path, err)
+	}
+	if n.Mode != st.Mode || n.UID != st.Uid || n.GID != st.Gid || n.Modify.Sec != st.Mtim.Sec || e.Type != n.Type() {
+		t.Errorf("%q: %+v, want %+v", path, n, st)
+	}
+	xattrs, err := filesystem.Xattrs(e.Ino)
+	if err != nil {
+		t.Fatalf("%q: %v", path, err)
+	}
+	for _, x := range xattrs {
+		b := make([]byte, 1<<16)
+		size, err := unix.Lgetxattr(path, string(x.Name), b)
+		if err != nil || !bytes.Equal(b[:size], x.Value) {
+			t.Errorf("%q: attribute %q is %d bytes, want %d, %v", path, x.Name, len(x.Value), size, err)
+		}
+	}
+	if filepath.Base(path) == "passwd" && len(xattrs) != 2 {
+		t.Errorf("%q has %d attributes", path, len(xattrs))
+	}
+	switch n.Type() {
+	case disk.ModeDir:
+		return true
+	case disk.ModeSymlink:
+		want, _ := os.Readlink(path)
+		if got, err := filesystem.Readlink(e.Ino); err != nil || string(got) != want {
+			t.Errorf("%q leads to %q, want %q, %v", path, got, want, err)
+		}
+	case disk.ModeChar:
+		if n.Rdev != (disk.Device{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}) {
+			t.Errorf("%q is %v", path, n.Rdev)
+		}
+	case disk.ModeRegular:
+		want, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := filesystem.Open(e.Ino)
+		if err != nil {
+			t.Fatalf("%q: %v", path, err)
+		}
+		compareContent(t, path, f, want)
+	}
+	return false
+}
+
+// compareContent reads content in several ways.
+func compareContent(t *testing.T, name string, f disk.Sparse, want []byte) {
+	t.Helper()
+	if f.Size() != int64(len(want)) {
+		t.Errorf("%q has %d bytes, want %d", name, f.Size(), len(want))
+		return
+	}
+	for _, chunk := range []int{len(want) + 1, 1 << 20, 30000} {
+		got := make([]byte, 0, len(want))
+		buf := make([]byte, chunk)
+		for {
+			n, err := f.ReadAt(buf, int64(len(got)))
+			got = append(got, buf[:n]...)
+			if err == io.EOF {
+				break
+			}
+			if err != nil || n != len(buf) {
+				t.Fatalf("%q: read %d at %d: %d, %v", name, chunk, len(got), n, err)
+			}
+		}
+		if !bytes.Equal(got, want) {
+			t.Fatalf("%q differs when it is read %d bytes at a time", name, chunk)
+		}
+	}
+	for _, off := range []int{len(want) / 2, len(want) / 3, len(want) - 1} {
+		if off < 0 {
+			continue
+		}
+		b := make([]byte, min(1000, len(want)-off))
+		if _, err := f.ReadAt(b, int64(off)); (err != nil && err != io.EOF) || !bytes.Equal(b, want[off:off+len(b)]) {
+			t.Errorf("%q differs at %d: %v", name, off, err)
+		}
+	}
+	if _, err := f.ReadAt(make([]byte, 1), f.Size()); err != io.EOF {
+		t.Errorf("%q: a read at the end gives %v", name, err)
+	}
+	var end, data int64
+	err := f.Extents(0, f.Size(), func(e disk.Extent) error {
+		if e.Offset != end || e.Length <= 0 {
+			t.Errorf("%q: an extent at %d, want %d", name, e.Offset, end)
+		}
+		end += e.Length
+		if e.Kind == disk.ExtentData {
+			data += e.Length
+		} else if part := want[e.Offset:end]; !bytes.Equal(part, make([]byte, len(part))) {
+			t.Errorf("%q: there is data in the hole at %d", name, e.Offset)
+		}
+		return nil
+	})
+	if err != nil || end != f.Size() {
+		t.Errorf("%q: extents end at %d, %v", name, end, err)
+	}
+	if base := filepath.Base(name); (base == "sparse" && data > 1<<20) || (base == "small hole" && data > 8192) {
+		t.Errorf("%q has %d bytes of data, its holes are lost", name, data)
+	}
+}
+
+// compareVolume compares a volume with the part of the disk that it is.
+func compareVolume(t *testing.T, d *Disk, v Volume) {
+	t.Helper()
+	volume, err := d.Volume(t.Context(), v.Number)
+	if err != nil || volume.Size() != v.Size {
+		t.Fatalf("%v, %v", volume, err)
+	}
+	want, got := make([]byte, v.Size), make([]byte, v.Size)
+	if _, err := d.ReadAt(want, v.Offset); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	if _, err := volume.ReadAt(got, 0); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("a volume is not the part of the disk that it should be")
+	}
+}
