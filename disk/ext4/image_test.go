@@ -1,0 +1,144 @@
+package ext4_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/ext4"
+)
+
+// requireRoot fails a test that needs loop mounts where they cannot be had.
+func requireRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test mounts images: run it as root")
+	}
+}
+
+// run executes a tool, and fails the test with its output if it fails.
+func run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), "MKE2FS_DEVICE_SECTSIZE=512")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// makeImage makes a sparse image of size bytes and a filesystem on it.
+func makeImage(t testing.TB, size int64, mkfs ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk.img")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "mke2fs", append(append([]string{"-q", "-F"}, mkfs...), path)...)
+	return path
+}
+
+// mountImage mounts path in a folder of its own until the test ends or unmount
+// is called.
+func mountImage(t testing.TB, path, options string) (dir string, unmount func()) {
+	t.Helper()
+	requireRoot(t)
+	dir = t.TempDir()
+	run(t, "mount", "-t", "ext4", "-o", "loop,"+options, path, dir)
+	mounted := true
+	unmount = func() {
+		if mounted {
+			mounted = false
+			run(t, "umount", dir)
+		}
+	}
+	t.Cleanup(unmount)
+	return dir, unmount
+}
+
+// copyImage copies an image, keeping its holes.
+func copyImage(t testing.TB, path string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "copy.img")
+	run(t, "cp", "--sparse=always", path, to)
+	return to
+}
+
+// image is a file as a [disk.Sparse] all of whose bytes are data.
+type image struct {
+	io.ReaderAt
+	size int64
+}
+
+func (m image) Size() int64 { return m.size }
+
+func (m image) Extents(off, length int64, yield func(disk.Extent) error) error {
+	if off < 0 || length < 0 || off > m.size || length > m.size-off {
+		return errors.New("extents out of range")
+	}
+	return yield(disk.Extent{Offset: off, Length: length, Kind: disk.ExtentData})
+}
+
+func openImage(t testing.TB, path string) image {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image{ReaderAt: f, size: info.Size()}
+}
+
+func openFilesystem(t testing.TB, path string) *ext4.Filesystem {
+	t.Helper()
+	fs, err := ext4.Open(openImage(t, path), ext4.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fs
+}
+
+// node is one file as a test sees it, in a form that can be compared and
+// printed.
+type node struct {
+	Ino      uint64
+	Mode     uint32
+	UID, GID uint32
+	Links    uint32
+	Size     int64
+	Rdev     string
+	Times    string // access, modify, change, birth
+	Xattrs   string
+	Target   string
+	Content  string // digest, or the error
+	Data     string // the ranges that are not holes
+}
+
+// tree is a filesystem by path; the root is "".
+type tree map[string]node
+
+func formatTime(sec int64, nsec uint32) string { return fmt.Sprintf("%d.%09d", sec, nsec) }
+
+func formatDevice(major, minor uint32) string { return fmt.Sprintf("%d:%d", major, minor) }
+
+func isType(mode, kind uint32) bool { return mode&unix.S_IFMT == kind }

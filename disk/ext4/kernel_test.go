@@ -1,0 +1,77 @@
+package ext4_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk/ext4"
+)
+
+// profiles are the filesystems that the kernel can write and judge.
+var profiles = []struct {
+	name  string
+	kind  string
+	size  int64
+	block int
+	mkfs  []string
+}{
+	{"debian", "ext4", 256 << 20, 4096, []string{"-t", "ext4"}},
+	{"debian-1k", "ext4", 200 << 20, 1024, []string{"-t", "ext4"}},
+	{"debian-2k-no-journal", "ext4", 256 << 20, 2048, []string{"-t", "ext4", "-O", "^has_journal"}},
+	{"ext2", "ext2", 256 << 20, 4096, []string{"-t", "ext2"}},
+	{"ext2-1k-128", "ext2", 256 << 20, 1024, []string{"-t", "ext2", "-I", "128", "-O", "^filetype,^dir_index"}},
+	{"ext3", "ext3", 256 << 20, 1024, []string{"-t", "ext3"}},
+	{"revision-0", "ext2", 128 << 20, 1024, []string{"-t", "ext2", "-r", "0"}},
+	{"uninit-bg-32bit", "ext4", 256 << 20, 4096, []string{"-t", "ext4", "-O", "^metadata_csum,uninit_bg,^64bit"}},
+	{"uninit-bg-64bit", "ext4", 256 << 20, 1024, []string{"-t", "ext4", "-O", "^metadata_csum,uninit_bg,64bit"}},
+	{"inline-data", "ext4", 256 << 20, 4096, []string{"-t", "ext4", "-O", "inline_data", "-I", "256"}},
+	{"inline-data-1k-inodes", "ext4", 256 << 20, 1024, []string{"-t", "ext4", "-O", "inline_data", "-I", "1024"}},
+	{"ea-inode", "ext4", 256 << 20, 4096, []string{"-t", "ext4", "-O", "ea_inode,inline_data"}},
+	{"ea-inode-no-csum", "ext4", 256 << 20, 1024, []string{"-t", "ext4", "-O", "ea_inode,^metadata_csum"}},
+	{"meta-bg", "ext4", 600 << 20, 1024, []string{"-t", "ext4", "-O", "meta_bg,^resize_inode"}},
+	{"meta-bg-no-flex", "ext4", 600 << 20, 1024, []string{"-t", "ext4", "-O", "meta_bg,^resize_inode,^flex_bg,^64bit,^sparse_super"}},
+	{"bigalloc", "ext4", 256 << 20, 4096, []string{"-t", "ext4", "-O", "bigalloc", "-C", "65536"}},
+	{"bigalloc-1k", "ext4", 256 << 20, 1024, []string{"-t", "ext4", "-O", "bigalloc", "-C", "16384"}},
+	{"large-dir-csum-seed", "ext4", 256 << 20, 1024, []string{"-t", "ext4", "-O", "large_dir,metadata_csum_seed,sparse_super2,mmp"}},
+	{"no-dir-index", "ext4", 256 << 20, 4096, []string{"-t", "ext4", "-O", "^dir_index,^extra_isize"}},
+	{"encrypt-feature", "ext4", 256 << 20, 4096, []string{"-t", "ext4", "-O", "encrypt,verity,stable_inodes"}},
+}
+
+// TestKernel compares with the kernel all that can be seen of a tree of
+// everything, over features and block sizes.
+func TestKernel(t *testing.T) {
+	for _, p := range profiles {
+		t.Run(p.name, func(t *testing.T) {
+			path := makeImage(t, p.size, append([]string{"-L", "a label", "-b", strconv.Itoa(p.block)}, p.mkfs...)...)
+			dir, unmount := mountImage(t, path, "rw")
+			g := &generator{
+				t: t, dir: dir, rand: rand.NewChaCha8([32]byte{1}), blockSize: p.block, manyFiles: 2500,
+				bigXattrs: p.name == "ea-inode" || p.name == "ea-inode-no-csum",
+			}
+			g.writeAll()
+			unmount()
+
+			dir, unmount = mountImage(t, path, "ro,noatime")
+			want := kernelTree(t, dir)
+			unmount()
+			fs := openFilesystem(t, path)
+			compareTrees(t, want, ourTree(t, fs))
+
+			info := fs.Info()
+			if info.Type != p.kind || string(info.Label) != "a label" || info.BlockSize != int64(p.block) || info.Size > p.size || info.Size < p.size-64<<10 {
+				t.Errorf("info is %+v", info)
+			}
+			if fs.Replayed() != 0 {
+				t.Errorf("%d transactions replayed after a clean unmount", fs.Replayed())
+			}
+			if known, err := ext4.Recognise(openImage(t, path)); !known || err != nil {
+				t.Errorf("not recognised: %v", err)
+			}
+			if err := os.Remove(path); err != nil { // 20 images would fill a small disk
+				t.Error(err)
+			}
+		})
+	}
+}

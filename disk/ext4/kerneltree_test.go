@@ -1,0 +1,133 @@
+package ext4_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/disk"
+)
+
+// kernelTree reads all of a mounted filesystem through the kernel.
+func kernelTree(t testing.TB, dir string) tree {
+	t.Helper()
+	all := make(tree)
+	var walk func(path string)
+	walk = func(path string) {
+		// Attributes first: reading a directory changes its access time.
+		n := kernelNode(t, filepath.Join(dir, path))
+		all[path] = n
+		if !isType(n.Mode, unix.S_IFDIR) {
+			return
+		}
+		list, err := os.ReadDir(filepath.Join(dir, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			walk(path + "/" + e.Name())
+		}
+	}
+	walk("")
+	return all
+}
+
+func kernelNode(t testing.TB, path string) node {
+	t.Helper()
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_ALL, &st); err != nil {
+		t.Fatalf("statx %q: %v", path, err)
+	}
+	n := node{
+		Ino: st.Ino, Mode: uint32(st.Mode), UID: st.Uid, GID: st.Gid, Links: st.Nlink, Size: int64(st.Size),
+		Rdev: formatDevice(st.Rdev_major, st.Rdev_minor), Xattrs: kernelXattrs(t, path),
+	}
+	if st.Mask&unix.STATX_BTIME == 0 {
+		st.Btime = unix.StatxTimestamp{}
+	}
+	for _, at := range []unix.StatxTimestamp{st.Atime, st.Mtime, st.Ctime, st.Btime} {
+		n.Times += formatTime(at.Sec, at.Nsec) + " "
+	}
+	switch uint32(st.Mode) & unix.S_IFMT {
+	case unix.S_IFLNK:
+		target, err := os.Readlink(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Target = target
+	case unix.S_IFREG:
+		n.Content, n.Data = kernelContent(t, path)
+	}
+	return n
+}
+
+func kernelXattrs(t testing.TB, path string) string {
+	t.Helper()
+	buf := make([]byte, 64<<10)
+	n, err := unix.Llistxattr(path, buf)
+	if err != nil {
+		t.Fatalf("listxattr %q: %v", path, err)
+	}
+	names := bytes.Split(bytes.TrimSuffix(buf[:n], []byte{0}), []byte{0})
+	slices.SortFunc(names, bytes.Compare)
+	var out string
+	for _, name := range names {
+		if len(name) == 0 {
+			continue
+		}
+		value := make([]byte, 64<<10)
+		n, err := unix.Lgetxattr(path, string(name), value)
+		if err != nil {
+			t.Fatalf("getxattr %q %q: %v", path, name, err)
+		}
+		out += formatXattr(name, value[:n])
+	}
+	return out
+}
+
+func kernelContent(t testing.TB, path string) (digest, data string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var ranges []disk.Extent
+	for off := int64(0); ; {
+		start, err := f.Seek(off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		end, err := f.Seek(start, unix.SEEK_HOLE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ranges = append(ranges, disk.Extent{Offset: start, Length: end - start})
+		off = end
+	}
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return contentDigest(t, path, f, info.Size(), ranges), formatRanges(ranges)
+}
+
+// compareTrees reports every difference.
+func compareTrees(t testing.TB, want, got tree) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		if len(diff) > 8000 {
+			diff = diff[:8000] + "…"
+		}
+		t.Errorf("the kernel (-) and we (+) differ:\n%s", diff)
+	}
+}
