@@ -76,7 +76,10 @@ func (r *reader) gpt() (*Table, error) {
 			t.Partitions = append(t.Partitions, p)
 		}
 	}
-	return t, checkOverlap("gpt", t.Partitions)
+	if err := checkOverlap("gpt", t.Partitions); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // isDamage tells a table that is wrong from one that could not be read.

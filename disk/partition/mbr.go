@@ -92,8 +92,12 @@ func (r *reader) mbrAt(sector uint64) (*mbr, error) {
 		c.Skip(3)
 		e.start, e.count = c.U32(), c.U32()
 	}
-	if magic := c.U16(); c.Err() != nil || magic != mbrMagic {
-		return nil, c.Err()
+	magic := c.U16()
+	if err := c.Err(); err != nil {
+		return nil, corruptMBR(off, "%v", err)
+	}
+	if magic != mbrMagic {
+		return nil, nil
 	}
 	return m, nil
 }

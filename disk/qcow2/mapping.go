@@ -30,9 +30,9 @@ type mapping struct {
 	entrySize   int64 // of an L2 entry: 8, or 16 with subclusters
 	size        int64 // bytes mapped
 
-	l1       []uint64 // entries as they are; those missing at the end read as 0
+	l1       []byte // as in the file, as far as size needs it
 	l1Offset int64
-	l1Bytes  int64
+	l1Bytes  int64  // in the file
 	slices   *cache // pieces of L2 tables, by their offset in the file
 }
 
@@ -58,14 +58,9 @@ func newMapping(r io.ReaderAt, fileSize int64, h *header, st state) (*mapping, e
 		extended: h.incompatible&incompatExtendedL2 != 0, entrySize: h.l2EntrySize(),
 		l1Offset: int64(st.l1Offset), l1Bytes: length,
 	}
-	// At most MaxL1Bytes, and no more than the file has.
-	buf := make([]byte, min(needed, int64(st.l1Size))*8)
-	if err := ondisk.ReadFull(r, buf, m.l1Offset); err != nil {
+	m.l1 = make([]byte, min(needed, int64(st.l1Size))*8) // at most MaxL1Bytes
+	if err := ondisk.ReadFull(r, m.l1, m.l1Offset); err != nil {
 		return nil, unreadable(st.name, m.l1Offset, err)
-	}
-	m.l1 = make([]uint64, len(buf)/8)
-	for i := range m.l1 {
-		m.l1[i] = binary.BigEndian.Uint64(buf[i*8:])
 	}
 	return m, nil
 }
@@ -108,10 +103,10 @@ func (m *mapping) at(off, limit int64) (run, error) {
 // table returns the offset of the L2 table for guest offset off, or 0.
 func (m *mapping) table(off int64) (int64, error) {
 	i := off / m.l1Coverage()
-	if i >= int64(len(m.l1)) {
-		return 0, nil
+	if i >= int64(len(m.l1)/8) {
+		return 0, nil // the table is shorter than the disk, see state.short
 	}
-	entry := m.l1[i]
+	entry := binary.BigEndian.Uint64(m.l1[i*8:])
 	if entry&l1ReservedMask != 0 {
 		return 0, corrupt("L1 table", m.l1Offset+i*8, "entry %d is %#x, with reserved bits", i, entry)
 	}

@@ -1,0 +1,142 @@
+package ondisk_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math"
+	"testing"
+	"testing/iotest"
+
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
+)
+
+func TestWithin(t *testing.T) {
+	for _, v := range []struct {
+		off, length, size int64
+		want              bool
+	}{
+		{0, 0, 0, true},
+		{0, 1, 0, false},
+		{0, 10, 10, true},
+		{10, 0, 10, true},
+		{10, 1, 10, false},
+		{11, 0, 10, false},
+		{-1, 1, 10, false},
+		{1, -1, 10, false},
+		{0, 0, -1, false},
+		{1, math.MaxInt64, math.MaxInt64, false}, // the sum overflows
+		{math.MaxInt64, math.MaxInt64, math.MaxInt64, false},
+		{math.MaxInt64, 0, math.MaxInt64, true},
+		{math.MinInt64, math.MaxInt64, 10, false},
+	} {
+		if got := ondisk.Within(v.off, v.length, v.size); got != v.want {
+			t.Errorf("Within(%d, %d, %d) = %v", v.off, v.length, v.size, got)
+		}
+	}
+}
+
+func TestWithinU(t *testing.T) {
+	for _, v := range []struct {
+		off, length, size uint64
+		want              bool
+	}{
+		{0, 0, 0, true},
+		{0, 10, 10, true},
+		{10, 0, 10, true},
+		{1, 10, 10, false},
+		{11, 0, 10, false},
+		{1, math.MaxUint64, 10, false},
+		{1, math.MaxUint64, math.MaxUint64, false},
+		{math.MaxUint64, 1, math.MaxUint64, false},
+		{math.MaxUint64 - 1, 1, math.MaxUint64, true},
+	} {
+		if got := ondisk.WithinU(v.off, v.length, v.size); got != v.want {
+			t.Errorf("WithinU(%d, %d, %d) = %v", v.off, v.length, v.size, got)
+		}
+	}
+}
+
+func TestCursor(t *testing.T) {
+	buf := []byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
+	c := ondisk.NewCursor(buf, binary.BigEndian)
+	if a, b, d := c.U8(), c.U16(), c.U32(); a != 1 || b != 0x0203 || d != 0x04050607 {
+		t.Errorf("got %#x %#x %#x", a, b, d)
+	}
+	if q := c.U64(); q != 0x08090a0b0c0d0e0f || c.Offset() != 15 {
+		t.Errorf("got %#x, at %d", q, c.Offset())
+	}
+	c.Seek(2)
+	if b := c.Bytes(2); !bytes.Equal(b, []byte{3, 4}) || cap(b) != 2 {
+		t.Errorf("got %v with room for %d", b, cap(b))
+	}
+	if c.Err() != nil {
+		t.Errorf("an error: %v", c.Err())
+	}
+	if got := ondisk.NewCursor(buf, binary.LittleEndian).U32(); got != 0x04030201 {
+		t.Errorf("little-endian: %#x", got)
+	}
+}
+
+// TestCursorSticks: the first read that does not fit is the last that does
+// anything.
+func TestCursorSticks(t *testing.T) {
+	for name, fail := range map[string]func(*ondisk.Cursor){
+		"U8":         func(c *ondisk.Cursor) { c.Seek(4); c.U8() },
+		"U16":        func(c *ondisk.Cursor) { c.Seek(3); c.U16() },
+		"U32":        func(c *ondisk.Cursor) { c.Seek(1); c.U32() },
+		"U64":        func(c *ondisk.Cursor) { c.U64() },
+		"Bytes":      func(c *ondisk.Cursor) { c.Bytes(5) },
+		"Bytes(-1)":  func(c *ondisk.Cursor) { c.Bytes(-1) },
+		"Bytes(max)": func(c *ondisk.Cursor) { c.Skip(1); c.Bytes(math.MaxInt) },
+		"Skip":       func(c *ondisk.Cursor) { c.Skip(5) },
+		"Seek":       func(c *ondisk.Cursor) { c.Seek(5) },
+		"Seek(-1)":   func(c *ondisk.Cursor) { c.Seek(-1) },
+	} {
+		c := ondisk.NewCursor([]byte{1, 2, 3, 4}, binary.BigEndian)
+		fail(c)
+		first := c.Err()
+		if first == nil {
+			t.Errorf("%s: no error", name)
+			continue
+		}
+		if b, u, w, q := c.U8(), c.U16(), c.U32(), c.U64(); b != 0 || u != 0 || w != 0 || q != 0 || c.Bytes(1) != nil {
+			t.Errorf("%s: reads go on", name)
+		}
+		if c.Err() != first {
+			t.Errorf("%s: the error became %v", name, c.Err())
+		}
+	}
+}
+
+// shortReader returns n bytes and err, whatever it is asked for.
+type shortReader struct {
+	n   int
+	err error
+}
+
+func (r shortReader) ReadAt(p []byte, _ int64) (int, error) { return min(r.n, len(p)), r.err }
+
+func TestReadFull(t *testing.T) {
+	broken := errors.New("broken")
+	for name, v := range map[string]struct {
+		r    io.ReaderAt
+		want error
+	}{
+		"all":             {shortReader{8, nil}, nil},
+		"all with EOF":    {shortReader{8, io.EOF}, nil},
+		"short with EOF":  {shortReader{7, io.EOF}, io.ErrUnexpectedEOF},
+		"nothing":         {shortReader{0, io.EOF}, io.ErrUnexpectedEOF},
+		"short, no error": {shortReader{7, nil}, io.ErrNoProgress},
+		"error":           {shortReader{7, broken}, broken},
+		"timeout":         {shortReader{0, iotest.ErrTimeout}, iotest.ErrTimeout},
+	} {
+		if err := ondisk.ReadFull(v.r, make([]byte, 8), 0); !errors.Is(err, v.want) || (err == nil) != (v.want == nil) {
+			t.Errorf("%s: %v, want %v", name, err, v.want)
+		}
+	}
+	if err := ondisk.ReadFull(shortReader{0, io.EOF}, nil, 100); err != nil {
+		t.Errorf("nothing asked for: %v", err)
+	}
+}
