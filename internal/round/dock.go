@@ -11,8 +11,9 @@ import (
 	"github.com/drydock-vm/drydock/internal/vm"
 )
 
-// startTries is how often a start is tried before the root disk is suspected.
-const startTries = 3
+// tries is how often a start is tried before the root disk is suspected, and
+// how often it is tried to put an old root disk back.
+const tries = 3
 
 // stopData is journalled before a VM is stopped: what it has to be again.
 type stopData struct {
@@ -89,7 +90,7 @@ func (x *run) stop(ctx context.Context, d *docked) bool {
 	case err == nil:
 		return true
 	case errors.Is(err, vm.ErrShutdownTimeout):
-		d.report.warn(stepError(v.Name, StepStop, fmt.Errorf("skipped, it still runs: %w", err),
+		d.report.warn(stepError(v.Name, StepStop, fmt.Errorf("skipped, it still runs: %w", vm.ErrShutdownTimeout),
 			"raise shutdown_timeout, or set on_shutdown_timeout: force"))
 	default:
 		d.report.fail(err)
@@ -231,20 +232,24 @@ func (x *run) remember(ctx context.Context, v VM, disk Disk, s Snapshot) error {
 // start starts the VM, and tries again when that fails.
 func (x *run) start(ctx context.Context, d *docked) error {
 	return x.step(ctx, d, StepStart, nil, func() (string, error) {
-		var err error
-		for try := 1; try <= startTries; try++ {
-			start := time.Now()
-			if err = d.plan.vm.Machine.Start(ctx); err == nil {
-				return fmt.Sprintf("running after %s", seconds(time.Since(start))), nil
-			}
-			if errors.Is(err, vm.ErrSkipped) {
-				return "", err
-			}
-			x.event(d.plan.VM, StepStart, "", "try %d of %d: %v", try, startTries, err)
-			time.Sleep(time.Duration(try) * time.Second)
+		start := time.Now()
+		if err := x.retry(d.plan.VM, StepStart, func() error { return d.plan.vm.Machine.Start(ctx) }); err != nil {
+			return "", err
 		}
-		return "", err
+		return fmt.Sprintf("running after %s", seconds(time.Since(start))), nil
 	})
+}
+
+// retry tries what must not fail a few times.
+func (r *Runner) retry(name string, s Step, act func() error) error {
+	for try := 1; ; try++ {
+		err := act()
+		if err == nil || try == tries || errors.Is(err, vm.ErrSkipped) {
+			return err
+		}
+		r.event(name, s, "", "try %d of %d: %v", try, tries, err)
+		time.Sleep(time.Duration(try) * r.o.RetryPause)
+	}
 }
 
 // health waits until the VM's probes pass.

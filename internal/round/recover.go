@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/drydock-vm/drydock/internal/state"
 	"github.com/drydock-vm/drydock/internal/vm"
@@ -25,7 +24,7 @@ type Recovery struct {
 // are named in a warning and left alone.
 func (r *Runner) Recover(ctx context.Context, vms []VM) (*Recovery, error) {
 	rounds, err := r.o.State.OpenRounds(ctx)
-	if err != nil || len(rounds) == 0 {
+	if err != nil {
 		return nil, err
 	}
 	rec := &Recovery{}
@@ -35,7 +34,39 @@ func (r *Runner) Recover(ctx context.Context, vms []VM) (*Recovery, error) {
 			return rec, err
 		}
 	}
+	for _, v := range vms {
+		if err := r.recoverSwitched(ctx, v, rec); err != nil {
+			rec.Warnings = append(rec.Warnings, err.Error())
+		}
+	}
+	if len(rec.Rounds)+len(rec.Actions)+len(rec.Warnings) == 0 {
+		return nil, nil
+	}
 	return rec, nil
+}
+
+// recoverSwitched takes up a root disk that a round could not put back and
+// said so: its journal is closed, but the switch is neither committed nor
+// undone.
+func (r *Runner) recoverSwitched(ctx context.Context, v VM, rec *Recovery) error {
+	for _, disk := range v.Disks {
+		if disk.Image == "" || checkDisk(disk) != nil {
+			continue
+		}
+		switched, err := r.o.Images.Switched(disk)
+		if err != nil {
+			return stepError(v.Name, StepUpdate, fmt.Errorf("recover: %w", err), "")
+		}
+		if !switched {
+			continue
+		}
+		found, err := v.Machine.State(ctx)
+		if err != nil {
+			return stepError(v.Name, StepUpdate, fmt.Errorf("recover: %w", err), "")
+		}
+		return r.recoverVM(ctx, v, cut{stop: &stopData{Found: found}}, rec)
+	}
+	return nil
 }
 
 // cut is what the journal says about one VM of a round that was cut off.
@@ -211,11 +242,5 @@ func (r *Runner) recoverState(ctx context.Context, v VM, c cut, act func(string,
 		}
 	}
 	act("starting it, it was running before the round")
-	for try := 1; ; try++ {
-		err := v.Machine.Start(ctx)
-		if err == nil || try == startTries || errors.Is(ctx.Err(), context.Canceled) {
-			return err
-		}
-		time.Sleep(time.Duration(try) * time.Second)
-	}
+	return r.retry(v.Name, StepStart, func() error { return v.Machine.Start(ctx) })
 }

@@ -120,6 +120,8 @@ func (r *Report) Problems() []string {
 	return out
 }
 
+// stepError says which step of which VM failed. An error that says so already
+// keeps its words.
 func stepError(name string, s Step, err error, hint string) error {
 	var se *StepError
 	if errors.As(err, &se) {

@@ -173,7 +173,8 @@ type Source struct {
 	Unfrozen bool   // File is the disk itself: it is closed before a start
 }
 
-// Options are what a Runner works with. All are required, but Observe.
+// Options are what a Runner works with. All but Observe and
+// RetryPause are required.
 type Options struct {
 	State     *state.DB
 	Machines  Machines
@@ -184,6 +185,9 @@ type Options struct {
 	Backups   Backups
 	Now       func() time.Time
 	Observe   func(Event) // called from one goroutine at a time
+	// RetryPause is the pause before what failed is tried for the second
+	// time; before the third it is twice as long. By default one second.
+	RetryPause time.Duration
 }
 
 // Runner runs rounds over one host's VMs.
@@ -193,6 +197,9 @@ type Runner struct{ o Options }
 func New(o Options) *Runner {
 	if o.Observe == nil {
 		o.Observe = func(Event) {}
+	}
+	if o.RetryPause == 0 {
+		o.RetryPause = time.Second
 	}
 	return &Runner{o: o}
 }

@@ -96,7 +96,9 @@ func (x *run) rollBack(ctx context.Context, d *docked, u *update, cause error) {
 		d.report.fail(stepError(v.Name, StepUpdate, err, ""))
 	}
 	if err := x.undo(ctx, v, u.disk); err != nil {
-		d.report.fail(stepError(v.Name, StepUpdate, fmt.Errorf("roll back from %s: %w", u.version, err), ""))
+		d.report.fail(stepError(v.Name, StepUpdate, fmt.Errorf("roll back from %s: %w", u.version, err),
+			"drydock recover tries again"))
+		x.ensureUp(ctx, d) // even on a root that is not healthy it is better up
 		return
 	}
 	img := d.report.Image
@@ -110,20 +112,22 @@ func (x *run) rollBack(ctx context.Context, d *docked, u *update, cause error) {
 
 // undo stops the VM, whatever it takes, and puts the old root disk back.
 func (r *Runner) undo(ctx context.Context, v VM, disk Disk) error {
-	now, err := v.Machine.State(ctx)
-	if err != nil {
-		return err
-	}
-	if now.UsesDisks() {
-		// Its data disks deserve an orderly shutdown even now.
-		if err := v.Machine.Shutdown(ctx, v.ShutdownTimeout); err != nil {
-			r.event(v.Name, StepStop, "", "%v; taking the power away to roll back", err)
-			if err := v.Machine.Kill(ctx); err != nil {
-				return err
+	return r.retry(v.Name, StepUpdate, func() error {
+		now, err := v.Machine.State(ctx)
+		if err != nil {
+			return err
+		}
+		if now.UsesDisks() {
+			// Its data disks deserve an orderly shutdown even now.
+			if err := v.Machine.Shutdown(ctx, v.ShutdownTimeout); err != nil {
+				r.event(v.Name, StepStop, "", "%v; taking the power away to roll back", err)
+				if err := v.Machine.Kill(ctx); err != nil {
+					return err
+				}
 			}
 		}
-	}
-	return r.o.Images.Undo(disk)
+		return r.o.Images.Undo(disk)
+	})
 }
 
 func (u *update) String() string {

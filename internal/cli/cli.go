@@ -1,0 +1,190 @@
+// Package cli is drydock's command line: one verb per file, and the wiring of
+// all rooms into rounds. It alone knows the configuration's structs and the
+// exit codes.
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/state"
+)
+
+// The exit codes.
+const (
+	exitDone     = 0
+	exitFailed   = 1
+	exitUsage    = 2
+	exitWarnings = 3
+	exitLocked   = 4
+	// exitDueError is that of drydock due, where 1 means "not due" and systemd
+	// takes everything below 255 as a reason to skip the unit (ExecCondition=
+	// in systemd.service(5)).
+	exitDueError = 255
+)
+
+// exitError carries an exit code that the error's kind does not tell. A nil
+// err prints nothing.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// usageError is for a command line that makes no sense.
+func usageError(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// app is what all verbs share.
+type app struct {
+	stdin      io.Reader
+	stdout     io.Writer
+	stderr     io.Writer
+	configPath string
+	json       bool
+	now        func() time.Time
+}
+
+// Main runs drydock and returns its exit code.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	now, err := clock(os.Getenv("DRYDOCK_CLOCK"))
+	if err != nil {
+		fmt.Fprintf(stderr, "drydock: %v\n", err)
+		return exitUsage
+	}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, now: now}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	root := a.root()
+	root.SetArgs(args)
+	err = root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintf(stderr, "drydock: %s\n", text)
+	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	var exit *exitError
+	switch {
+	case errors.As(err, &exit):
+		return exit.code
+	case errors.Is(err, state.ErrLocked):
+		return exitLocked
+	}
+	return exitFailed
+}
+
+// clock is the time, moved by an offset such as "144h": so that tests against
+// a real systemd need not wait for a week.
+func clock(offset string) (func() time.Time, error) {
+	if offset == "" {
+		return time.Now, nil
+	}
+	d, err := time.ParseDuration(offset)
+	if err != nil {
+		return nil, fmt.Errorf("the environment variable DRYDOCK_CLOCK: %w", err)
+	}
+	return func() time.Time { return time.Now().Add(d) }, nil
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "drydock",
+		Short: "Takes every virtual machine of a host into the dock each night",
+		Long: `drydock takes every virtual machine of a Linux host into the dock each night:
+stops it, freezes its disks, refits it with a newly built image if there is
+one, has it running again within seconds, and backs its data up file by file
+while it already runs.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		CompletionOptions: cobra.CompletionOptions{
+			HiddenDefaultCmd: true,
+		},
+	}
+	root.PersistentFlags().StringVarP(&a.configPath, "config", "c", config.DefaultPath, "configuration file")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError("%w (drydock %s --help shows the flags)", err, c.Name())
+	})
+	root.AddGroup(
+		&cobra.Group{ID: "round", Title: "Rounds:"},
+		&cobra.Group{ID: "look", Title: "Looking:"},
+		&cobra.Group{ID: "data", Title: "Backups and disks:"},
+		&cobra.Group{ID: "host", Title: "The host:"},
+	)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("round", a.runCmd(), a.planCmd(), a.recoverCmd(), a.dueCmd(), a.buildCmd())
+	add("look", a.statusCmd(), a.historyCmd())
+	add("data", a.backupsCmd(), a.restoreCmd(), a.imagesCmd(), a.lsCmd(), a.catCmd(), a.tarCmd())
+	add("host", a.configCmd(), a.doctorCmd(), a.systemdCmd(), a.demoCmd())
+	return root
+}
+
+// args turns cobra's complaints about positional arguments into usage errors.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return usageError("%w (usage: drydock %s)", err, strings.TrimPrefix(c.UseLine(), "drydock "))
+		}
+		return nil
+	}
+}
+
+// group is the RunE of a verb that only has verbs below it.
+func group(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError("%s knows no %q (drydock %s --help lists what it knows)", c.Name(), args[0], c.Name())
+	}
+	return c.Help()
+}
+
+// printJSON prints v as indented JSON.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.stdout)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+func (a *app) printf(format string, args ...any) {
+	fmt.Fprintf(a.stdout, format, args...)
+}
+
+func (a *app) load() (*config.Config, error) {
+	c, err := config.Load(a.configPath)
+	if err != nil {
+		return nil, &exitError{exitUsage, err}
+	}
+	return c, nil
+}

@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/sandbox"
+)
+
+// finding is one line of drydock doctor.
+type finding struct {
+	What   string `json:"what"`
+	OK     bool   `json:"ok"`
+	Needed bool   `json:"needed"` // without it drydock does not work on this host
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"`
+}
+
+func (a *app) doctorCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "What this host can and cannot do",
+		Args:  args(cobra.NoArgs),
+		RunE:  func(c *cobra.Command, _ []string) error { return a.doctor(c.Context()) },
+	}
+}
+
+// programs are what drydock runs, and the Debian package of each.
+var programs = []struct {
+	name, pkg, use string
+	needed         bool
+}{
+	{"qemu-img", "qemu-utils", "qcow2 snapshots, and root disks in qcow2", true},
+	{"qemu-system-x86_64", "qemu-system-x86", "VMs of driver qemu", false},
+	{"restic", "restic", "reclaiming space in the repository (restic prune)", false},
+	{"systemctl", "systemd", "VMs of driver systemd, and the nightly timer", false},
+}
+
+func (a *app) doctor(ctx context.Context) error {
+	var found []finding
+	for _, p := range programs {
+		f := finding{What: p.name, Needed: p.needed, Detail: p.use}
+		if path, err := exec.LookPath(p.name); err == nil {
+			f.OK, f.Detail = true, path
+		} else {
+			f.Fix = "apt-get install " + p.pkg
+		}
+		found = append(found, f)
+	}
+	found = append(found, kvm())
+	cfg, cfgErr := a.load()
+	var o sandbox.Options
+	if cfgErr == nil {
+		o = sandboxOptions(cfg)
+	}
+	found = append(found, confinement(ctx, o)...)
+	switch {
+	case cfgErr == nil:
+		found = append(found, finding{What: "configuration", OK: true, Detail: fmt.Sprintf("%s, %d VMs", a.configPath, len(cfg.VMs))})
+		found = append(found, a.doctorVMs(ctx)...)
+	case errors.Is(cfgErr, os.ErrNotExist):
+		found = append(found, finding{What: "configuration", Detail: a.configPath + " does not exist", Fix: "drydock config init"})
+	default:
+		found = append(found, finding{What: "configuration", Needed: true, Detail: cfgErr.Error(), Fix: "drydock config check"})
+	}
+	return a.diagnosis(found)
+}
+
+func (a *app) diagnosis(found []finding) error {
+	bad := 0
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	for _, f := range found {
+		word := "ok"
+		if !f.OK {
+			word = "missing"
+			if f.Needed {
+				word = "MISSING"
+				bad++
+			}
+		}
+		fix := ""
+		if f.Fix != "" {
+			fix = "→ " + f.Fix
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", word, f.What, escape.Line(f.Detail), fix)
+	}
+	if a.json {
+		if err := a.printJSON(found); err != nil {
+			return err
+		}
+	} else if err := w.Flush(); err != nil {
+		return err
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d things that drydock needs are missing on this host", bad)
+	}
+	return nil
+}
+
+// kvm says what is known about KVM without trusting it: the device may be
+// there and guests hang in it all the same.
+func kvm() finding {
+	f := finding{What: "kvm", Detail: "no /dev/kvm: VMs need -accel tcg in their command"}
+	dev, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err == nil {
+		dev.Close()
+		f.OK, f.Detail = true, "/dev/kvm opens; whether guests run in it only a boot can tell"
+	}
+	return f
+}
+
+func confinement(ctx context.Context, o sandbox.Options) []finding {
+	measures, err := sandbox.Probe(ctx, o)
+	if err != nil {
+		return []finding{{What: "disk reader", Needed: true, Detail: err.Error()}}
+	}
+	var out []finding
+	for _, m := range measures {
+		f := finding{What: "disk reader: " + m.Name, OK: m.OK, Needed: true, Detail: m.Detail}
+		if !m.OK {
+			f.Fix = "a newer kernel, or sandbox: {allow_without: [" + m.Name + "]}"
+			for _, allowed := range o.AllowWithout {
+				f.Needed = f.Needed && allowed != m.Name
+			}
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// doctorVMs says of each disk how it will be snapshotted.
+func (a *app) doctorVMs(ctx context.Context) []finding {
+	h, err := a.openHost(ctx, nil)
+	if err != nil {
+		return []finding{{What: "state", Needed: true, Detail: err.Error()}}
+	}
+	defer h.close()
+	plan, err := h.runner.Plan(ctx, h.vms)
+	if err != nil {
+		return []finding{{What: "plan", Needed: true, Detail: err.Error()}}
+	}
+	var out []finding
+	for _, v := range plan.VMs {
+		if v.Skip != "" {
+			out = append(out, finding{What: v.VM, Needed: true, Detail: v.Skip})
+			continue
+		}
+		out = append(out, finding{What: v.VM, OK: true, Detail: string(v.Found)})
+		for _, d := range v.Disks {
+			if d.Backup {
+				out = append(out, finding{What: v.VM + "/" + d.Disk, OK: true, Detail: "snapshot: " + d.Snapshot + " (" + d.Reason + ")"})
+			}
+		}
+	}
+	return out
+}

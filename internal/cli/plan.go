@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"context"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) planCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "plan [VM…]",
+		Short: "Show what a round would do, and why",
+		Long: `Show what a round would do now, and why, and change nothing. It is the very plan
+that drydock run carries out, but for images that the round itself harvests.`,
+		RunE: func(c *cobra.Command, names []string) error { return a.plan(c.Context(), names) },
+	}
+}
+
+func (a *app) plan(ctx context.Context, names []string) error {
+	h, err := a.openHost(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	vms, err := h.pick(names)
+	if err != nil {
+		return err
+	}
+	p, err := h.runner.Plan(ctx, vms)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(p)
+	}
+	for _, v := range p.VMs {
+		a.printf("%s (%s)\n", v.VM, v.Found)
+		for _, s := range v.Steps {
+			what, rest, _ := strings.Cut(s, ": ")
+			a.printf("  %-9s %s\n", what, rest)
+		}
+	}
+	return nil
+}

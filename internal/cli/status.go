@@ -1,0 +1,245 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/round"
+	"github.com/drydock-vm/drydock/internal/state"
+	"github.com/drydock-vm/drydock/internal/vm"
+)
+
+// vmStatus is one line of drydock status.
+type vmStatus struct {
+	VM      string            `json:"vm"`
+	State   vm.State          `json:"state"`
+	Error   string            `json:"error,omitempty"` // why the state cannot be told
+	Last    *round.VMReport   `json:"last,omitempty"`  // the newest round of this VM
+	Images  map[string]string `json:"images,omitempty"`
+	Backup  *time.Time        `json:"backup,omitempty"` // when the newest round with a backup began
+	Pending int               `json:"pending_snapshots"`
+	Due     *round.Due        `json:"due,omitempty"`
+}
+
+func (a *app) statusCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status [VM…]",
+		Short: "One line per VM",
+		RunE:  func(c *cobra.Command, names []string) error { return a.status(c.Context(), names) },
+	}
+}
+
+func (a *app) status(ctx context.Context, names []string) error {
+	h, err := a.openHost(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	vms, err := h.pick(names)
+	if err != nil {
+		return err
+	}
+	out := []vmStatus{}
+	for _, v := range vms {
+		s, err := h.vmStatus(ctx, v)
+		if err != nil {
+			return err
+		}
+		out = append(out, s)
+	}
+	if a.json {
+		return a.printJSON(out)
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "VM\tSTATE\tLAST ROUND\tOUTCOME\tDOWNTIME\tBACKUP\tIMAGE")
+	for _, s := range out {
+		fmt.Fprintln(w, s.line(a.now()))
+	}
+	return w.Flush()
+}
+
+// recentRounds is how far status looks back for the newest backup.
+const recentRounds = 30
+
+func (h *host) vmStatus(ctx context.Context, v round.VM) (vmStatus, error) {
+	s := vmStatus{VM: v.Name, Images: map[string]string{}}
+	var err error
+	if s.State, err = v.Machine.State(ctx); err != nil {
+		s.Error = err.Error()
+	}
+	reports, err := h.reports(ctx, v.Name, recentRounds)
+	if err != nil {
+		return s, err
+	}
+	for i, r := range reports {
+		if i == 0 {
+			s.Last = r
+		}
+		if r.Backup != nil && s.Backup == nil {
+			s.Backup = &r.Started
+		}
+	}
+	for _, d := range v.Disks {
+		if d.Image == "" {
+			continue
+		}
+		in, ok, err := h.images.Installed(v.Name, d.Name)
+		if err != nil {
+			return s, err
+		}
+		if ok {
+			s.Images[d.Name] = in.Image + " " + in.Version
+		}
+	}
+	pending, err := h.db.Snapshots(ctx, v.Name)
+	s.Pending = len(pending)
+	if err == nil && v.Builder != nil {
+		var d round.Due
+		d, err = h.runner.Due(ctx, v)
+		s.Due = &d
+	}
+	return s, err
+}
+
+func (h *host) reports(ctx context.Context, name string, limit int) ([]*round.VMReport, error) {
+	raws, err := h.db.VMReports(ctx, name, limit)
+	if err != nil {
+		return nil, err
+	}
+	var out []*round.VMReport
+	for _, raw := range raws {
+		r := &round.VMReport{}
+		if err := json.Unmarshal(raw, r); err != nil {
+			return nil, fmt.Errorf("history of %s: %w", name, err)
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (s vmStatus) line(now time.Time) string {
+	last, outcome, downtime, backup, img := "never", "-", "-", "never", "-"
+	if s.Last != nil {
+		last, outcome, downtime = ago(now, s.Last.Started), string(s.Last.Outcome), span(s.Last.Downtime)
+	}
+	if s.Backup != nil {
+		backup = ago(now, *s.Backup)
+	}
+	for _, i := range s.Images {
+		img = i
+	}
+	if s.Due != nil {
+		img = "builder: " + s.Due.Reason
+	}
+	st := string(s.State)
+	if s.Error != "" {
+		st = "unknown: " + escape.Line(s.Error)
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", s.VM, st, last, outcome, downtime, backup, img)
+}
+
+func ago(now, then time.Time) string {
+	d := now.Sub(then)
+	switch {
+	case d < time.Minute:
+		return "just now"
+	case d < time.Hour:
+		return fmt.Sprintf("%d min ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h ago", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days ago", int(d.Hours()/24))
+}
+
+func (a *app) historyCmd() *cobra.Command {
+	limit := 20
+	c := &cobra.Command{
+		Use:   "history [VM]",
+		Short: "Past rounds: downtime, sizes, what went wrong",
+		Args:  args(cobra.MaximumNArgs(1)),
+		RunE:  func(c *cobra.Command, names []string) error { return a.history(c.Context(), names, limit) },
+	}
+	c.Flags().IntVarP(&limit, "number", "n", limit, "at most this many rounds")
+	return c
+}
+
+func (a *app) history(ctx context.Context, names []string, limit int) error {
+	if limit < 1 {
+		return usageError("--number is %d, but must be 1 or more", limit)
+	}
+	h, err := a.openHost(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	if _, err := h.pick(names); err != nil {
+		return err
+	}
+	if len(names) == 1 {
+		return h.vmHistory(ctx, names[0], limit)
+	}
+	rounds, err := h.db.Rounds(ctx, limit)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		if rounds == nil {
+			rounds = []state.Round{}
+		}
+		return a.printJSON(rounds)
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ROUND\tSTARTED\tTOOK\tOUTCOME\tVMS\tREAD\tSTORED")
+	for _, r := range rounds {
+		fmt.Fprintln(w, roundLine(r))
+	}
+	return w.Flush()
+}
+
+func roundLine(r state.Round) string {
+	took := "-"
+	outcome := string(r.Outcome)
+	if r.Ended.IsZero() {
+		outcome = "under way, or cut off"
+	} else {
+		took = span(r.Ended.Sub(r.Started))
+	}
+	var rep round.Report
+	var read, stored int64
+	// A round that was cut off has no report; its sums are zero.
+	_ = json.Unmarshal(r.Report, &rep)
+	for _, v := range rep.VMs {
+		if v.Backup != nil {
+			read += v.Backup.BytesRead
+			stored += v.Backup.BytesStored
+		}
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%d\t%s\t%s", r.ID, r.Started.Local().Format(time.DateTime), took, outcome,
+		len(rep.VMs), round.Bytes(read), round.Bytes(stored))
+}
+
+func (h *host) vmHistory(ctx context.Context, name string, limit int) error {
+	reports, err := h.reports(ctx, name, limit)
+	if err != nil {
+		return err
+	}
+	if h.app.json {
+		if reports == nil {
+			reports = []*round.VMReport{}
+		}
+		return h.app.printJSON(reports)
+	}
+	w := tabwriter.NewWriter(h.app.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ROUND\tSTARTED\tOUTCOME\tDOWNTIME\tOF IT OFF\tBACKUP TOOK\tFILES NEW/CHANGED/SAME\tREAD\tSTORED\tIMAGE")
+	for _, r := range reports {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Round, r.Started.Local().Format(time.DateTime), r.Outcome,
+			span(r.Downtime), span(r.Dock), backupCells(r.Backup), imageCell(r))
+	}
+	return w.Flush()
+}
