@@ -2,7 +2,13 @@ package repository
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
 	"time"
+
+	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
 // LockInfo is the content of a lock file.
@@ -16,24 +22,255 @@ type LockInfo struct {
 	GID       uint32    `json:"gid,omitempty"`
 }
 
+// lockTimes are the times of locks. Tests have shorter ones.
+type lockTimes struct {
+	refresh time.Duration // between refreshes
+	settle  time.Duration // from making a lock to looking for others
+	lost    time.Duration // after the last refresh a lock counts as lost
+}
+
+// staleAge is when a lock that was not refreshed is stale, for restic and us.
+const staleAge = 30 * time.Minute
+
+// defaultLockTimes are restic's. A lock is given up for lost before anybody may
+// take it for stale, so that work under it has stopped by then.
+var defaultLockTimes = lockTimes{refresh: 5 * time.Minute, settle: 200 * time.Millisecond, lost: 25 * time.Minute}
+
+const (
+	// leftoverAge is when an unfinished file can be nobody's any more.
+	leftoverAge = 24 * time.Hour
+	// unlockTime bounds the removal of a lock whose owner was cancelled.
+	unlockTime = time.Minute
+)
+
 // Lock is a lock that this process holds on a repository. It is refreshed in the
 // background until Unlock.
-type Lock struct{}
+type Lock struct {
+	r    *Repository
+	info LockInfo
+
+	work   context.Context // done when the lock is lost or given back
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when the background work has ended
+
+	once sync.Once // of Unlock
+	mu   sync.Mutex
+	id   ID        // of the lock file, guarded by mu
+	last time.Time // of the last refresh, guarded by mu
+}
 
 // Lock takes a lock that restic honours, and that honours restic's: any number
 // of shared ones, or one exclusive one. Writing and reading want a shared lock,
-// removing an exclusive one. A lock that is in the way is a [*LockedError].
+// removing an exclusive one. A lock that is in the way is a [*LockedError]. Values
+// of ctx are those of [Lock.Context].
 //
-// A lock file is stale, and removed, when its process on this host is dead, or
-// when it was not refreshed for 30 minutes and no living process on this host
-// can be the one that took it.
+// A lock file is stale, and is removed, when it was made on this host and its
+// process is dead, or when it was not refreshed for 30 minutes. The lock of a
+// process of this host that is alive is never stale, however old it is.
 func (r *Repository) Lock(ctx context.Context, exclusive bool) (*Lock, error) {
-	return nil, errSkeleton
+	info := whoAmI()
+	info.Exclusive = exclusive
+	if err := r.checkLocks(ctx, info, ID{}); err != nil {
+		return nil, err
+	}
+	l := &Lock{r: r, info: info, done: make(chan struct{})}
+	id, err := l.save(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l.id, l.last = id, l.info.Time
+	// Two that made their locks at the same moment both see the other's now.
+	err = sleep(ctx, r.times.settle)
+	if err == nil {
+		err = r.checkLocks(ctx, info, id)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.removeLock(ctx, id))
+	}
+	l.work, l.cancel = context.WithCancelCause(ctx)
+	go l.keep()
+	if exclusive {
+		r.sweep(ctx)
+	}
+	return l, nil
 }
 
-// Context is done, with [ErrLockLost] as its cause, when the lock is lost. Work
-// under the lock uses it.
-func (l *Lock) Context() context.Context { return nil }
+// sweep removes what writers that died left behind. That it fails harms nothing,
+// and the next exclusive lock tries again.
+func (r *Repository) sweep(ctx context.Context) {
+	if s, ok := r.be.(backend.Sweeper); ok {
+		_ = s.Sweep(ctx, r.opts.Now().Add(-leftoverAge))
+	}
+}
 
-// Unlock gives the lock back. Only the first call does something.
-func (l *Lock) Unlock(ctx context.Context) error { return errSkeleton }
+// Context is done when the lock is given back, when it is lost, or when the
+// context that Lock got is done. Work under the lock uses it: when the lock is
+// lost [context.Cause] is [ErrLockLost].
+func (l *Lock) Context() context.Context { return l.work }
+
+// Unlock gives the lock back, also when ctx is done already. Only the first call
+// does something. It returns [ErrLockLost] if the lock was lost before, so that
+// what was done under it can be doubted.
+func (l *Lock) Unlock(ctx context.Context) (err error) {
+	l.once.Do(func() {
+		lost := context.Cause(l.work)
+		l.cancel(nil)
+		<-l.done
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		err = l.r.removeLock(ctx, l.id)
+		if errors.Is(lost, ErrLockLost) {
+			err = lost
+		}
+	})
+	return err
+}
+
+// keep refreshes the lock until it is given back or lost.
+func (l *Lock) keep() {
+	defer close(l.done)
+	ticker := time.NewTicker(l.r.times.refresh)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-l.work.Done():
+			return
+		case <-ticker.C:
+		}
+		err := l.refresh(l.work)
+		if errors.Is(err, ErrLockLost) || err != nil && l.age() > l.r.times.lost {
+			l.cancel(fmt.Errorf("%w: %w", ErrLockLost, err))
+			return
+		}
+		// Any other failure may be over at the next tick.
+	}
+}
+
+// age returns the time since the last refresh, by the clock that lock files are
+// written with: it goes on while the host sleeps.
+func (l *Lock) age() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r.opts.Now().Round(0).Sub(l.last.Round(0))
+}
+
+// refresh replaces the lock file by one with the present time.
+func (l *Lock) refresh(ctx context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old, last := l.id, l.last
+	if err := l.exists(ctx, old); err != nil {
+		return err
+	}
+	id, err := l.save(ctx)
+	if err != nil {
+		return err
+	}
+	l.id, l.last = id, l.info.Time
+	if l.info.Time.Round(0).Sub(last.Round(0)) > l.r.times.lost {
+		// The host slept, and others may have taken the lock for stale just
+		// now. It is still ours if nobody did.
+		err := sleep(ctx, l.r.times.settle)
+		if err == nil {
+			err = l.exists(ctx, old)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return l.r.removeLock(ctx, old)
+}
+
+// exists makes sure that nobody has removed the lock file.
+func (l *Lock) exists(ctx context.Context, id ID) error {
+	_, err := l.r.be.Stat(ctx, backend.Handle{Type: backend.LockFile, Name: id.String()})
+	if errors.Is(err, backend.ErrNotExist) {
+		return fmt.Errorf("%w: somebody removed lock %s", ErrLockLost, id.Short())
+	}
+	return err
+}
+
+// save writes a lock file with the present time.
+func (l *Lock) save(ctx context.Context) (ID, error) {
+	l.info.Time = l.r.opts.Now()
+	plain, err := json.Marshal(l.info)
+	if err != nil {
+		return ID{}, &Error{Op: "lock repository", Err: err}
+	}
+	return l.r.saveFile(ctx, "lock repository", backend.LockFile, plain)
+}
+
+// removeLock removes a lock file, also when ctx is done: nobody else would for
+// half an hour. One that is gone is fine.
+func (r *Repository) removeLock(ctx context.Context, id ID) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlockTime)
+	defer cancel()
+	h := backend.Handle{Type: backend.LockFile, Name: id.String()}
+	err := r.be.Remove(ctx, h)
+	if err == nil || errors.Is(err, backend.ErrNotExist) {
+		return nil
+	}
+	return &Error{Op: "remove lock", File: h.String(), Err: err}
+}
+
+// checkLocks looks for locks, other than mine, that stand against a lock like
+// me, and removes stale ones.
+func (r *Repository) checkLocks(ctx context.Context, me LockInfo, mine ID) error {
+	const op = "check locks"
+	ids, err := r.listFiles(ctx, op, backend.LockFile)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if id == mine {
+			continue
+		}
+		info, err := r.loadLock(ctx, op, id)
+		if errors.Is(err, backend.ErrNotExist) {
+			continue // given back meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		now := r.opts.Now()
+		if isStale(info, me.Hostname, now) {
+			if err := r.removeLock(ctx, id); err != nil {
+				return err
+			}
+			continue
+		}
+		if me.Exclusive || info.Exclusive {
+			return &LockedError{Holder: info, ID: id, Now: now}
+		}
+	}
+	return nil
+}
+
+// loadLock reads a lock file.
+func (r *Repository) loadLock(ctx context.Context, op string, id ID) (LockInfo, error) {
+	plain, err := r.loadFile(ctx, op, backend.LockFile, id)
+	if err != nil {
+		var e *Error
+		if errors.As(err, &e) && errors.Is(err, ErrDamaged) {
+			e.Hint = "it may be anybody's lock; when nobody works on the repository, restic unlock --remove-all removes it"
+		}
+		return LockInfo{}, err
+	}
+	var info LockInfo
+	if err := json.Unmarshal(plain, &info); err != nil {
+		return LockInfo{}, damaged(op, backend.Handle{Type: backend.LockFile, Name: id.String()}, "%w", err)
+	}
+	return info, nil
+}
+
+// sleep waits for d, or until ctx is done.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

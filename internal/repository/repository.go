@@ -1,18 +1,18 @@
-// Package repository reads and writes restic repositories.
 package repository
 
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
+	"runtime"
+	"sync"
 	"time"
 
-	"github.com/restic/chunker"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/drydock-vm/drydock/internal/repository/backend"
+	"github.com/drydock-vm/drydock/internal/repository/crypto"
 )
-
-var errSkeleton = errors.New("not written yet")
 
 // Compression is how hard blobs are compressed.
 type Compression uint8
@@ -24,71 +24,286 @@ const (
 	CompressionMax
 )
 
+// The sizes that a pack can have, as restic allows them.
+const (
+	minPackSize     = 4 << 20
+	defaultPackSize = 16 << 20
+	maxPackOption   = 128 << 20
+)
+
 // Options are the choices of one user of a repository. The zero value is good.
 type Options struct {
 	Compression Compression
 	// PackSize is the size in bytes at which a pack is closed, 4 MiB to 128
-	// MiB; 0 means 16 MiB.
+	// MiB; 0 means 16 MiB. About six times as much memory is used.
 	PackSize int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
+// complete puts in the defaults.
+func (o Options) complete() (Options, error) {
+	if o.PackSize == 0 {
+		o.PackSize = defaultPackSize
+	}
+	if o.PackSize < minPackSize || o.PackSize > maxPackOption {
+		return o, fmt.Errorf("a pack size of %d bytes is not from %d to %d", o.PackSize, minPackSize, maxPackOption)
+	}
+	if o.Compression > CompressionMax {
+		return o, fmt.Errorf("unknown compression %d", o.Compression)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o, nil
+}
+
 // CreateOptions are the choices at the making of a repository.
 type CreateOptions struct {
 	Options
+	// KDF is what opening with the password costs; nil means about half a
+	// second on this machine, and 32 MiB. Cheaper is for tests.
+	KDF *crypto.Params
 }
 
 // Repository is an open repository. All methods are safe for concurrent use.
-type Repository struct{}
+// There is nothing to close: flush what was saved, and give back the locks.
+type Repository struct {
+	be    backend.Backend
+	cfg   configFile
+	codec *codec
+	opts  Options
+	times lockTimes
+	saver saver
+
+	mu     sync.Mutex // guards what follows
+	idx    *index     // nil until LoadIndex
+	loaded map[ID]bool
+	loadMu sync.Mutex // held during LoadIndex
+}
 
 // Create makes an empty repository of format 2 and opens it. A place that holds
-// one is [ErrExist].
+// one, or files of one whose config file was lost, is [ErrExist]. A creation that
+// died can be done again.
 func Create(ctx context.Context, be backend.Backend, password []byte, opts CreateOptions) (*Repository, error) {
-	return nil, errSkeleton
+	const op = "create repository"
+	r, err := create(ctx, be, password, opts)
+	if err != nil {
+		return nil, &Error{Op: op, Err: err}
+	}
+	return r, nil
+}
+
+func create(ctx context.Context, be backend.Backend, password []byte, opts CreateOptions) (*Repository, error) {
+	if len(password) == 0 {
+		return nil, errors.New("the password is empty")
+	}
+	o, err := opts.complete()
+	if err != nil {
+		return nil, err
+	}
+	if err := prepare(ctx, be); err != nil {
+		return nil, err
+	}
+	kdf := opts.KDF
+	if kdf == nil {
+		p, err := crypto.Calibrate()
+		if err != nil {
+			return nil, err
+		}
+		kdf = &p
+	}
+	key, err := crypto.NewKey()
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := newConfig()
+	if err != nil {
+		return nil, err
+	}
+	if err := saveKey(ctx, be, key, password, *kdf, o.Now()); err != nil {
+		return nil, err
+	}
+	if err := saveConfig(ctx, be, key, cfg); err != nil {
+		if errors.Is(err, backend.ErrExist) { // somebody else was faster
+			err = fmt.Errorf("%w: %w", ErrExist, err)
+		}
+		return nil, err
+	}
+	r, err := newRepository(be, key, cfg, o)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.LoadIndex(ctx)
+}
+
+// prepare makes sure that no repository is there, and removes the keys that a
+// creation which died before its config file left behind: nothing is there that
+// they could open.
+func prepare(ctx context.Context, be backend.Backend) error {
+	for _, t := range []backend.FileType{backend.ConfigFile, backend.SnapshotFile, backend.IndexFile, backend.PackFile} {
+		err := be.List(ctx, t, func(info backend.FileInfo) error {
+			return fmt.Errorf("%w: there is %s", ErrExist, backend.Handle{Type: t, Name: info.Name})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	var keys []backend.Handle
+	err := be.List(ctx, backend.KeyFile, func(info backend.FileInfo) error {
+		keys = append(keys, backend.Handle{Type: backend.KeyFile, Name: info.Name})
+		return nil
+	})
+	for _, h := range keys {
+		err = errors.Join(err, be.Remove(ctx, h))
+	}
+	return err
 }
 
 // Open opens a repository of format 1 or 2. It can then list snapshots and take
-// locks; blobs want [Repository.LoadIndex] first.
+// locks; blobs want [Repository.LoadIndex] first. Opening takes about half a
+// second, which is the price of a wrong guess for whoever has the files and not
+// the password.
+//
+// A place without a repository is [ErrNotExist], a password that opens no key
+// [ErrWrongKey], a newer format [ErrFormat].
 func Open(ctx context.Context, be backend.Backend, password []byte, opts Options) (*Repository, error) {
-	return nil, errSkeleton
+	const op = "open repository"
+	o, err := opts.complete()
+	if err != nil {
+		return nil, &Error{Op: op, Err: err}
+	}
+	_, err = be.Stat(ctx, backend.Handle{Type: backend.ConfigFile})
+	if errors.Is(err, backend.ErrNotExist) {
+		return nil, &Error{Op: op, Err: fmt.Errorf("%w: %w", ErrNotExist, err), Hint: "look at the location, and whether what holds it is mounted; a new one must be created first"}
+	}
+	if err != nil {
+		return nil, &Error{Op: op, Err: err}
+	}
+	key, err := findKey(ctx, be, password)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := loadConfig(ctx, be, key)
+	if err != nil {
+		return nil, err
+	}
+	return newRepository(be, key, cfg, o)
+}
+
+func newRepository(be backend.Backend, key *crypto.Key, cfg configFile, opts Options) (*Repository, error) {
+	c, err := newCodec(key, cfg.Version, opts.Compression)
+	if err != nil {
+		return nil, err
+	}
+	r := &Repository{be: be, cfg: cfg, codec: c, opts: opts, times: defaultLockTimes}
+	r.saver.init()
+	return r, nil
+}
+
+// ID is the repository's own ID, the same for all who open it, wherever it lies.
+func (r *Repository) ID() ID { return r.cfg.ID }
+
+// Version is the format, 1 or 2. Format 1 can only be read: [ErrReadOnly].
+func (r *Repository) Version() int { return r.cfg.Version }
+
+// writable returns an error unless blobs and snapshots can be saved.
+func (r *Repository) writable() error {
+	if r.cfg.Version < formatCompressed {
+		return &Error{Op: "write", Err: fmt.Errorf("%w: it has format %d", ErrReadOnly, r.cfg.Version), Hint: "restic migrate upgrade_repo_v2 makes it format 2"}
+	}
+	return nil
+}
+
+// currentIndex returns the index, which is empty before LoadIndex.
+func (r *Repository) currentIndex() *index {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.idx == nil {
+		r.idx, r.loaded = newIndex(), make(map[ID]bool)
+	}
+	return r.idx
 }
 
 // LoadIndex reads the index files that were not read before. It comes after
-// [Repository.Lock] and before any use of blobs, and after a listing of the
-// snapshots that will be read.
-func (r *Repository) LoadIndex(ctx context.Context) error { return errSkeleton }
-
-// SaveBlob stores data, unless the repository has it, and returns its ID and the
-// bytes that it takes, 0 when it was there. It compresses and encrypts in the
-// caller's goroutine: call it from as many as there are cores. Data is not kept.
-func (r *Repository) SaveBlob(ctx context.Context, t BlobType, data []byte) (id ID, stored int64, err error) {
-	return ID{}, 0, errSkeleton
+// [Repository.Lock] and before any use of blobs; who reads a snapshot that
+// somebody else made lists the snapshots first, since an index is older than
+// what needs it.
+//
+// An index file that cannot be read does not hide the others: the error names
+// it, and everything else can be used. Blobs that only it names are then unknown:
+// a backup would store them again.
+func (r *Repository) LoadIndex(ctx context.Context) error {
+	const op = "load index"
+	r.loadMu.Lock()
+	defer r.loadMu.Unlock()
+	ids, err := r.listFiles(ctx, op, backend.IndexFile)
+	if err != nil {
+		return err
+	}
+	idx := r.currentIndex()
+	if r.anyGone(ids) {
+		// A prune rewrote the index. What the old files said may be wrong now.
+		if idx, err = r.renewIndex(); err != nil {
+			return &Error{Op: op, Err: err}
+		}
+	}
+	var mu sync.Mutex // guards errs
+	var errs []error
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, id := range ids {
+		if r.isLoaded(id) {
+			continue
+		}
+		g.Go(func() error {
+			if err := r.loadIndexFile(ctx, op, idx, id); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are in errs
+	return errors.Join(errs...)
 }
 
-// SaveStream cuts rd into chunks as restic would, saves them on all cores, and
-// returns their IDs in order, the bytes read, and the bytes that they take.
-func (r *Repository) SaveStream(ctx context.Context, rd io.Reader) (content []ID, size, stored int64, err error) {
-	return nil, 0, 0, errSkeleton
+// loadIndexFile adds what one index file says.
+func (r *Repository) loadIndexFile(ctx context.Context, op string, idx *index, id ID) error {
+	plain, err := r.loadFile(ctx, op, backend.IndexFile, id)
+	if err != nil {
+		return err
+	}
+	if err := decodeIndex(plain, idx.add); err != nil {
+		return damaged(op, backend.Handle{Type: backend.IndexFile, Name: id.String()}, "%w", err)
+	}
+	r.setLoaded(id)
+	return nil
 }
 
-// HasBlob reports whether the repository has the blob, or will have it after the
-// next Flush.
-func (r *Repository) HasBlob(t BlobType, id ID) bool { return false }
-
-// BlobSize returns the size in bytes of the blob's content.
-func (r *Repository) BlobSize(t BlobType, id ID) (int64, bool) { return 0, false }
-
-// LoadBlob returns the blob's content, in buf if that is large enough. The
-// content is what the ID says, or an error.
-func (r *Repository) LoadBlob(ctx context.Context, t BlobType, id ID, buf []byte) ([]byte, error) {
-	return nil, errSkeleton
+func (r *Repository) isLoaded(id ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.loaded[id]
 }
 
-// Flush makes everything that was saved before it durable: packs first, then
-// their index. Only then may a snapshot reach it.
-func (r *Repository) Flush(ctx context.Context) error { return errSkeleton }
+// setLoaded remembers that the index knows what index file id says.
+func (r *Repository) setLoaded(id ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.loaded[id] = true
+}
 
-// NewChunker returns a chunker that cuts where restic cuts: chunks of 512 KiB to
-// 8 MiB.
-func (r *Repository) NewChunker(rd io.Reader) *chunker.Chunker { return nil }
+// anyGone reports whether an index file that was loaded is not among ids.
+func (r *Repository) anyGone(ids []ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, id := range ids {
+		if r.loaded[id] {
+			n++
+		}
+	}
+	return n < len(r.loaded)
+}

@@ -1,8 +1,18 @@
 package repository
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
 // Snapshot is a tree at one point in time, with restic's names for its fields.
@@ -44,25 +54,112 @@ type SnapshotSummary struct {
 	TotalBytesProcessed uint64    `json:"total_bytes_processed"`
 }
 
-// SaveSnapshot stores s durably and returns its ID. Everything that s reaches
-// must have been flushed before: see [Repository.Flush].
+// SaveSnapshot stores s durably and returns its ID, which it also sets in s.
+// Everything that s reaches must have been flushed before: see
+// [Repository.Flush].
 func (r *Repository) SaveSnapshot(ctx context.Context, s *Snapshot) (ID, error) {
-	return ID{}, errSkeleton
+	const op = "save snapshot"
+	if err := r.writable(); err != nil {
+		return ID{}, err
+	}
+	if err := s.validate(); err != nil {
+		return ID{}, &Error{Op: op, Err: err}
+	}
+	if !r.HasBlob(TreeBlob, s.Tree) {
+		return ID{}, &Error{Op: op, Err: fmt.Errorf("its tree %s: %w", s.Tree.Short(), ErrBlobNotFound)}
+	}
+	plain, err := json.Marshal(s)
+	if err != nil {
+		return ID{}, &Error{Op: op, Err: err}
+	}
+	id, err := r.saveFile(ctx, op, backend.SnapshotFile, plain)
+	if err != nil {
+		return ID{}, err
+	}
+	s.ID = id
+	return id, nil
 }
 
-// LoadSnapshot returns the snapshot of that ID.
+// validate refuses what no snapshot can be.
+func (s *Snapshot) validate() error {
+	if s.Tree.IsZero() {
+		return errors.New("the snapshot has no tree")
+	}
+	if s.Time.IsZero() {
+		return errors.New("the snapshot has no time")
+	}
+	return nil
+}
+
+// decodeSnapshot reads the plaintext of a snapshot file.
+func decodeSnapshot(plain []byte) (*Snapshot, error) {
+	var s Snapshot
+	if err := json.Unmarshal(plain, &s); err != nil {
+		return nil, err
+	}
+	return &s, s.validate()
+}
+
+// LoadSnapshot returns the snapshot of that ID. A missing one is
+// [backend.ErrNotExist].
 func (r *Repository) LoadSnapshot(ctx context.Context, id ID) (*Snapshot, error) {
-	return nil, errSkeleton
+	const op = "load snapshot"
+	plain, err := r.loadFile(ctx, op, backend.SnapshotFile, id)
+	if err != nil {
+		return nil, err
+	}
+	s, err := decodeSnapshot(plain)
+	if err != nil {
+		return nil, damaged(op, backend.Handle{Type: backend.SnapshotFile, Name: id.String()}, "%w", err)
+	}
+	s.ID = id
+	return s, nil
 }
 
 // Snapshots returns all snapshots, oldest first. A snapshot that cannot be read
 // does not hide the others: they are returned together with an error that names
-// the ones that are missing.
+// the ones that are missing. One that is removed meanwhile is no error.
 func (r *Repository) Snapshots(ctx context.Context) ([]*Snapshot, error) {
-	return nil, errSkeleton
+	ids, err := r.listFiles(ctx, "list snapshots", backend.SnapshotFile)
+	if err != nil {
+		return nil, err
+	}
+	loaded := make([]*Snapshot, len(ids))
+	errs := make([]error, len(ids))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, id := range ids {
+		g.Go(func() error {
+			loaded[i], errs[i] = r.LoadSnapshot(ctx, id)
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are in errs
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for i, err := range errs {
+		if errors.Is(err, backend.ErrNotExist) {
+			errs[i] = nil
+		}
+	}
+	snapshots := slices.DeleteFunc(loaded, func(s *Snapshot) bool { return s == nil })
+	slices.SortFunc(snapshots, func(a, b *Snapshot) int {
+		if c := a.Time.Compare(b.Time); c != 0 {
+			return c
+		}
+		return bytes.Compare(a.ID[:], b.ID[:])
+	})
+	return snapshots, errors.Join(errs...)
 }
 
 // RemoveSnapshot removes the snapshot of that ID. What only it reached stays
-// until restic prune runs. The caller holds an exclusive lock. A missing one is
-// [backend.ErrNotExist].
-func (r *Repository) RemoveSnapshot(ctx context.Context, id ID) error { return errSkeleton }
+// until restic prune runs. The caller holds an exclusive lock, as restic forget
+// does. A missing one is [backend.ErrNotExist].
+func (r *Repository) RemoveSnapshot(ctx context.Context, id ID) error {
+	h := backend.Handle{Type: backend.SnapshotFile, Name: id.String()}
+	if err := r.be.Remove(ctx, h); err != nil {
+		return &Error{Op: "remove snapshot", File: h.String(), Err: err}
+	}
+	return nil
+}

@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/drydock-vm/drydock/internal/atomicfile"
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
@@ -111,7 +113,9 @@ func (b *Backend) ReadAt(ctx context.Context, h backend.Handle, p []byte, off in
 	if err != nil {
 		return 0, err
 	}
-	f, err := os.Open(path)
+	// A server may have put anything in the file's place: opening a FIFO must
+	// not wait for a writer, and a symlink must not lead elsewhere.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return 0, translate(err)
 	}

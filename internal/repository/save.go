@@ -1,0 +1,365 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/drydock-vm/drydock/internal/repository/backend"
+)
+
+const (
+	// maxUploads is how many packs are stored at once. Each holds its memory
+	// until it is durable; while all are busy, SaveBlob waits.
+	maxUploads = 2
+	// indexBlobs is how many blobs go into one index file, as restic has it.
+	// A long backup that dies has then lost the knowledge of few of them.
+	indexBlobs = 50_000
+	// indexPacks bounds the same for large blobs: 4 GiB of 16 MiB packs.
+	indexPacks = 256
+)
+
+// blobKey names a blob.
+type blobKey struct {
+	t  BlobType
+	id ID
+}
+
+// pendingBlob is a blob on its way: from the call that saves it until the index
+// has it.
+type pendingBlob struct {
+	added chan struct{} // closed when it is in a packer, or was given up
+	size  int64
+}
+
+// saver collects blobs into packs and packs into index files.
+//
+// A blob is known, and not stored twice, from the moment that the first caller
+// claims it: others wait until it is in a packer, which takes no longer than
+// compressing it themselves. A pack that cannot be stored breaks the saver for
+// good, since callers were already told that their blobs are known.
+type saver struct {
+	slots   chan struct{} // taken by each upload
+	flushMu sync.Mutex    // held during Flush
+	indexMu sync.Mutex    // held while an index file is written
+
+	mu        sync.Mutex // guards what follows
+	open      [2]*packer // by BlobType
+	pending   map[blobKey]*pendingBlob
+	uploading map[*packer]struct{}
+	unindexed []finishedPack
+	spare     [][]byte // buffers of packs that were stored
+	err       error    // why nothing can be saved any more
+}
+
+func (s *saver) init() {
+	s.slots = make(chan struct{}, maxUploads)
+	s.pending = make(map[blobKey]*pendingBlob)
+	s.uploading = make(map[*packer]struct{})
+}
+
+// fail records the first reason why nothing can be saved any more.
+func (s *saver) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+func (s *saver) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// SaveBlob stores data, unless the repository has it, and returns its ID and the
+// bytes that it takes, 0 when it was there. It compresses and encrypts in the
+// caller's goroutine: call it from as many as there are cores, or use
+// [Repository.SaveStream]. It waits while the storage is slower than the caller.
+// Data is not kept.
+//
+// The blob is durable, and may be referred to, after the next [Repository.Flush].
+// When something could not be stored, this and all later calls fail: open the
+// repository again.
+func (r *Repository) SaveBlob(ctx context.Context, t BlobType, data []byte) (id ID, stored int64, err error) {
+	if err := r.writable(); err != nil {
+		return ID{}, 0, err
+	}
+	if len(data) > maxBlobSize {
+		return ID{}, 0, &Error{Op: "save blob", Err: fmt.Errorf("%w: %d bytes, and the limit is %d", ErrLimit, len(data), maxBlobSize), Hint: "a folder can have about a million entries"}
+	}
+	id = Hash(data)
+	mine, err := r.claim(ctx, blobKey{t, id}, int64(len(data)))
+	if err != nil || mine == nil {
+		return id, 0, err
+	}
+	buf := r.codec.buffer()
+	sealed, compressed := r.codec.sealBlob(*buf, t, data)
+	stored, full, err := r.pack(t, id, sealed, len(data), compressed)
+	*buf = sealed
+	r.codec.release(buf)
+	if err != nil {
+		r.abandon(blobKey{t, id})
+	}
+	close(mine.added)
+	if full != nil {
+		r.upload(ctx, full)
+	}
+	return id, stored, err
+}
+
+// claim returns a pendingBlob if the caller is to save the blob, or nil if it is
+// known.
+func (r *Repository) claim(ctx context.Context, key blobKey, size int64) (*pendingBlob, error) {
+	s := &r.saver
+	for {
+		if _, ok := r.currentIndex().size(key.t, key.id); ok {
+			return nil, s.failure()
+		}
+		s.mu.Lock()
+		other := s.pending[key]
+		if other == nil && s.err == nil {
+			mine := &pendingBlob{added: make(chan struct{}), size: size}
+			// It may have become known between the two looks.
+			if _, ok := r.currentIndex().size(key.t, key.id); ok {
+				mine = nil
+			} else {
+				s.pending[key] = mine
+			}
+			s.mu.Unlock()
+			return mine, nil
+		}
+		err := s.err
+		s.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-other.added:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		s.mu.Lock()
+		kept := s.pending[key] == other
+		s.mu.Unlock()
+		if kept {
+			return nil, nil
+		}
+		// Stored meanwhile, or given up: look again.
+	}
+}
+
+// abandon lets another caller save the blob.
+func (r *Repository) abandon(key blobKey) {
+	r.saver.mu.Lock()
+	defer r.saver.mu.Unlock()
+	delete(r.saver.pending, key)
+}
+
+// pack adds a sealed blob to the open pack, and returns what it takes there. A
+// pack that is full then is the caller's to upload.
+func (r *Repository) pack(t BlobType, id ID, sealed []byte, size int, compressed bool) (stored int64, full *packer, err error) {
+	s := &r.saver
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return 0, nil, s.err
+	}
+	p := s.open[t]
+	if p == nil {
+		p = &packer{t: t, done: make(chan struct{})}
+		if n := len(s.spare); n > 0 {
+			p.buf, s.spare = s.spare[n-1][:0], s.spare[:n-1]
+		}
+		s.open[t] = p
+	}
+	e, err := p.add(id, sealed, size, compressed)
+	if err != nil {
+		return 0, nil, err
+	}
+	if p.full(r.opts.PackSize) {
+		s.detach(p)
+		full = p
+	}
+	return int64(e.length) + int64(e.entrySize()), full, nil
+}
+
+// detach makes p one that is being uploaded. The caller holds s.mu.
+func (s *saver) detach(p *packer) {
+	s.open[p.t] = nil
+	s.uploading[p] = struct{}{}
+}
+
+// upload stores a detached pack in the background. It waits for its turn, and
+// no longer than ctx: the pack has the blobs of others too, so it is stored
+// whatever becomes of this caller.
+func (r *Repository) upload(ctx context.Context, p *packer) {
+	work := context.WithoutCancel(ctx)
+	select {
+	case r.saver.slots <- struct{}{}:
+		go r.store(work, p)
+	case <-ctx.Done():
+		go func() {
+			r.saver.slots <- struct{}{}
+			r.store(work, p)
+		}()
+	}
+}
+
+// store stores a pack, gives the index its blobs, and gives back the slot.
+func (r *Repository) store(ctx context.Context, p *packer) {
+	s := &r.saver
+	defer close(p.done)
+	defer func() { <-s.slots }()
+	err := r.storePack(ctx, p)
+	s.mu.Lock()
+	delete(s.uploading, p)
+	if err != nil && s.err == nil {
+		s.err = err
+	}
+	if len(s.spare) < maxUploads && cap(p.buf) <= 2*r.opts.PackSize {
+		s.spare = append(s.spare, p.buf)
+	}
+	p.buf = nil
+	blobs := 0
+	for i := range s.unindexed {
+		blobs += len(s.unindexed[i].blobs)
+	}
+	enough := s.err == nil && (blobs >= indexBlobs || len(s.unindexed) >= indexPacks)
+	s.mu.Unlock()
+	if enough {
+		if err := r.saveIndex(ctx); err != nil {
+			s.fail(err)
+		}
+	}
+}
+
+// storePack stores a pack, and gives the index its blobs.
+func (r *Repository) storePack(ctx context.Context, p *packer) error {
+	if err := r.saver.failure(); err != nil {
+		return err
+	}
+	p.finish(r.codec.key)
+	id := Hash(p.buf)
+	h := backend.Handle{Type: backend.PackFile, Name: id.String()}
+	if err := r.be.Save(ctx, h, p.buf); err != nil {
+		return &Error{Op: "save pack", File: h.String(), Err: err, Hint: "nothing that was stored before is harmed; run it again when the storage works"}
+	}
+	s := &r.saver
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := r.currentIndex().add(id, p.blobs); err != nil {
+		return err
+	}
+	s.unindexed = append(s.unindexed, finishedPack{id, p.blobs})
+	for i := range p.blobs {
+		delete(s.pending, blobKey{p.t, p.blobs[i].id})
+	}
+	return nil
+}
+
+// saveIndex makes index files of the packs that are in none yet.
+func (r *Repository) saveIndex(ctx context.Context) error {
+	s := &r.saver
+	s.indexMu.Lock()
+	defer s.indexMu.Unlock()
+	s.mu.Lock()
+	packs := slices.Clone(s.unindexed)
+	s.mu.Unlock()
+	for len(packs) > 0 {
+		n, blobs := 0, 0
+		for n < len(packs) && n < indexPacks && (n == 0 || blobs+len(packs[n].blobs) <= indexBlobs) {
+			blobs += len(packs[n].blobs)
+			n++
+		}
+		plain, err := encodeIndex(packs[:n])
+		if err != nil {
+			return &Error{Op: "save index", Err: err}
+		}
+		id, err := r.saveFile(ctx, "save index", backend.IndexFile, plain)
+		if err != nil {
+			return err
+		}
+		r.setLoaded(id)
+		s.mu.Lock()
+		s.unindexed = slices.Delete(s.unindexed, 0, n) // others only append
+		s.mu.Unlock()
+		packs = packs[n:]
+	}
+	return nil
+}
+
+// Flush makes everything that was saved before it durable: packs first, then
+// their index. Only then may a snapshot reach it. When it fails, a snapshot must
+// not be saved.
+func (r *Repository) Flush(ctx context.Context) error {
+	s := &r.saver
+	s.flushMu.Lock()
+	defer s.flushMu.Unlock()
+	for _, p := range r.detachOpen() {
+		r.upload(ctx, p)
+	}
+	for _, p := range s.allUploads() {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := s.failure(); err != nil {
+		return err
+	}
+	err := r.saveIndex(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.fail(err)
+	}
+	return err
+}
+
+// detachOpen takes the packs that are being filled.
+func (r *Repository) detachOpen() []*packer {
+	s := &r.saver
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var packs []*packer
+	for _, p := range s.open {
+		if p != nil {
+			s.detach(p)
+			packs = append(packs, p)
+		}
+	}
+	return packs
+}
+
+func (s *saver) allUploads() []*packer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	packs := make([]*packer, 0, len(s.uploading))
+	for p := range s.uploading {
+		packs = append(packs, p)
+	}
+	return packs
+}
+
+// renewIndex starts the index anew with what this process stored and no index
+// file has yet.
+func (r *Repository) renewIndex() (*index, error) {
+	s := &r.saver
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	idx := newIndex()
+	var err error
+	for _, p := range s.unindexed {
+		err = errors.Join(err, idx.add(p.id, p.blobs))
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.idx, r.loaded = idx, make(map[ID]bool)
+	return idx, nil
+}
