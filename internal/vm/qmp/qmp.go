@@ -18,7 +18,6 @@
 package qmp
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +25,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/internal/escape"
 )
@@ -41,8 +42,8 @@ const (
 	// maxText bounds what is kept of a QEMU's own words, in bytes.
 	maxText = 1 << 10
 	// answerTimeout is how long an answer may take when the context has no
-	// earlier deadline. QEMU answers within milliseconds, unless its main loop
-	// waits for a disk.
+	// deadline. QEMU answers most commands within milliseconds, unless its main
+	// loop waits for a disk.
 	answerTimeout = 30 * time.Second
 )
 
@@ -100,10 +101,10 @@ type message struct {
 }
 
 // Dial connects to the QMP socket at path and leaves the connection ready for
-// commands. It waits, until ctx ends or for 30 seconds, for its turn while
-// another client is connected.
+// commands. While another client is connected it waits for its turn: until ctx
+// ends, for 30 seconds if ctx has no deadline.
 func Dial(ctx context.Context, path string) (*Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := bounded(ctx)
 	defer cancel()
 	conn, err := dialUnix(ctx, path)
 	if err != nil {
@@ -127,7 +128,10 @@ func (c *Client) negotiate(ctx context.Context) error {
 	messages := newReader(c.conn)
 	greeting, err := messages.next()
 	if err != nil {
-		return errors.Join(err, ctx.Err())
+		if ctx.Err() != nil {
+			return fmt.Errorf("no greeting: %w", ctx.Err())
+		}
+		return err
 	}
 	if greeting.Greeting == nil {
 		return fmt.Errorf("%w: no greeting", ErrProtocol)
@@ -139,11 +143,21 @@ func (c *Client) negotiate(ctx context.Context) error {
 	return c.Execute(ctx, "qmp_capabilities", nil, nil)
 }
 
+// bounded gives a context that has no deadline one.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, answerTimeout)
+}
+
 // Execute has QEMU execute a command. args become its arguments, unless they
-// are nil; the answer is stored in out, unless that is nil. A refusal is an
-// [Error]. Any other error ends the connection.
+// are nil; the answer is stored in out, unless that is nil. It waits for the
+// answer until ctx ends, for 30 seconds if ctx has no deadline. A refusal is an
+// [Error]. Any other error ends the connection; QEMU may still execute the
+// command.
 func (c *Client) Execute(ctx context.Context, command string, args, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := bounded(ctx)
 	defer cancel()
 	answer := make(chan message, 1)
 	if err := c.send(ctx, command, args, answer); err != nil {
@@ -151,7 +165,7 @@ func (c *Client) Execute(ctx context.Context, command string, args, out any) err
 	}
 	select {
 	case m := <-answer:
-		return m.result(command, out)
+		return c.result(m, command, out)
 	case <-c.done:
 	case <-ctx.Done():
 		// An answer that is late cannot be told from one that never comes.
@@ -159,10 +173,26 @@ func (c *Client) Execute(ctx context.Context, command string, args, out any) err
 	}
 	select {
 	case m := <-answer: // it came before the end
-		return m.result(command, out)
+		return c.result(m, command, out)
 	default:
 		return fmt.Errorf("%s: %w", command, c.reason())
 	}
+}
+
+// result stores an answer in out.
+func (c *Client) result(m message, command string, out any) error {
+	if m.Error != nil {
+		return &Error{Command: command, Class: clip(m.Error.Class), Desc: clip(m.Error.Desc)}
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(m.Return, out); err != nil {
+		err = fmt.Errorf("%w: the answer to %s: %w", ErrProtocol, command, err)
+		c.end(err)
+		return err
+	}
+	return nil
 }
 
 func (c *Client) send(ctx context.Context, command string, args any, answer chan message) error {
@@ -181,28 +211,19 @@ func (c *Client) send(ctx context.Context, command string, args any, answer chan
 		return err
 	}
 	c.waiting[c.lastID] = answer
-	deadline, _ := ctx.Deadline()
-	err = c.conn.SetWriteDeadline(deadline)
-	if err == nil {
-		_, err = c.conn.Write(append(request, '\n'))
+	// A QEMU that does not read lets the write wait.
+	stop := context.AfterFunc(ctx, func() { c.conn.SetWriteDeadline(time.Unix(1, 0)) })
+	_, err = c.conn.Write(append(request, '\n'))
+	switch {
+	case !stop():
+		err = ctx.Err()
+	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
+		err = ErrClosed
 	}
 	if err != nil {
 		c.endLocked(err)
 	}
 	return err
-}
-
-func (m message) result(command string, out any) error {
-	if m.Error != nil {
-		return &Error{Command: command, Class: clip(m.Error.Class), Desc: clip(m.Error.Desc)}
-	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(m.Return, out); err != nil {
-		return fmt.Errorf("%w: the answer to %s: %w", ErrProtocol, command, err)
-	}
-	return nil
 }
 
 // clip bounds and escapes QEMU's words.
@@ -264,7 +285,7 @@ func (c *Client) read(messages *reader) {
 func (c *Client) deliver(m message) error {
 	if m.Event != "" {
 		select {
-		case c.events <- Event{Name: m.Event, Data: bytes.Clone(m.Data)}:
+		case c.events <- Event{Name: m.Event, Data: m.Data}:
 		default:
 		}
 		return nil

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,11 +32,30 @@ func dialUnix(ctx context.Context, path string) (*net.UnixConn, error) {
 		defer unix.Close(dir)
 		address = fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path))
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", address)
-	if err != nil {
-		return nil, err
+	return dialPatiently(ctx, address)
+}
+
+// fullPause is how long to wait before trying again to get into a full line.
+const fullPause = 20 * time.Millisecond
+
+// dialPatiently connects, and waits for a place in the line before a socket.
+// QEMU lets few wait, and a connect that would have to block is refused with
+// EAGAIN (unix(7)), which the net package passes on.
+func dialPatiently(ctx context.Context, address string) (*net.UnixConn, error) {
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", address)
+		if err == nil {
+			return conn.(*net.UnixConn), nil
+		}
+		if !errors.Is(err, unix.EAGAIN) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("too many others wait for it: %w", ctx.Err())
+		case <-time.After(fullPause):
+		}
 	}
-	return conn.(*net.UnixConn), nil
 }
 
 // reader takes messages off a connection: JSON objects, one per line.

@@ -1,0 +1,130 @@
+//go:build linux
+
+package qmp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/vm"
+)
+
+// askTimeout is how long the functions of this file wait for QEMU, and for
+// their turn while another client is connected.
+const askTimeout = 3 * time.Second
+
+// State asks the QEMU whose socket is at path what its machine is doing.
+func State(ctx context.Context, path string) (vm.State, error) {
+	var state vm.State
+	err := ask(ctx, path, func(ctx context.Context, c *Client) error {
+		var err error
+		state, err = c.state(ctx)
+		return err
+	})
+	return state, err
+}
+
+// Quit has the QEMU whose socket is at path end at once, with its images in
+// order. It may not have ended yet when Quit returns.
+func Quit(ctx context.Context, path string) error {
+	err := ask(ctx, path, func(ctx context.Context, c *Client) error {
+		return c.Execute(ctx, "quit", nil, nil)
+	})
+	if errors.Is(err, ErrClosed) {
+		return nil // it ended before it answered
+	}
+	return err
+}
+
+// The power button is pressed again, since a guest that is booting may not have
+// heard it; with pauses that grow, so that one that takes its time is left in
+// peace.
+const (
+	firstPress = 2 * time.Second
+	lastPress  = 16 * time.Second
+)
+
+// ShutDown presses the power button of the machine whose socket is at path,
+// again and again, until gone says that the machine is gone. gone waits for
+// that, for as long as its context lasts. A QEMU that does not answer is waited
+// for as well; one whose machine is paused is [vm.ErrPaused]. After timeout it
+// returns [vm.ErrShutdownTimeout], with the reason if the button could not even
+// be pressed.
+func ShutDown(ctx context.Context, path string, timeout time.Duration, gone func(context.Context) (bool, error)) error {
+	waiting, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for pause := firstPress; ; pause = min(2*pause, lastPress) {
+		pressed := ask(waiting, path, pressPower)
+		if errors.Is(pressed, vm.ErrPaused) {
+			return pressed
+		}
+		is, err := waitFor(waiting, gone, pause)
+		switch {
+		case is || err != nil:
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case waiting.Err() == nil:
+			continue
+		}
+		err = fmt.Errorf("%w (%s)", vm.ErrShutdownTimeout, timeout)
+		if pressed != nil && !errors.Is(pressed, context.DeadlineExceeded) {
+			err = fmt.Errorf("%w: its power button could not be pressed: %w", err, pressed)
+		}
+		return err
+	}
+}
+
+func waitFor(ctx context.Context, gone func(context.Context) (bool, error), d time.Duration) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return gone(ctx)
+}
+
+// pressPower presses the power button once, or ends a QEMU whose guest is off
+// already.
+func pressPower(ctx context.Context, c *Client) error {
+	state, err := c.state(ctx)
+	switch {
+	case err != nil:
+		return err
+	case state == vm.Paused:
+		return vm.ErrPaused
+	case state == vm.Stopping:
+		return c.Execute(ctx, "quit", nil, nil)
+	}
+	return c.Execute(ctx, "system_powerdown", nil, nil)
+}
+
+// state is query-status in the terms of package vm (qapi/run-state.json).
+func (c *Client) state(ctx context.Context) (vm.State, error) {
+	var answer struct {
+		Status string `json:"status"`
+	}
+	if err := c.Execute(ctx, "query-status", nil, &answer); err != nil {
+		return "", err
+	}
+	switch answer.Status {
+	case "running":
+		return vm.Running, nil
+	case "shutdown": // the guest is off, and -no-shutdown keeps the process
+		return vm.Stopping, nil
+	}
+	// "paused", "io-error", "suspended" and a dozen more that have in common
+	// that no CPU runs.
+	return vm.Paused, nil
+}
+
+// ask connects to the QEMU at path for as long as do takes.
+func ask(ctx context.Context, path string, do func(context.Context, *Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	c, err := Dial(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return do(ctx, c)
+}
