@@ -74,7 +74,7 @@ func (g *generator) files() {
 	b, err := os.Create(g.path("fragmented-b"))
 	g.must(err)
 	defer b.Close()
-	for range 200 {
+	for range 10 {
 		for _, f := range []*os.File{a, b} {
 			_, err := f.Write(g.bytes(g.blockSize))
 			g.must(err)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -60,16 +61,36 @@ func mountImage(t testing.TB, path, options string) (dir string, unmount func())
 	t.Helper()
 	requireRoot(t)
 	dir = t.TempDir()
-	run(t, "mount", "-t", "ext4", "-o", "loop,"+options, path, dir)
+	device := attachLoop(t, path)
 	mounted := true
 	unmount = func() {
 		if mounted {
 			mounted = false
 			run(t, "umount", dir)
+			run(t, "losetup", "-d", device)
 		}
+	}
+	if out, err := exec.Command("mount", "-t", "ext4", "-o", options, device, dir).CombinedOutput(); err != nil {
+		run(t, "losetup", "-d", device)
+		t.Fatalf("mount %s: %v\n%s", path, err, out)
 	}
 	t.Cleanup(unmount)
 	return dir, unmount
+}
+
+// attachLoop retries: another process may take the same free device first.
+func attachLoop(t testing.TB, path string) string {
+	t.Helper()
+	var out []byte
+	for range 20 {
+		var err error
+		if out, err = exec.Command("losetup", "-f", "--show", path).CombinedOutput(); err == nil {
+			return strings.TrimSpace(string(out))
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("losetup %s: %s", path, out)
+	return ""
 }
 
 // copyImage copies an image, keeping its holes.

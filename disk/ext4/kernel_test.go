@@ -44,10 +44,11 @@ var profiles = []struct {
 func TestKernel(t *testing.T) {
 	for _, p := range profiles {
 		t.Run(p.name, func(t *testing.T) {
+			t.Parallel() // most of the time goes into waiting for the disk
 			path := makeImage(t, p.size, append([]string{"-L", "a label", "-b", strconv.Itoa(p.block)}, p.mkfs...)...)
 			dir, unmount := mountImage(t, path, "rw")
 			g := &generator{
-				t: t, dir: dir, rand: rand.NewChaCha8([32]byte{1}), blockSize: p.block, manyFiles: 2500,
+				t: t, dir: dir, rand: rand.NewChaCha8([32]byte{1}), blockSize: p.block, manyFiles: 1200,
 				bigXattrs: p.name == "ea-inode" || p.name == "ea-inode-no-csum",
 			}
 			g.writeAll()
