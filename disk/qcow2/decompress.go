@@ -59,8 +59,7 @@ type inflater struct {
 	out io.ReadCloser
 }
 
-// newInflater decodes raw deflate, which the format calls zlib. As QEMU does, it
-// asks that the cluster be filled, and not that the stream end there.
+// newInflater decodes raw deflate, which the format calls zlib.
 func newInflater() func(cluster, in []byte) error {
 	pool := sync.Pool{New: func() any {
 		f := new(inflater)
@@ -72,17 +71,32 @@ func newInflater() func(cluster, in []byte) error {
 		defer pool.Put(f)
 		f.in.Reset(in)
 		defer f.in.Reset(nil)
-		if err := f.out.(flate.Resetter).Reset(&f.in, nil); err != nil {
-			return err
-		}
-		// Handles a reader that returns io.EOF together with the last bytes.
-		_, err := io.ReadFull(f.out, cluster)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return f.inflate(cluster)
+	}
+}
+
+// inflate fills cluster. As QEMU does, it asks that the cluster be filled, and
+// not that the stream end there; but what the stream goes on with must be
+// possible, because that is what tells damage in the last bytes.
+func (f *inflater) inflate(cluster []byte) error {
+	if err := f.out.(flate.Resetter).Reset(&f.in, nil); err != nil {
+		return err
+	}
+	// ReadFull takes an io.EOF that comes together with the last bytes.
+	if _, err := io.ReadFull(f.out, cluster); err != nil {
+		if isEnd(err) {
 			return errShort
 		}
 		return err
 	}
+	var next [1]byte
+	if _, err := io.ReadFull(f.out, next[:]); err != nil && !isEnd(err) {
+		return err
+	}
+	return nil
 }
+
+func isEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // newUnzstd decodes zstd frames until the cluster is full. The last frame must
 // end exactly there, as QEMU asks.

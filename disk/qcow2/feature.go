@@ -36,6 +36,10 @@ func checkFeatures(h *header) error {
 	if h.incompatible&incompatDataFile != 0 {
 		return refuse(72, "an external data file", "make the image self-contained with `qemu-img convert -O qcow2`")
 	}
+	// The other autoclear bits concern writers, and parts that are not read.
+	if h.autoclear&autoclearRawData != 0 {
+		return corrupt("header", 88, "the external data file is said to be raw, but there is none")
+	}
 	return checkCompression(h)
 }
 
@@ -91,11 +95,11 @@ func (h *header) readExtensions(r io.ReaderAt, fileSize int64) error {
 	for c.Offset()+8 <= len(buf) {
 		at := start + int64(c.Offset())
 		kind, length := c.U32(), c.U32()
-		if kind == extensionEnd {
-			return nil
-		}
 		if int64(length) > end-at-8 {
 			return corrupt("header extension", at, "%d bytes long, but its area ends after %d", length, end-at-8)
+		}
+		if kind == extensionEnd {
+			return nil
 		}
 		data := c.Bytes(int(length))
 		if pad := -int(length) & 7; c.Offset()+pad <= len(buf) {

@@ -48,7 +48,10 @@ const (
 	incompatExtendedL2
 )
 
-const compatLazyRefcounts = 1 << 0
+const (
+	compatLazyRefcounts = 1 << 0
+	autoclearRawData    = 1 << 1
+)
 
 // compression is the type of all compressed clusters of an image.
 type compression uint8
@@ -104,6 +107,7 @@ type header struct {
 	snapshotsOffset uint64
 	incompatible    uint64
 	compatible      uint64
+	autoclear       uint64
 	refcountOrder   uint32
 	length          uint32
 	compression     compression
@@ -204,7 +208,7 @@ func parseHeader(buf []byte) (*header, error) {
 func parseVersion3(h *header, c *ondisk.Cursor) error {
 	h.incompatible = c.U64()
 	h.compatible = c.U64()
-	c.Skip(8) // autoclear_features concern writers, and parts not read here
+	h.autoclear = c.U64()
 	h.refcountOrder = c.U32()
 	h.length = c.U32()
 	if c.Err() != nil {

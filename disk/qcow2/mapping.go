@@ -62,7 +62,24 @@ func newMapping(r io.ReaderAt, fileSize int64, h *header, st state) (*mapping, e
 	if err := ondisk.ReadFull(r, m.l1, m.l1Offset); err != nil {
 		return nil, unreadable(st.name, m.l1Offset, err)
 	}
-	return m, nil
+	return m, m.countTables(st.name)
+}
+
+// countTables refuses an L1 table that leads to more L2 tables than the file has
+// clusters. Each has its own in an image that is whole; together with the size
+// of the file this bounds the work of walking all extents, which would otherwise
+// be that of the virtual size, with one table used again and again.
+func (m *mapping) countTables(name string) error {
+	tables := int64(0)
+	for i := 0; i < len(m.l1); i += 8 {
+		if binary.BigEndian.Uint64(m.l1[i:])&l1OffsetMask != 0 {
+			tables++
+		}
+	}
+	if room := m.fileSize / m.clusterSize(); tables > room {
+		return corrupt(name, m.l1Offset, "%d L2 tables, but the file has %d clusters", tables, room)
+	}
+	return nil
 }
 
 func ceilDiv(a, b int64) int64 { return a/b + min(a%b, 1) }

@@ -325,3 +325,8 @@ func TestCutLastCluster(t *testing.T) {
 		t.Errorf("read %d bytes in front of the damage, want 64 KiB", n)
 	}
 }
+
+func create(t testing.TB, path, options, size string) {
+	t.Helper()
+	disktest.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, size)
+}
