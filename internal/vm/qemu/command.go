@@ -16,6 +16,8 @@ var refused = map[string]string{
 	"preconfig": "the guest would not execute after a start: leave it out",
 	"incoming":  "the guest would wait for a migration: leave it out",
 	"snapshot":  "what the guest writes would be thrown away: leave it out",
+
+	"no-shutdown": "QEMU would stay when its guest has powered off: leave it out",
 }
 
 // commandLine is what drydock has to know of a user's command.

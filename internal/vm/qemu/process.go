@@ -55,6 +55,24 @@ func (m *Machine) find() (*process, error) {
 	return nil, fmt.Errorf("the process that holds %s changes all the time", m.path(pidFile))
 }
 
+// settled returns the QEMU of this machine, or nil if there is none. While some
+// process starts one that cannot be found yet, it waits for that.
+func (m *Machine) settled(ctx context.Context) (*process, error) {
+	for {
+		// In this order: a start may end between the two.
+		starting := m.starting()
+		p, err := m.find()
+		if p != nil || err != nil || !starting {
+			return p, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("another process is starting it: %w", ctx.Err())
+		case <-time.After(retryPause):
+		}
+	}
+}
+
 // lockHolder returns the process that holds a POSIX lock on f, 0 if none does.
 func lockHolder(f *os.File) (int, error) {
 	lock := unix.Flock_t{Type: unix.F_WRLCK}

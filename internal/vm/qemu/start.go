@@ -30,8 +30,10 @@ const (
 )
 
 // Start starts QEMU and returns when its guest executes. A machine that is
-// paused is not resumed: [vm.ErrPaused]. When QEMU does not come up, it is
-// killed, and the error says what it printed.
+// paused is not resumed: [vm.ErrPaused]. When QEMU gives up, the error says what
+// it printed. One that has not answered when ctx ends, or after five minutes, is
+// left as it is: its guest may execute already, and only [Machine.Kill] takes a
+// machine's power away.
 func (m *Machine) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -40,7 +42,7 @@ func (m *Machine) Start(ctx context.Context) error {
 	}
 	unlock, err := m.lockStart(ctx)
 	if err != nil {
-		return m.fail("start", err, "another drydock is starting it: wait for it")
+		return m.fail("start", err, "")
 	}
 	defer unlock()
 	p, err := m.find()
@@ -49,10 +51,7 @@ func (m *Machine) Start(ctx context.Context) error {
 	}
 	if p != nil {
 		defer p.close()
-		if err := m.awaitRunning(ctx, p); err != nil {
-			return m.fail("start", err, "see "+m.logPath())
-		}
-		return nil
+		return m.awaitRunning(ctx, p)
 	}
 	return m.launch(ctx)
 }
@@ -68,18 +67,17 @@ func (m *Machine) launch(ctx context.Context) error {
 	}
 	p, err := m.awaitLock(ctx, c)
 	if err != nil {
+		// Without the pidfile's lock it has opened no disk, and would not be
+		// found again.
 		c.kill()
-		return m.explain(err, c.mark)
-	}
-	defer p.close()
-	err = m.awaitRunning(ctx, p)
-	if err == nil || errors.Is(err, vm.ErrPaused) {
-		return err
+	} else {
+		defer p.close()
+		err = m.awaitRunning(ctx, p)
 	}
 	if errors.Is(err, errExited) {
 		return m.explain(err, c.mark)
 	}
-	return errors.Join(err, p.end())
+	return err
 }
 
 // child is a QEMU that this process has started.
@@ -143,8 +141,12 @@ func environment() []string {
 	return env
 }
 
-// errExited says that a QEMU ended that should not have.
-var errExited = errors.New("QEMU ended at once")
+var (
+	// errExited says that a QEMU ended that should not have.
+	errExited = errors.New("QEMU ended at once")
+	// errLingers is of a QEMU with -action shutdown=pause.
+	errLingers = errors.New("the guest has powered off, but its QEMU stays")
+)
 
 // awaitLock waits until a QEMU holds the pidfile. It need not be the one that
 // was just started: a drydock that was killed may have left one that had not
@@ -156,12 +158,15 @@ func (m *Machine) awaitLock(ctx context.Context, c *child) (*process, error) {
 		case <-c.done:
 			ended = true
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, m.fail("start", fmt.Errorf("QEMU does not come up: %w", ctx.Err()), "see "+m.logPath())
 		case <-time.After(retryPause):
 		}
 		p, err := m.find()
-		if p != nil || err != nil {
-			return p, err
+		if err != nil {
+			return nil, m.fail("start", err, "")
+		}
+		if p != nil {
+			return p, nil
 		}
 		if ended && c.how != nil {
 			return nil, fmt.Errorf("%w: %w", errExited, c.how)
@@ -181,10 +186,12 @@ func (m *Machine) awaitRunning(ctx context.Context, p *process) error {
 			return nil
 		case err == nil && state == vm.Paused:
 			return m.fail("start", vm.ErrPaused, "resume it, or power it off")
+		case err == nil && state == vm.Stopping:
+			return m.fail("start", errLingers, "power it off")
 		case p.gone():
-			return errExited
+			return m.fail("start", errExited, "see "+m.logPath())
 		case ctx.Err() != nil:
-			return m.fail("start", errors.Join(ctx.Err(), err), "QEMU does not answer: see "+m.logPath())
+			return m.fail("start", fmt.Errorf("QEMU does not answer: %w", ctx.Err()), "see "+m.logPath())
 		}
 		time.Sleep(retryPause)
 	}
@@ -205,10 +212,7 @@ func (m *Machine) prepare() error {
 	if stat, ok := info.Sys().(*syscall.Stat_t); !info.IsDir() || !ok || int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("%s is not a folder of this user's (remove it)", m.o.RuntimeDir)
 	}
-	if err := os.Chmod(m.o.RuntimeDir, 0o700); err != nil {
-		return err
-	}
-	return nil
+	return os.Chmod(m.o.RuntimeDir, 0o700)
 }
 
 // prepareConsole makes the console's file. QEMU would make it readable for all.
@@ -258,7 +262,7 @@ func (m *Machine) lockStart(ctx context.Context) (unlock func(), err error) {
 		select {
 		case <-ctx.Done():
 			f.Close()
-			return nil, ctx.Err()
+			return nil, fmt.Errorf("another process is starting it: %w", ctx.Err())
 		case <-time.After(retryPause):
 		}
 	}

@@ -24,7 +24,7 @@ const (
 // Shutdown presses the guest's power button, again and again, and waits until
 // QEMU has ended.
 func (m *Machine) Shutdown(ctx context.Context, timeout time.Duration) error {
-	p, err := m.find()
+	p, err := m.settled(ctx)
 	if err != nil {
 		return m.fail("shut down", err, "")
 	}
@@ -55,7 +55,7 @@ func (m *Machine) lastWords() string {
 // Kill has QEMU quit at once, which at least leaves its images in order, and
 // kills it if it does not.
 func (m *Machine) Kill(ctx context.Context) error {
-	p, err := m.find()
+	p, err := m.settled(ctx)
 	if err != nil {
 		return m.fail("kill", err, "")
 	}
@@ -70,7 +70,11 @@ func (m *Machine) Kill(ctx context.Context) error {
 			return nil
 		}
 	}
-	if err := p.end(); err != nil {
+	err = ctx.Err()
+	if err == nil {
+		err = p.end()
+	}
+	if err != nil {
 		return m.fail("kill", err, "")
 	}
 	return nil

@@ -55,7 +55,7 @@ const (
 func ShutDown(ctx context.Context, path string, timeout time.Duration, gone func(context.Context) (bool, error)) error {
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	for pause := firstPress; ; pause = min(2*pause, lastPress) {
+	for pause := firstPress; ; pause = min(pause*3/2, lastPress) {
 		pressed := ask(waiting, path, pressPower)
 		if errors.Is(pressed, vm.ErrPaused) {
 			return pressed
