@@ -20,7 +20,7 @@ func TestResticReadsOurs(t *testing.T) {
 	p.check(t)
 
 	listing := p.restic(t, "ls", "--long", first.String())
-	for _, want := range []string{"/sub/dir/deep", "-rwxr-xr-x", "20971520", "1234  5678"} {
+	for _, want := range []string{"/sub/dir/deep", "urwxr-xr-x", "20971520", "1234  5678"} {
 		if !strings.Contains(listing, want) {
 			t.Errorf("restic ls has no %q:\n%s", want, listing)
 		}

@@ -5,8 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
+	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
@@ -52,12 +57,18 @@ type Lock struct {
 	work   context.Context // done when the lock is lost or given back
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when the background work has ended
+	hangup chan os.Signal
 
-	once sync.Once // of Unlock
-	mu   sync.Mutex
-	id   ID        // of the lock file, guarded by mu
-	last time.Time // of the last refresh, guarded by mu
+	once  sync.Once  // of Unlock
+	mu    sync.Mutex // guards what follows
+	last  time.Time  // of the last refresh
+	files []ID       // the lock file, and behind it old ones that could not be removed yet
 }
+
+// heldLocks are the lock files of this process, whatever Repository they were
+// made through. One that names this process, and that is not among them, was left
+// by an Unlock that failed, or by a dead process that had the same number.
+var heldLocks sync.Map // of ID
 
 // Lock takes a lock that restic honours, and that honours restic's: any number
 // of shared ones, or one exclusive one. Writing and reading want a shared lock,
@@ -67,25 +78,23 @@ type Lock struct {
 // A lock file is stale, and is removed, when it was made on this host and its
 // process is dead, or when it was not refreshed for 30 minutes. The lock of a
 // process of this host that is alive is never stale, however old it is.
+//
+// SIGHUP does not end this process while it holds a lock: restic sends it to
+// whoever holds one.
 func (r *Repository) Lock(ctx context.Context, exclusive bool) (*Lock, error) {
 	info := whoAmI()
 	info.Exclusive = exclusive
 	if err := r.checkLocks(ctx, info, ID{}); err != nil {
 		return nil, err
 	}
-	l := &Lock{r: r, info: info, done: make(chan struct{})}
-	id, err := l.save(ctx)
-	if err != nil {
+	l := &Lock{r: r, info: info, done: make(chan struct{}), hangup: make(chan os.Signal, 1)}
+	// Restic unlock sends SIGHUP to the process that a lock names, to see
+	// whether it lives, and we would not any more. Nobody reads the channel:
+	// what does not fit into it is dropped.
+	signal.Notify(l.hangup, unix.SIGHUP)
+	if err := l.take(ctx); err != nil {
+		signal.Stop(l.hangup)
 		return nil, err
-	}
-	l.id, l.last = id, l.info.Time
-	// Two that made their locks at the same moment both see the other's now.
-	err = sleep(ctx, r.times.settle)
-	if err == nil {
-		err = r.checkLocks(ctx, info, id)
-	}
-	if err != nil {
-		return nil, errors.Join(err, r.removeLock(ctx, id))
 	}
 	l.work, l.cancel = context.WithCancelCause(ctx)
 	go l.keep()
@@ -93,6 +102,22 @@ func (r *Repository) Lock(ctx context.Context, exclusive bool) (*Lock, error) {
 		r.sweep(ctx)
 	}
 	return l, nil
+}
+
+// take makes the lock file, and makes sure that it is in nobody's way.
+func (l *Lock) take(ctx context.Context) error {
+	if err := l.save(ctx); err != nil {
+		return err
+	}
+	// Two that made their locks at the same moment both see the other's now.
+	err := sleep(ctx, l.r.times.settle)
+	if err == nil {
+		err = l.r.checkLocks(ctx, l.info, l.files[0])
+	}
+	if err != nil {
+		return errors.Join(err, l.remove(ctx, 0))
+	}
+	return nil
 }
 
 // sweep removes what writers that died left behind. That it fails harms nothing,
@@ -118,7 +143,8 @@ func (l *Lock) Unlock(ctx context.Context) (err error) {
 		<-l.done
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		err = l.r.removeLock(ctx, l.id)
+		err = l.remove(ctx, 0)
+		signal.Stop(l.hangup)
 		if errors.Is(lost, ErrLockLost) {
 			err = lost
 		}
@@ -158,16 +184,14 @@ func (l *Lock) age() time.Duration {
 func (l *Lock) refresh(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	old, last := l.id, l.last
+	old, last := l.files[0], l.last
 	if err := l.exists(ctx, old); err != nil {
 		return err
 	}
-	id, err := l.save(ctx)
-	if err != nil {
+	if err := l.save(ctx); err != nil {
 		return err
 	}
-	l.id, l.last = id, l.info.Time
-	if l.info.Time.Round(0).Sub(last.Round(0)) > l.r.times.lost {
+	if l.last.Round(0).Sub(last.Round(0)) > l.r.times.lost {
 		// The host slept, and others may have taken the lock for stale just
 		// now. It is still ours if nobody did.
 		err := sleep(ctx, l.r.times.settle)
@@ -178,7 +202,7 @@ func (l *Lock) refresh(ctx context.Context) error {
 			return err
 		}
 	}
-	return l.r.removeLock(ctx, old)
+	return l.remove(ctx, 1)
 }
 
 // exists makes sure that nobody has removed the lock file.
@@ -190,14 +214,38 @@ func (l *Lock) exists(ctx context.Context, id ID) error {
 	return err
 }
 
-// save writes a lock file with the present time.
-func (l *Lock) save(ctx context.Context) (ID, error) {
-	l.info.Time = l.r.opts.Now()
-	plain, err := json.Marshal(l.info)
+// save writes a lock file with the present time, which is then the first of
+// l.files.
+func (l *Lock) save(ctx context.Context) error {
+	info := l.info
+	info.Time = l.r.opts.Now()
+	plain, err := json.Marshal(info)
 	if err != nil {
-		return ID{}, &Error{Op: "lock repository", Err: err}
+		return &Error{Op: "lock repository", Err: err}
 	}
-	return l.r.saveFile(ctx, "lock repository", backend.LockFile, plain)
+	id, err := l.r.saveFile(ctx, "lock repository", backend.LockFile, plain)
+	if err != nil {
+		return err
+	}
+	heldLocks.Store(id, true)
+	l.files = slices.Insert(l.files, 0, id)
+	l.last = info.Time
+	return nil
+}
+
+// remove removes all lock files but the first keep. Those that could not be
+// removed stay in l.files, for the next time.
+func (l *Lock) remove(ctx context.Context, keep int) error {
+	var errs []error
+	left := slices.Clone(l.files[:keep])
+	for _, id := range l.files[keep:] {
+		if err := l.r.removeLock(ctx, id); err != nil {
+			errs, left = append(errs, err), append(left, id)
+		}
+		heldLocks.Delete(id)
+	}
+	l.files = left
+	return errors.Join(errs...)
 }
 
 // removeLock removes a lock file, also when ctx is done: nobody else would for
@@ -233,7 +281,8 @@ func (r *Repository) checkLocks(ctx context.Context, me LockInfo, mine ID) error
 			return err
 		}
 		now := r.opts.Now()
-		if isStale(info, me.Hostname, now) {
+		_, held := heldLocks.Load(id)
+		if isStale(info, me.Hostname, held, now) {
 			if err := r.removeLock(ctx, id); err != nil {
 				return err
 			}

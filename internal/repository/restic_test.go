@@ -86,14 +86,6 @@ func (p place) open(t testing.TB) *repository.Repository {
 	return r
 }
 
-// run runs a program that must succeed.
-func run(t testing.TB, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-}
-
 // sameTree fails unless two folders hold the same.
 func sameTree(t testing.TB, want, got string) {
 	t.Helper()

@@ -17,8 +17,9 @@ import (
 // its own host when the process is dead. Here a living process of this host
 // keeps its lock: it may be stopped, or wait for a disk, and go on writing. The
 // number of a dead process is given out again some day, so a process that began
-// after an old lock was written is not the one that wrote it.
-func isStale(info LockInfo, hostname string, now time.Time) bool {
+// after an old lock was written is not the one that wrote it. What this process
+// itself holds it knows.
+func isStale(info LockInfo, hostname string, held bool, now time.Time) bool {
 	old := now.Round(0).Sub(info.Time.Round(0)) > staleAge
 	if info.Hostname == "" || info.Hostname != hostname {
 		return old
@@ -28,6 +29,9 @@ func isStale(info LockInfo, hostname string, now time.Time) bool {
 	}
 	if !old {
 		return false
+	}
+	if info.PID == os.Getpid() {
+		return !held
 	}
 	began, err := processBegan(info.PID)
 	return err == nil && began.After(info.Time)

@@ -1,0 +1,150 @@
+package repository
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// The parsers of what a storage server, or somebody else with the password,
+// could have written. None may panic, and what they accept must come out the
+// same when it is encoded again.
+
+// maxFuzzWork bounds what the parsers may make of an input, in entries a byte.
+const maxFuzzWork = 1
+
+func FuzzDecodeTree(f *testing.F) {
+	tree, err := EncodeTree([]Node{fullNode(), {Name: "b", Type: NodeDir, Subtree: &someID}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(tree)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		nodes, err := DecodeTree(data)
+		if err != nil {
+			return
+		}
+		if len(nodes) > len(data)*maxFuzzWork {
+			t.Errorf("%d bytes became %d nodes", len(data), len(nodes))
+		}
+		again, err := EncodeTree(nodes)
+		if err != nil {
+			t.Fatalf("decoded and not encoded: %v", err)
+		}
+		nodes, err = DecodeTree(again)
+		if err != nil {
+			t.Fatalf("encoded and not decoded: %v\n%s", err, again)
+		}
+		third, err := EncodeTree(nodes)
+		if err != nil || !bytes.Equal(again, third) {
+			t.Errorf("not stable: %v\n%s\n%s", err, again, third)
+		}
+	})
+}
+
+func FuzzDecodeIndex(f *testing.F) {
+	data, err := encodeIndex([]finishedPack{{someID, testPack(f, 0, 3)}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var packs []finishedPack
+		blobs := 0
+		collect := func(id ID, entries []blobEntry) error {
+			packs = append(packs, finishedPack{id, slices.Clone(entries)})
+			blobs += len(entries)
+			return nil
+		}
+		if decodeIndex(data, collect) != nil {
+			return
+		}
+		if blobs > len(data)*maxFuzzWork {
+			t.Errorf("%d bytes became %d blobs", len(data), blobs)
+		}
+		x := newIndex()
+		for _, p := range packs {
+			if err := x.add(p.id, p.blobs); err != nil {
+				t.Fatal(err)
+			}
+			for i := range p.blobs {
+				if _, ok := x.size(p.blobs[i].blobType(), p.blobs[i].id); !ok {
+					t.Errorf("blob %s is not found", p.blobs[i].id)
+				}
+			}
+		}
+		again, err := encodeIndex(packs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := packs
+		packs = nil
+		if err := decodeIndex(again, collect); err != nil || len(packs) != len(want) {
+			t.Errorf("%d packs became %d, %v", len(want), len(packs), err)
+		}
+	})
+}
+
+func FuzzDecodeHeader(f *testing.F) {
+	f.Add(encodeHeader(testPack(f, 0, 3)), int64(300))
+	f.Fuzz(func(t *testing.T, header []byte, size int64) {
+		blobs, err := decodeHeader(header, size)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(encodeHeader(blobs), header) {
+			t.Error("encodes to something else")
+		}
+		end := int64(0)
+		for i := range blobs {
+			if int64(blobs[i].offset) != end {
+				t.Errorf("blob %d is at %d, and the one before ends at %d", i, blobs[i].offset, end)
+			}
+			end += int64(blobs[i].length)
+		}
+		if end != size {
+			t.Errorf("the blobs end at %d of %d", end, size)
+		}
+	})
+}
+
+func FuzzDecodeSnapshot(f *testing.F) {
+	f.Add([]byte(`{"time":"2020-01-02T03:04:05.678Z","tree":"` + someID.String() + `","paths":["/"],"tags":["a"]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := decodeSnapshot(data)
+		if err == nil && (s.Tree.IsZero() || s.Time.IsZero()) {
+			t.Errorf("accepted without a tree or a time: %+v", s)
+		}
+	})
+}
+
+// FuzzDecodeFile is the outermost layer of what format 2 encrypts.
+func FuzzDecodeFile(f *testing.F) {
+	dec, err := newDecoder()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		out, err := decodeFile(dec, data)
+		if err == nil && len(out) > maxUnpackedSize {
+			t.Errorf("%d bytes", len(out))
+		}
+	})
+}
+
+// Each fuzz target has seeds that are checked in, among them what is valid.
+func TestSeeds(t *testing.T) {
+	for _, target := range []string{"FuzzDecodeTree", "FuzzDecodeIndex", "FuzzDecodeHeader", "FuzzDecodeSnapshot", "FuzzDecodeFile"} {
+		seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", target, "*"))
+		if err != nil || len(seeds) == 0 {
+			t.Errorf("%s has no seeds: %v", target, err)
+		}
+		for _, seed := range seeds {
+			if data, err := os.ReadFile(seed); err != nil || !bytes.HasPrefix(data, []byte("go test fuzz v1\n")) {
+				t.Errorf("%s is no seed: %v", seed, err)
+			}
+		}
+	}
+}
