@@ -59,6 +59,7 @@ func TestRefused(t *testing.T) {
 		"-S":            func(o *Options) { o.Command = []string{"qemu", "-S"} },
 		"preconfig":     func(o *Options) { o.Command = []string{"qemu", "-preconfig"} },
 		"incoming":      func(o *Options) { o.Command = []string{"qemu", "-incoming", "tcp:0:1"} },
+		"no-shutdown":   func(o *Options) { o.Command = []string{"qemu", "-no-shutdown"} },
 		"snapshot":      func(o *Options) { o.Command = []string{"qemu", "-snapshot"} },
 		"NUL byte":      func(o *Options) { o.Command = []string{"qemu", "a\x00b"} },
 		"empty":         func(o *Options) { o.Command = nil },

@@ -3,14 +3,12 @@
 package qemu
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
 	"github.com/drydock-vm/drydock/internal/escape"
-	"github.com/drydock-vm/drydock/internal/vm"
 )
 
 const (
@@ -36,10 +34,6 @@ var hints = []struct{ words, hint string }{
 
 // explain says why QEMU gave up, in its own words from mark of the log on.
 func (m *Machine) explain(err error, mark int64) error {
-	var bare *vm.Error
-	if errors.As(err, &bare) {
-		err = bare.Err
-	}
 	words := m.said(mark)
 	hint := "see " + m.logPath()
 	for _, h := range hints {

@@ -67,7 +67,7 @@ func (m *Machine) settled(ctx context.Context) (*process, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("another process is starting it: %w", ctx.Err())
+			return nil, fmt.Errorf("another process is starting it: %w", context.Cause(ctx))
 		case <-time.After(retryPause):
 		}
 	}

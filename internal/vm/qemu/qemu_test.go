@@ -332,6 +332,12 @@ func TestStarting(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// It is not off either: it may be about to run.
+	short, stop := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer stop()
+	if err := open(t, o).Shutdown(short, time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("shutdown meanwhile: %v", err)
+	}
 	cancel()
 	<-ended
 }

@@ -51,7 +51,10 @@ func (m *Machine) Start(ctx context.Context) error {
 	}
 	if p != nil {
 		defer p.close()
-		return m.awaitRunning(ctx, p)
+		if err := m.awaitRunning(ctx, p); err != nil {
+			return m.fail("start", err, "see "+m.logPath())
+		}
+		return nil
 	}
 	return m.launch(ctx)
 }
@@ -189,7 +192,7 @@ func (m *Machine) awaitRunning(ctx context.Context, p *process) error {
 		case err == nil && state == vm.Stopping:
 			return m.fail("start", errLingers, "power it off")
 		case p.gone():
-			return m.fail("start", errExited, "see "+m.logPath())
+			return errExited
 		case ctx.Err() != nil:
 			return m.fail("start", fmt.Errorf("QEMU does not answer: %w", ctx.Err()), "see "+m.logPath())
 		}

@@ -24,7 +24,7 @@ const (
 // Shutdown presses the guest's power button, again and again, and waits until
 // QEMU has ended.
 func (m *Machine) Shutdown(ctx context.Context, timeout time.Duration) error {
-	p, err := m.settled(ctx)
+	p, err := m.settledWithin(ctx, timeout)
 	if err != nil {
 		return m.fail("shut down", err, "")
 	}
@@ -42,6 +42,13 @@ func (m *Machine) Shutdown(ctx context.Context, timeout time.Duration) error {
 		return m.fail("shut down", err, "does the guest react to its power button? See "+m.lastWords())
 	}
 	return m.fail("shut down", err, "")
+}
+
+// settledWithin is settled, for a part of the time that a shutdown may take.
+func (m *Machine) settledWithin(ctx context.Context, timeout time.Duration) (*process, error) {
+	waiting, cancel := context.WithTimeoutCause(ctx, timeout, vm.ErrShutdownTimeout)
+	defer cancel()
+	return m.settled(waiting)
 }
 
 // lastWords names the file that tells most about the guest.

@@ -39,11 +39,11 @@ func Quit(ctx context.Context, path string) error {
 }
 
 // The power button is pressed again, since a guest that is booting may not have
-// heard it; with pauses that grow, so that one that takes its time is left in
-// peace.
+// heard it. The pauses grow from the first to the last: a guest that has heard
+// it needs no more of them, one that boots slowly should not lose much time.
 const (
 	firstPress = 2 * time.Second
-	lastPress  = 16 * time.Second
+	lastPress  = 5 * time.Second
 )
 
 // ShutDown presses the power button of the machine whose socket is at path,
