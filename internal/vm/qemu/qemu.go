@@ -29,7 +29,10 @@
 // The logs are appended to, without a limit while the machine runs; a start puts
 // one that has become long aside as NAME….log.1.
 //
-// It needs Linux 5.11 (pidfd, close_range), and QEMU 4.0 or newer.
+// systemd knows nothing of sessions: a unit that runs drydock takes the machines
+// down with it when it ends, unless it has KillMode=process.
+//
+// It needs Linux 5.11 (pidfd, close_range), and QEMU 5.0 or newer.
 package qemu
 
 import (

@@ -338,6 +338,9 @@ func TestStarting(t *testing.T) {
 	if err := open(t, o).Shutdown(short, time.Hour); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("shutdown meanwhile: %v", err)
 	}
+	if err := open(t, o).Shutdown(ctx, 50*time.Millisecond); !errors.Is(err, vm.ErrShutdownTimeout) {
+		t.Errorf("shutdown meanwhile, in a hurry: %v", err)
+	}
 	cancel()
 	<-ended
 }

@@ -1,0 +1,108 @@
+//go:build linux
+
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/vm"
+	"github.com/drydock-vm/drydock/internal/vm/qmp"
+)
+
+const (
+	// startTimeout is how long a start may take that systemd itself does not
+	// limit.
+	startTimeout = 10 * time.Minute
+	// undoTimeout is how long it may take to stop a unit that did not start.
+	undoTimeout = 3 * time.Minute
+)
+
+// Start starts the unit, and waits until it has started: with a QMP socket until
+// QEMU says that the guest executes, otherwise until systemd says that the unit
+// is active, which for Type=simple is as soon as QEMU has been executed. A unit
+// whose ExecCondition= or Condition…= declined is [vm.ErrSkipped].
+func (m *Machine) Start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return m.with(ctx, "start", func(c *connection) error {
+		u, err := c.unit(ctx)
+		if err != nil {
+			return err
+		}
+		if u.active == "failed" {
+			// It also forgets how often the unit was started in the last
+			// seconds.
+			if err := c.conn.ResetFailedUnitContext(ctx, c.name); err != nil {
+				return fmt.Errorf("reset the failed unit: %w", err)
+			}
+		}
+		err = m.start(ctx, c)
+		if err == nil || errors.Is(err, vm.ErrSkipped) || errors.Is(err, vm.ErrPaused) {
+			return err
+		}
+		// With Restart= it would be tried again behind the caller's back.
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
+		return errors.Join(err, c.stop(undo))
+	})
+}
+
+func (m *Machine) start(ctx context.Context, c *connection) error {
+	job := make(chan string, 1)
+	if _, err := c.conn.StartUnitContext(ctx, c.name, "replace", job); err != nil {
+		return fmt.Errorf("start the unit: %w", err)
+	}
+	var result string
+	select {
+	case result = <-job:
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the unit to start: %w", ctx.Err())
+	}
+	u, err := c.unit(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case result == "skipped", result == "done" && u.off() && (u.result == "exec-condition" || !u.condition):
+		return vm.ErrSkipped
+	case result != "done":
+		return m.failed(fmt.Errorf("the start job ended as %q, the unit is %s (%s)", result, u.active, u.outcome()))
+	case u.off():
+		return m.failed(fmt.Errorf("it ended at once (%s)", u.outcome()))
+	}
+	return m.awaitRunning(ctx, c)
+}
+
+func (m *Machine) failed(err error) error {
+	return &hinted{err, "journalctl -u " + m.o.Unit + " says why"}
+}
+
+// awaitRunning waits until QEMU says that its guest executes.
+func (m *Machine) awaitRunning(ctx context.Context, c *connection) error {
+	if m.o.QMPSocket == "" {
+		return nil
+	}
+	for {
+		state, err := qmp.State(ctx, m.o.QMPSocket)
+		switch {
+		case err == nil && state == vm.Running:
+			return nil
+		case err == nil && state == vm.Paused:
+			return paused
+		case ctx.Err() != nil:
+			return &hinted{fmt.Errorf("its QMP socket %s does not answer: %w", m.o.QMPSocket, errors.Join(err, ctx.Err())),
+				"does the unit's QEMU have -qmp unix:" + m.o.QMPSocket + ",server=on,wait=off?"}
+		}
+		u, err := c.unit(ctx)
+		if err != nil {
+			return err
+		}
+		if u.active != "active" {
+			return m.failed(fmt.Errorf("it ended at once (%s)", u.outcome()))
+		}
+		time.Sleep(pollPause)
+	}
+}
