@@ -70,7 +70,7 @@ type Options struct {
 }
 
 // Machine is a VM that drydock starts. It implements [vm.Machine] and
-// [vm.Console].
+// [vm.Console], and the LiveDeleter of package snapshot.
 type Machine struct {
 	o    Options
 	args []string // what drydock appends to the command
