@@ -3,9 +3,14 @@
 package qmp
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
+	"reflect"
+	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 var messages = []string{
@@ -56,6 +61,38 @@ func FuzzParse(f *testing.F) {
 		}
 		if _, err := parse(again); err != nil {
 			t.Fatalf("%s was accepted, %s not: %v", line, again, err)
+		}
+	})
+}
+
+// A stream means the same in whatever pieces it comes, has no more messages than
+// lines, and ends in one of the two errors that a stream can end in.
+func FuzzReader(f *testing.F) {
+	f.Add([]byte(strings.Join(messages, "\r\n") + "\r\n"))
+	f.Add([]byte(messages[0] + "\n" + messages[1])) // cut off after an object
+	f.Add([]byte(messages[0] + "\n" + messages[1][:5]))
+	f.Add([]byte("\r\n\n" + messages[0]))
+	f.Add([]byte(messages[0] + messages[1] + "\n"))
+	all := func(t *testing.T, r io.Reader) (got []message) {
+		for messages := newReader(r); ; {
+			m, err := messages.next()
+			if err == nil {
+				got = append(got, m)
+				continue
+			}
+			if !errors.Is(err, ErrClosed) && !errors.Is(err, ErrProtocol) {
+				t.Fatalf("error %v", err)
+			}
+			return got
+		}
+	}
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		whole := all(t, bytes.NewReader(stream))
+		if lines := bytes.Count(stream, []byte("\n")) + 1; len(whole) > lines {
+			t.Errorf("%d messages in %d lines", len(whole), lines)
+		}
+		if pieces := all(t, iotest.OneByteReader(bytes.NewReader(stream))); !reflect.DeepEqual(whole, pieces) {
+			t.Errorf("at once %v, byte by byte %v", whole, pieces)
 		}
 	})
 }
