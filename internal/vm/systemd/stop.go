@@ -28,7 +28,7 @@ func (m *Machine) Shutdown(ctx context.Context, timeout time.Duration) error {
 			return c.stop(ctx)
 		}
 		if m.o.QMPSocket != "" && !u.comesBack() {
-			return m.pressButton(ctx, c, timeout)
+			return m.pressButton(ctx, c, u, timeout)
 		}
 		if err := m.stoppable(u, timeout); err != nil {
 			return err
@@ -45,8 +45,10 @@ func (m *Machine) Shutdown(ctx context.Context, timeout time.Duration) error {
 
 var paused = &hinted{vm.ErrPaused, "resume it, or power it off"}
 
-func (m *Machine) pressButton(ctx context.Context, c *connection, timeout time.Duration) error {
-	err := qmp.ShutDown(ctx, m.o.QMPSocket, timeout, c.awaitOff)
+func (m *Machine) pressButton(ctx context.Context, c *connection, u unit, timeout time.Duration) error {
+	err := qmp.ShutDown(ctx, m.o.QMPSocket, timeout, func(ctx context.Context) (bool, error) {
+		return c.awaitOff(ctx, u)
+	})
 	switch {
 	case errors.Is(err, vm.ErrPaused):
 		return paused
@@ -124,7 +126,8 @@ const killTimeout = 2 * time.Minute
 // that was not there before.
 const killPause = 500 * time.Millisecond
 
-// Kill kills all processes of the unit. Its ExecStopPost= may clean up.
+// Kill kills all processes of the unit, which is then off and not failed. Its
+// ExecStopPost= may clean up.
 func (m *Machine) Kill(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
@@ -143,6 +146,11 @@ func (m *Machine) Kill(ctx context.Context) error {
 			}
 			select {
 			case err := <-stopped:
+				if err == nil {
+					// It was meant to end so, and has not failed. Where systemd
+					// has forgotten the unit by now there is nothing to reset.
+					_ = c.conn.ResetFailedUnitContext(ctx, c.name)
+				}
 				return err
 			case <-time.After(killPause):
 			}

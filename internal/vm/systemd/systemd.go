@@ -166,5 +166,6 @@ type hinted struct {
 
 func (h *hinted) Unwrap() error { return h.error }
 
-// pollPause is how long to wait before looking at the unit again.
-const pollPause = 50 * time.Millisecond
+// pollPause is how long to wait before looking at the unit again. One look costs
+// systemd a millisecond.
+const pollPause = 100 * time.Millisecond

@@ -4,6 +4,7 @@ package systemd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -32,6 +33,7 @@ type unit struct {
 	restart     string        // Restart
 	execStop    bool          // there is an ExecStop
 	timeoutStop time.Duration // TimeoutStopUSec; the longest Duration if infinite
+	invocation  string        // InvocationID, of the last start
 }
 
 // unit reads the properties of the unit.
@@ -55,6 +57,7 @@ func (c *connection) unit(ctx context.Context) (unit, error) {
 		restart:     read[string](&p, "Restart"),
 		execStop:    len(read[[][]any](&p, "ExecStop")) > 0,
 		timeoutStop: microseconds(read[uint64](&p, "TimeoutStopUSec")),
+		invocation:  string(read[[]byte](&p, "InvocationID")),
 	}
 	return u, p.err
 }
@@ -105,18 +108,22 @@ func (u unit) outcome() string {
 	return u.result
 }
 
-// awaitOff waits until the unit is off, for as long as ctx lasts.
-func (c *connection) awaitOff(ctx context.Context) (bool, error) {
+// awaitOff waits until the unit is off, for as long as ctx lasts. before is the
+// unit as it was when the wait began: one that was started again meanwhile is an
+// error.
+func (c *connection) awaitOff(ctx context.Context, before unit) (bool, error) {
 	for {
-		p, err := c.conn.GetUnitPropertyContext(ctx, c.name, "ActiveState")
-		if ctx.Err() != nil {
+		u, err := c.unit(ctx)
+		switch {
+		case ctx.Err() != nil:
 			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("ask systemd about the unit: %w", err)
-		}
-		if active, ok := p.Value.Value().(string); !ok || (unit{active: active}).off() {
-			return ok, nil
+		case err != nil || u.off():
+			return err == nil, err
+		case u.invocation != before.invocation:
+			return false, &hinted{
+				errors.New("the guest powered off, and systemd started the unit again"),
+				"its Restart= or another unit did that, or an ExecStop= that fails when the guest is off already",
+			}
 		}
 		select {
 		case <-ctx.Done():
