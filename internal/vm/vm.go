@@ -40,8 +40,10 @@ type Machine interface {
 
 	// Start starts the machine and returns when its guest executes. It does
 	// nothing when it runs already. [ErrSkipped] says that the machine's own
-	// start condition declined (systemd's ExecCondition=). After any other
-	// error but [ErrPaused] the machine is off.
+	// start condition declined (systemd's ExecCondition=), [ErrPaused] that it
+	// runs with its CPUs stopped. After any other error State tells what
+	// became of it: a machine that does not answer is left as it is, since
+	// only Kill takes power away, and one that is off stays off.
 	Start(ctx context.Context) error
 
 	// Shutdown asks the guest to power off, and returns when the machine is

@@ -16,6 +16,9 @@ const (
 	// startTimeout is how long a start may take that systemd itself does not
 	// limit.
 	startTimeout = 10 * time.Minute
+	// answerTimeout is how long the QMP socket of a unit that is active may be
+	// silent. QEMU makes it before it reads a kernel or touches memory.
+	answerTimeout = time.Minute
 	// undoTimeout is how long it may take to stop a unit that did not start.
 	undoTimeout = 3 * time.Minute
 )
@@ -43,11 +46,21 @@ func (m *Machine) Start(ctx context.Context) error {
 		if err == nil || errors.Is(err, vm.ErrSkipped) || errors.Is(err, vm.ErrPaused) {
 			return err
 		}
-		// With Restart= it would be tried again behind the caller's back.
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
-		return errors.Join(err, c.stop(undo))
+		return errors.Join(err, c.giveUp(ctx))
 	})
+}
+
+// giveUp stops a unit that did not start, since with Restart= it would be tried
+// again behind the caller's back. One that is active is left alone: its guest may
+// run.
+func (c *connection) giveUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	u, err := c.unit(ctx)
+	if err != nil || u.off() || u.active == "active" {
+		return err
+	}
+	return c.stop(ctx)
 }
 
 func (m *Machine) start(ctx context.Context, c *connection) error {
@@ -85,6 +98,8 @@ func (m *Machine) awaitRunning(ctx context.Context, c *connection) error {
 	if m.o.QMPSocket == "" {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	for {
 		state, err := qmp.State(ctx, m.o.QMPSocket)
 		switch {
@@ -93,14 +108,14 @@ func (m *Machine) awaitRunning(ctx context.Context, c *connection) error {
 		case err == nil && state == vm.Paused:
 			return paused
 		case ctx.Err() != nil:
-			return &hinted{fmt.Errorf("its QMP socket %s does not answer: %w", m.o.QMPSocket, errors.Join(err, ctx.Err())),
+			return &hinted{fmt.Errorf("the unit is active, but the QMP socket %s does not answer: %w", m.o.QMPSocket, ctx.Err()),
 				"does the unit's QEMU have -qmp unix:" + m.o.QMPSocket + ",server=on,wait=off?"}
 		}
 		u, err := c.unit(ctx)
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			return err
 		}
-		if u.active != "active" {
+		if err == nil && u.active != "active" {
 			return m.failed(fmt.Errorf("it ended at once (%s)", u.outcome()))
 		}
 		time.Sleep(pollPause)
