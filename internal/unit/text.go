@@ -40,13 +40,17 @@ ExecStart=` + e.command + ` run
 SuccessExitStatus=3
 # A round that is interrupted first starts the VMs that it has stopped.
 TimeoutStopSec=10min
-` + confinement(e) + `Slice=system.slice
-`
+` + confinement(e)
 }
 
 // recoverText is the recovery. The VMs' units wait for it at boot, so that none
-// starts on a disk that is about to be put back.
+// starts on a disk that is about to be put back. It does not wait for the network,
+// which a VM may be the router of, unless it has to start machines itself.
 func recoverText(e escaped) string {
+	network := ""
+	if !e.onlyUnits {
+		network = "Wants=network-online.target\nAfter=network-online.target\n"
+	}
 	before := ""
 	if e.vmUnits != "" {
 		before = "Before=" + e.vmUnits + "\n"
@@ -54,9 +58,8 @@ func recoverText(e escaped) string {
 	return `
 [Unit]
 Description=Put right what an interrupted round left of the virtual machines
-` + documentation + `After=local-fs.target remote-fs.target network-online.target
-Wants=network-online.target
-` + before + `
+` + documentation + `After=local-fs.target remote-fs.target
+` + network + before + `
 [Service]
 Type=oneshot
 ExecStart=` + e.command + ` recover

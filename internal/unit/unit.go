@@ -36,7 +36,8 @@ const header = "# Written by drydock systemd install, which overwrites it; drydo
 
 // Options say what the units are to run.
 type Options struct {
-	// Executable is the absolute path of drydock.
+	// Executable is the absolute path of drydock. systemd takes no quotation
+	// marks and no backslash in it.
 	Executable string
 	// ConfigPath is the absolute path of its configuration.
 	ConfigPath string
@@ -131,6 +132,9 @@ func (o Options) escape() (escaped, error) {
 		if !filepath.IsAbs(path) || filepath.Clean(path) != path || !printable(path) {
 			return escaped{}, fmt.Errorf("%q cannot be in a unit file (give a clean absolute path without control characters)", path)
 		}
+	}
+	if strings.ContainsAny(o.Executable, "\"'\\") {
+		return escaped{}, fmt.Errorf("systemd does not run a program of the name %q (put drydock at a path without quotation marks and backslashes)", o.Executable)
 	}
 	if strings.TrimSpace(o.Schedule) == "" || !printable(o.Schedule) || strings.Contains(o.Schedule, `\`) {
 		return escaped{}, fmt.Errorf(`%q cannot be a schedule (write it like "*-*-* 02:30:00")`, o.Schedule)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/vm"
@@ -27,6 +28,9 @@ const (
 // QEMU says that the guest executes, otherwise until systemd says that the unit
 // is active, which for Type=simple is as soon as QEMU has been executed. A unit
 // whose ExecCondition= or Condition…= declined is [vm.ErrSkipped].
+//
+// A unit that is ordered after the one that drydock itself is starting in is only
+// put into systemd's queue: it starts as soon as drydock has ended.
 func (m *Machine) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -50,6 +54,25 @@ func (m *Machine) Start(ctx context.Context) error {
 	})
 }
 
+// comesAfterUs reports whether this process belongs to a unit that is starting,
+// and that the machine's unit is ordered after: as at boot drydock-recover.service,
+// which comes before the VMs. The machine cannot start before this process ends, so
+// waiting for it would last for ever. Where that cannot be told it is not so.
+func (c *connection) comesAfterUs(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	own, err := c.conn.GetUnitNameByPID(ctx, 0) // whoever is at the other end of the bus
+	if err != nil {
+		return false
+	}
+	p, err := c.conn.GetUnitPropertiesContext(ctx, own)
+	if err != nil {
+		return false
+	}
+	before, _ := p["Before"].([]string)
+	return p["ActiveState"] == "activating" && slices.Contains(before, c.name)
+}
+
 // giveUp stops a unit that did not start, since with Restart= it would be tried
 // again behind the caller's back. One that is active is left alone: its guest may
 // run.
@@ -65,8 +88,14 @@ func (c *connection) giveUp(ctx context.Context) error {
 
 func (m *Machine) start(ctx context.Context, c *connection) error {
 	job := make(chan string, 1)
+	if c.comesAfterUs(ctx) {
+		job = nil
+	}
 	if _, err := c.conn.StartUnitContext(ctx, c.name, "replace", job); err != nil {
 		return fmt.Errorf("start the unit: %w", err)
+	}
+	if job == nil {
+		return nil
 	}
 	var result string
 	select {

@@ -20,18 +20,33 @@ import (
 	"github.com/drydock-vm/drydock/internal/vm/vmtest"
 )
 
-// quitEnv makes this test binary an ExecStop= of a unit: it has the QEMU at
-// that socket end, and waits until it has.
-const quitEnv = "DRYDOCK_TEST_QUIT"
+const (
+	// quitEnv makes this test binary an ExecStop= of a unit: it has the QEMU
+	// at that socket end, and waits until it has.
+	quitEnv = "DRYDOCK_TEST_QUIT"
+	// startEnv makes it a process that starts the machine of that unit.
+	startEnv = "DRYDOCK_TEST_START"
+)
 
 func TestMain(m *testing.M) {
-	socket := os.Getenv(quitEnv)
-	if socket == "" {
-		os.Exit(m.Run())
+	if socket := os.Getenv(quitEnv); socket != "" {
+		for qmp.Quit(context.Background(), socket) == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		return
 	}
-	for qmp.Quit(context.Background(), socket) == nil {
-		time.Sleep(10 * time.Millisecond)
+	if unit := os.Getenv(startEnv); unit != "" {
+		m, err := systemd.New(systemd.Options{Unit: unit})
+		if err == nil {
+			err = m.Start(context.Background())
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
 	}
+	os.Exit(m.Run())
 }
 
 // host is a systemd with units that are machines.
@@ -125,6 +140,7 @@ func TestMachines(t *testing.T) {
 	t.Run("restart", func(t *testing.T) { h.restart(t) })
 	t.Run("conditions", func(t *testing.T) { h.conditions(t) })
 	t.Run("failures", func(t *testing.T) { h.failures(t) })
+	t.Run("recover at boot", func(t *testing.T) { h.recoverAtBoot(t) })
 }
 
 func (h *host) obedient(t *testing.T) {
@@ -251,6 +267,26 @@ func (h *host) failures(t *testing.T) {
 	}
 	_, err = m.State(ctx)
 	wantError(t, err, nil, "D-Bus")
+}
+
+// A machine that comes after the unit that starts it does not wait for itself.
+func (h *host) recoverAtBoot(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.add("later", "After=first.service")
+	h.Write("/etc/systemd/system/first.service", fmt.Sprintf(
+		"[Service]\nType=oneshot\nTimeoutStartSec=20\nEnvironment=%s=later.service\nExecStart=%s\n", startEnv, self))
+	h.Run("systemctl", "daemon-reload")
+	h.Run("systemctl", "start", "first.service")
+	m := h.withQMP(t, "later")
+	if err := m.Start(t.Context()); err != nil { // it is under way already
+		t.Error(err)
+	}
+	if err := m.Kill(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestRefused(t *testing.T) {
