@@ -4,9 +4,11 @@ package systemd
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/vm"
@@ -58,19 +60,35 @@ func (m *Machine) Start(ctx context.Context) error {
 // and that the machine's unit is ordered after: as at boot drydock-recover.service,
 // which comes before the VMs. The machine cannot start before this process ends, so
 // waiting for it would last for ever. Where that cannot be told it is not so.
+//
+// A process knows its unit by the invocation (systemd.exec(5), INVOCATION_ID).
+// Asking systemd by process ID would be simpler, but version 252 crashes when the
+// process is in another PID namespace.
 func (c *connection) comesAfterUs(ctx context.Context) bool {
+	own := os.Getenv("INVOCATION_ID")
+	if own == "" {
+		return false
+	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	own, err := c.conn.GetUnitNameByPID(ctx, 0) // whoever is at the other end of the bus
+	p, err := c.conn.GetUnitPropertiesContext(ctx, c.name)
 	if err != nil {
 		return false
 	}
-	p, err := c.conn.GetUnitPropertiesContext(ctx, own)
-	if err != nil {
-		return false
+	after, _ := p["After"].([]string)
+	for _, name := range after {
+		if !strings.HasSuffix(name, ".service") {
+			continue
+		}
+		p, err := c.conn.GetUnitPropertiesContext(ctx, name)
+		if err != nil || p["ActiveState"] != "activating" {
+			continue
+		}
+		if id, _ := p["InvocationID"].([]byte); hex.EncodeToString(id) == own {
+			return true
+		}
 	}
-	before, _ := p["Before"].([]string)
-	return p["ActiveState"] == "activating" && slices.Contains(before, c.name)
+	return false
 }
 
 // giveUp stops a unit that did not start, since with Restart= it would be tried
