@@ -1,0 +1,149 @@
+// Package backup stores the files of a guest as one snapshot of a repository.
+//
+// The snapshot's tree is the guest's tree as the guest sees it: the tree of the
+// root disk, with the trees of the other disks put in where the guest mounts
+// them. It keeps names as bytes, type, mode, owner, times of change to the
+// nanosecond, extended attributes with ACLs and capabilities, hardlinks, device
+// numbers, and content. It does not keep times of access, which would make every
+// tree new, chattr(1)'s flags, and where in a file the holes are: a restore
+// makes holes of zeros.
+//
+// A file whose size, mtime, ctime, inode and disk are those of the parent
+// snapshot is not opened. What guests write is hostile, and a damaged file costs
+// that file: it is left out, and reported.
+//
+//	report, err := backup.Run(ctx, repo, sources, backup.Options{VM: "web", Time: now})
+//
+// Nothing refers to what was stored until all of it is durable. A run that fails
+// or is called off leaves no snapshot, and no lock; what it stored is used by the
+// next one.
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/pattern"
+	"github.com/drydock-vm/drydock/internal/repository"
+)
+
+// Source is one disk of the guest.
+type Source struct {
+	Disk  string // its name
+	Mount string // where the guest mounts it: "/", "/var"; absolute and clean
+	FS    disk.Filesystem
+
+	// DeviceID tells the disk's inode numbers from those of other disks. It is
+	// not 0, and the same in each backup.
+	DeviceID uint64
+
+	// Identity changes when the disk is replaced by another, such as the next
+	// version of an image. Images are built to be reproducible: a changed file
+	// can have the inode and the times of the one before. A disk whose
+	// identity, or filesystem's UUID, is not that of the parent snapshot is
+	// read in whole.
+	Identity string
+
+	// Include limits the backup to what it matches and what is below that; an
+	// empty list is no limit. Exclude leaves out what it matches, and wins.
+	// Paths are those of the disk's own filesystem.
+	Include, Exclude *pattern.List
+}
+
+// Options are the choices of one backup.
+type Options struct {
+	VM    string    // becomes the snapshot's host name
+	Round string    // ID of the round; may be empty
+	Time  time.Time // of the snapshot: when the guest's disks were frozen
+
+	// Parent is the snapshot to compare with; nil is the newest of this VM.
+	Parent *repository.Snapshot
+	// Program is what made the backup: "drydock 1.0".
+	Program string
+	// Progress is called now and then, from one goroutine, if it is not nil.
+	Progress func(Progress)
+	// Now is the clock that durations are measured with; nil means time.Now.
+	Now func() time.Time
+}
+
+// Progress is how far a backup is.
+type Progress struct {
+	Files, Dirs int64
+	Bytes       int64  // of files that are done, read or not
+	Path        []byte // what is being looked at; guest bytes, valid during the call
+}
+
+// ErrNoRoot is of a disk of which not even the root directory can be read.
+var ErrNoRoot = errors.New("its root directory cannot be read")
+
+// Run stores the sources as one snapshot. It takes the repository's lock, and
+// loads the index.
+//
+// When files of the guest could not be read the report says so, and the error is
+// nil. An error means that there is no snapshot.
+func Run(ctx context.Context, repo *repository.Repository, sources []Source, opts Options) (*Report, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	started := opts.Now()
+	root, err := plan(sources)
+	if err != nil {
+		return nil, fmt.Errorf("backup of %s: %w", opts.VM, err)
+	}
+	lock, err := repo.Lock(ctx, false)
+	if err != nil {
+		return nil, fmt.Errorf("backup of %s: %w", opts.VM, err)
+	}
+	report, err := run(lock.Context(), repo, root, sources, opts)
+	if unlockErr := lock.Unlock(ctx); unlockErr != nil && err == nil {
+		report.warn(unlockErr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("backup of %s: %w", opts.VM, err)
+	}
+	report.Duration = opts.Now().Sub(started)
+	return report, nil
+}
+
+func run(ctx context.Context, repo *repository.Repository, root *mount, sources []Source, opts Options) (*Report, error) {
+	report := new(Report)
+	if err := repo.LoadIndex(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		report.warn(err) // what the index does not say is stored again
+	}
+	parent := opts.Parent
+	if parent == nil {
+		all, err := Find(ctx, repo, opts.VM)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		if err != nil {
+			report.warn(err) // about some that cannot be read
+		}
+		if len(all) > 0 {
+			parent = all[len(all)-1]
+		}
+	}
+	tree, err := walk(ctx, repo, root, parent, opts, report)
+	if err != nil {
+		return nil, err
+	}
+	if err := repo.Flush(ctx); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx) // a lost lock may mean that what we refer to was pruned
+	}
+	s := newSnapshot(tree, parent, sources, opts, report)
+	if report.ID, err = repo.SaveSnapshot(ctx, s); err != nil {
+		return nil, err
+	}
+	report.Tree = tree
+	report.Parent = s.Parent
+	return report, nil
+}

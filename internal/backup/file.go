@@ -1,0 +1,193 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/repository"
+)
+
+const (
+	// MaxFileSize is the largest file that is backed up, in bytes: the largest
+	// that ext4 with its usual blocks can have. Filesystems allow names for
+	// files of 8 EiB that are one hole, and a file costs 67 bytes of its
+	// folder's tree for each 8 MiB of hole.
+	MaxFileSize = 16 << 40
+	// zeroBlob is the size of the blobs that large holes are made of: the
+	// largest that a chunker cuts.
+	zeroBlob = repository.MaxChunk
+	// maxLinks is how many contents of files with several names are
+	// remembered. Files beyond that are read once for each name.
+	maxLinks = 1 << 20
+	// maxJobs is how many small files wait to be saved. Each is up to
+	// MinChunk, 512 KiB.
+	maxJobs = 32
+)
+
+// file returns the node and the content of what is no folder.
+func (w *walker) file(c *folder, node *repository.Node) (*repository.Node, *promise, error) {
+	change := isNew
+	if c.old != nil {
+		if change = changed; sameMeta(c.old, node) && w.reuse[c.src] {
+			change = unchanged
+		}
+	}
+	if node.Type != repository.NodeFile {
+		w.report.file(change, 0)
+		return node, nil, nil
+	}
+	var content *promise
+	if change == unchanged && w.whole(c.old, node.Size) {
+		content = kept(c.old.Content)
+	} else {
+		change = max(change, changed)
+		var err error
+		if content, err = w.linked(c, node); err != nil {
+			return nil, nil, w.damaged(c.src, c.path, err)
+		}
+	}
+	w.report.file(change, int64(node.Size))
+	return node, content, nil
+}
+
+// whole reports whether the repository has all of a file's content.
+func (w *walker) whole(old *repository.Node, size uint64) bool {
+	var sum uint64
+	for _, id := range old.Content {
+		n, ok := w.repo.BlobSize(repository.DataBlob, id)
+		if !ok {
+			return false
+		}
+		sum += uint64(n)
+	}
+	return sum == size && old.Size == size
+}
+
+// linked reads a file's content, unless that was done under another name.
+func (w *walker) linked(c *folder, node *repository.Node) (*promise, error) {
+	id := fileID{node.DeviceID, node.Inode}
+	if p := w.links[id]; p != nil {
+		return p, nil
+	}
+	p, err := w.content(c, node)
+	if err == nil && node.Links > 1 && len(w.links) < maxLinks {
+		w.links[id] = p
+	}
+	return p, err
+}
+
+// content reads a file's content.
+func (w *walker) content(c *folder, node *repository.Node) (*promise, error) {
+	size := int64(node.Size)
+	if size == 0 {
+		return kept([]repository.ID{}), nil
+	}
+	f, err := c.src.FS.Open(c.ino)
+	if err != nil {
+		return nil, err
+	}
+	if size < repository.MinChunk {
+		return w.small(f, size)
+	}
+	r := &contentReader{f: f, size: size, report: w.report}
+	content := []repository.ID{}
+	for !r.done() {
+		ids, _, stored, err := w.repo.SaveStream(w.ctx, r)
+		w.report.stored(stored)
+		content = append(content, ids...)
+		if err == nil {
+			content, err = w.hole(content, r)
+		}
+		if err != nil {
+			return nil, w.blame(err)
+		}
+	}
+	return kept(content), nil
+}
+
+// hole adds the hole that r has stopped at, if any.
+func (w *walker) hole(content []repository.ID, r *contentReader) ([]repository.ID, error) {
+	n := r.skip()
+	if n == 0 {
+		return content, nil
+	}
+	if w.zeros == nil {
+		id, stored, err := w.repo.SaveBlob(w.ctx, repository.DataBlob, make([]byte, zeroBlob))
+		if err != nil {
+			return nil, err
+		}
+		w.report.stored(stored)
+		w.zeros = &id
+	}
+	for range n {
+		content = append(content, *w.zeros)
+	}
+	return content, nil
+}
+
+// blame tells the guest's errors from the repository's, which end the backup.
+func (w *walker) blame(err error) error {
+	var r *readError
+	if errors.As(err, &r) {
+		return r.err
+	}
+	w.cancel(err)
+	return err
+}
+
+// job is a small file to be saved.
+type job struct {
+	data    []byte
+	content *promise
+}
+
+// small reads a file that is one chunk, and leaves saving it to others. Its holes
+// are read as zeros: to ask for them costs as much as to read it.
+func (w *walker) small(f disk.Sparse, size int64) (*promise, error) {
+	j := job{make([]byte, size), newPromise()}
+	if n, err := f.ReadAt(j.data, 0); n < len(j.data) {
+		return nil, short(err)
+	}
+	w.report.read(size)
+	select {
+	case w.jobs <- j:
+		return j.content, nil
+	case <-w.ctx.Done():
+		return nil, context.Cause(w.ctx)
+	}
+}
+
+// save saves small files until there are no more.
+func (w *walker) save() {
+	for j := range w.jobs {
+		if w.ctx.Err() != nil {
+			continue
+		}
+		id, stored, err := w.repo.SaveBlob(w.ctx, repository.DataBlob, j.data)
+		if err != nil {
+			w.cancel(err)
+			continue
+		}
+		w.report.stored(stored)
+		j.content.ids = []repository.ID{id}
+		close(j.content.done)
+	}
+}
+
+// short is the error of a read that brought less than it should. That a file ends
+// before its size is damage.
+func short(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return &disk.Error{Layer: "file", Structure: "content", Offset: -1, Err: disk.ErrCorrupt, Detail: "it ends before its size"}
+	}
+	return err
+}
+
+// readError is an error of the guest's disk, on its way through the chunker.
+type readError struct{ err error }
+
+func (e *readError) Error() string { return fmt.Sprintf("read: %v", e.err) }
+func (e *readError) Unwrap() error { return e.err }

@@ -1,0 +1,79 @@
+package backup
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// mount is a place in the guest's tree where a disk is mounted, or that is above
+// such a place.
+type mount struct {
+	src      *Source // nil above
+	children map[string]*mount
+}
+
+// names returns the names of the children, sorted.
+func (m *mount) names() []string {
+	if m == nil {
+		return nil
+	}
+	var names []string
+	for n := range m.children {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// child returns what is mounted at or below a name, or nil.
+func (m *mount) child(name string) *mount {
+	if m == nil {
+		return nil
+	}
+	return m.children[name]
+}
+
+// plan puts the sources where they are mounted. The result is that of "/".
+func plan(sources []Source) (*mount, error) {
+	if len(sources) == 0 {
+		return nil, errors.New("it has no disk to back up")
+	}
+	root := new(mount)
+	disks := make(map[string]bool)
+	devices := make(map[uint64]bool)
+	for i := range sources {
+		s := &sources[i]
+		switch {
+		case s.DeviceID == 0 || devices[s.DeviceID]:
+			return nil, fmt.Errorf("disk %s: device ID %d is 0, or that of another disk", s.Disk, s.DeviceID)
+		case disks[s.Disk]:
+			return nil, fmt.Errorf("there are two disks with the name %s", s.Disk)
+		case !path.IsAbs(s.Mount) || path.Clean(s.Mount) != s.Mount || strings.Contains(s.Mount, "\x00"):
+			return nil, fmt.Errorf("disk %s: %q is not a clean absolute path", s.Disk, s.Mount)
+		}
+		disks[s.Disk], devices[s.DeviceID] = true, true
+		at := root
+		for name := range strings.SplitSeq(s.Mount[1:], "/") {
+			if name == "" {
+				continue // "/"
+			}
+			next := at.children[name]
+			if next == nil {
+				next = new(mount)
+				if at.children == nil {
+					at.children = make(map[string]*mount)
+				}
+				at.children[name] = next
+			}
+			at = next
+		}
+		if at.src != nil {
+			return nil, fmt.Errorf("disks %s and %s are both mounted at %s", at.src.Disk, s.Disk, s.Mount)
+		}
+		at.src = s
+	}
+	return root, nil
+}

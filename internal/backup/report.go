@@ -1,0 +1,121 @@
+package backup
+
+import (
+	"sync"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/repository"
+)
+
+const (
+	// maxDamaged is how many damaged files a report names. All are counted.
+	maxDamaged = 100
+	// maxWarnings is how many warnings a report keeps.
+	maxWarnings = 20
+)
+
+// Report is what a backup did. Files are all that is no directory.
+type Report struct {
+	ID     repository.ID // of the snapshot
+	Tree   repository.ID
+	Parent *repository.ID
+
+	FilesNew, FilesChanged, FilesUnchanged int64
+	DirsNew, DirsChanged, DirsUnchanged    int64
+
+	BytesTotal  int64 // of the guest's files
+	BytesRead   int64 // from the guest's disks, holes not counted
+	BytesStored int64 // added to the repository, compressed
+	Duration    time.Duration
+
+	// Damaged names what could not be read and is not in the backup, or not in
+	// whole, in the order of the tree. It has room for the first 100, and
+	// DamagedTotal counts all.
+	Damaged      []Damage
+	DamagedTotal int64
+	// Warnings are about the repository, the first few of them.
+	Warnings []error
+
+	mu sync.Mutex // guards all during a run
+}
+
+// Damage is one thing that could not be backed up.
+type Damage struct {
+	Disk string
+	Path []byte // in the guest; hostile bytes
+	Err  error
+}
+
+func (r *Report) warn(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.Warnings) < maxWarnings {
+		r.Warnings = append(r.Warnings, err)
+	}
+}
+
+func (r *Report) damage(disk string, path []byte, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.DamagedTotal++
+	if len(r.Damaged) < maxDamaged {
+		r.Damaged = append(r.Damaged, Damage{Disk: disk, Path: append([]byte(nil), path...), Err: err})
+	}
+}
+
+// stored counts bytes that were added to the repository.
+func (r *Report) stored(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.BytesStored += n
+}
+
+// change is how something compares with the parent.
+type change uint8
+
+const (
+	unchanged change = iota
+	changed
+	isNew
+)
+
+func (r *Report) file(c change, size int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.BytesTotal += size
+	*[]*int64{&r.FilesUnchanged, &r.FilesChanged, &r.FilesNew}[c]++
+}
+
+func (r *Report) dir(c change) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	*[]*int64{&r.DirsUnchanged, &r.DirsChanged, &r.DirsNew}[c]++
+}
+
+func (r *Report) read(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.BytesRead += n
+}
+
+func (r *Report) progress(path []byte) Progress {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Progress{
+		Files: r.FilesNew + r.FilesChanged + r.FilesUnchanged,
+		Dirs:  r.DirsNew + r.DirsChanged + r.DirsUnchanged,
+		Bytes: r.BytesTotal, Path: path,
+	}
+}
+
+// summary is what restic shows of a snapshot. What was added is only known as
+// it is stored.
+func (r *Report) summary() *repository.SnapshotSummary {
+	return &repository.SnapshotSummary{
+		FilesNew: uint64(r.FilesNew), FilesChanged: uint64(r.FilesChanged), FilesUnmodified: uint64(r.FilesUnchanged),
+		DirsNew: uint64(r.DirsNew), DirsChanged: uint64(r.DirsChanged), DirsUnmodified: uint64(r.DirsUnchanged),
+		DataAddedPacked:     uint64(r.BytesStored),
+		TotalFilesProcessed: uint64(r.FilesNew + r.FilesChanged + r.FilesUnchanged),
+		TotalBytesProcessed: uint64(r.BytesTotal),
+	}
+}

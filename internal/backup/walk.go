@@ -1,0 +1,359 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/pattern"
+	"github.com/drydock-vm/drydock/internal/repository"
+)
+
+const (
+	// maxDepth is how deep folders may lie in each other. A path that Linux
+	// takes at once has up to 2048 names; each level costs a stack frame and
+	// whatever it holds.
+	maxDepth = 2048
+	// maxHeld bounds the memory, in bytes, of the folders that are not stored
+	// yet: their listings and their encoded nodes. A folder with a million
+	// files takes about that, and a tree of more than 512 MiB the repository
+	// refuses. What lies beyond is reported and left out: a guest that puts
+	// large folders into each other is a trap.
+	maxHeld = 480 << 20
+	// heldEntry is what an entry of a listing takes beside its name.
+	heldEntry = 96
+	// maxPending is how many folders may wait for their files to be saved.
+	maxPending = 256
+)
+
+// walker makes the tree of one snapshot. One goroutine walks and reads, in the
+// order of names, so that the same guest gives the same snapshot. What it has
+// read others compress and save, and the walk waits for none of it: a file's
+// content and a folder's tree are a [promise].
+type walker struct {
+	ctx    context.Context // ended with the first error that ends the backup
+	cancel context.CancelCauseFunc
+	repo   *repository.Repository
+	report *Report
+	tell   func(Progress)
+	reuse  map[*Source]bool // disks that the parent snapshot was made from too
+
+	visited map[*Source]inodeSet // folders that were entered
+	links   map[fileID]*promise  // contents of files with several names
+	zeros   *repository.ID       // the blob that holes are made of
+
+	jobs    chan job       // small files to be saved
+	savers  sync.WaitGroup // who saves them
+	folders sync.WaitGroup // who wait for a folder's content
+	pending chan struct{}  // taken by each folder that waits
+	held    atomic.Int64   // bytes, see maxHeld
+}
+
+// fileID is a file's identity within a backup.
+type fileID struct{ device, inode uint64 }
+
+// promise is blobs that are being saved.
+type promise struct {
+	done chan struct{} // closed when ids is set
+	ids  []repository.ID
+}
+
+func newPromise() *promise { return &promise{done: make(chan struct{})} }
+
+// kept returns a promise that is kept already.
+func kept(ids []repository.ID) *promise {
+	p := newPromise()
+	p.ids = ids
+	close(p.done)
+	return p
+}
+
+// walk stores the tree, and returns its ID.
+func walk(ctx context.Context, repo *repository.Repository, root *mount, parent *repository.Snapshot, opts Options, report *Report) (repository.ID, error) {
+	w := &walker{
+		repo: repo, report: report, tell: opts.Progress,
+		reuse: make(map[*Source]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise),
+		jobs: make(chan job, maxJobs), pending: make(chan struct{}, maxPending),
+	}
+	w.ctx, w.cancel = context.WithCancelCause(ctx)
+	defer w.cancel(nil)
+	for range runtime.GOMAXPROCS(0) {
+		w.savers.Go(w.save)
+	}
+	top := folder{mnt: root}
+	if parent != nil {
+		top.old = &repository.Node{Subtree: &parent.Tree}
+		w.noteReuse(root, parent.Tags)
+	}
+	tree, _, err := w.top(top)
+	if err != nil {
+		w.cancel(err)
+	}
+	w.folders.Wait()
+	close(w.jobs)
+	w.savers.Wait()
+	if w.ctx.Err() != nil {
+		return repository.ID{}, context.Cause(w.ctx)
+	}
+	return tree.ids[0], nil
+}
+
+// noteReuse finds the disks that the parent was made from too.
+func (w *walker) noteReuse(m *mount, tags []string) {
+	if m.src != nil {
+		w.reuse[m.src] = slices.Contains(tags, m.src.identityTag())
+	}
+	for _, c := range m.children {
+		w.noteReuse(c, tags)
+	}
+}
+
+// folder is a folder that is to be walked.
+type folder struct {
+	path  []byte // in the guest, "/etc"; empty for the root
+	depth int
+	mnt   *mount           // what is mounted below; may be nil
+	old   *repository.Node // in the parent; may be nil
+
+	src      *Source // nil if only mount points are wanted of it
+	ino      uint64
+	inner    int  // where in path the path within src begins
+	included bool // an include pattern matches it, or a folder above
+}
+
+// within returns the path within the folder's disk, as patterns have it.
+func (f *folder) within(path []byte) []byte { return bytes.TrimPrefix(path[f.inner:], []byte("/")) }
+
+// enter makes f the root folder of a disk.
+func (f *folder) enter(src *Source) {
+	f.src, f.ino, f.inner, f.included = src, src.FS.Info().Root, len(f.path), src.Include.Empty()
+}
+
+// top walks the root of the guest's tree, whose own attributes no snapshot has.
+func (w *walker) top(f folder) (*promise, time.Time, error) {
+	if f.mnt.src == nil {
+		return w.folder(f, nil)
+	}
+	f.enter(f.mnt.src)
+	node, err := w.rootNode(f.mnt.src, "")
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	return w.folder(f, node)
+}
+
+// rootNode returns the node of a disk's root directory. Without that there is
+// nothing to back up.
+func (w *walker) rootNode(src *Source, name string) (*repository.Node, error) {
+	inode, err := src.FS.Inode(src.FS.Info().Root)
+	if err == nil && inode.Type() != disk.ModeDir {
+		err = damage(src, inode.Ino, "it is no directory")
+	}
+	var node *repository.Node
+	if err == nil {
+		node, err = newNode(src, name, inode)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("disk %s: %w: %w", src.Disk, ErrNoRoot, err)
+	}
+	return node, nil
+}
+
+// folder walks a folder, whose node is nil where it is made up. It returns its
+// tree, and the newest time of what is in it.
+func (w *walker) folder(f folder, node *repository.Node) (*promise, time.Time, error) {
+	if w.tell != nil {
+		w.tell(w.report.progress(f.path))
+	}
+	entries, held, err := w.list(&f)
+	defer w.held.Add(-held)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	t := newTree(w, &f, node)
+	before := w.before(f.old)
+	defer before.close()
+	newest := time.Unix(0, 0).UTC()
+	for _, e := range entries {
+		n, content, err := w.entry(&f, e, before)
+		if err == nil {
+			err = w.ctx.Err()
+		}
+		if err != nil {
+			t.abandon()
+			return nil, time.Time{}, err
+		}
+		if n == nil {
+			continue
+		}
+		if n.ModTime.After(newest) {
+			newest = n.ModTime
+		}
+		t.add(n, content)
+	}
+	return t.finish(), newest, nil
+}
+
+// list returns the names in a folder, sorted: those on its disk, and those where
+// something is mounted. The latter have no inode number if they are not on it.
+func (w *walker) list(f *folder) (entries []disk.DirEntry, held int64, err error) {
+	if f.src != nil {
+		if entries, err = disk.List(f.src.FS, f.ino); err != nil {
+			if f.ino == f.src.FS.Info().Root && len(entries) == 0 {
+				return nil, 0, fmt.Errorf("disk %s: %w: %w", f.src.Disk, ErrNoRoot, err)
+			}
+			if err := w.damaged(f.src, f.path, fmt.Errorf("some of what is in this folder is missing: %w", err)); err != nil {
+				return nil, 0, err
+			}
+		}
+	}
+	for i := range entries {
+		held += int64(len(entries[i].Name)) + heldEntry
+	}
+	if w.held.Add(held) > maxHeld && f.src != nil {
+		w.report.damage(f.src.Disk, f.path, fmt.Errorf("what is in this folder is missing: %w", errHeld))
+		entries = nil
+	}
+	byName := func(e disk.DirEntry, name string) int { return bytes.Compare(e.Name, []byte(name)) }
+	for _, name := range f.mnt.names() {
+		if i, found := slices.BinarySearchFunc(entries, name, byName); !found {
+			entries = slices.Insert(entries, i, disk.DirEntry{Name: []byte(name)})
+		}
+	}
+	return entries, held, nil
+}
+
+var errHeld = fmt.Errorf("%w: folders in each other have too much in them (exclude some)", disk.ErrLimit)
+
+// entry returns the node of one name in a folder, with its content as far as it
+// has any; nil if it is left out.
+func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository.Node, *promise, error) {
+	c := folder{
+		path: slices.Concat(f.path, []byte("/"), e.Name), depth: f.depth + 1, mnt: f.mnt.child(string(e.Name)),
+		src: f.src, ino: e.Ino, inner: f.inner, included: f.included,
+	}
+	c.old = before.find(string(e.Name))
+	if c.mnt != nil && c.mnt.src != nil {
+		c.enter(c.mnt.src)
+		node, err := w.rootNode(c.src, string(e.Name))
+		if err != nil {
+			return nil, nil, err
+		}
+		return w.subfolder(c, node)
+	}
+	if c.src == nil || e.Ino == 0 {
+		return w.madeUp(c, string(e.Name))
+	}
+	inode, err := c.src.FS.Inode(e.Ino)
+	if err != nil {
+		return w.instead(c, e, w.damaged(c.src, c.path, err))
+	}
+	dir := inode.Type() == disk.ModeDir
+	within := c.within(c.path)
+	if c.src.Exclude.Match(within, dir) == pattern.Match {
+		return w.instead(c, e, nil)
+	}
+	c.included = c.included || c.src.Include.Match(within, dir) == pattern.Match
+	if !c.included && !(dir && c.src.Include.MayMatchBelow(within)) || !dir && c.mnt != nil {
+		return w.instead(c, e, nil)
+	}
+	node, err := newNode(c.src, string(e.Name), inode)
+	if err != nil {
+		return w.instead(c, e, w.damaged(c.src, c.path, err))
+	}
+	if dir {
+		return w.subfolder(c, node)
+	}
+	return w.file(&c, node)
+}
+
+// instead leaves something out, but for what is mounted in it.
+func (w *walker) instead(c folder, e disk.DirEntry, err error) (*repository.Node, *promise, error) {
+	if err != nil || c.mnt == nil {
+		return nil, nil, err
+	}
+	c.src = nil
+	return w.madeUp(c, string(e.Name))
+}
+
+// madeUp walks a folder that leads to a mount point, and of which no disk knows.
+// It has the time of the newest thing in it, so that it is the same each night.
+func (w *walker) madeUp(c folder, name string) (*repository.Node, *promise, error) {
+	c.src = nil
+	tree, newest, err := w.folder(c, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &repository.Node{
+		Name: name, Type: repository.NodeDir, Mode: repository.FileMode(disk.ModeDir | 0o755),
+		ModTime: newest, AccessTime: newest, ChangeTime: newest,
+	}, tree, nil
+}
+
+// subfolder walks a folder of a disk.
+func (w *walker) subfolder(c folder, node *repository.Node) (*repository.Node, *promise, error) {
+	if c.depth > maxDepth {
+		return w.leaveOut(c, fmt.Sprintf("it lies more than %d folders deep", maxDepth), disk.ErrLimit)
+	}
+	seen := w.visited[c.src]
+	if seen == nil {
+		seen = make(inodeSet)
+		w.visited[c.src] = seen
+	}
+	if !seen.add(c.ino) {
+		return w.leaveOut(c, "this folder is in two places", disk.ErrCorrupt)
+	}
+	tree, _, err := w.folder(c, node)
+	if err != nil {
+		return nil, nil, err
+	}
+	if tree == nil { // nothing in it is included
+		return nil, nil, nil
+	}
+	return node, tree, nil
+}
+
+func (w *walker) leaveOut(c folder, why string, kind error) (*repository.Node, *promise, error) {
+	err := &disk.Error{Layer: c.src.FS.Info().Type, Structure: fmt.Sprintf("directory %d", c.ino), Offset: -1, Err: kind, Detail: why}
+	return nil, nil, w.damaged(c.src, c.path, err)
+}
+
+// damaged reports an error that the guest's filesystem is to blame for. Any
+// other, such as that of a reader that died, is returned: it would be reported
+// for all files that follow, and make a snapshot that lacks them.
+func (w *walker) damaged(src *Source, path []byte, err error) error {
+	if cause := context.Cause(w.ctx); cause != nil {
+		return cause
+	}
+	var d *disk.Error
+	if !errors.As(err, &d) {
+		return fmt.Errorf("disk %s: %s: %w", src.Disk, escape.Bytes(path), err)
+	}
+	w.report.damage(src.Disk, path, err)
+	return nil
+}
+
+// inodeSet is a set of inode numbers, in pages of 4096: one bit for each where
+// numbers lie close together, as they do.
+type inodeSet map[uint64]*[64]uint64
+
+// add adds a number, and reports whether it is new.
+func (s inodeSet) add(ino uint64) bool {
+	page := s[ino/4096]
+	if page == nil {
+		page = new([64]uint64)
+		s[ino/4096] = page
+	}
+	word, bit := &page[ino/64%64], uint64(1)<<(ino%64)
+	was := *word&bit != 0
+	*word |= bit
+	return !was
+}
