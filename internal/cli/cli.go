@@ -77,7 +77,11 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer stop()
 	root := a.root()
 	root.SetArgs(args)
-	err = root.ExecuteContext(ctx)
+	if _, _, err = root.Find(args); err != nil {
+		err = usageError("%w (drydock --help lists the verbs)", err)
+	} else {
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return exitDone
 	}
@@ -144,10 +148,11 @@ while it already runs.`,
 			root.AddCommand(c)
 		}
 	}
-	add("round", a.runCmd(), a.planCmd(), a.recoverCmd(), a.dueCmd(), a.buildCmd())
+	add("round", a.runCmd(), a.planCmd(), a.recoverCmd(), a.dueCmd(), a.buildCmd(), a.startCmd(), a.stopCmd())
 	add("look", a.statusCmd(), a.historyCmd())
 	add("data", a.backupsCmd(), a.restoreCmd(), a.imagesCmd(), a.lsCmd(), a.catCmd(), a.tarCmd())
 	add("host", a.configCmd(), a.doctorCmd(), a.systemdCmd(), a.demoCmd())
+	root.AddCommand(a.demoWatchCmd())
 	return root
 }
 

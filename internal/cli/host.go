@@ -61,7 +61,7 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		Images:    &rootDisks{h.images},
 		Builds:    &builds{h},
 		Sources:   sources{},
-		Backups:   &backups{h},
+		Backups:   &backups{h: h},
 		Now:       a.now,
 		Observe:   observe,
 	})
@@ -69,6 +69,9 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 }
 
 func (h *host) close() { h.db.Close() }
+
+// lock takes the lock of all verbs that change what rounds work with.
+func (h *host) lock(verb string) (*state.Lock, error) { return state.AcquireLock(h.config.State, verb) }
 
 // machine makes the driver of a VM.
 func machine(c *config.Config, v *config.VM) (vm.Machine, error) {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/image"
 	"github.com/drydock-vm/drydock/internal/round"
-	"github.com/drydock-vm/drydock/internal/state"
 )
 
 func (a *app) imagesCmd() *cobra.Command {
@@ -232,7 +231,7 @@ func (a *app) changeImages(ctx context.Context, change func(*host) error) error 
 		return err
 	}
 	defer h.close()
-	lock, err := state.AcquireLock(h.config.State, "images")
+	lock, err := h.lock("images")
 	if err != nil {
 		return err
 	}

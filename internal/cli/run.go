@@ -42,7 +42,7 @@ func (a *app) run(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	lock, err := state.AcquireLock(h.config.State, "run")
+	lock, err := h.lock("run")
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (a *app) recover(ctx context.Context) error {
 		return err
 	}
 	defer h.close()
-	lock, err := state.AcquireLock(h.config.State, "recover")
+	lock, err := h.lock("recover")
 	if err != nil {
 		return err
 	}

@@ -21,14 +21,23 @@ import (
 type machines struct{ h *host }
 
 func (m *machines) ConsoleMark(v round.VM) int64 {
-	c, ok := v.Machine.(vm.Console)
-	if !ok {
+	path := consolePath(v.Machine)
+	if path == "" {
 		return 0
 	}
 	// A console that cannot be looked at is searched from its beginning: then
 	// an old line may pass for a new one, but no healthy VM is rolled back.
-	mark, _ := health.ConsoleMark(c.ConsolePath())
+	mark, _ := health.ConsoleMark(path)
 	return mark
+}
+
+// consolePath is where a machine's console is kept, or "".
+func consolePath(m vm.Machine) string {
+	c, ok := m.(vm.Console)
+	if !ok {
+		return ""
+	}
+	return c.ConsolePath()
 }
 
 func (m *machines) Healthy(ctx context.Context, v round.VM, mark int64) error {
@@ -50,15 +59,15 @@ func healthProbes(m vm.Machine, configured []config.Probe, mark int64) ([]health
 		case p.HTTP != "":
 			out = append(out, health.HTTP(p.HTTP, health.Expect{Status: p.Status, Text: p.Text}))
 		case p.Console != "":
-			c, ok := m.(vm.Console)
-			if !ok {
+			path := consolePath(m)
+			if path == "" {
 				return nil, errors.New("a console probe needs a console (set console: to the file that the unit writes it to)")
 			}
 			re, err := regexp.Compile(p.Console)
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, health.Console(c.ConsolePath(), mark, re))
+			out = append(out, health.Console(path, mark, re))
 		case p.Active:
 			out = append(out, health.Active(func(ctx context.Context) (bool, error) {
 				s, err := m.State(ctx)

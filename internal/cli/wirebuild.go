@@ -41,7 +41,7 @@ func (b *builds) Harvest(ctx context.Context, v round.VM) (*round.Harvest, error
 	if _, err := imagelock.Acquire(f, imagelock.ReadShared); err != nil {
 		return nil, err
 	}
-	worker, err := b.h.startWorker(ctx, v.Name, d, f, d.Format, "")
+	worker, err := startWorker(ctx, b.h.config, v.Name, d, f, d.Format, "")
 	if err != nil {
 		return nil, err
 	}

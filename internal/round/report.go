@@ -1,6 +1,7 @@
 package round
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -73,6 +74,7 @@ type BackupReport struct {
 	BytesStored    int64         `json:"bytes_stored"` // added to the repository
 	Damaged        []string      `json:"damaged,omitempty"`
 	DamagedTotal   int64         `json:"damaged_total,omitempty"`
+	Warnings       []string      `json:"warnings,omitempty"` // about the repository
 }
 
 func (v *VMReport) warn(err error) { v.Warnings = append(v.Warnings, err.Error()) }
@@ -126,6 +128,10 @@ func stepError(name string, s Step, err error, hint string) error {
 	var se *StepError
 	if errors.As(err, &se) {
 		return err
+	}
+	// A driver's error names the VM as well; the step says the rest.
+	if ve, ok := err.(*vm.Error); ok { //nolint:errorlint // one that is wrapped has words around it
+		err, hint = ve.Err, cmp.Or(hint, ve.Hint)
 	}
 	return &StepError{VM: name, Step: s, Err: err, Hint: hint}
 }

@@ -100,6 +100,9 @@ func (x *run) backup(ctx context.Context, d *docked) {
 		d.report.fail(err)
 		return
 	}
+	for _, w := range d.report.Backup.Warnings {
+		d.report.warn(stepError(d.plan.VM, StepBackup, errors.New(w), ""))
+	}
 	if n := d.report.Backup.DamagedTotal; n > 0 {
 		d.report.warn(stepError(d.plan.VM, StepBackup,
 			fmt.Errorf("%d files could not be read and are not in the backup, the first: %s", n, d.report.Backup.Damaged[0]), ""))
@@ -121,9 +124,9 @@ func (x *run) release(ctx context.Context, d *docked) {
 	err := x.step(ctx, d, StepRelease, nil, func() (string, error) {
 		later, err := x.releaseAll(ctx, d.plan.vm)
 		if later > 0 {
-			return "dropped when the VM is next off", err
+			return "later: possible when the VM is next off", err
 		}
-		return "", err
+		return "snapshots dropped", err
 	})
 	if err != nil {
 		d.report.warn(err)

@@ -2,7 +2,7 @@
 // systemd, from the Debian archive to bootable disks in about a minute, without
 // mounting anything and without root.
 //
-//   - web is an ordinary server: a root disk that carries no state (raw, since
+//   - web is an ordinary server: a root disk that carries no state (since
 //     versions of an image replace it), a data disk on /var, and a service that
 //     answers HTTP with the version of its image. Each boot is noted in
 //     /var/lib/app/boots. The first boot writes /var/lib/app/letter.txt and

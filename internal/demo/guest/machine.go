@@ -41,7 +41,7 @@ func (m *maker) makeWeb(ctx context.Context, archive string) (Machine, error) {
 		return Machine{}, err
 	}
 	web := Machine{Name: "web", Port: port, Disks: []Disk{
-		{Name: "root", Path: filepath.Join(m.Dir, "web.root.raw"), Format: "raw", Mount: "/"},
+		{Name: "root", Path: filepath.Join(m.Dir, "web.root.qcow2"), Format: "qcow2", Mount: "/"},
 		{Name: "data", Path: filepath.Join(m.Dir, "web.data.qcow2"), Format: "qcow2", Mount: "/var"},
 	}}
 	web.Command = m.command(web, "-m", "256",

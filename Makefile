@@ -1,0 +1,45 @@
+# drydock. Two targets are for everybody: demo and test. Each installs what it
+# needs from Debian (scripts/install-deps says what, and why), as root or with
+# sudo.
+
+GO     ?= go
+DEMO   ?= /tmp/drydock-demo
+FUZZ   ?= 60s
+GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# The tests mount disk images that they have made, to have the kernel's word for
+# what is on them, and run a real systemd: both need root.
+SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo --preserve-env=HOME,GOFLAGS,GOPROXY,GOMODCACHE,GOCACHE,CI env PATH="$$PATH")
+
+export CGO_ENABLED = 0
+
+.PHONY: all build demo test check bench fuzz clean
+
+all: build
+
+build: ## build/drydock, one static binary
+	$(GO) build -trimpath -o build/drydock ./cmd/drydock
+
+demo: build ## three nights of two throwaway VMs, in $(DEMO)
+	scripts/install-deps demo
+	build/drydock demo $(DEMO)
+
+test: ## unit tests, and tests that boot real guests
+	scripts/install-deps test
+	$(SUDO) $(GO) test -timeout 20m ./...
+
+check: ## formatting, vet, lint, and which room may import which
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) test -count=1 -run . ./internal/layering
+	$(GO) run $(GOLANGCI_LINT) run
+
+bench: ## what can be measured so far; medians of alternating runs
+	scripts/install-deps test
+	$(SUDO) $(GO) test -run '^$$' -bench . -benchtime 3x ./disk/... ./internal/sandbox/... ./internal/repository/... ./internal/backup/...
+
+fuzz: ## every fuzz target for $(FUZZ)
+	scripts/fuzz $(FUZZ)
+
+clean:
+	rm -rf build

@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drydock-vm/drydock/internal/restore"
+	"github.com/drydock-vm/drydock/internal/round"
+)
+
+func (a *app) restoreCmd() *cobra.Command {
+	var to string
+	var o restore.Options
+	c := &cobra.Command{
+		Use:   "restore VM@BACKUP[:/PATH] --to FOLDER",
+		Short: "Bring files and folders back from a backup",
+		Long: `Bring a file, a folder or everything back from a backup, into a folder: what was
+/var/lib/app/letter.txt in the guest becomes FOLDER/var/lib/app/letter.txt.
+
+The guest was hostile, so setuid bits and device nodes come back only when they
+are asked for, and nothing is ever written outside FOLDER.`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, names []string) error { return a.restore(c.Context(), names[0], to, o) },
+	}
+	f := c.Flags()
+	f.StringVar(&to, "to", "", "folder to restore to; absent or empty, unless --overwrite is given")
+	f.BoolVar(&o.Overwrite, "overwrite", false, "replace what is in the folder already")
+	f.BoolVar(&o.Setuid, "setuid", false, "restore setuid and setgid bits")
+	f.BoolVar(&o.Devices, "devices", false, "restore device nodes (needs root)")
+	return c
+}
+
+func (a *app) restore(ctx context.Context, text, to string, o restore.Options) error {
+	t, err := parseTarget(text)
+	if err != nil {
+		return err
+	}
+	if t.backup == "" {
+		return usageError("%q names no backup: VM@BACKUP, where BACKUP is latest, an ID or a date (drydock backups list)", text)
+	}
+	if to == "" {
+		return usageError("--to is missing: the folder to restore to")
+	}
+	src, err := a.openTarget(ctx, t, 0)
+	if err != nil {
+		return err
+	}
+	defer src.close()
+	if string(src.path) != "/" {
+		o.Paths = [][]byte{src.path}
+	}
+	rep, err := restore.Run(ctx, src.fsys, to, o)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		if err := a.printJSON(rep); err != nil {
+			return err
+		}
+	} else {
+		a.printf("restored %d files, %s, to %s\n", rep.Files, round.Bytes(rep.Bytes), to)
+	}
+	for _, w := range rep.Warnings {
+		fmt.Fprintf(a.stderr, "drydock: %s\n", w)
+	}
+	if len(rep.Warnings) > 0 {
+		return &exitError{exitWarnings, fmt.Errorf("restored, with %d warnings", len(rep.Warnings))}
+	}
+	return nil
+}
