@@ -1,0 +1,152 @@
+package restore
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/drydock-vm/drydock/internal/repository"
+)
+
+const (
+	// maxFolderBytes bounds the folders that are kept, by the size of their
+	// blobs, which is about that of their nodes. It has room for a folder of
+	// 300,000 entries, which is needed again after each of its subfolders.
+	maxFolderBytes = 128 << 20
+	// maxBlobBytes bounds the pieces of files that are kept. A file is read from
+	// its beginning to its end, so a few of 8 MiB are enough.
+	maxBlobBytes = 48 << 20
+	// maxAhead is how many pieces are loaded before they are asked for, at the
+	// same time.
+	maxAhead = 2
+)
+
+// folderCache keeps the folders that were used last. The zero value is ready.
+type folderCache struct {
+	mu      sync.Mutex     // guards what follows
+	entries []cachedFolder // the one that was used last is at the end
+	bytes   int
+}
+
+type cachedFolder struct {
+	dir   int
+	nodes []repository.Node
+	bytes int
+}
+
+func (c *folderCache) get(dir int) ([]repository.Node, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, e := range slices.Backward(c.entries) {
+		if e.dir == dir {
+			c.entries = append(slices.Delete(c.entries, i, i+1), e)
+			return e.nodes, true
+		}
+	}
+	return nil, false
+}
+
+// maxFoldersKept bounds how long a search in the cache takes. A walk needs the
+// folders on the way to where it is.
+const maxFoldersKept = 256
+
+func (c *folderCache) put(dir int, nodes []repository.Node, bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if slices.ContainsFunc(c.entries, func(e cachedFolder) bool { return e.dir == dir }) {
+		return // somebody else loaded it meanwhile
+	}
+	c.entries = append(c.entries, cachedFolder{dir, nodes, bytes})
+	c.bytes += bytes
+	for len(c.entries) > 1 && (c.bytes > maxFolderBytes || len(c.entries) > maxFoldersKept) {
+		c.bytes -= c.entries[0].bytes
+		c.entries = slices.Delete(c.entries, 0, 1)
+	}
+}
+
+// blobCache keeps the pieces of files that were used last, and loads each once
+// however many ask for it.
+type blobCache struct {
+	ctx   context.Context
+	repo  *repository.Repository
+	ahead chan struct{} // has a slot for each piece that is loaded ahead
+
+	mu      sync.Mutex    // guards what follows
+	entries []*cachedBlob // the one that was used last is at the end
+	bytes   int64
+}
+
+// cachedBlob is a piece that is there, or being loaded.
+type cachedBlob struct {
+	id    repository.ID
+	bytes int64
+	load  func() ([]byte, error)
+}
+
+func newBlobCache(ctx context.Context, repo *repository.Repository) *blobCache {
+	return &blobCache{ctx: ctx, repo: repo, ahead: make(chan struct{}, maxAhead)}
+}
+
+// get returns a piece, which is not to be changed.
+func (c *blobCache) get(id repository.ID) ([]byte, error) {
+	e, _ := c.entry(id)
+	data, err := e.load()
+	if err != nil {
+		c.forget(e) // the next one to ask may have more luck
+	}
+	return data, err
+}
+
+// prefetch begins to load a piece, unless enough is being loaded ahead.
+func (c *blobCache) prefetch(id repository.ID) {
+	select {
+	case c.ahead <- struct{}{}:
+	default:
+		return
+	}
+	e, isNew := c.entry(id)
+	if !isNew {
+		<-c.ahead
+		return
+	}
+	go func() {
+		defer func() { <-c.ahead }()
+		if _, err := e.load(); err != nil {
+			c.forget(e) // whoever needs it gets the error
+		}
+	}()
+}
+
+func (c *blobCache) entry(id repository.ID) (e *cachedBlob, isNew bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, e := range slices.Backward(c.entries) {
+		if e.id == id {
+			c.entries = append(slices.Delete(c.entries, i, i+1), e)
+			return e, false
+		}
+	}
+	size, _ := c.repo.BlobSize(repository.DataBlob, id)
+	e = &cachedBlob{id: id, bytes: size, load: sync.OnceValues(func() ([]byte, error) {
+		return c.repo.LoadBlob(c.ctx, repository.DataBlob, id, nil)
+	})}
+	c.entries = append(c.entries, e)
+	c.bytes += size
+	for len(c.entries) > 1 && (c.bytes > maxBlobBytes || len(c.entries) > maxBlobsKept) {
+		c.bytes -= c.entries[0].bytes
+		c.entries = slices.Delete(c.entries, 0, 1)
+	}
+	return e, true
+}
+
+// maxBlobsKept bounds how long a search in the cache takes.
+const maxBlobsKept = 64
+
+func (c *blobCache) forget(e *cachedBlob) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.Index(c.entries, e); i >= 0 {
+		c.bytes -= e.bytes
+		c.entries = slices.Delete(c.entries, i, i+1)
+	}
+}

@@ -1,0 +1,112 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"sync"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/repository"
+)
+
+// content is a file of a snapshot. It implements [disk.Sparse].
+type content struct {
+	tree *Tree
+	name string
+	ids  []repository.ID
+	ends []int64 // where each blob ends in the file, in bytes
+}
+
+// openContent checks that the pieces add up to the file.
+func (t *Tree) openContent(n *repository.Node) (*content, error) {
+	c := &content{tree: t, name: n.Name, ids: n.Content, ends: make([]int64, 0, len(n.Content))}
+	var end int64
+	for i, id := range n.Content {
+		size, ok := t.repo.BlobSize(repository.DataBlob, id)
+		if !ok {
+			err := fmt.Errorf("piece %d of %d: %w: %s", i+1, len(n.Content), repository.ErrBlobNotFound, id.Short())
+			return nil, t.failed(fmt.Sprintf("content of %.300q", n.Name), err)
+		}
+		end += size // at most 2^23 pieces of 2^29 bytes fit into a folder
+		c.ends = append(c.ends, end)
+	}
+	if uint64(end) != n.Size {
+		return nil, damaged(n, "its pieces have %d bytes, and it should have %d", end, n.Size)
+	}
+	return c, nil
+}
+
+func (c *content) Size() int64 {
+	if len(c.ends) == 0 {
+		return 0
+	}
+	return c.ends[len(c.ends)-1]
+}
+
+// at returns the piece that holds byte off, and where it begins.
+func (c *content) at(off int64) (piece int, start int64) {
+	piece = sort.Search(len(c.ends), func(i int) bool { return c.ends[i] > off })
+	if piece > 0 {
+		start = c.ends[piece-1]
+	}
+	return piece, start
+}
+
+var errOffset = errors.New("negative offset")
+
+func (c *content) ReadAt(p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, errOffset
+	}
+	for n < len(p) {
+		if off+int64(n) >= c.Size() {
+			return n, io.EOF
+		}
+		i, start := c.at(off + int64(n))
+		if i+1 < len(c.ids) && !c.zero(i+1) {
+			c.tree.blobs.prefetch(c.ids[i+1])
+		}
+		data, err := c.tree.blobs.get(c.ids[i])
+		if err != nil {
+			return n, c.tree.failed(fmt.Sprintf("content of %.300q at %d", c.name, start), err)
+		}
+		if int64(len(data)) != c.ends[i]-start {
+			return n, &disk.Error{Layer: c.tree.info.Type, Structure: fmt.Sprintf("content of %.300q", c.name), Offset: start,
+				Err: disk.ErrCorrupt, Detail: "a piece is not as long as the index says"}
+		}
+		n += copy(p[n:], data[off+int64(n)-start:])
+	}
+	return n, nil
+}
+
+// zeroBlobs are the pieces that long runs of zeros are cut into: by restic's
+// chunker into the smallest, by a backup that knows of a hole into the largest.
+var zeroBlobs = sync.OnceValue(func() map[repository.ID]bool {
+	zeros := make([]byte, repository.MaxChunk)
+	return map[repository.ID]bool{
+		repository.Hash(zeros):                       true,
+		repository.Hash(zeros[:repository.MinChunk]): true,
+	}
+})
+
+func (c *content) zero(piece int) bool { return zeroBlobs()[c.ids[piece]] }
+
+func (c *content) Extents(off, length int64, yield func(disk.Extent) error) error {
+	if off < 0 || length < 0 || length > c.Size()-off {
+		return fmt.Errorf("extents of %d bytes at %d: %w", length, off, io.ErrUnexpectedEOF)
+	}
+	for end := off + length; off < end; {
+		i, _ := c.at(off)
+		e := disk.Extent{Offset: off, Length: min(c.ends[i], end) - off}
+		if c.zero(i) {
+			e.Kind = disk.ExtentZero
+		}
+		if err := yield(e); err != nil {
+			return err
+		}
+		off += e.Length
+	}
+	return nil
+}

@@ -1,0 +1,27 @@
+// Package restore brings backups back: it finds a snapshot, opens its tree as a
+// filesystem, and writes files and folders of any filesystem to a folder.
+//
+//	s, err := restore.Find(ctx, repo, "web", "latest")
+//	tree, err := restore.OpenTree(ctx, repo, s)
+//	report, err := restore.Run(ctx, tree, "/srv/restored", restore.Options{
+//		Paths: [][]byte{[]byte("/var/lib/app")},
+//	})
+//
+// # What comes back
+//
+// Content, type, permission bits, times of modification to the nanosecond,
+// symlinks, hardlinks, FIFOs, sockets, extended attributes and ACLs. Runs of
+// zeros become holes. Owners, and attributes in security.* and trusted.*, come
+// back when root restores. What would give somebody a privilege on this host,
+// setuid and setgid bits, file capabilities and device nodes, comes back only
+// when it is asked for, and is counted as left out otherwise. Times of access and
+// chattr(1)'s flags do not come back.
+//
+// # What it promises
+//
+// Names, links and sizes were chosen by a hostile guest. Nothing is written,
+// linked, or given another owner outside the target folder, and nothing through a
+// symlink inside of it. A file has its real name only when it is whole. A file
+// that is damaged in the source costs that file, and is reported. When Run
+// returns without an error, everything that it reports is on stable storage.
+package restore

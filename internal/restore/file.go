@@ -1,0 +1,115 @@
+package restore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/drydock-vm/drydock/disk"
+)
+
+// holeSize is the shortest run of zeros that becomes a hole, in bytes, and what
+// holes are aligned to. Shorter ones would break files that a guest fills with
+// zeros in advance into pieces, and win little.
+const holeSize = 32 << 10
+
+// zeros is what a hole is compared with.
+var zeros [holeSize]byte
+
+// file writes the content of a regular file.
+func (r *restorer) file(at place, inode disk.Inode) (err error) {
+	content, err := r.fsys.Open(inode.Ino)
+	if err != nil {
+		return err
+	}
+	f, err := at.in.root.OpenFile(at.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return onTarget(err)
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = onTarget(cerr)
+		}
+	}()
+	size := content.Size()
+	if size != inode.Size {
+		return r.damaged(fmt.Sprintf("inode %d", inode.Ino), "it has %d bytes, and its content %d", inode.Size, size)
+	}
+	// All of it is a hole now; and a size that the target cannot have is found
+	// before the guest makes us read for it.
+	if err := f.Truncate(size); err != nil || size == 0 {
+		return onTarget(err)
+	}
+	return r.copy(f, content, size)
+}
+
+// copy writes what is no hole.
+func (r *restorer) copy(f *os.File, content disk.Sparse, size int64) error {
+	var next int64
+	err := content.Extents(0, size, func(e disk.Extent) error {
+		if e.Offset != next || e.Length <= 0 || e.Length > size-next {
+			return r.damaged("extents", "%d bytes at %d come after %d of %d", e.Length, e.Offset, next, size)
+		}
+		next += e.Length
+		if e.Kind != disk.ExtentData {
+			return nil
+		}
+		return r.copyData(f, content, e.Offset, next)
+	})
+	if err == nil && next != size {
+		err = r.damaged("extents", "they cover %d of %d bytes", next, size)
+	}
+	return err
+}
+
+// copyData writes the bytes from off to end, but for long runs of zeros.
+func (r *restorer) copyData(f *os.File, content disk.Sparse, off, end int64) error {
+	for off < end {
+		if err := r.ctx.Err(); err != nil {
+			return err
+		}
+		// Pieces end where holes can begin.
+		p := r.piece[:min(pieceSize-off%pieceSize, end-off)]
+		if n, err := content.ReadAt(p, off); n < len(p) {
+			if err == nil || errors.Is(err, io.EOF) {
+				err = r.damaged("content", "it ends at %d, before its size", off+int64(n))
+			}
+			return err
+		}
+		if err := r.writeData(f, p, off); err != nil {
+			return err
+		}
+		off += int64(len(p))
+		if r.opts.Progress != nil {
+			r.opts.Progress(r.report)
+		}
+	}
+	return nil
+}
+
+func (r *restorer) writeData(f *os.File, p []byte, off int64) error {
+	for len(p) > 0 {
+		data := 0 // how much of p is to be written before the next hole
+		skip := 0 // the hole behind that
+		for at := 0; at < len(p) && skip == 0; {
+			n := min(holeSize-int((off+int64(at))%holeSize), len(p)-at)
+			if bytes.Equal(p[at:at+n], zeros[:n]) {
+				skip = n
+			} else {
+				data += n
+			}
+			at += n
+		}
+		if data > 0 {
+			n, err := f.WriteAt(p[:data], off)
+			r.report.Written += int64(n)
+			if err != nil {
+				return onTarget(err)
+			}
+		}
+		p, off = p[data+skip:], off+int64(data+skip)
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+package restore
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/escape"
+)
+
+// Options are the choices of one restore.
+type Options struct {
+	// Paths are what is restored: absolute paths of the source, files, or
+	// folders with what is below them. None means everything.
+	Paths [][]byte
+
+	// Setuid restores setuid and setgid bits of files, and, as root, their
+	// capabilities. The setgid bit of a folder gives nobody anything, and always
+	// comes back.
+	Setuid bool
+	// Devices restores device nodes, which takes root.
+	Devices bool
+	// Overwrite allows a target that has something in it. What has the name of
+	// something that is restored is replaced, never written to; a folder is kept
+	// where a folder comes, with what else is in it, and never gives way to
+	// anything else.
+	Overwrite bool
+
+	// Progress, unless it is nil, is called often, from the goroutine of Run.
+	Progress func(Report)
+}
+
+// ErrTarget is of a target that cannot be restored to as it is.
+var ErrTarget = errors.New("cannot restore there")
+
+const (
+	// maxDepth is how deep folders may lie in each other. Each level costs two
+	// file descriptors. Paths of 4096 bytes, the longest that Linux takes in one
+	// go, have at most twice as many levels, and in practice a few dozen.
+	maxDepth = 2048
+	// maxVisited is how many folders are restored. It costs some 200 MB to
+	// remember them.
+	maxVisited = 1 << 22
+	// maxHeld is how many entries, of all the folders on the way to where the
+	// restore is, are held. It costs some 300 MB to get there.
+	maxHeld = 4 * disk.MaxDirEntries
+	// maxPendingLinks is how many files are remembered until their last name was
+	// seen. Names of others become copies, with a warning.
+	maxPendingLinks = 1 << 20
+	// pieceSize is how much is read at a time, in bytes.
+	pieceSize = 1 << 20
+)
+
+// restorer does one restore.
+type restorer struct {
+	ctx    context.Context
+	fsys   disk.Filesystem
+	opts   Options
+	root   *os.Root // the target
+	asRoot bool
+	temp   string // the name of what is not whole yet, which no guest can guess
+	piece  []byte
+
+	visited map[uint64]bool // folders, by inode number
+	links   map[uint64]*firstName
+	held    int
+	report  Report
+}
+
+// Run restores files and folders of fsys to the folder target, each at its own path
+// below it: /var/lib/app/letter.txt becomes target/var/lib/app/letter.txt. Folders on
+// the way get the attributes that they had, unless they are there already. Target
+// is made if it is absent; its parent must be there.
+//
+// An error means that the restore is not complete, and the report says how far it
+// came; what is in target then may not be on stable storage. When only some things
+// could not be restored the error is nil, and they are in the report. A path in
+// Options that does not exist is [disk.ErrNotExist], and nothing is restored.
+func Run(ctx context.Context, fsys disk.Filesystem, target string, opts Options) (Report, error) {
+	r := &restorer{
+		ctx: ctx, fsys: fsys, opts: opts, asRoot: os.Geteuid() == 0,
+		temp: ".drydock-" + rand.Text(), piece: make([]byte, pieceSize),
+		visited: map[uint64]bool{}, links: map[uint64]*firstName{},
+	}
+	if err := r.run(target); err != nil {
+		err = fmt.Errorf("restore to %s: %w", target, err)
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			err = fmt.Errorf("%w (make room, then restore again with overwrite; %d bytes in %d files are there)", err, r.report.Bytes, r.report.Files)
+		}
+		return r.report, err
+	}
+	return r.report, nil
+}
+
+func (r *restorer) run(target string) error {
+	wanted, err := r.plan()
+	if err != nil {
+		return err
+	}
+	made, err := r.open(target)
+	if err != nil {
+		return err
+	}
+	defer r.root.Close()
+	top, err := r.top()
+	if err != nil {
+		return err
+	}
+	defer top.close()
+	if err := r.children(top, wanted); err != nil {
+		return err
+	}
+	if made {
+		if err := r.attributes(top.self(), top.path, top.inode); err != nil {
+			return err
+		}
+	}
+	return r.sync(top, target, made)
+}
+
+// want says what of a folder is restored.
+type want struct {
+	all   bool
+	below map[string]*want // where all is false, by name
+}
+
+// plan checks that the paths exist before anything is written.
+func (r *restorer) plan() (*want, error) {
+	root := &want{all: len(r.opts.Paths) == 0}
+	for _, path := range r.opts.Paths {
+		if _, err := disk.Lookup(r.fsys, path); err != nil {
+			if errors.Is(err, disk.ErrNotExist) {
+				return nil, fmt.Errorf("%w (symlinks on the way are not followed)", err)
+			}
+			return nil, err
+		}
+		at := root
+		for name := range bytes.SplitSeq(path, []byte("/")) {
+			if len(name) == 0 {
+				continue
+			}
+			if at.below[string(name)] == nil {
+				if at.below == nil {
+					at.below = map[string]*want{}
+				}
+				at.below[string(name)] = &want{}
+			}
+			at = at.below[string(name)]
+		}
+		at.all = true
+	}
+	return root, nil
+}
+
+// open opens the target, and makes it if it is not there.
+func (r *restorer) open(target string) (made bool, err error) {
+	err = os.Mkdir(target, 0o700)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return false, err
+	}
+	made = err == nil
+	if r.root, err = os.OpenRoot(target); err != nil {
+		return made, err
+	}
+	if made || r.opts.Overwrite {
+		return made, nil
+	}
+	if err := r.empty(); err != nil {
+		r.root.Close()
+		return false, err
+	}
+	return false, nil
+}
+
+func (r *restorer) empty() error {
+	d, err := r.root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: it is not empty, there is %s in it (use another folder, or allow to overwrite)", ErrTarget, escape.Bytes([]byte(names[0])))
+}
+
+func (r *restorer) top() (*folder, error) {
+	inode, err := r.fsys.Inode(r.fsys.Info().Root)
+	if err != nil {
+		return nil, err
+	}
+	if inode.Type() != disk.ModeDir {
+		return nil, r.damaged("root directory", "its mode is %#o, not that of a directory", inode.Mode)
+	}
+	sub, err := r.root.OpenRoot(".")
+	if err != nil {
+		return nil, err
+	}
+	return newFolder(sub, []byte("/"), inode, 0)
+}
+
+// sync makes the restore durable at once: to sync each file as it comes would take
+// many times as long.
+func (r *restorer) sync(top *folder, target string, made bool) error {
+	if err := unix.Syncfs(int(top.fd.Fd())); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	if !made {
+		return nil
+	}
+	parent, err := os.Open(filepath.Dir(filepath.Clean(target)))
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	return parent.Sync()
+}
