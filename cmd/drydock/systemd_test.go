@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,11 +43,17 @@ func newWeek(t *testing.T) *week {
 	t.Helper()
 	dir := t.TempDir()
 	w := &week{t: t, dir: dir, config: filepath.Join(dir, "drydock.yaml")}
+	for _, d := range []string{"web", "builder"} {
+		must(t, os.Mkdir(filepath.Join(dir, d), 0o700))
+	}
 	w.web = testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1", Dir: filepath.Join(dir, "web")})
 	w.builder = testguest.New(t, testguest.Options{Name: "builder", Dir: filepath.Join(dir, "builder"), DataSize: 256 << 20})
 	must(t, os.MkdirAll(filepath.Join(dir, "spec", "web"), 0o700))
 	must(t, os.WriteFile(filepath.Join(dir, "spec", "web", "Containerfile"), []byte("FROM scratch\n"), 0o600))
-	w.sys = testsystemd.Start(t, testsystemd.Options{Bind: []string{dir, filepath.Dir(drydock)}, HostNetwork: true})
+	kernel := w.web.Command[slices.Index(w.web.Command, "-kernel")+1]
+	w.sys = testsystemd.Start(t, testsystemd.Options{
+		Bind: []string{dir, filepath.Dir(drydock), filepath.Dir(kernel)}, HostNetwork: true,
+	})
 	for _, g := range []*testguest.Guest{w.web, w.builder} {
 		w.sys.Write("/etc/systemd/system/"+g.Name+".service", unit(g, dir))
 	}
@@ -82,10 +89,20 @@ func (w *week) day(n int) {
 	w.sys.Run("systemctl", "set-environment", fmt.Sprintf("DRYDOCK_CLOCK=%dh", 24*n))
 }
 
-func (w *week) active(unit string) bool {
+func (w *week) state(unit string) string {
 	w.t.Helper()
-	out := w.sys.Run("systemctl", "show", "--property=ActiveState", "--value", unit)
-	return strings.TrimSpace(out) == "active"
+	return strings.TrimSpace(w.sys.Run("systemctl", "show", "--property=ActiveState", "--value", unit))
+}
+
+func (w *week) active(unit string) bool { return w.state(unit) == "active" }
+
+func (w *week) until(what string, done func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("waited in vain until %s\n%s", what, w.sys.Run("journalctl", "--no-pager", "-n", "60"))
+		}
+	}
 }
 
 // last is the newest round.
@@ -160,17 +177,9 @@ func TestWeek(t *testing.T) {
 	healthy(t, w.web)
 
 	w.sys.Run("systemctl", "restart", "drydock.timer")
-	deadline := time.Now().Add(2 * time.Minute)
-	for outcome := ""; outcome == ""; _, outcome, _ = w.last() {
-		if time.Now().After(deadline) {
-			t.Fatalf("the timer started no round\n%s", w.sys.Run("journalctl", "--no-pager", "-n", "60"))
-		}
-		time.Sleep(500 * time.Millisecond)
-	}
-	w.sys.Run("systemctl", "stop", "drydock.timer")
-	for w.active("drydock.service") {
-		time.Sleep(200 * time.Millisecond) // a second round may have begun
-	}
+	w.until("the timer starts a round", func() bool { return w.state("drydock.service") == "activating" })
+	w.sys.Run("systemctl", "stop", "drydock.timer") // it comes each second here
+	w.until("the round ends", func() bool { return w.state("drydock.service") == "inactive" })
 	if !w.active("web.service") || !w.active("builder.service") {
 		t.Fatalf("after the first night web and builder should run\n%s", w.sys.Run("journalctl", "--no-pager", "-n", "60"))
 	}
