@@ -64,9 +64,6 @@ func (d *folder) join(name string) []byte {
 
 // children restores what is wanted of the content of a folder.
 func (r *restorer) children(d *folder, w *want) error {
-	if err := r.fail(d.path, r.visit(d)); err != nil {
-		return err
-	}
 	entries, err := disk.List(r.fsys, d.inode.Ino)
 	if err := r.fail(d.path, err); err != nil {
 		return err
@@ -98,22 +95,20 @@ func (r *restorer) children(d *folder, w *want) error {
 	return nil
 }
 
-var errTwice = errors.New("this folder is in two places; it is restored at the first")
-
 // visit refuses what would never end: a folder that is in itself, or in so many
 // others that all paths to it cannot be walked.
-func (r *restorer) visit(d *folder) error {
+func (r *restorer) visit(ino uint64, depth int) error {
 	switch {
-	case r.visited[d.inode.Ino]:
-		return r.damaged("directory", "%v", errTwice)
-	case d.depth > maxDepth:
+	case r.visited[ino]:
+		return r.damaged("directory", "it is in two places, and restored at the first")
+	case depth > maxDepth:
 		return &disk.Error{Layer: r.fsys.Info().Type, Structure: "directory", Offset: -1, Err: disk.ErrLimit,
 			Detail: fmt.Sprintf("it lies more than %d folders deep", maxDepth), Hint: "restore it by its own path"}
 	case len(r.visited) == maxVisited:
 		return &disk.Error{Layer: r.fsys.Info().Type, Structure: "directory", Offset: -1, Err: disk.ErrLimit,
 			Detail: fmt.Sprintf("there are more than %d folders", maxVisited), Hint: "restore parts of the tree"}
 	}
-	r.visited[d.inode.Ino] = true
+	r.visited[ino] = true
 	return nil
 }
 
@@ -132,6 +127,9 @@ func (r *restorer) entry(d *folder, name string, ino uint64, w *want) error {
 	}
 	if inode.Type() != disk.ModeDir {
 		return r.leaf(d, name, inode)
+	}
+	if err := r.visit(ino, d.depth+1); err != nil {
+		return err
 	}
 	sub, made, err := r.enter(d, name, inode)
 	if err != nil {

@@ -205,6 +205,9 @@ func (r *restorer) top() (*folder, error) {
 	if inode.Type() != disk.ModeDir {
 		return nil, r.damaged("root directory", "its mode is %#o, not that of a directory", inode.Mode)
 	}
+	if err := r.visit(inode.Ino, 0); err != nil {
+		return nil, err
+	}
 	sub, err := r.root.OpenRoot(".")
 	if err != nil {
 		return nil, err

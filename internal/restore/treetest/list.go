@@ -1,0 +1,118 @@
+package treetest
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// List describes what is below a folder, one line for each name: type, mode, owner,
+// time of modification, extended attributes, content, device, and the first name of
+// the same file. The folder itself, and lost+found, are not listed.
+func List(t *testing.T, root string) []string {
+	t.Helper()
+	var out []string
+	first := map[uint64]string{}
+	err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
+		if err != nil || path == root || path == filepath.Join(root, "lost+found") {
+			return err
+		}
+		rel := strings.TrimPrefix(path, root+"/")
+		line, err := describe(path, rel, first)
+		out = append(out, line)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func describe(path, rel string, first map[uint64]string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return "", err
+	}
+	line := fmt.Sprintf("%q %o %d:%d %d.%09d", rel, st.Mode, st.Uid, st.Gid, st.Mtim.Sec, st.Mtim.Nsec)
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		line += fmt.Sprintf(" %d bytes %x", st.Size, sha256.Sum256(data))
+	case unix.S_IFLNK:
+		target, err := os.Readlink(path)
+		if err != nil {
+			return "", err
+		}
+		line += fmt.Sprintf(" → %q", target)
+	case unix.S_IFBLK, unix.S_IFCHR:
+		line += fmt.Sprintf(" device %d,%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	}
+	attrs, err := xattrs(path)
+	if err != nil {
+		return "", err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR && st.Nlink > 1 {
+		if first[st.Ino] == "" {
+			first[st.Ino] = rel
+		}
+		attrs += fmt.Sprintf(" = %q", first[st.Ino])
+	}
+	return line + attrs, nil
+}
+
+func xattrs(path string) (string, error) {
+	buf := make([]byte, 64<<10)
+	n, err := unix.Llistxattr(path, buf)
+	if err != nil {
+		return "", err
+	}
+	names := strings.Split(strings.Trim(string(buf[:n]), "\x00"), "\x00")
+	slices.Sort(names)
+	var line string
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		n, err := unix.Lgetxattr(path, name, buf)
+		if err != nil {
+			return "", err
+		}
+		line += fmt.Sprintf(" %s=%q", name, buf[:n])
+	}
+	return line, nil
+}
+
+// Compare fails the test for each line of two lists that is not in the other.
+func Compare(t *testing.T, got, want []string) {
+	t.Helper()
+	for _, w := range want {
+		if !slices.Contains(got, w) {
+			t.Errorf("missing or different: %s", w)
+		}
+	}
+	for _, g := range got {
+		if !slices.Contains(want, g) {
+			t.Errorf("unexpected:           %s", g)
+		}
+	}
+}
+
+// Allocated is the bytes that a file takes on disk.
+func Allocated(t *testing.T, path string) int64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	const unit = 512
+	return st.Blocks * unit
+}
