@@ -18,15 +18,15 @@ func (r *Repository) HasBlob(t BlobType, id ID) bool {
 // BlobSize returns the size in bytes of the blob's content. It is what an index
 // says: LoadBlob may find the blob damaged.
 func (r *Repository) BlobSize(t BlobType, id ID) (int64, bool) {
-	if size, ok := r.currentIndex().size(t, id); ok {
-		return int64(size), true
-	}
+	// In this order: a blob is in the index before it stops being pending.
 	r.saver.mu.Lock()
-	defer r.saver.mu.Unlock()
-	if p := r.saver.pending[blobKey{t, id}]; p != nil {
+	p := r.saver.pending[blobKey{t, id}]
+	r.saver.mu.Unlock()
+	if p != nil {
 		return p.size, true
 	}
-	return 0, false
+	size, ok := r.currentIndex().size(t, id)
+	return int64(size), ok
 }
 
 // LoadBlob returns the blob's content, in buf if that is large enough. The

@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend"
 	"github.com/drydock-vm/drydock/internal/repository/backend/local"
 )
 
@@ -220,5 +222,35 @@ func TestDamagedLock(t *testing.T) {
 	l = lock(t, r, true)
 	if err := l.Unlock(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A lock file that cannot be removed does not outlive the next try.
+func TestUnlockFails(t *testing.T) {
+	be := &watched{}
+	r := createIn(t, be, repository.Options{})
+	r.SetLockTimes(10*time.Millisecond, time.Millisecond, time.Hour)
+	gone := errors.New("connection refused")
+	var fail atomic.Bool
+	be.before = func(op string, h backend.Handle) error {
+		if op == "remove" && fail.Load() {
+			return gone
+		}
+		return nil
+	}
+	l := lock(t, r, true)
+	fail.Store(true)
+	for be.count(t, backend.LockFile) < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	fail.Store(false)
+	if err := l.Context().Err(); err != nil {
+		t.Errorf("the lock was lost: %v", context.Cause(l.Context()))
+	}
+	if err := l.Unlock(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := be.count(t, backend.LockFile); n != 0 {
+		t.Errorf("left %d lock files", n)
 	}
 }

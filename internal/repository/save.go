@@ -14,6 +14,9 @@ const (
 	// maxUploads is how many packs are stored at once. Each holds its memory
 	// until it is durable; while all are busy, SaveBlob waits.
 	maxUploads = 2
+	// packSlack is room for the blob that fills a pack and for the header, as
+	// large as they mostly are. A pack that needs more grows.
+	packSlack = 2 << 20
 	// indexBlobs is how many blobs go into one index file, as restic has it.
 	// A long backup that dies has then lost the knowledge of few of them.
 	indexBlobs = 50_000
@@ -112,44 +115,44 @@ func (r *Repository) SaveBlob(ctx context.Context, t BlobType, data []byte) (id 
 }
 
 // claim returns a pendingBlob if the caller is to save the blob, or nil if it is
-// known.
+// known. It waits while another caller is about to make it known.
 func (r *Repository) claim(ctx context.Context, key blobKey, size int64) (*pendingBlob, error) {
-	s := &r.saver
 	for {
-		if _, ok := r.currentIndex().size(key.t, key.id); ok {
-			return nil, s.failure()
-		}
-		s.mu.Lock()
-		other := s.pending[key]
-		if other == nil && s.err == nil {
-			mine := &pendingBlob{added: make(chan struct{}), size: size}
-			// It may have become known between the two looks.
-			if _, ok := r.currentIndex().size(key.t, key.id); ok {
-				mine = nil
-			} else {
-				s.pending[key] = mine
-			}
-			s.mu.Unlock()
-			return mine, nil
-		}
-		err := s.err
-		s.mu.Unlock()
-		if err != nil {
-			return nil, err
+		mine, other, err := r.tryClaim(key, size)
+		if err != nil || other == nil {
+			return mine, err
 		}
 		select {
 		case <-other.added:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		s.mu.Lock()
-		kept := s.pending[key] == other
-		s.mu.Unlock()
-		if kept {
-			return nil, nil
-		}
-		// Stored meanwhile, or given up: look again.
 	}
+}
+
+// tryClaim returns mine if the caller is to save the blob, other if another
+// caller is at it, and neither if it is known.
+func (r *Repository) tryClaim(key blobKey, size int64) (mine, other *pendingBlob, err error) {
+	s := &r.saver
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, nil, s.err
+	}
+	if other := s.pending[key]; other != nil {
+		select {
+		case <-other.added:
+			return nil, nil, nil
+		default:
+			return nil, other, nil
+		}
+	}
+	if _, ok := r.currentIndex().size(key.t, key.id); ok {
+		return nil, nil, nil
+	}
+	mine = &pendingBlob{added: make(chan struct{}), size: size}
+	s.pending[key] = mine
+	return mine, nil, nil
 }
 
 // abandon lets another caller save the blob.
@@ -173,6 +176,8 @@ func (r *Repository) pack(t BlobType, id ID, sealed []byte, size int, compressed
 		p = &packer{t: t, done: make(chan struct{})}
 		if n := len(s.spare); n > 0 {
 			p.buf, s.spare = s.spare[n-1][:0], s.spare[:n-1]
+		} else {
+			p.buf = make([]byte, 0, r.opts.PackSize+packSlack)
 		}
 		s.open[t] = p
 	}
@@ -317,6 +322,22 @@ func (r *Repository) Flush(ctx context.Context) error {
 		s.fail(err)
 	}
 	return err
+}
+
+// flushed reports whether a blob is stored, and in an index file that is.
+func (r *Repository) flushed(t BlobType, id ID) bool {
+	s := &r.saver
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.unindexed {
+		for i := range p.blobs {
+			if p.blobs[i].id == id && p.blobs[i].blobType() == t {
+				return false
+			}
+		}
+	}
+	_, ok := r.currentIndex().size(t, id)
+	return ok
 }
 
 // detachOpen takes the packs that are being filled.

@@ -56,7 +56,7 @@ type SnapshotSummary struct {
 
 // SaveSnapshot stores s durably and returns its ID, which it also sets in s.
 // Everything that s reaches must have been flushed before: see
-// [Repository.Flush].
+// [Repository.Flush]. A tree that was not is [ErrBlobNotFound].
 func (r *Repository) SaveSnapshot(ctx context.Context, s *Snapshot) (ID, error) {
 	const op = "save snapshot"
 	if err := r.writable(); err != nil {
@@ -65,8 +65,8 @@ func (r *Repository) SaveSnapshot(ctx context.Context, s *Snapshot) (ID, error) 
 	if err := s.validate(); err != nil {
 		return ID{}, &Error{Op: op, Err: err}
 	}
-	if !r.HasBlob(TreeBlob, s.Tree) {
-		return ID{}, &Error{Op: op, Err: fmt.Errorf("its tree %s: %w", s.Tree.Short(), ErrBlobNotFound)}
+	if !r.flushed(TreeBlob, s.Tree) {
+		return ID{}, &Error{Op: op, Err: fmt.Errorf("its tree %s was not saved and flushed: %w", s.Tree.Short(), ErrBlobNotFound)}
 	}
 	plain, err := json.Marshal(s)
 	if err != nil {
