@@ -60,7 +60,7 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		Snapshots: &snapshots{h, snapshot.New(snapshot.Options{QEMUImg: tool})},
 		Images:    &rootDisks{h.images},
 		Builds:    &builds{h},
-		Sources:   sources{},
+		Sources:   sources{h.images},
 		Backups:   &backups{h: h},
 		Now:       a.now,
 		Observe:   observe,

@@ -76,6 +76,7 @@ func (a *app) startVM(ctx context.Context, h *host, v round.VM) error {
 	if found.UsesDisks() {
 		mark = 0 // what it printed when it started is long there
 	}
+	a.printf("starting %s, and waiting until it is healthy\n", v.Name)
 	if err := v.Machine.Start(ctx); err != nil {
 		return err
 	}

@@ -128,15 +128,23 @@ func stored(r round.Snapshot) snapshot.Snapshot {
 }
 
 // sources implements [round.Sources].
-type sources struct{}
+type sources struct{ store *image.Store }
 
-func (sources) Open(d round.Disk, r round.Snapshot) (round.Source, error) {
+func (s sources) Open(v round.VM, d round.Disk, r round.Snapshot) (round.Source, error) {
+	identity := ""
+	if d.Image != "" {
+		in, _, err := s.store.Installed(v.Name, d.Name)
+		if err != nil {
+			return round.Source{}, err
+		}
+		identity = in.SHA256
+	}
 	src := stored(r).Source()
 	f, err := os.Open(src.Path)
 	if err != nil {
 		return round.Source{}, err
 	}
-	out := round.Source{Disk: d, File: f, Format: src.Format, Internal: src.QCOW2Snapshot}
+	out := round.Source{Disk: d, File: f, Format: src.Format, Internal: src.QCOW2Snapshot, Identity: identity}
 	if r.Kind == round.KindNone {
 		out.Unfrozen = true
 		if _, err := imagelock.Acquire(f, imagelock.ReadShared); err != nil {

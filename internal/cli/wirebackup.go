@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/backup"
-	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/pattern"
 	"github.com/drydock-vm/drydock/internal/repository"
@@ -65,11 +64,8 @@ func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks 
 // source opens one disk's filesystem in a worker.
 func (b *backups) source(ctx context.Context, v round.VM, s round.Source) (*sandbox.Disk, backup.Source, error) {
 	c := b.h.config.VMs[v.Name].Disks[s.Disk.Name]
-	src := backup.Source{Disk: c.Name, Mount: cmp.Or(c.Mount, "/disks/"+c.Name)}
+	src := backup.Source{Disk: c.Name, Mount: cmp.Or(c.Mount, "/disks/"+c.Name), Identity: s.Identity}
 	var err error
-	if src.Identity, err = b.identity(v, c); err != nil {
-		return nil, src, err
-	}
 	if src.Include, err = pattern.Compile(c.Include); err != nil {
 		return nil, src, err
 	}
@@ -106,15 +102,6 @@ func volumesHint(ctx context.Context, w *sandbox.Disk, number int) string {
 		return ""
 	}
 	return fmt.Sprintf(" (set partition: to one of these: %s)", text[2:])
-}
-
-// identity tells a disk from the one that an update has put in its place.
-func (b *backups) identity(v round.VM, c *config.Disk) (string, error) {
-	if c.Image == "" {
-		return "", nil
-	}
-	in, _, err := b.h.images.Installed(v.Name, c.Name)
-	return in.SHA256, err
 }
 
 // progressPause is the time between two lines of progress.

@@ -48,7 +48,7 @@ func (d *demo) config(g *guest.Guests) string {
 		p("    shutdown_timeout: 60s")
 		p("    health:")
 		if m.Port != 0 {
-			p("      timeout: 75s") // a boot takes up to 30 s without KVM, twice that on a busy machine
+			p("      timeout: 60s") // without KVM a boot takes 11 s, and several times that on a busy machine
 			p("      probes:")
 			p("        - http: http://127.0.0.1:%d/", m.Port)
 		} else {

@@ -243,12 +243,15 @@ func (d *demo) judge(ctx context.Context) error {
 	if err := restic(d.Out, "snapshots"); err != nil {
 		return err
 	}
-	if err := restic(io.Discard, "ls", "latest", "--host", "web"); err != nil {
+	var listing strings.Builder
+	if err := restic(&listing, "ls", "latest", "--host", "web"); err != nil {
 		return err
 	}
+	d.say("(%d files)", strings.Count(listing.String(), "\n"))
 	if err := restic(d.Out, "check", "--read-data"); err != nil {
 		return err
 	}
+	d.say("(it has found nothing to complain of)")
 	d.note("restic check --read-data", "content")
 	return nil
 }
@@ -301,6 +304,11 @@ func (d *demo) noteRound(ctx context.Context, name string) error {
 	}
 	for _, v := range rounds[0].Report.VMs {
 		if v.Backup == nil {
+			continue
+		}
+		if v.Downtime == 0 {
+			d.note(name+", "+v.VM, "stays off, no build is due; backup %.1f s, read %.1f MiB, stored %.1f MiB",
+				v.Backup.Duration.Seconds(), mib(v.Backup.Read), mib(v.Backup.Stored))
 			continue
 		}
 		d.note(name+", "+v.VM, "down %.1f s (of it off %.1f s); backup %.1f s, read %.1f MiB, stored %.1f MiB",

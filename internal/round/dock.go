@@ -183,7 +183,7 @@ func (x *run) snapshot(ctx context.Context, d *docked) error {
 			if err != nil {
 				return "", fmt.Errorf("disk %s: %w", disk.Name, err)
 			}
-			src, err := x.o.Sources.Open(disk, s)
+			src, err := x.o.Sources.Open(v, disk, s)
 			if err != nil {
 				return "", fmt.Errorf("disk %s: %w", disk.Name, err)
 			}
@@ -255,6 +255,7 @@ func (r *Runner) retry(name string, s Step, act func() error) error {
 // health waits until the VM's probes pass.
 func (x *run) health(ctx context.Context, d *docked, mark int64) error {
 	return x.step(ctx, d, StepHealth, nil, func() (string, error) {
+		x.event(d.plan.VM, StepHealth, "", "waiting until it is healthy")
 		start := time.Now()
 		if err := x.o.Machines.Healthy(ctx, d.plan.vm, mark); err != nil {
 			return "", err

@@ -161,7 +161,7 @@ type Backups interface {
 // path may come to name another file. For a disk of [KindNone] it is the disk
 // itself, locked so that no QEMU can start on it until the source is closed.
 type Sources interface {
-	Open(d Disk, s Snapshot) (Source, error)
+	Open(v VM, d Disk, s Snapshot) (Source, error)
 }
 
 // Source is one disk to read.
@@ -171,6 +171,9 @@ type Source struct {
 	Format   string // of File
 	Internal string // the qcow2 internal snapshot to read, or ""
 	Unfrozen bool   // File is the disk itself: it is closed before a start
+	// Identity changes when the disk is replaced by another. It is that of the
+	// disk that File is of, which the round may be about to replace.
+	Identity string
 }
 
 // Options are what a Runner works with. All but Observe and

@@ -294,7 +294,7 @@ func (b builds) Harvest(context.Context, round.VM) (*round.Harvest, error) {
 
 // round.Sources and round.Backups
 
-func (w *world) Open(d round.Disk, s round.Snapshot) (round.Source, error) {
+func (w *world) Open(_ round.VM, d round.Disk, s round.Snapshot) (round.Source, error) {
 	if err := w.call("open"); err != nil {
 		return round.Source{}, err
 	}

@@ -23,7 +23,7 @@ type packageSet struct {
 }
 
 var (
-	webPackages     = packageSet{"web", []string{"systemd-sysv", "udev", "dbus", "usr-is-merged", "busybox-static"}}
+	webPackages     = packageSet{"web", []string{"systemd-sysv", "udev", "dbus", "busybox-static"}}
 	builderPackages = packageSet{"builder", []string{"buildah", "e2fsprogs"}}
 )
 
@@ -43,9 +43,8 @@ func (m *maker) debian(ctx context.Context, set packageSet, base string) (string
 	}
 	if base == "" {
 		arguments = append(arguments, "--variant=essential",
-			// It drags the whole of perl in, to convert what is converted.
-			`--setup-hook=mkdir -p "$1/etc/apt/preferences.d" &&`+
-				` printf 'Package: usrmerge\nPin: release *\nPin-Priority: -1\n' >"$1/etc/apt/preferences.d/usrmerge"`)
+			// Begin with what usrmerge would make, at the price of all of perl.
+			"--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
 	} else {
 		arguments = append(arguments, "--variant=custom", "--skip=check/empty", "--setup-hook=tar-in "+base+" /")
 	}
