@@ -84,8 +84,8 @@ func tries() []try {
 		{"signal another thread", func(pid int) error { return unix.Tgkill(pid, pid, 0) }},
 		{"trace another process", func(pid int) error { return trace(pid) }},
 		{"read another process", func(pid int) error { return readProcess(pid) }},
-		{"become root again", func(int) error { return raw(unix.SYS_SETRESUID, 0, 0, 0) }},
-		{"make namespaces", func(int) error { return raw(unix.SYS_UNSHARE, unix.CLONE_NEWUTS, 0, 0) }},
+		{"become root again", func(int) error { return rawCall(unix.SYS_SETRESUID, 0, 0, 0) }},
+		{"make namespaces", func(int) error { return rawCall(unix.SYS_UNSHARE, unix.CLONE_NEWUTS, 0, 0) }},
 		{"mount", func(int) error {
 			return reached(unix.Mount("x", "/nonexistent", "tmpfs", 0, ""), unix.ENOENT)
 		}},
@@ -142,7 +142,7 @@ func special(op wire.Op, arg int) error {
 	return nil
 }
 
-func raw(nr, a, b, c uintptr) error {
+func rawCall(nr, a, b, c uintptr) error {
 	if _, _, e := unix.RawSyscall(nr, a, b, c); e != 0 {
 		return e
 	}
@@ -176,7 +176,7 @@ func reached(err error, looked ...error) error {
 
 func writeTo(fd uintptr) error {
 	b := []byte{'x'}
-	return raw(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&b[0])), 1)
+	return rawCall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&b[0])), 1)
 }
 
 func fork() error {
@@ -191,11 +191,10 @@ func fork() error {
 }
 
 func trace(pid int) error {
-	runtime.LockOSThread() // for good: the tracer is a thread
-	return raw6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(pid), 0, 0)
+	return rawCall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(pid), 0, 0)
 }
 
-func raw6(nr, a, b, c, d uintptr) error {
+func rawCall6(nr, a, b, c, d uintptr) error {
 	if _, _, e := unix.RawSyscall6(nr, a, b, c, d, 0, 0); e != 0 {
 		return e
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -15,9 +14,8 @@ import (
 )
 
 const (
-	// readBuffer is small, so that content larger than it goes from the
-	// socket straight to where it is wanted.
-	readBuffer = 32 << 10
+	// readBuffer holds an answer with content of the usual size.
+	readBuffer = wire.InlineData + 4<<10
 	// exitGrace is how long a worker whose socket is closed may take to die of
 	// its own accord, which is when its exit tells why.
 	exitGrace = 2 * time.Second
@@ -30,7 +28,7 @@ const (
 // worker is not to be talked to any more calls fail, which makes run end.
 type client struct {
 	process *process
-	socket  *os.File
+	link    *link
 	timeout time.Duration
 	slots   chan struct{} // holds a token for each request in flight
 	ended   chan struct{} // closed when run has ended
@@ -47,17 +45,18 @@ type client struct {
 type call struct {
 	op      wire.Op
 	request []byte // encoded
-	dst     []byte // where the answer goes, which then has exactly this length
+	dst     []byte // for content
+	slot    uint8  // through which the content comes; 0: it is the payload
 	timer   *time.Timer
 
-	done chan struct{} // closed when the fields below are set
-	body []byte        // the answer, if dst is nil
+	done chan struct{} // closed when dst and the fields below are set
+	body []byte        // the payload of the answer, unless it is content
 	err  error
 }
 
-func newClient(p *process, socket *os.File, timeout time.Duration) *client {
+func newClient(p *process, l *link, timeout time.Duration) *client {
 	return &client{
-		process: p, socket: socket, timeout: timeout,
+		process: p, link: l, timeout: timeout,
 		slots:   make(chan struct{}, wire.MaxInFlight),
 		ended:   make(chan struct{}),
 		pending: make(map[uint32]*call),
@@ -70,7 +69,7 @@ type request interface{ Append([]byte) []byte }
 // ask sends a request and waits for its answer. When ctx ends, the answer is no
 // longer waited for.
 func (c *client) ask(ctx context.Context, op wire.Op, r request) (*call, []byte, error) {
-	k, err := c.send(op, r, nil)
+	k, err := c.send(op, r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,46 +81,73 @@ func (c *client) ask(ctx context.Context, op wire.Op, r request) (*call, []byte,
 	}
 }
 
-// read sends a request whose answer fills dst, and waits for it.
-func (c *client) read(r wire.Read, dst []byte) error {
-	k, err := c.send(wire.OpRead, r, dst)
-	if err != nil {
-		return err
-	}
-	<-k.done
-	return k.err
+// send sends a request, and returns without waiting for its answer.
+func (c *client) send(op wire.Op, r request) (*call, error) {
+	k := &call{op: op}
+	return k, c.transmit(k, r)
 }
 
-// send sends a request, and returns without waiting for its answer.
-func (c *client) send(op wire.Op, r request, dst []byte) (*call, error) {
+// sendRead asks for content that is to fill dst.
+func (c *client) sendRead(o wire.Object, dst []byte, off int64) (*call, error) {
+	k := &call{op: wire.OpRead, dst: dst}
+	if len(dst) > wire.InlineData {
+		if err := c.takeSlot(k); err != nil {
+			return nil, err
+		}
+	}
+	return k, c.transmit(k, wire.Read{Object: o, Off: off, Length: uint32(len(dst)), Slot: k.slot})
+}
+
+// sendMany asks for the content of small files, one after the other in the
+// call's dst. It sets the slot of r.
+func (c *client) sendMany(r *wire.ReadMany) (*call, error) {
+	k := &call{op: wire.OpReadMany, dst: make([]byte, r.Size())}
+	if err := c.takeSlot(k); err != nil {
+		return nil, err
+	}
+	r.Slot = k.slot
+	return k, c.transmit(k, r)
+}
+
+// takeSlot reserves a slot for a call. It comes back with the answer.
+func (c *client) takeSlot(k *call) error {
+	select {
+	case k.slot = <-c.link.free:
+		return nil
+	case <-c.ended:
+		return c.failure()
+	}
+}
+
+// transmit sends a request.
+func (c *client) transmit(k *call, r request) error {
 	select {
 	case c.slots <- struct{}{}:
 	case <-c.ended:
-		return nil, c.failure()
+		return c.failure()
 	}
 	frame := make([]byte, wire.HeaderSize, wire.HeaderSize+64)
 	if r != nil {
 		frame = r.Append(frame)
 	}
-	k := &call{op: op, request: frame[wire.HeaderSize:], dst: dst, done: make(chan struct{})}
+	k.request, k.done = frame[wire.HeaderSize:], make(chan struct{})
 	id, ok := c.register(k)
 	if !ok {
-		<-c.slots
 		<-c.ended
-		return nil, c.failure()
+		return c.failure()
 	}
-	wire.PutHeader(frame, wire.Header{Length: uint32(len(k.request)), ID: id, Code: uint8(op)})
+	wire.PutHeader(frame, wire.Header{Length: uint32(len(k.request)), ID: id, Code: uint8(k.op)})
 
 	c.writing.Lock()
-	_, err := c.socket.Write(frame)
+	_, err := c.link.socket.Write(frame)
 	c.writing.Unlock()
 	if err != nil {
 		// run finds the worker's end of the socket closed, learns why, and
 		// completes this call with the others.
 		<-k.done
-		return nil, k.err
+		return k.err
 	}
-	return k, nil
+	return nil
 }
 
 // register makes a call known to run, and starts its time. It fails when the
@@ -145,7 +171,6 @@ func (c *client) register(k *call) (id uint32, ok bool) {
 func (c *client) run() {
 	err := c.readAnswers()
 	c.fail(c.explain(err))
-	c.socket.Close()
 	c.process.kill()
 	<-c.process.exited
 
@@ -159,6 +184,9 @@ func (c *client) run() {
 		k.err = c.failure()
 		close(k.done)
 	}
+	c.writing.Lock() // whoever is still writing fails soon, with nobody there
+	defer c.writing.Unlock()
+	_ = c.link.close() // nothing was written that could be lost
 }
 
 // explain returns what the end of the conversation means.
@@ -181,7 +209,7 @@ func (c *client) explain(err error) *Error {
 
 // readAnswers completes calls until something is wrong.
 func (c *client) readAnswers() error {
-	in := bufio.NewReaderSize(c.socket, readBuffer)
+	in := bufio.NewReaderSize(c.link.socket, readBuffer)
 	var head [wire.HeaderSize]byte
 	for {
 		if _, err := io.ReadFull(in, head[:]); err != nil {
@@ -199,6 +227,12 @@ func (c *client) readAnswers() error {
 		}
 		if err := k.receive(in, h); err != nil {
 			return err
+		}
+		if k.slot != 0 {
+			if k.err == nil {
+				c.link.take(k.slot, k.dst)
+			}
+			c.link.free <- k.slot
 		}
 		c.mu.Lock()
 		delete(c.pending, h.ID)
@@ -222,7 +256,10 @@ func (k *call) receive(in io.Reader, h wire.Header) error {
 		return err
 	case h.Code != wire.StatusOK:
 		return fmt.Errorf("%w: status %d", wire.ErrBroken, h.Code)
-	case k.dst == nil:
+	case k.dst == nil || k.slot != 0:
+		if k.op == wire.OpRead && h.Length != 0 {
+			return fmt.Errorf("%w: content in two places", wire.ErrBroken)
+		}
 		k.body = make([]byte, h.Length)
 		_, err := io.ReadFull(in, k.body)
 		return err
@@ -244,7 +281,7 @@ func (c *client) fail(cause *Error) {
 	c.mu.Unlock()
 	if first {
 		c.process.kill()
-		c.socket.Close()
+		c.link.hangUp()
 	}
 }
 

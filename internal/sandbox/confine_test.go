@@ -39,17 +39,19 @@ func startFree(t *testing.T) *Disk {
 	t.Helper()
 	opts := Options{Args: []string{"probing-unconfined"}}
 	opts.setDefaults()
-	ours, theirs, err := socketPair()
+	l, files, err := newLink()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &process{disk: "test", exited: make(chan struct{})}
-	if err := p.spawn(opts, []*os.File{theirs, writableImage(t)}, confine.Unisolated()); err != nil {
+	if err := p.spawn(opts, append(files, writableImage(t)), confine.Unisolated()); err != nil {
 		t.Fatal(err)
 	}
-	theirs.Close()
+	for _, f := range files {
+		f.Close()
+	}
 	go p.reap()
-	d := &Disk{name: "test", client: newClient(p, ours, opts.RequestTimeout), stop: func() bool { return true }}
+	d := &Disk{name: "test", client: newClient(p, l, opts.RequestTimeout), stop: func() bool { return true }}
 	go d.client.run()
 	t.Cleanup(func() { d.Close() })
 	if _, err := d.setup(t.Context(), wire.Setup{Disks: 1, Memory: opts.MemoryLimit}); err != nil {
@@ -90,7 +92,9 @@ func (d *Disk) try(number, arg int) error {
 // Every try is denied in a confined worker, and succeeds in one that is not, so
 // the denial is the confinement's doing.
 func TestConfinement(t *testing.T) {
-	confined, free, other := startProbing(t, Options{}), startFree(t), otherProcess(t)
+	// First, so that it is ended after the worker that traces it.
+	other := otherProcess(t)
+	confined, free := startProbing(t, Options{}), startFree(t)
 	for i, a := range tries() {
 		t.Run(a.name, func(t *testing.T) {
 			if err := confined.try(i, other); err == nil {

@@ -116,7 +116,7 @@ func (f *content) direct(p []byte, off int64) error {
 }
 
 func (f *content) send(dst []byte, off int64) (*call, error) {
-	return f.client.send(wire.OpRead, wire.Read{Object: f.object, Off: off, Length: uint32(len(dst))}, dst)
+	return f.client.sendRead(f.object, dst, off)
 }
 
 // stream reads into p by way of the windows, if the reader is one that goes
@@ -212,7 +212,7 @@ func (f *content) Extents(off, length int64, yield func(disk.Extent) error) erro
 	}
 	for length > 0 {
 		r := wire.Extents{Object: f.object, Off: off, Length: length}
-		k, err := f.client.send(wire.OpExtents, r, nil)
+		k, err := f.client.send(wire.OpExtents, r)
 		if err != nil {
 			return err
 		}

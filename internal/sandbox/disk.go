@@ -101,11 +101,11 @@ func startWorker(ctx context.Context, opts Options, name string, images []*os.Fi
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	p, socket, err := startProcess(name, opts, images)
+	p, l, err := startProcess(name, opts, images)
 	if err != nil {
 		return nil, nil, err
 	}
-	c := newClient(p, socket, opts.RequestTimeout)
+	c := newClient(p, l, opts.RequestTimeout)
 	go c.run()
 	d := &Disk{name: name, client: c}
 	d.stop = context.AfterFunc(ctx, func() {

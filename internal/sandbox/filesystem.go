@@ -36,7 +36,7 @@ func (fs *filesystem) node(ino uint64) wire.Node { return wire.Node{Volume: fs.v
 
 // ask sends a request and waits for its answer.
 func (fs *filesystem) ask(op wire.Op, r request) (*call, error) {
-	k, err := fs.client.send(op, r, nil)
+	k, err := fs.client.send(op, r)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 	seen := nameSet{seed: maphash.MakeSeed(), hashes: make(map[uint64]struct{})}
 	list := new(listing)
 	req := wire.ReadDir{Node: fs.node(ino)}
-	next, err := fs.client.send(wire.OpReadDir, req, nil)
+	next, err := fs.client.send(wire.OpReadDir, req)
 	for next != nil {
 		k := next
 		<-k.done
@@ -130,7 +130,7 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 		}
 		next = nil
 		if !page.Last {
-			if next, err = fs.client.send(wire.OpReadDir, req, nil); err != nil {
+			if next, err = fs.client.send(wire.OpReadDir, req); err != nil {
 				return err
 			}
 		}

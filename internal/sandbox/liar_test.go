@@ -154,10 +154,14 @@ func liars() []liar {
 		{"an extent of an unknown kind", wire.OpExtents, answering(wire.AppendExtents(nil, []disk.Extent{{Length: 8192, Kind: 3}})), extents, ErrLied},
 		{"extents that never end", wire.OpExtents, answering(wire.AppendExtents(nil, []disk.Extent{{Length: 8000}, {Length: 8000}})), extents, ErrLied},
 
-		{"a small file with wrong extents", wire.OpReadMany, answering(append(wire.AppendContent(nil,
-			wire.Content{Told: true, Extents: []disk.Extent{{Length: 9}}}), make([]byte, 10)...)), small, ErrLied},
-		{"a small file that is too short", wire.OpReadMany, answering(append(wire.AppendContent(nil,
-			wire.Content{Told: true}), make([]byte, 9)...)), small, ErrLied},
+		{"a small file with wrong extents", wire.OpReadMany, answering(wire.AppendContent(nil,
+			wire.Content{Told: true, Extents: []disk.Extent{{Length: 9}}})), small, ErrLied},
+		{"a small file and its content again", wire.OpReadMany, answering(append(wire.AppendContent(nil,
+			wire.Content{Told: true}), make([]byte, 10)...)), small, ErrLied},
+		{"content in two places", wire.OpRead, answering(make([]byte, 65536)), func(d *Disk) error {
+			_, err := d.ReadAt(make([]byte, 65536), 4096)
+			return err
+		}, ErrLied},
 
 		{"a volume outside the disk", wire.OpVolumes, answering(wire.AppendVolumes(nil, []wire.Volume{
 			{Number: 1, Table: "gpt", Offset: 4096, Size: liarDisk}})), volumes, ErrLied},

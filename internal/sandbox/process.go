@@ -38,21 +38,22 @@ type process struct {
 }
 
 // startProcess starts a worker with the given images, and returns the parent's
-// end of its socket.
-func startProcess(name string, opts Options, images []*os.File) (*process, *os.File, error) {
-	ours, theirs, err := socketPair()
+// end of what connects the two.
+func startProcess(name string, opts Options, images []*os.File) (*process, *link, error) {
+	l, files, err := newLink()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("connect to a disk reader: %w", err)
 	}
-	defer theirs.Close()
-
 	p := &process{disk: name, exited: make(chan struct{})}
-	if err := p.start(opts, append([]*os.File{theirs}, images...)); err != nil {
-		ours.Close()
-		return nil, nil, err
+	err = p.start(opts, append(files, images...))
+	for _, f := range files {
+		f.Close()
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, l.close())
 	}
 	go p.reap()
-	return p, ours, nil
+	return p, l, nil
 }
 
 // reap waits for the end of the process, which its ProcessState describes.
@@ -98,23 +99,6 @@ func (p *process) spawn(opts Options, files []*os.File, attr *syscall.SysProcAtt
 	}
 	return nil
 }
-
-// socketPair returns two ends of a new socket.
-func socketPair() (ours, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a socket for a disk reader: %w", err)
-	}
-	for _, fd := range fds {
-		// More than the default lets the worker go on to the next answer while
-		// this one is read. The kernel caps it, which only costs speed.
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, socketBuffer)
-	}
-	return os.NewFile(uintptr(fds[0]), "disk reader"), os.NewFile(uintptr(fds[1]), "disk reader"), nil
-}
-
-// socketBuffer holds two answers of full size.
-const socketBuffer = 2 << 20
 
 // Write keeps the beginning of what the worker writes to standard error.
 func (p *process) Write(b []byte) (int, error) {

@@ -145,7 +145,7 @@ func (s *smallReader) read(ino uint64, size uint32) (wire.Content, error) {
 		// The batch as such cannot be answered. The file may be.
 		return wire.Content{}, nil
 	}
-	b.once.Do(func() { b.contents, b.err = wire.DecodeMany(b.call.body, b.request) })
+	b.once.Do(func() { b.contents, b.err = wire.DecodeMany(b.call.body, b.request, b.call.dst) })
 	if b.err != nil {
 		return wire.Content{}, s.client.lied(b.call, b.err)
 	}
@@ -224,7 +224,7 @@ func (s *smallReader) fetch(f *smallFile, order int) error {
 		b.files = append(b.files, f)
 		b.request.Files = append(b.request.Files, wire.SmallFile{Ino: f.ino, Size: f.size})
 	}
-	k, err := s.client.send(wire.OpReadMany, b.request, nil)
+	k, err := s.client.sendMany(&b.request)
 	if err != nil {
 		return err
 	}

@@ -220,12 +220,11 @@ func (d *decoder) extents(limit int, off, length int64) []disk.Extent {
 // learns why. Extents is empty when they are too many.
 type Content struct {
 	Told    bool
-	Data    []byte
+	Data    []byte // not part of the payload
 	Extents []disk.Extent
 }
 
-// AppendContent appends one item of the answer to [ReadMany] to b, except for
-// its data, which must be appended next.
+// AppendContent appends one item of the answer to [ReadMany] to b.
 func AppendContent(b []byte, c Content) []byte {
 	b = putBool(b, c.Told)
 	if !c.Told {
@@ -237,8 +236,9 @@ func AppendContent(b []byte, c Content) []byte {
 	return AppendExtents(b, c.Extents)
 }
 
-// DecodeMany decodes the answer to r, without copying the data.
-func DecodeMany(payload []byte, r ReadMany) ([]Content, error) {
+// DecodeMany decodes the answer to r. data is a copy of what the slot held: all
+// files' places, one after the other.
+func DecodeMany(payload []byte, r ReadMany, data []byte) ([]Content, error) {
 	d := decoder{buf: payload}
 	list := make([]Content, len(r.Files))
 	for i, f := range r.Files {
@@ -248,8 +248,9 @@ func DecodeMany(payload []byte, r ReadMany) ([]Content, error) {
 			if n := len(c.Extents); n > 0 && c.Extents[n-1].Offset+c.Extents[n-1].Length != int64(f.Size) {
 				d.fail("extents end before the file does")
 			}
-			c.Data = d.take(int(f.Size))
+			c.Data = data[:f.Size:f.Size]
 		}
+		data = data[f.Size:]
 		list[i] = c
 	}
 	return list, d.done()

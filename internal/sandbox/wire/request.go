@@ -180,24 +180,27 @@ func (d *decoder) object() Object {
 	return r
 }
 
-// Read asks for exactly Length bytes of an object. The answer is those bytes.
+// Read asks for exactly Length bytes of an object. They are the answer if Slot
+// is 0; otherwise they are in the slot of that number, from 1 on, and the answer
+// is empty.
 type Read struct {
 	Object
 	Off    int64
-	Length uint32 // 1 to MaxData
+	Length uint32 // 1 to MaxData, or to InlineData without a slot
+	Slot   uint8
 }
 
 // Append appends the encoded request to b.
 func (r Read) Append(b []byte) []byte {
-	return putU32(putI64(r.Object.append(b), r.Off), r.Length)
+	return putU8(putU32(putI64(r.Object.append(b), r.Off), r.Length), r.Slot)
 }
 
 // DecodeRead decodes a [Read].
 func DecodeRead(payload []byte) (Read, error) {
 	d := decoder{buf: payload}
-	r := Read{Object: d.object(), Off: d.i64(), Length: d.u32()}
-	if r.Off < 0 || r.Length == 0 || r.Length > MaxData {
-		d.fail("read of %d bytes at %d", r.Length, r.Off)
+	r := Read{Object: d.object(), Off: d.i64(), Length: d.u32(), Slot: d.u8()}
+	if r.Off < 0 || r.Length == 0 || r.Length > MaxData || (r.Slot == 0 && r.Length > InlineData) || r.Slot > Slots {
+		d.fail("read of %d bytes at %d to slot %d", r.Length, r.Off, r.Slot)
 	}
 	return r, d.done()
 }
@@ -231,16 +234,29 @@ type SmallFile struct {
 	Size uint32 // as its inode says: 1 to MaxData
 }
 
+const smallFileSize = 8 + 4
+
 // ReadMany asks for the whole content of small files, at most MaxData bytes
-// together. The answer has one item for each, in order: see [DecodeMany].
+// together, one after the other in a slot. The answer has one item for each, in
+// order: see [DecodeMany].
 type ReadMany struct {
 	Volume uint32
+	Slot   uint8 // from 1 on
 	Files  []SmallFile
+}
+
+// Size is the size of all files together, in bytes.
+func (r *ReadMany) Size() int {
+	n := 0
+	for _, f := range r.Files {
+		n += int(f.Size)
+	}
+	return n
 }
 
 // Append appends the encoded request to b.
 func (r ReadMany) Append(b []byte) []byte {
-	b = putU32(b, r.Volume)
+	b = putU8(putU32(b, r.Volume), r.Slot)
 	b = putU32(b, uint32(len(r.Files)))
 	for _, f := range r.Files {
 		b = putU32(putU64(b, f.Ino), f.Size)
@@ -251,19 +267,19 @@ func (r ReadMany) Append(b []byte) []byte {
 // DecodeReadMany decodes a [ReadMany].
 func DecodeReadMany(payload []byte) (ReadMany, error) {
 	d := decoder{buf: payload}
-	r := ReadMany{Volume: d.u32()}
-	n := d.count(MaxMany, 12)
-	total := 0
-	for range n {
+	r := ReadMany{Volume: d.u32(), Slot: d.u8()}
+	if r.Slot == 0 || r.Slot > Slots {
+		d.fail("slot %d", r.Slot)
+	}
+	for range d.count(MaxMany, smallFileSize) {
 		f := SmallFile{Ino: d.u64(), Size: d.u32()}
 		if f.Size == 0 || f.Size > MaxData {
 			d.fail("small file of %d bytes", f.Size)
 		}
-		total += int(f.Size)
 		r.Files = append(r.Files, f)
 	}
-	if n == 0 || total > MaxData {
-		d.fail("%d files of %d bytes together", n, total)
+	if n := r.Size(); n == 0 || n > MaxData {
+		d.fail("%d files of %d bytes together", len(r.Files), n)
 	}
 	return r, d.done()
 }

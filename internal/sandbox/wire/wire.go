@@ -15,6 +15,12 @@
 // in any order, one for each. A request or answer that breaks a rule of this
 // package ends the conversation: there is no resynchronising with a liar.
 //
+// Content beyond [InlineData] bytes does not go through the socket: parent and
+// worker share a memory of [Slots] slots of [SlotSize] bytes, and a request for
+// content names the slot where it is to be. What lies there may change at any
+// moment, so the parent copies it before it looks at it, and it holds content
+// alone: nothing in it has a form that could be wrong.
+//
 // Every length has a named limit. Decoders accept exactly what the encoders
 // produce, allocate no more than the bytes they were given justify, and never
 // panic. The Check functions hold the promises that package disk makes about
@@ -41,9 +47,15 @@ const (
 	// MaxData is the most content that one answer carries. It is large enough
 	// that the cost of a round trip (15 µs) vanishes beside that of copying.
 	MaxData = 1 << 20
-	// MaxAnswer bounds an answer's payload: content, and room for what
-	// describes it.
-	MaxAnswer = MaxData + 256<<10
+	// InlineData is the most content that is part of an answer's payload. The
+	// kernel wakes the reader of a socket for each 32 KiB.
+	InlineData = 32 << 10
+	// Slots and SlotSize are the shape of the shared memory.
+	Slots    = 8
+	SlotSize = MaxData
+	// MaxAnswer bounds an answer's payload; the largest is MaxXattrBytes with
+	// room for what describes them.
+	MaxAnswer = MaxXattrBytes + 256<<10
 )
 
 // Limits of single items, which the kernel's own limits justify.

@@ -15,6 +15,7 @@ import (
 
 // openDisk is the disk that the worker reads, and everything found on it.
 type openDisk struct {
+	memory    []byte // shared with the parent, in slots
 	top       disk.Sparse
 	snapshots []qcow2.Snapshot
 	table     func() (*partition.Table, error) // read when first needed
@@ -25,8 +26,8 @@ type openDisk struct {
 
 // openImages opens a chain of images, the lowest first, as is declared and
 // never as the images say.
-func openImages(files []*os.File, r wire.Open) (*openDisk, error) {
-	d := &openDisk{mounts: make(map[uint32]*filesystem)}
+func openImages(files []*os.File, r wire.Open, memory []byte) (*openDisk, error) {
+	d := &openDisk{memory: memory, mounts: make(map[uint32]*filesystem)}
 	for i := len(files) - 1; i >= 0; i-- {
 		m := r.Images[i]
 		if m.Format == wire.FormatRaw {
@@ -116,39 +117,39 @@ func (d *openDisk) object(o wire.Object) (disk.Sparse, error) {
 	return fs.open(o.Ino)
 }
 
-// read answers with exactly the bytes that were asked for.
+// slot returns the shared memory where content is to be.
+func (d *openDisk) slot(number uint8) []byte {
+	return d.memory[(int(number)-1)*wire.SlotSize:][:wire.SlotSize:wire.SlotSize]
+}
+
+// read reads exactly the bytes that were asked for.
 func (d *openDisk) read(r wire.Read, b []byte) ([]byte, error) {
 	content, err := d.object(r.Object)
 	if err != nil {
 		return nil, err
 	}
-	return appendContent(b, content, r.Off, int(r.Length))
-}
-
-// appendContent appends length bytes of content from off on to b.
-func appendContent(b []byte, content disk.Sparse, off int64, length int) ([]byte, error) {
-	if off > content.Size() || int64(length) > content.Size()-off {
-		return nil, &disk.Error{Layer: "reader", Structure: "content", Offset: off, Err: disk.ErrCorrupt,
-			Detail: fmt.Sprintf("%d bytes are to be read, the content has %d in all", length, content.Size())}
+	if r.Slot != 0 {
+		return b, readExactly(content, d.slot(r.Slot)[:r.Length], r.Off)
 	}
 	start := len(b)
-	b = grow(b, length)
-	n, err := content.ReadAt(b[start:], off)
-	if n == length {
-		return b, nil // with io.EOF, when this was the end
-	}
-	if err == nil {
-		err = fmt.Errorf("%d bytes at %d: only %d were read", length, off, n)
-	}
-	return nil, err
+	b = b[:start+int(r.Length)] // an answer's buffer has room for InlineData
+	return b, readExactly(content, b[start:], r.Off)
 }
 
-// grow extends b by n bytes.
-func grow(b []byte, n int) []byte {
-	if n <= cap(b)-len(b) {
-		return b[:len(b)+n]
+// readExactly fills p.
+func readExactly(content disk.Sparse, p []byte, off int64) error {
+	if off > content.Size() || int64(len(p)) > content.Size()-off {
+		return &disk.Error{Layer: "reader", Structure: "content", Offset: off, Err: disk.ErrCorrupt,
+			Detail: fmt.Sprintf("%d bytes are to be read, the content has %d in all", len(p), content.Size())}
 	}
-	return append(b, make([]byte, n)...)
+	n, err := content.ReadAt(p, off)
+	if n == len(p) {
+		return nil // with io.EOF, when this was the end
+	}
+	if err == nil {
+		err = fmt.Errorf("%d bytes at %d: only %d were read", len(p), off, n)
+	}
+	return err
 }
 
 // extents answers with as many extents as fit.

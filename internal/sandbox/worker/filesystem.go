@@ -165,31 +165,30 @@ func (d *openDisk) readMany(r wire.ReadMany, b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	slot := d.slot(r.Slot)
 	for _, f := range r.Files {
-		b = fs.appendSmall(b, f)
+		b = wire.AppendContent(b, fs.readSmall(f, slot[:f.Size]))
+		slot = slot[f.Size:]
 	}
 	return b, nil
 }
 
-// appendSmall appends the content of one small file, or, if anything is wrong,
-// that it is to be asked for alone. It does not keep the file open: who reads
-// small files reads each once.
-func (fs *filesystem) appendSmall(b []byte, f wire.SmallFile) []byte {
-	untold := wire.AppendContent(b, wire.Content{})
+// readSmall reads the content of one small file to p, or says that it is to be
+// asked for alone if anything is wrong. It does not keep the file open: who
+// reads small files reads each once.
+func (fs *filesystem) readSmall(f wire.SmallFile, p []byte) wire.Content {
 	content, err := fs.Open(f.Ino)
 	if err != nil || content.Size() != int64(f.Size) {
-		return untold
+		return wire.Content{}
 	}
 	extents, err := listExtents(content, 0, int64(f.Size), wire.MaxManyExtents+1)
 	if err != nil {
-		return untold
+		return wire.Content{}
 	}
-	out := wire.AppendContent(b, wire.Content{Told: true, Extents: extents})
-	out, err = appendContent(out, content, 0, int(f.Size))
-	if err != nil {
-		return wire.AppendContent(b, wire.Content{})
+	if err := readExactly(content, p, 0); err != nil {
+		return wire.Content{}
 	}
-	return out
+	return wire.Content{Told: true, Extents: extents}
 }
 
 // errEnough stops a reader's iteration.

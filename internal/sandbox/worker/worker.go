@@ -1,8 +1,9 @@
 // Package worker is the process that reads a guest's disk: it confines itself,
 // and then answers the requests of package wire until its socket closes.
 //
-// It gets a socket as descriptor [Socket] and the images of one disk, topmost
-// first, as descriptors from [FirstDisk] on. All that a guest wrote is parsed
+// It gets a socket as descriptor [Socket], the memory that it shares with the
+// parent as [Memory], and the images of one disk, topmost first, as descriptors
+// from [FirstDisk] on. All that a guest wrote is parsed
 // here and nowhere else. It holds no secret, can reach nothing, and is believed
 // by nobody; so it does not defend itself against its requests beyond decoding
 // them strictly, and ends when one is malformed.
@@ -17,6 +18,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/drydock-vm/drydock/internal/sandbox/confine"
 	"github.com/drydock-vm/drydock/internal/sandbox/wire"
@@ -25,7 +27,8 @@ import (
 // The descriptors that a worker is given.
 const (
 	Socket    = 3
-	FirstDisk = 4
+	Memory    = 4
+	FirstDisk = 5
 )
 
 // The exit codes of a worker.
@@ -53,16 +56,25 @@ func (p Program) Main() int {
 		p.Confine = confine.Apply
 	}
 	runtime.GOMAXPROCS(min(runtime.NumCPU(), maxThreads))
-	// With the poller in use from the start, nothing has to be opened once
-	// that is forbidden.
-	if err := syscall.SetNonblock(Socket, true); err != nil {
+	// The runtime opens its poller for its first timer. It must do so now.
+	time.Sleep(time.Microsecond)
+	// A socket that blocks costs fewer wake-ups than the poller.
+	if err := syscall.SetNonblock(Socket, false); err != nil {
 		fmt.Fprintln(os.Stderr, "drydock worker: descriptor 3 is no socket:", err)
 		return exitWrong
 	}
+	memory, err := syscall.Mmap(Memory, 0, wire.Slots*wire.SlotSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "drydock worker: map the shared memory:", err)
+		return exitWrong
+	}
+	_ = syscall.Close(Memory) // the mapping stays
 	s := &server{
+		memory:  memory,
 		program: p,
 		socket:  os.NewFile(Socket, "socket"),
 		slots:   make(chan struct{}, wire.MaxInFlight),
+		buffers: make(chan []byte, maxThreads),
 	}
 	if err := s.serve(); err != nil {
 		fmt.Fprintln(os.Stderr, "drydock worker:", err)
@@ -75,7 +87,9 @@ func (p Program) Main() int {
 type server struct {
 	program Program
 	socket  *os.File
+	memory  []byte        // shared with the parent
 	slots   chan struct{} // holds a token for each request in flight
+	buffers chan []byte   // those that are not in use
 
 	images []*os.File
 	disk   *openDisk // set by Open, before any request that needs it
@@ -86,9 +100,10 @@ type server struct {
 // errProtocol says that the parent did what no parent does.
 var errProtocol = errors.New("the parent broke the protocol")
 
-// serve reads requests. Setup and Open are answered before the next request is
-// read, so everything that comes later finds the process confined and the disk
-// open; the others are answered at the same time.
+// serve reads requests and answers them in turn, so everything after Setup and
+// Open finds the process confined and the disk open. Reads of content, which may
+// have to be decompressed, are answered at the same time instead; for the others
+// it would cost more to wake a thread than it saves.
 func (s *server) serve() error {
 	in := bufio.NewReaderSize(s.socket, wire.MaxRequest)
 	var head [wire.HeaderSize]byte
@@ -110,11 +125,11 @@ func (s *server) serve() error {
 		switch {
 		case (op == wire.OpSetup) == setUp:
 			return fmt.Errorf("%w: request %d, already set up: %v", errProtocol, op, setUp)
-		case op == wire.OpSetup || op == wire.OpOpen:
+		case op == wire.OpRead:
+			s.dispatch(op, h.ID, payload)
+		default:
 			err = s.answer(op, h.ID, payload)
 			setUp = true
-		default:
-			s.dispatch(op, h.ID, payload)
 		}
 		if err != nil {
 			return err
@@ -138,9 +153,9 @@ func (s *server) dispatch(op wire.Op, id uint32, payload []byte) {
 // answer answers one request. The error is one of the conversation; what goes
 // wrong with the disk is an answer.
 func (s *server) answer(op wire.Op, id uint32, payload []byte) error {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	b := (*buf)[:wire.HeaderSize]
+	buf := s.buffer()
+	defer s.release(buf)
+	b := buf[:wire.HeaderSize]
 
 	status := uint8(wire.StatusOK)
 	out, err := s.handle(op, payload, b)
@@ -168,12 +183,24 @@ func (s *server) answer(op wire.Op, id uint32, payload []byte) error {
 	return nil
 }
 
-// buffers holds room for answers, so that content is read to where it is sent
-// from.
-var buffers = sync.Pool{New: func() any {
-	b := make([]byte, 0, wire.HeaderSize+wire.MaxAnswer)
-	return &b
-}}
+// buffer returns room for an answer, so that content is read to where it is sent
+// from. What was used before is taken first: a sync.Pool would drop it at each
+// garbage collection, and this much is not cheap to make.
+func (s *server) buffer() []byte {
+	select {
+	case b := <-s.buffers:
+		return b
+	default:
+		return make([]byte, 0, wire.HeaderSize+wire.MaxAnswer)
+	}
+}
+
+func (s *server) release(b []byte) {
+	select {
+	case s.buffers <- b:
+	default:
+	}
+}
 
 // handle appends the answer to a request to b.
 func (s *server) handle(op wire.Op, payload, b []byte) ([]byte, error) {
@@ -217,7 +244,7 @@ func (s *server) open(payload, b []byte) ([]byte, error) {
 	if s.disk != nil || len(r.Images) != len(s.images) {
 		return nil, fmt.Errorf("%w: %d images are to be opened, %d were given", errProtocol, len(r.Images), len(s.images))
 	}
-	d, err := openImages(s.images, r)
+	d, err := openImages(s.images, r, s.memory)
 	if err != nil {
 		return nil, err
 	}

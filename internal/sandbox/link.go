@@ -1,0 +1,82 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/internal/sandbox/wire"
+)
+
+// link is the parent's end of what connects it with a worker: a socket, and
+// memory that both see.
+type link struct {
+	socket *os.File
+	// memory holds wire.Slots slots. The worker may change it at any moment.
+	memory []byte
+	free   chan uint8 // the numbers of the slots that are not in use
+}
+
+// newLink returns a link, and the worker's end of it as the files that the
+// worker expects.
+func newLink() (*link, []*os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a socket: %w", err)
+	}
+	l := &link{socket: os.NewFile(uintptr(fds[0]), "disk reader"), free: make(chan uint8, wire.Slots)}
+	theirs := os.NewFile(uintptr(fds[1]), "disk reader")
+	shared, err := l.share()
+	if err != nil {
+		return nil, nil, errors.Join(err, theirs.Close(), l.close())
+	}
+	for n := range wire.Slots {
+		l.free <- uint8(n + 1)
+	}
+	return l, []*os.File{theirs, shared}, nil
+}
+
+// share makes the memory. Its size is sealed: a worker that made it smaller
+// would have the kernel kill whoever looks at the part that is gone.
+func (l *link) share() (*os.File, error) {
+	fd, err := unix.MemfdCreate("disk reader", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("make shared memory: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "disk reader memory")
+	if err := f.Truncate(wire.Slots * wire.SlotSize); err != nil {
+		return nil, errors.Join(fmt.Errorf("size shared memory: %w", err), f.Close())
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil {
+		return nil, errors.Join(fmt.Errorf("seal shared memory: %w", err), f.Close())
+	}
+	l.memory, err = unix.Mmap(fd, 0, wire.Slots*wire.SlotSize, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("map shared memory: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+// take copies what a slot holds to dst.
+func (l *link) take(slot uint8, dst []byte) {
+	copy(dst, l.memory[(int(slot)-1)*wire.SlotSize:][:wire.SlotSize])
+}
+
+// hangUp makes reads from the socket end, and the worker see its end closed.
+// Others may be using the link, so it leaves the rest to close.
+func (l *link) hangUp() {
+	if raw, err := l.socket.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	}
+}
+
+// close releases everything. Nobody uses the link any more.
+func (l *link) close() error {
+	err := l.socket.Close()
+	if l.memory != nil {
+		err = errors.Join(err, unix.Munmap(l.memory))
+	}
+	return err
+}
