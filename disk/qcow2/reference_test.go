@@ -217,8 +217,8 @@ func TestEmptyAndHuge(t *testing.T) {
 		{"cluster_size=512", "512"},
 		{"cluster_size=64k", "16T"},
 		{"cluster_size=512", "100G"},
-		{"cluster_size=2M", "1E"},
-		{"cluster_size=2M,extended_l2=on", "1E"},
+		{"cluster_size=2M", "32P"},
+		{"cluster_size=2M,extended_l2=on", "32P"},
 	} {
 		path := filepath.Join(t.TempDir(), "disk.qcow2")
 		disktest.Run(t, "qemu-img", "create", "-q", "-f", "qcow2", "-o", v.options, path, v.size)
