@@ -29,7 +29,7 @@ type Report struct {
 	Duration    time.Duration
 
 	// Damaged names what could not be read and is not in the backup, or not in
-	// whole, in the order of the tree. It has room for the first 100, and
+	// whole, in the order in which it was found. It has room for the first 100, and
 	// DamagedTotal counts all.
 	Damaged      []Damage
 	DamagedTotal int64

@@ -147,7 +147,18 @@ func (w *walker) top(f folder) (*promise, time.Time, error) {
 	if err != nil {
 		return nil, time.Time{}, err
 	}
+	w.first(f)
 	return w.folder(f, node)
+}
+
+// first reports whether a folder of a disk was not entered before.
+func (w *walker) first(f folder) bool {
+	seen := w.visited[f.src]
+	if seen == nil {
+		seen = make(inodeSet)
+		w.visited[f.src] = seen
+	}
+	return seen.add(f.ino)
 }
 
 // rootNode returns the node of a disk's root directory. Without that there is
@@ -303,12 +314,7 @@ func (w *walker) subfolder(c folder, node *repository.Node) (*repository.Node, *
 	if c.depth > maxDepth {
 		return w.leaveOut(c, fmt.Sprintf("it lies more than %d folders deep", maxDepth), disk.ErrLimit)
 	}
-	seen := w.visited[c.src]
-	if seen == nil {
-		seen = make(inodeSet)
-		w.visited[c.src] = seen
-	}
-	if !seen.add(c.ino) {
+	if !w.first(c) {
 		return w.leaveOut(c, "this folder is in two places", disk.ErrCorrupt)
 	}
 	tree, _, err := w.folder(c, node)
