@@ -241,11 +241,10 @@ func (w *crashWriter) step(r *rand.Rand, dir string) error {
 func (w *crashWriter) revoke() {
 	doomed := filepath.Join(w.dir, "doomed")
 	w.must(os.Mkdir(doomed, 0o755))
-	for i := range 20 {
-		dir := filepath.Join(doomed, fmt.Sprint(i))
-		w.must(os.Mkdir(dir, 0o755))
-		for j := range 20 {
-			w.must(os.Mkdir(filepath.Join(dir, fmt.Sprint(j)), 0o755))
+	filler := w.fill()
+	for i := range 400 {
+		if os.Mkdir(filepath.Join(doomed, fmt.Sprint(i)), 0o755) != nil {
+			break // full, as it should be
 		}
 	}
 	w.sync(filepath.Join(w.dir, "synced"))
@@ -253,9 +252,35 @@ func (w *crashWriter) revoke() {
 	w.sync(filepath.Join(w.dir, "synced"))
 	for i := range 40 {
 		path := filepath.Join(w.dir, fmt.Sprintf("reuse-%d", i))
-		w.must(os.WriteFile(path, []byte(strings.Repeat("reuse", 20_000)), 0o644))
-		w.sync(path)
+		if os.WriteFile(path, []byte(strings.Repeat("reuse", 8_000)), 0o644) != nil {
+			break
+		}
 	}
+	w.must(os.Remove(filler))
+	w.sync(filepath.Join(w.dir, "synced"))
+}
+
+// fill leaves a few hundred blocks free, and returns the file that has the
+// others.
+func (w *crashWriter) fill() string {
+	path := filepath.Join(w.dir, "filler")
+	f, err := os.Create(path)
+	w.must(err)
+	defer f.Close()
+	size := int64(0)
+	for ; ; size += 256 << 10 {
+		err := unix.Fallocate(int(f.Fd()), 0, size, 256<<10)
+		if errors.Is(err, unix.EOPNOTSUPP) { // ext3
+			_, err = f.Write(make([]byte, 256<<10))
+		}
+		if errors.Is(err, unix.ENOSPC) {
+			break
+		}
+		w.must(err)
+	}
+	w.must(f.Truncate(max(0, size-1<<20)))
+	w.must(f.Sync())
+	return path
 }
 
 // escape writes blocks that start with the journal's magic number.
