@@ -71,8 +71,7 @@ func (r *restorer) children(d *folder, w *want) error {
 	r.held += len(entries)
 	defer func() { r.held -= len(entries) }()
 	if r.held > maxHeld {
-		return r.fail(d.path, &disk.Error{Layer: r.fsys.Info().Type, Structure: "directory", Offset: -1, Err: disk.ErrLimit,
-			Detail: fmt.Sprintf("it and those above it have more than %d entries", maxHeld)})
+		return r.fail(d.path, r.limit("it and those above it have more than %d entries", maxHeld))
 	}
 	for _, e := range entries {
 		if err := r.ctx.Err(); err != nil {
@@ -102,14 +101,16 @@ func (r *restorer) visit(ino uint64, depth int) error {
 	case r.visited[ino]:
 		return r.damaged("directory", "it is in two places, and restored at the first")
 	case depth > maxDepth:
-		return &disk.Error{Layer: r.fsys.Info().Type, Structure: "directory", Offset: -1, Err: disk.ErrLimit,
-			Detail: fmt.Sprintf("it lies more than %d folders deep", maxDepth), Hint: "restore it by its own path"}
+		return r.limit("it lies more than %d folders deep", maxDepth)
 	case len(r.visited) == maxVisited:
-		return &disk.Error{Layer: r.fsys.Info().Type, Structure: "directory", Offset: -1, Err: disk.ErrLimit,
-			Detail: fmt.Sprintf("there are more than %d folders", maxVisited), Hint: "restore parts of the tree"}
+		return r.limit("there are more than %d folders", maxVisited)
 	}
 	r.visited[ino] = true
 	return nil
+}
+
+func (r *restorer) limit(format string, args ...any) error {
+	return &disk.Error{Layer: r.fsys.Info().Type, Structure: "directory", Offset: -1, Err: disk.ErrLimit, Detail: fmt.Sprintf(format, args...)}
 }
 
 // validName reports whether name can be that of something in a folder.
@@ -120,6 +121,9 @@ func validName(name string) bool {
 func (r *restorer) entry(d *folder, name string, ino uint64, w *want) error {
 	if !validName(name) {
 		return r.damaged("directory", "the name %.300q is not one that a folder can hold", name)
+	}
+	if n := len(d.path) + len("/") + len(name); n > maxPath {
+		return r.limit("the path has %d bytes, more than %d", n, maxPath)
 	}
 	inode, err := r.fsys.Inode(ino)
 	if err != nil {

@@ -47,6 +47,10 @@ const (
 	// file descriptors. Paths of 4096 bytes, the longest that Linux takes in one
 	// go, have at most twice as many levels, and in practice a few dozen.
 	maxDepth = 2048
+	// maxPath is the longest path, in bytes: 16 times what Linux takes in one go.
+	// All the folders on the way to where the restore is are open, and each has
+	// its path in memory.
+	maxPath = 64 << 10
 	// maxVisited is how many folders are restored. It costs some 200 MB to
 	// remember them.
 	maxVisited = 1 << 22

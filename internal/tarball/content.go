@@ -78,15 +78,25 @@ func (a *archiver) segments(content disk.Sparse, size int64) ([]segment, error) 
 	if err != nil {
 		return nil, err
 	}
-	if n := len(list); n > 0 {
-		if last := &list[n-1]; size-last.off-last.length < holeSize {
-			last.length = size - last.off
+	return aligned(list, size), nil
+}
+
+// aligned makes the segments begin and end at blocks, which is what GNU tar reads,
+// and takes in what is left of the file in front and behind if it is short. Between
+// segments is a hole that is larger than what this takes.
+func aligned(list []segment, size int64) []segment {
+	for i, s := range list {
+		start, end := s.off&^(blockSize-1), s.off+s.length
+		end = min(end+padding(end), size)
+		if start < holeSize {
+			start = 0
 		}
-		if first := &list[0]; first.off < holeSize {
-			first.off, first.length = 0, first.length+first.off
+		if size-end < holeSize {
+			end = size
 		}
+		list[i] = segment{start, end - start}
 	}
-	return list, nil
+	return list
 }
 
 func addSegment(list []segment, s segment) []segment {

@@ -15,7 +15,7 @@ const (
 	// maxName bounds a name and a symlink's target, and maxXattrs the extended
 	// attributes of a file, in bytes: together they fit into the 1 MiB that
 	// archive/tar, and others, allow for a PAX header.
-	maxName   = 128 << 10
+	maxName   = 64 << 10
 	maxXattrs = 512 << 10
 
 	recordXattr = "SCHILY.xattr."
