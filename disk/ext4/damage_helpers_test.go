@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
 )
@@ -115,4 +116,30 @@ func (w *lenientWalk) content(ino uint64) string {
 		w.note(err)
 	}
 	return fmt.Sprintf("%x", rawCRC(0, p))
+}
+
+// patched is an image some of whose bytes read as others.
+type patched struct {
+	image
+	off  int64
+	data []byte
+}
+
+func (p patched) ReadAt(b []byte, off int64) (int, error) {
+	n, err := p.image.ReadAt(b, off)
+	if from, to := max(off, p.off), min(off+int64(n), p.off+int64(len(p.data))); from < to {
+		copy(b[from-off:to-off], p.data[from-p.off:])
+	}
+	return n, err
+}
+
+// patch returns the image at path with length bytes at off changed.
+func patch(t testing.TB, path string, off int64, length int, change func([]byte)) patched {
+	t.Helper()
+	p := patched{image: openImage(t, path), off: off, data: make([]byte, length)}
+	if _, err := p.image.ReadAt(p.data, off); err != nil {
+		t.Fatal(err)
+	}
+	change(p.data)
+	return p
 }

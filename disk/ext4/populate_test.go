@@ -1,0 +1,215 @@
+package ext4_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/ext4"
+)
+
+// TestPopulated compares images that mke2fs -d filled with the folder that it
+// filled them from: block sizes and features that the kernel of the test's host
+// does not mount.
+func TestPopulated(t *testing.T) {
+	requireRoot(t)
+	source := t.TempDir()
+	g := &generator{t: t, dir: source, rand: rand.NewChaCha8([32]byte{2}), blockSize: 4096, manyFiles: 1200}
+	g.writeAll()
+	full := kernelTree(t, source)
+	for _, p := range []struct {
+		name  string
+		block int
+		mkfs  []string
+	}{
+		{"8k", 8192, nil},
+		{"16k-no-csum", 16384, []string{"-O", "^metadata_csum"}},
+		{"32k-ext3", 32768, []string{"-O", "^extent,^64bit,^flex_bg"}},
+		{"64k", 65536, nil},
+		{"64k-inline", 65536, []string{"-O", "inline_data", "-I", "4096"}},
+		{"casefold", 4096, []string{"-O", "casefold", "-E", "encoding=utf8"}},
+		{"quota-project", 4096, []string{"-O", "quota,project"}},
+		{"orphan-file", 4096, []string{"-O", "orphan_file"}},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			path := makeImage(t, 256<<20, append(p.mkfs, "-t", "ext4", "-b", strconv.Itoa(p.block), "-N", "8192", "-d", source)...)
+			got := ourTree(t, openFilesystem(t, path))
+			delete(got, "/lost+found")
+			want := withoutPlace(full)
+			if strings.Contains(p.name, "inline") {
+				// With inline_data, mke2fs 1.47 cuts a file that ends in a
+				// hole short.
+				for path, n := range full {
+					if n.Content != "" && !strings.HasSuffix(n.Data, fmt.Sprintf("-%d ", n.Size)) {
+						delete(want, path)
+						delete(got, path)
+					}
+				}
+			}
+			compareTrees(t, want, withoutPlace(got))
+		})
+	}
+}
+
+// withoutPlace forgets what a copy cannot keep: inode numbers and times, the
+// size of directories, and where exactly a file has holes.
+func withoutPlace(all tree) tree {
+	out := make(tree)
+	for path, n := range all {
+		n.Ino, n.Times, n.Data = 0, "", ""
+		if isType(n.Mode, unix.S_IFDIR) {
+			n.Size = 0
+		}
+		if path == "" {
+			n = node{}
+		}
+		out[path] = n
+	}
+	return out
+}
+
+// TestHuge opens a sparse disk of 16 TiB, and counts what that reads.
+func TestHuge(t *testing.T) {
+	path := makeImage(t, 16<<40-64<<10, "-t", "ext4", "-b", "4096", "-N", "1000000", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,packed_meta_blocks=1", "-d", huge(t))
+	counted := &countingImage{image: openImage(t, path)}
+	fs, err := ext4.Open(counted, ext4.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := 0
+	if err := walkLeniently(fs, func(string, node) { names++ }); err != nil {
+		t.Fatal(err)
+	}
+	if names != 12 { // lost+found, and what huge makes
+		t.Errorf("%d names", names)
+	}
+	if counted.bytes > 1<<20 {
+		t.Errorf("%d bytes read for %d small files", counted.bytes, names)
+	}
+}
+
+func huge(t *testing.T) string {
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		if err := os.WriteFile(fmt.Sprintf("%s/d/%d", dir, i), []byte("content"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// countingImage counts the bytes that are read from it.
+type countingImage struct {
+	image
+	bytes int64
+}
+
+func (c *countingImage) ReadAt(p []byte, off int64) (int, error) {
+	c.bytes += int64(len(p))
+	return c.image.ReadAt(p, off)
+}
+
+// TestRefusals checks that what is not supported is refused by its name, and
+// with a way out.
+func TestRefusals(t *testing.T) {
+	for _, r := range []struct {
+		name   string
+		damage func(sb []byte)
+		want   error
+		text   string
+	}{
+		{"compression", setIncompat(0x1), disk.ErrUnsupported, "compression"},
+		{"journal_dev", setIncompat(0x8), disk.ErrUnsupported, "journal_dev"},
+		{"dirdata", setIncompat(0x1000), disk.ErrUnsupported, "dirdata"},
+		{"unknown incompat", setIncompat(0x80000000), disk.ErrUnsupported, "incompat bit 0x80000000"},
+		{"unknown ro_compat", func(sb []byte) { sb[0x67] |= 0x40 }, disk.ErrUnsupported, "ro_compat bit 0x40000000"},
+		{"has_snapshot", func(sb []byte) { sb[0x64] |= 0x80 }, disk.ErrUnsupported, "has_snapshot"},
+		{"external journal", func(sb []byte) { sb[0x60] |= 4; clear(sb[0xe0:0xe4]); sb[0xe4] = 7 }, disk.ErrUnsupported, "external journal"},
+		{"no journal", func(sb []byte) { sb[0x60] |= 4; sb[0x5c] &^= 4 }, disk.ErrCorrupt, "there is no journal"},
+		{"revision", func(sb []byte) { sb[0x4c] = 9 }, disk.ErrUnsupported, "revision 9"},
+		{"checksum type", func(sb []byte) { sb[0x175] = 2 }, disk.ErrUnsupported, "checksum type 2"},
+		{"too large", func(sb []byte) { sb[0x06] = 0xff }, disk.ErrCorrupt, "the disk ends"},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			path := makeImage(t, 4<<20, "-t", "ext4")
+			damaged := patch(t, path, 1024, 1024, func(sb []byte) {
+				r.damage(sb)
+				sealSuperblock(sb)
+			})
+			_, err := ext4.Open(damaged, ext4.Options{})
+			var detail *disk.Error
+			if !errors.Is(err, r.want) || !errors.As(err, &detail) || !strings.Contains(detail.Detail, r.text) {
+				t.Errorf("got %v, want %v with %q", err, r.want, r.text)
+			}
+		})
+	}
+}
+
+func setIncompat(bit uint32) func([]byte) {
+	return func(sb []byte) {
+		for i := range 4 {
+			sb[0x60+i] |= byte(bit >> (8 * i))
+		}
+	}
+}
+
+// TestEncrypted lists an encrypted folder as the kernel does without the key,
+// and has its content refused by name.
+func TestEncrypted(t *testing.T) {
+	path := makeImage(t, 32<<20, "-t", "ext4", "-b", "4096", "-O", "encrypt,^dir_index")
+	dir, unmount := mountImage(t, path, "rw")
+	secret := dir + "/secret"
+	if err := os.Mkdir(secret, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	key := addEncryptionKey(t, dir)
+	setEncryptionPolicy(t, secret, key)
+	for _, name := range []string{"a", "some longer name", strings.Repeat("long", 40), strings.Repeat("l", 255)} {
+		if err := os.WriteFile(secret+"/"+name, []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("target", secret+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	unmount()
+
+	dir, unmount = mountImage(t, path, "ro,noatime")
+	list, err := os.ReadDir(dir + "/secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make(map[string]bool)
+	for _, e := range list {
+		want[e.Name()] = true
+	}
+	unmount()
+
+	fs := openFilesystem(t, path)
+	got := make(map[string]bool)
+	walkErr := walkLeniently(fs, func(path string, n node) {
+		if name, inside := strings.CutPrefix(path, "/secret/"); inside {
+			got[name] = true
+			if n.Content != "" || n.Target != "" {
+				t.Errorf("%q has content", path)
+			}
+		}
+	})
+	if len(want) != 5 || fmt.Sprint(want) != fmt.Sprint(got) {
+		t.Errorf("the kernel lists %v, we list %v", want, got)
+	}
+	var detail *disk.Error
+	if !errors.Is(walkErr, disk.ErrUnsupported) || !errors.As(walkErr, &detail) || !strings.Contains(detail.Detail, "encrypt") {
+		t.Errorf("the content gives %v", walkErr)
+	}
+}
