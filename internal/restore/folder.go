@@ -33,7 +33,7 @@ type folder struct {
 func newFolder(root *os.Root, path []byte, inode disk.Inode, depth int) (*folder, error) {
 	fd, err := root.Open(".")
 	if err != nil {
-		root.Close()
+		_ = root.Close()
 		return nil, onTarget(err)
 	}
 	return &folder{root, fd, path, inode, depth}, nil
@@ -41,7 +41,7 @@ func newFolder(root *os.Root, path []byte, inode disk.Inode, depth int) (*folder
 
 func (d *folder) close() {
 	d.fd.Close()
-	d.root.Close()
+	_ = d.root.Close()
 }
 
 // place is a name in a folder of the target.

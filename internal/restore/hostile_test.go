@@ -177,13 +177,14 @@ func TestDamagedFilesCostThemselves(t *testing.T) {
 func TestALostSourceEndsTheRestore(t *testing.T) {
 	f := treetest.NewFake()
 	lost := errors.New("the disk reader died")
-	f.File(treetest.Root, "a", 3, treetest.Content{Data: make([]byte, 5<<20), BadFrom: 3 << 20, Err: lost})
+	f.File(f.Dir(treetest.Root, "dir", 5), "a", 3, treetest.Content{Data: make([]byte, 5<<20), BadFrom: 3 << 20, Err: lost})
 	f.File(treetest.Root, "b", 4, text("b"))
 	dst := filepath.Join(t.TempDir(), "to")
-	if _, err := restore.Run(t.Context(), f, dst, restore.Options{}); !errors.Is(err, lost) {
+	_, err := restore.Run(t.Context(), f, dst, restore.Options{})
+	if !errors.Is(err, lost) || !strings.HasSuffix(err.Error(), dst+": /dir/a: "+lost.Error()) {
 		t.Errorf("error %v", err)
 	}
-	if got := names(t, dst); len(got) != 0 {
+	if got := names(t, dst); len(got) != 2 || got[0] != "b" || len(names(t, filepath.Join(dst, "dir"))) != 0 {
 		t.Errorf("there is %q", got)
 	}
 }

@@ -36,7 +36,7 @@ func (r *restorer) leaf(d *folder, name string, inode disk.Inode) error {
 		err = onTarget(d.root.Rename(r.temp, name))
 	}
 	if err != nil {
-		d.root.Remove(r.temp)
+		_ = d.root.Remove(r.temp)
 		return err
 	}
 	r.count(inode)
@@ -77,7 +77,7 @@ func (r *restorer) link(d *folder, name string, inode disk.Inode) (done bool, er
 			r.report.Links++
 			return true, nil
 		}
-		d.root.Remove(r.temp)
+		_ = d.root.Remove(r.temp)
 	}
 	if err = onTarget(err); fatal(err) {
 		return false, err

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,13 +61,25 @@ func (r *restorer) fail(path []byte, err error) error {
 	if r.ctx.Err() != nil {
 		return context.Cause(r.ctx)
 	}
+	if e := (*endError)(nil); errors.As(err, &e) {
+		return err // on its way up, through all the folders
+	}
 	if fatal(err) {
-		return fmt.Errorf("%s: %w", escape.Bytes(path), err)
+		return &endError{bytes.Clone(path), err}
 	}
 	r.report.Failed++
 	r.warn(path, err)
 	return nil
 }
+
+// endError is an error that ends the restore, with where it was.
+type endError struct {
+	path []byte
+	err  error
+}
+
+func (e *endError) Error() string { return escape.Bytes(e.path) + ": " + e.err.Error() }
+func (e *endError) Unwrap() error { return e.err }
 
 // targetError is an error of writing to the target.
 type targetError struct{ err error }

@@ -114,7 +114,7 @@ func (r *restorer) run(target string) error {
 	if err != nil {
 		return err
 	}
-	defer r.root.Close()
+	defer func() { _ = r.root.Close() }()
 	top, err := r.top()
 	if err != nil {
 		return err
@@ -179,7 +179,7 @@ func (r *restorer) open(target string) (made bool, err error) {
 		return made, nil
 	}
 	if err := r.empty(); err != nil {
-		r.root.Close()
+		_ = r.root.Close()
 		return false, err
 	}
 	return false, nil

@@ -1,6 +1,7 @@
 package tarball
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -51,13 +52,25 @@ func (a *archiver) fail(path []byte, err error) error {
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}
+	if e := (*endError)(nil); errors.As(err, &e) {
+		return err // on its way up, through all the folders
+	}
 	if !isDamage(err) {
-		return fmt.Errorf("%s: %w", escape.Bytes(path), err)
+		return &endError{bytes.Clone(path), err}
 	}
 	a.report.Damaged++
 	a.warn(path, err)
 	return nil
 }
+
+// endError is an error that ends the archive, with where it was.
+type endError struct {
+	path []byte
+	err  error
+}
+
+func (e *endError) Error() string { return escape.Bytes(e.path) + ": " + e.err.Error() }
+func (e *endError) Unwrap() error { return e.err }
 
 func isDamage(err error) bool {
 	d := (*disk.Error)(nil)
