@@ -173,7 +173,8 @@ func (b *buildah) callIn(ctx context.Context, dir, verb string, arguments ...str
 // maxLastLine bounds what is kept of a line, in bytes.
 const maxLastLine = 1000
 
-// lastLine keeps the last line with something in it that is written to it.
+// lastLine keeps the last line that is written to it, but for empty ones and
+// for those that buildah logs, which begin with their time: its error does not.
 type lastLine struct{ line, next []byte }
 
 func (l *lastLine) Write(p []byte) (int, error) {
@@ -181,17 +182,22 @@ func (l *lastLine) Write(p []byte) (int, error) {
 		switch {
 		case c != '\n' && len(l.next) < maxLastLine:
 			l.next = append(l.next, c)
-		case c == '\n' && len(bytes.TrimSpace(l.next)) > 0:
-			l.line, l.next = l.next, nil
+		case c == '\n':
+			l.end()
 		}
 	}
 	return len(p), nil
 }
 
-func (l *lastLine) String() string {
-	if len(bytes.TrimSpace(l.next)) > 0 {
-		return string(l.next)
+func (l *lastLine) end() {
+	if len(bytes.TrimSpace(l.next)) > 0 && !bytes.HasPrefix(l.next, []byte("time=")) {
+		l.line = l.next
 	}
+	l.next = nil
+}
+
+func (l *lastLine) String() string {
+	l.end()
 	return string(l.line)
 }
 

@@ -48,7 +48,7 @@ func (b builder) build(ctx context.Context, bases []base, last Manifest) (Image,
 		return Image{}, err
 	}
 	b.say("making the disk image")
-	image, err := b.makeDisk(ctx, input)
+	image, err := b.makeDisk(ctx, oci)
 	if err != nil {
 		return Image{}, err
 	}
@@ -89,8 +89,8 @@ func (b builder) tempPath() string {
 }
 
 // makeDisk makes the disk image of the built container, as a temporary file on
-// the output disk.
-func (b builder) makeDisk(ctx context.Context, input string) (image Image, err error) {
+// the output disk. Its UUID is that of its content, which the OCI digest names.
+func (b builder) makeDisk(ctx context.Context, oci string) (image Image, err error) {
 	if err := os.MkdirAll(filepath.Dir(b.tempPath()), 0o755); err != nil {
 		return Image{}, err
 	}
@@ -98,7 +98,7 @@ func (b builder) makeDisk(ctx context.Context, input string) (image Image, err e
 	if err != nil {
 		return Image{}, err
 	}
-	err = makeRootDisk(ctx, b.tempPath(), tree, input)
+	err = makeRootDisk(ctx, b.tempPath(), tree, oci)
 	if err = errors.Join(err, b.tool.discard(ctx, b.image.Name)); err != nil {
 		return Image{}, err
 	}

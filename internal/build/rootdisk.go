@@ -54,7 +54,7 @@ func makeRootDisk(ctx context.Context, path, tree, seed string) error {
 const (
 	blockSize   = 4096     // bytes
 	inodeRoom   = 512      // bytes for each inode and its directory entry
-	freeRoom    = 48 << 20 // bytes
+	freeRoom    = 16 << 20 // bytes
 	diskQuantum = 16 << 20 // bytes: sizes are multiples of it
 )
 

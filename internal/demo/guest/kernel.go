@@ -39,6 +39,7 @@ var modules = []string{
 	"drivers/net/net_failover.ko",
 	"drivers/net/virtio_net.ko",
 	"fs/overlayfs/overlay.ko", // buildah's storage
+	"fs/autofs/autofs4.ko",    // systemd complains on the console if it is not there
 }
 
 // install puts the modules into a root tree, for udev to find.
