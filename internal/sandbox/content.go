@@ -130,7 +130,7 @@ func (f *content) stream(p []byte, off int64) error {
 		return f.direct(p, off)
 	}
 	// A large read that starts at the beginning may be the only one.
-	if f.depth == 0 && len(p) >= windowSize/2 {
+	if f.depth == 0 && len(f.windows) == 0 && len(p) >= windowSize/2 {
 		f.depth = 1
 		return f.direct(p, off)
 	}
@@ -168,19 +168,8 @@ func (f *content) drop(off int64) {
 
 // fromWindow copies what the first window has for p, and keeps windows ahead.
 func (f *content) fromWindow(p []byte, off int64) (int, error) {
-	end := off
-	if n := len(f.windows); n > 0 {
-		end = f.windows[n-1].off + int64(f.windows[n-1].size)
-	}
-	for len(f.windows) <= f.depth && end < f.size {
-		w := &window{off: end, buf: windowBuffers.Get().(*[windowSize]byte), size: int(min(windowSize, f.size-end))}
-		k, err := f.send(w.buf[:w.size], end)
-		if err != nil {
-			return 0, err
-		}
-		w.call = k
-		f.windows = append(f.windows, w)
-		end += int64(w.size)
+	if err := f.ask(off, f.depth+1); err != nil {
+		return 0, err
 	}
 	w := f.windows[0]
 	<-w.call.done
@@ -192,6 +181,25 @@ func (f *content) fromWindow(p []byte, off int64) (int, error) {
 		f.depth = min(max(1, 2*f.depth), maxWindows)
 	}
 	return n, nil
+}
+
+// ask sees to it that count windows are there, the first of them at off if there
+// is none.
+func (f *content) ask(off int64, count int) error {
+	if n := len(f.windows); n > 0 {
+		off = f.windows[n-1].off + int64(f.windows[n-1].size)
+	}
+	for len(f.windows) < count && off < f.size {
+		w := &window{off: off, buf: windowBuffers.Get().(*[windowSize]byte), size: int(min(windowSize, f.size-off))}
+		k, err := f.send(w.buf[:w.size], off)
+		if err != nil {
+			return err
+		}
+		w.call = k
+		f.windows = append(f.windows, w)
+		off += int64(w.size)
+	}
+	return nil
 }
 
 func (w *window) completed() bool {

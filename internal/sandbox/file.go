@@ -54,6 +54,9 @@ func (f *file) Extents(off, length int64, yield func(disk.Extent) error) error {
 		return err
 	}
 	if !whole.Told || whole.Extents == nil {
+		if off == 0 {
+			f.anticipate()
+		}
 		return f.content.Extents(off, length, yield)
 	}
 	if off < 0 || length < 0 || off > f.size || length > f.size-off {
@@ -69,4 +72,16 @@ func (f *file) Extents(off, length int64, yield func(disk.Extent) error) error {
 		}
 	}
 	return nil
+}
+
+// anticipate asks for the beginning of a file whose extents are asked for: that
+// is what is read next.
+func (f *file) anticipate() {
+	if !f.mu.TryLock() {
+		return
+	}
+	defer f.mu.Unlock()
+	if f.next == 0 && len(f.windows) == 0 {
+		_ = f.ask(0, 1) // who reads learns of the error
+	}
 }

@@ -18,6 +18,7 @@ type filesystem struct {
 	info   disk.FilesystemInfo
 	nodes  nodeCache
 	small  smallReader
+	tree   tree
 }
 
 var _ disk.Filesystem = (*filesystem)(nil)
@@ -27,6 +28,7 @@ func newFilesystem(c *client, volume uint32, info disk.FilesystemInfo) *filesyst
 		client: c, volume: volume, info: info,
 		nodes: nodeCache{entries: make(map[uint64]*wire.Entry)},
 		small: smallReader{client: c, volume: volume, files: make(map[uint64]*smallFile)},
+		tree:  tree{dirs: make(map[uint64]dirPlace), ahead: make(map[uint64]*aheadPage)},
 	}
 }
 
@@ -111,42 +113,87 @@ func (fs *filesystem) Open(ino uint64) (disk.Sparse, error) {
 
 func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	seen := nameSet{seed: maphash.MakeSeed(), hashes: make(map[uint64]struct{})}
-	list := new(listing)
 	req := wire.ReadDir{Node: fs.node(ino)}
+	if known := fs.tree.visit(&req); known != nil {
+		if err := fs.small.anticipate(known.files); err != nil {
+			return err
+		}
+		return fs.yield(known.call, &known.DirPage, &seen, yield)
+	}
+	list := new(directory)
 	next, err := fs.client.send(wire.OpReadDir, req)
+	if err != nil {
+		return err
+	}
 	for next != nil {
 		k := next
 		<-k.done
 		if k.err != nil {
 			return k.err
 		}
-		var page wire.DirPage
-		if page, err = wire.DecodeDirPage(k.body); err != nil {
+		pages, err := wire.DecodeDirPages(k.body, req)
+		if err != nil {
 			return fs.client.lied(k, err)
 		}
-		// The worker reads the next page while the caller looks at this one.
-		if req.Skip += uint64(len(page.Entries)); req.Skip > wire.MaxDirEntries {
+		if req.Skip += uint64(len(pages[0].Entries)); req.Skip > wire.MaxDirEntries {
 			return fs.client.lied(k, fmt.Errorf("a directory has more than %d entries", wire.MaxDirEntries))
 		}
+		// The worker reads the next page while the caller looks at this one.
 		next = nil
-		if !page.Last {
+		if !pages[0].Last {
 			if next, err = fs.client.send(wire.OpReadDir, req); err != nil {
 				return err
 			}
 		}
-		fs.nodes.add(page.Entries, len(k.body))
-		fs.small.add(list, page.Entries, page.Last)
-		for i := range page.Entries {
-			e := page.Entries[i].DirEntry
-			if !seen.add(e.Name) {
-				return fs.client.lied(k, fmt.Errorf("the name %q is twice in the directory", e.Name))
-			}
-			if err := yield(e); err != nil {
+		fs.learn(k, pages, list)
+		if pages[0].Last {
+			if err := fs.small.anticipate(&list.files); err != nil {
 				return err
 			}
 		}
+		if err := fs.yield(k, &pages[0], &seen, yield); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
+}
+
+// directory is what is gathered from the pages of a directory.
+type directory struct {
+	files listing
+	dirs  dirListing
+	names [][]byte // of dirs
+}
+
+// learn remembers what an answer tells: a page of one directory, and directories
+// that are likely to be listed next.
+func (fs *filesystem) learn(k *call, pages []wire.DirPage, list *directory) {
+	fs.nodes.add(pages, len(k.body))
+	for i := range pages {
+		p := &pages[i]
+		if i > 0 {
+			next := new(directory)
+			list.files.next = &next.files
+			list = next
+			fs.tree.expect(&aheadPage{DirPage: *p, call: k, files: &list.files})
+		}
+		fs.small.add(&list.files, p)
+		fs.tree.add(&list.dirs, &list.names, p)
+	}
+}
+
+// yield passes the entries of a page on.
+func (fs *filesystem) yield(k *call, p *wire.DirPage, seen *nameSet, yield func(disk.DirEntry) error) error {
+	for i := range p.Entries {
+		e := p.Entries[i].DirEntry
+		if !seen.add(e.Name) {
+			return fs.client.lied(k, fmt.Errorf("the name %q is twice in the directory", e.Name))
+		}
+		if err := yield(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // nameSet tells whether a name was there before. It keeps 64 bits of each,
@@ -177,13 +224,13 @@ const entrySize = 300
 type nodeCache struct {
 	mu      sync.Mutex // guards what follows
 	entries map[uint64]*wire.Entry
-	pages   []nodePage // oldest first
+	answers []nodePage // oldest first
 	size    int
 }
 
 type nodePage struct {
-	entries []wire.Entry
-	size    int
+	pages []wire.DirPage
+	size  int
 }
 
 func (c *nodeCache) get(ino uint64) *wire.Entry {
@@ -192,23 +239,31 @@ func (c *nodeCache) get(ino uint64) *wire.Entry {
 	return c.entries[ino]
 }
 
-// add adds a page whose payload had length bytes.
-func (c *nodeCache) add(entries []wire.Entry, length int) {
-	p := nodePage{entries: entries, size: length + len(entries)*entrySize}
+// add adds the pages of an answer that had length bytes.
+func (c *nodeCache) add(pages []wire.DirPage, length int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := range entries {
-		c.entries[entries[i].Ino] = &entries[i]
+	n := nodePage{pages: pages, size: length}
+	for _, p := range pages {
+		n.size += len(p.Entries) * entrySize
+		for i := range p.Entries {
+			c.entries[p.Entries[i].Ino] = &p.Entries[i]
+		}
 	}
-	c.pages = append(c.pages, p)
-	c.size += p.size
-	for c.size > maxNodeBytes && len(c.pages) > 1 {
-		old := c.pages[0]
-		c.pages = c.pages[1:]
-		c.size -= old.size
-		for i := range old.entries {
+	c.answers = append(c.answers, n)
+	c.size += n.size
+	for c.size > maxNodeBytes && len(c.answers) > 1 {
+		c.forget(c.answers[0])
+		c.answers = c.answers[1:]
+	}
+}
+
+func (c *nodeCache) forget(n nodePage) {
+	c.size -= n.size
+	for _, p := range n.pages {
+		for i := range p.Entries {
 			// A later page may know the same file under another name.
-			if ino := old.entries[i].Ino; c.entries[ino] == &old.entries[i] {
+			if ino := p.Entries[i].Ino; c.entries[ino] == &p.Entries[i] {
 				delete(c.entries, ino)
 			}
 		}

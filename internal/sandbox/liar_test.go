@@ -117,12 +117,29 @@ func liars() []liar {
 		{"an entry of an unknown type", wire.OpReadDir, answering(dirPage(true,
 			disk.DirEntry{Name: []byte("a"), Ino: 12, Type: 0o30000})), list, ErrLied},
 		{"an empty page, and more to come", wire.OpReadDir, answering(dirPage(false)), list, ErrLied},
-		{"many entries in few bytes", wire.OpReadDir, answering([]byte{1, 0xff, 0xff, 0xff, 0x7f}), list, ErrLied},
+		{"many pages in few bytes", wire.OpReadDir, answering([]byte{0xff, 3, 0, 0, 1}), list, ErrLied},
+		{"many entries in few bytes", wire.OpReadDir, answering([]byte{1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0, 0}), list, ErrLied},
+		{"another directory", wire.OpReadDir, func(id uint32, p []byte) []byte {
+			w := wire.NewDirPagesWriter(nil)
+			w.Begin(3)
+			w.End(true)
+			return answering(w.Finish())(id, p)
+		}, list, ErrLied},
+		{"more directories than asked for", wire.OpReadDir, func(id uint32, p []byte) []byte {
+			w := wire.NewDirPagesWriter(nil)
+			for ino := range uint64(2) {
+				w.Begin(ino + 2)
+				w.End(true)
+			}
+			return answering(w.Finish())(id, p)
+		}, list, ErrLied},
 		{"an entry of another file", wire.OpReadDir, func(id uint32, p []byte) []byte {
 			n := goodInode()
-			w := wire.NewDirPageWriter(nil)
+			w := wire.NewDirPagesWriter(nil)
+			w.Begin(2)
 			w.Add(&wire.Entry{DirEntry: disk.DirEntry{Name: []byte("a"), Ino: 13}, Inode: &n})
-			return answering(w.Finish(true))(id, p)
+			w.End(true)
+			return answering(w.Finish())(id, p)
 		}, list, ErrLied},
 
 		{"another inode", wire.OpInode, badInode(func(n *disk.Inode) { n.Ino = 13 }), inode, ErrLied},
@@ -209,11 +226,13 @@ func answering(payload []byte) func(uint32, []byte) []byte {
 }
 
 func dirPage(last bool, entries ...disk.DirEntry) []byte {
-	w := wire.NewDirPageWriter(nil)
+	w := wire.NewDirPagesWriter(nil)
+	w.Begin(2)
 	for _, e := range entries {
 		w.Add(&wire.Entry{DirEntry: e})
 	}
-	return w.Finish(last)
+	w.End(last)
+	return w.Finish()
 }
 
 func goodInode() disk.Inode { return disk.Inode{Ino: 12, Mode: disk.ModeRegular | 0o644, Size: 10} }

@@ -1,8 +1,7 @@
 package sandbox
 
 import (
-	"bytes"
-	"slices"
+	"iter"
 	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -20,22 +19,6 @@ const (
 	maxBatches = 8
 	// maxListed bounds how many small files are known with their order.
 	maxListed = 64 << 10
-	// nearby is how far from its expected place a file may be read by a
-	// caller that still counts as going in order: one that reads a few files
-	// at once, or leaves some out.
-	nearby = 8
-	// maxScore bounds how sure a prediction can be: a batch has up to
-	// 1<<score files.
-	maxScore = 9
-	// missCost is how many right predictions a wrong one outweighs.
-	missCost = 4
-)
-
-// The orders in which files are expected to be read.
-const (
-	diskOrder = iota
-	nameOrder
-	orders
 )
 
 // smallReader reads small files.
@@ -47,23 +30,25 @@ type smallReader struct {
 	files    map[uint64]*smallFile
 	listings []*listing // oldest first
 	batches  []*batch   // oldest first
-	last     *smallFile // the one that was read last
-	score    [orders]int
+	expected predictor
+	first    *batch // what was asked for when the last directory was listed
 }
 
 // listing is the small files of one directory.
 type listing struct {
-	files   [orders][]*smallFile
-	dropped bool // there were too many
+	ordering
+	files   []*smallFile
+	dropped bool     // there were too many
+	next    *listing // of the directory that is walked through next; may be nil
 }
 
 // smallFile is a file that may be read in whole.
 type smallFile struct {
-	ino   uint64
-	size  uint32
-	name  []byte
-	in    *listing
-	place [orders]int // in in.files
+	place
+	ino  uint64
+	size uint32
+	name []byte
+	list *listing // nil for one that was not listed
 
 	batch *batch // that holds, or will hold, its content; or nil
 	index int    // in batch
@@ -74,6 +59,7 @@ type batch struct {
 	request wire.ReadMany
 	files   []*smallFile
 	call    *call
+	used    bool
 	ahead   bool // the batch after this one was asked for
 
 	once     sync.Once // guards what follows
@@ -83,35 +69,37 @@ type batch struct {
 
 // add makes the files of a directory page known. All pages of a directory go to
 // one listing.
-func (s *smallReader) add(l *listing, entries []wire.Entry, last bool) {
+func (s *smallReader) add(l *listing, p *wire.DirPage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range entries {
-		n := entries[i].Inode
+	for i := range p.Entries {
+		e := &p.Entries[i]
+		n := e.Inode
 		if n == nil || n.Type() != disk.ModeRegular || n.Size <= 0 || n.Size > smallSize || l.dropped {
 			continue
 		}
-		list := l.files[diskOrder]
-		if len(list) == maxListed {
+		if len(l.files) == maxListed {
 			s.forget(l)
 			l.dropped = true
 			continue
 		}
-		f := &smallFile{ino: n.Ino, size: uint32(n.Size), name: entries[i].Name, in: l}
-		f.place[diskOrder] = len(list)
-		l.files[diskOrder] = append(list, f)
+		f := &smallFile{place: l.add(), ino: n.Ino, size: uint32(n.Size), name: e.Name, list: l}
+		l.files = append(l.files, f)
 		s.files[f.ino] = f
 	}
-	if !last || l.dropped || len(l.files[diskOrder]) == 0 {
-		return
+	if p.Last && !l.dropped {
+		s.complete(l)
 	}
-	sorted := slices.Clone(l.files[diskOrder])
-	slices.SortFunc(sorted, func(a, b *smallFile) int { return bytes.Compare(a.name, b.name) })
-	for i, f := range sorted {
-		f.place[nameOrder] = i
+}
+
+// complete puts a listing in order, and makes room for it.
+func (s *smallReader) complete(l *listing) {
+	names := make([][]byte, len(l.files))
+	for i, f := range l.files {
+		names[i] = f.name
 		f.name = nil // it would keep its page
 	}
-	l.files[nameOrder] = sorted
+	l.sort(names, func(index, place int) { l.files[index].at[nameOrder] = place })
 	s.listings = append(s.listings, l)
 	for len(s.files) > maxListed && len(s.listings) > 1 {
 		s.forget(s.listings[0])
@@ -119,8 +107,33 @@ func (s *smallReader) add(l *listing, entries []wire.Entry, last bool) {
 	}
 }
 
+// anticipate asks for the first files of a listing, if the caller has been
+// reading files in order: it will want those of this directory too.
+func (s *smallReader) anticipate(l *listing) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.first != nil && !s.first.used {
+		s.expected.doubt() // the caller lists, but does not read
+	}
+	s.first = nil
+	order, score := s.expected.expect()
+	if score < missCost || l.dropped {
+		return nil
+	}
+	for i := range l.all(order) {
+		f := l.files[i]
+		if f.batch != nil {
+			return nil
+		}
+		err := s.fetch(f)
+		s.first = f.batch
+		return err
+	}
+	return nil
+}
+
 func (s *smallReader) forget(l *listing) {
-	for _, f := range l.files[diskOrder] {
+	for _, f := range l.files {
 		if s.files[f.ino] == f {
 			delete(s.files, f.ino)
 		}
@@ -155,75 +168,67 @@ func (s *smallReader) read(ino uint64, size uint32) (wire.Content, error) {
 // batchOf returns the batch that holds f, and asks for it, and for the one after
 // it, where that is due.
 func (s *smallReader) batchOf(f *smallFile) (*batch, int, error) {
-	order := s.learn(f)
+	s.expected.learn(f.place)
 	if f.batch == nil {
-		if err := s.fetch(f, order); err != nil {
+		if err := s.fetch(f); err != nil {
 			return nil, 0, err
 		}
 	}
 	b, index := f.batch, f.index
+	b.used = true
 	// In the second half of a batch the next one is asked for, if the caller
 	// has been reading in order for long enough to expect that it goes on.
-	if !b.ahead && s.score[order] >= missCost && index >= len(b.files)/2 {
+	if order, score := s.expected.expect(); !b.ahead && score >= missCost && index >= len(b.files)/2 {
 		b.ahead = true
-		if next := following(b.files[len(b.files)-1], order); next != nil {
-			if err := s.fetch(next, order); err != nil {
+		for next := range following(b.files[len(b.files)-1], order) {
+			if err := s.fetch(next); err != nil {
 				return nil, 0, err
 			}
+			break
 		}
 	}
 	return b, index, nil
 }
 
-// learn compares what is read with what was expected, and returns the order in
-// which the caller seems to read.
-func (s *smallReader) learn(f *smallFile) int {
-	for order := range orders {
-		switch {
-		case f.in == nil, f.in.files[order] == nil:
-			s.score[order] = 0
-		case f.place[order] < nearby,
-			s.last != nil && s.last.in == f.in && abs(f.place[order]-s.last.place[order]) <= nearby:
-			s.score[order] = min(s.score[order]+1, maxScore)
-		default:
-			s.score[order] = max(s.score[order]-missCost, 0)
+// following returns the files after f that are in no batch yet, in its directory
+// and in those that are walked through next.
+func following(f *smallFile, order int) iter.Seq[*smallFile] {
+	return func(yield func(*smallFile) bool) {
+		if f.list == nil {
+			return
+		}
+		for i := range f.following(order) {
+			if next := f.list.files[i]; next.batch == nil && !yield(next) {
+				return
+			}
+		}
+		for l := f.list.next; l != nil; l = l.next {
+			for i := range l.all(order) {
+				if next := l.files[i]; next.batch == nil && !yield(next) {
+					return
+				}
+			}
 		}
 	}
-	s.last = f
-	if s.score[nameOrder] > s.score[diskOrder] {
-		return nameOrder
-	}
-	return diskOrder
 }
 
-func abs(n int) int { return max(n, -n) }
-
-// following returns the first file after f that is in no batch yet, or nil.
-func following(f *smallFile, order int) *smallFile {
-	if f.in == nil || f.in.files[order] == nil {
-		return nil
-	}
-	for _, next := range f.in.files[order][f.place[order]+1:] {
-		if next.batch == nil {
-			return next
-		}
-	}
-	return nil
-}
-
-// fetch asks for f, and for as many of those that follow it as the score
-// justifies.
-func (s *smallReader) fetch(f *smallFile, order int) error {
+// fetch asks for f, and for as many of those that follow it as is sure enough.
+func (s *smallReader) fetch(f *smallFile) error {
 	b := &batch{request: wire.ReadMany{Volume: s.volume}}
+	order, score := s.expected.expect()
 	total := 0
-	for limit := 1 << s.score[order]; f != nil && len(b.files) < limit; f = following(f, order) {
-		if total += int(f.size); total > wire.MaxData {
-			break
+	add := func(f *smallFile) bool {
+		if total += int(f.size); total > wire.MaxData || len(b.files) == 1<<score {
+			return false
 		}
 		f.batch, f.index = b, len(b.files)
 		b.files = append(b.files, f)
 		b.request.Files = append(b.request.Files, wire.SmallFile{Ino: f.ino, Size: f.size})
+		return true
 	}
+	add(f)
+	following(f, order)(add)
+
 	k, err := s.client.sendMany(&b.request)
 	if err != nil {
 		return err

@@ -106,8 +106,9 @@ type Entry struct {
 	HasXattrs bool
 }
 
-// DirPage is the answer to [ReadDir]. Last says that the directory ends here.
+// DirPage is a part of a directory. Last says that the directory ends here.
 type DirPage struct {
+	Ino     uint64 // of the directory
 	Last    bool
 	Entries []Entry
 }
@@ -120,25 +121,52 @@ const (
 	entryXattrs = 4
 )
 
-// DirPageWriter builds a [DirPage] within a buffer.
-type DirPageWriter struct {
-	b     []byte
-	start int
-	count uint32
+// DirPagesWriter builds the answer to [ReadDir] within a buffer: a page of the
+// directory that was asked for, and, if that is its last, whole directories
+// below it.
+type DirPagesWriter struct {
+	b       []byte
+	start   int    // of the answer
+	page    int    // where the page that is being built starts
+	pages   uint32 // those that are finished
+	entries uint32 // of the page that is being built
 }
 
-// NewDirPageWriter starts a page at the end of b.
-func NewDirPageWriter(b []byte) *DirPageWriter {
-	w := &DirPageWriter{start: len(b)}
-	w.b = putU32(putBool(b, false), 0)
-	return w
+const dirPageSize = 8 + 1 + 4
+
+// NewDirPagesWriter starts an answer at the end of b.
+func NewDirPagesWriter(b []byte) *DirPagesWriter {
+	return &DirPagesWriter{b: putU32(b, 0), start: len(b)}
 }
 
-// Full reports whether the page is to be sent.
-func (w *DirPageWriter) Full() bool { return len(w.b)-w.start >= DirPageSize }
+// Full reports whether the answer is to be sent.
+func (w *DirPagesWriter) Full() bool {
+	return len(w.b)-w.start >= DirPageSize || w.pages == MaxDirPages
+}
+
+// Begin starts a page of directory ino.
+func (w *DirPagesWriter) Begin(ino uint64) {
+	w.page, w.entries = len(w.b), 0
+	w.b = putU32(putBool(putU64(w.b, ino), false), 0)
+}
+
+// End finishes the page.
+func (w *DirPagesWriter) End(last bool) {
+	putU32(putBool(w.b[:w.page+8], last), w.entries)
+	w.pages++
+}
+
+// Abandon drops the page.
+func (w *DirPagesWriter) Abandon() { w.b = w.b[:w.page] }
+
+// Finish returns the buffer with the complete answer.
+func (w *DirPagesWriter) Finish() []byte {
+	putU32(w.b[:w.start], w.pages)
+	return w.b
+}
 
 // Add adds an entry.
-func (w *DirPageWriter) Add(e *Entry) {
+func (w *DirPagesWriter) Add(e *Entry) {
 	var flags uint8
 	if e.Inode != nil {
 		flags |= entryInode
@@ -163,20 +191,43 @@ func (w *DirPageWriter) Add(e *Entry) {
 		b = AppendXattrs(b, e.Xattrs)
 	}
 	w.b = b
-	w.count++
+	w.entries++
 }
 
-// Finish returns the buffer with the complete page.
-func (w *DirPageWriter) Finish(last bool) []byte {
-	putU32(putBool(w.b[:w.start], last), w.count)
-	return w.b
-}
-
-// DecodeDirPage decodes a [DirPage], without copying names and values out of
-// payload. That no name is there twice is for the reader of all pages to check.
-func DecodeDirPage(payload []byte) (DirPage, error) {
+// DecodeDirPages decodes the answer to r, without copying names and values out of
+// payload: at least one page, the first of the directory that was asked for. The
+// others are whole directories. That no name is there twice is for the reader of
+// all pages to check.
+func DecodeDirPages(payload []byte, r ReadDir) ([]DirPage, error) {
 	d := decoder{buf: payload}
-	p := DirPage{Last: d.bool()}
+	n := d.count(MaxDirPages, dirPageSize)
+	if n == 0 || (n > 1 && r.Walk == NoWalk) {
+		d.fail("%d pages", n)
+		return nil, d.err
+	}
+	pages := make([]DirPage, 0, n)
+	seen := make(map[uint64]bool, n)
+	for i := range n {
+		p := d.dirPage()
+		switch {
+		case i == 0 && p.Ino != r.Ino:
+			d.fail("asked for directory %d, got %d", r.Ino, p.Ino)
+		case n > 1 && !p.Last:
+			d.fail("a part of directory %d among others", p.Ino)
+		case seen[p.Ino]:
+			d.fail("directory %d twice", p.Ino)
+		}
+		if d.err != nil {
+			return nil, d.err
+		}
+		seen[p.Ino] = true
+		pages = append(pages, p)
+	}
+	return pages, d.done()
+}
+
+func (d *decoder) dirPage() DirPage {
+	p := DirPage{Ino: d.u64(), Last: d.bool()}
 	n := d.count(MaxAnswer/entrySize, entrySize)
 	if n == 0 && !p.Last {
 		d.fail("empty page, and more to come")
@@ -189,7 +240,7 @@ func DecodeDirPage(payload []byte) (DirPage, error) {
 		}
 		p.Entries = append(p.Entries, e)
 	}
-	return p, d.done()
+	return p
 }
 
 func (d *decoder) entry() Entry {

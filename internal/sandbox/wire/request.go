@@ -133,20 +133,47 @@ func DecodeNode(payload []byte) (Node, error) {
 	return r, d.done()
 }
 
+// Walk says whether a [ReadDir] is part of a walk through a tree, so that what
+// comes next is worth telling too, and in which order that is.
+type Walk uint8
+
+// The kinds of walk.
+const (
+	NoWalk Walk = iota
+	WalkDisk
+	WalkNames
+)
+
 // ReadDir asks for a page of directory Ino, from the entry after the first Skip
-// on. The answer is a [DirPage].
+// on. The answer is a [DirPages]. On a walk, Then names directories that are
+// expected to be listed after Ino and all below it.
 type ReadDir struct {
 	Node
 	Skip uint64
+	Walk Walk
+	Then []uint64
 }
 
 // Append appends the encoded request to b.
-func (r ReadDir) Append(b []byte) []byte { return putU64(r.Node.Append(b), r.Skip) }
+func (r ReadDir) Append(b []byte) []byte {
+	b = putU8(putU64(r.Node.Append(b), r.Skip), uint8(r.Walk))
+	b = putU32(b, uint32(len(r.Then)))
+	for _, ino := range r.Then {
+		b = putU64(b, ino)
+	}
+	return b
+}
 
 // DecodeReadDir decodes a [ReadDir].
 func DecodeReadDir(payload []byte) (ReadDir, error) {
 	d := decoder{buf: payload}
-	r := ReadDir{Node: Node{Volume: d.u32(), Ino: d.u64()}, Skip: d.u64()}
+	r := ReadDir{Node: Node{Volume: d.u32(), Ino: d.u64()}, Skip: d.u64(), Walk: Walk(d.u8())}
+	for range d.count(MaxThen, 8) {
+		r.Then = append(r.Then, d.u64())
+	}
+	if r.Walk > WalkNames || (r.Walk == NoWalk && r.Then != nil) {
+		d.fail("walk of kind %d", r.Walk)
+	}
 	return r, d.done()
 }
 

@@ -97,6 +97,11 @@ const (
 	MaxDirEntries = 4 << 20
 	// DirPageSize is the payload after which a directory page is sent off.
 	DirPageSize = 128 << 10
+	// MaxThen is how many directories a request may name beside the one that
+	// is to be listed.
+	MaxThen = 64
+	// MaxDirPages is how many directories one answer lists.
+	MaxDirPages = 1024
 	// maxText bounds each string of an error.
 	maxText = 512
 	// maxErrorDepth bounds how many layers of errors are told.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"hash/maphash"
 	"iter"
+	"slices"
+	"strings"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/sandbox/wire"
@@ -107,7 +109,8 @@ func (fs *filesystem) pause(r *dirReader) {
 	fs.paused = append(fs.paused, r)
 }
 
-// readDir answers with a page of a directory.
+// readDir answers with a page of a directory, and, on a walk, with as many
+// directories below it as fit.
 func (d *openDisk) readDir(req wire.ReadDir, b []byte) ([]byte, error) {
 	fs, err := d.mounted(req.Volume)
 	if err != nil {
@@ -117,23 +120,90 @@ func (d *openDisk) readDir(req wire.ReadDir, b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	page := wire.NewDirPageWriter(b)
-	for !page.Full() {
-		e, ok, err := r.entry()
-		if err != nil {
-			// What stands before the damage is lost to the caller, who could
-			// not trust the directory anyway.
-			r.stop()
-			return nil, err
-		}
-		if !ok {
-			r.stop()
-			return page.Finish(true), nil
-		}
-		page.Add(fs.describe(e))
+	w := &walker{fs: fs, out: wire.NewDirPagesWriter(b), order: req.Walk, seen: map[uint64]bool{req.Ino: true}}
+	w.out.Begin(req.Ino)
+	dirs, last, err := w.fill(r)
+	if err != nil {
+		// What stands before the damage is lost to the caller, who could
+		// not trust the directory anyway.
+		return nil, err
 	}
-	fs.pause(r)
-	return page.Finish(false), nil
+	w.out.End(last)
+	if last && req.Walk != wire.NoWalk {
+		w.descend(dirs, req.Then)
+	}
+	return w.out.Finish(), nil
+}
+
+// walker lists directories into an answer.
+type walker struct {
+	fs    *filesystem
+	out   *wire.DirPagesWriter
+	order wire.Walk
+	seen  map[uint64]bool // directories: a damaged disk may hold circles
+}
+
+// fill adds entries until the directory or the room in the answer ends. It
+// returns the directories among them, in the order of the walk.
+func (w *walker) fill(r *dirReader) (dirs []subdir, last bool, err error) {
+	for !w.out.Full() {
+		e, ok, err := r.entry()
+		if err != nil || !ok {
+			r.stop()
+			w.sort(dirs)
+			return dirs, true, err
+		}
+		full := w.fs.describe(e)
+		w.out.Add(full)
+		if w.order != wire.NoWalk && full.Inode != nil && full.Inode.Type() == disk.ModeDir {
+			dirs = append(dirs, subdir{ino: e.Ino, name: string(e.Name)})
+		}
+	}
+	w.fs.pause(r)
+	return nil, false, nil
+}
+
+// subdir is a directory in another.
+type subdir struct {
+	ino  uint64
+	name string
+}
+
+func (w *walker) sort(dirs []subdir) {
+	if w.order == wire.WalkNames {
+		slices.SortFunc(dirs, func(a, b subdir) int { return strings.Compare(a.name, b.name) })
+	}
+}
+
+// descend adds whole directories, those below each before the next, and then
+// others, as long as there is room. It keeps those to come on a list of its own,
+// so that no disk decides how deep it goes.
+func (w *walker) descend(dirs []subdir, then []uint64) {
+	var todo []subdir // the next one last
+	for _, ino := range slices.Backward(then) {
+		todo = append(todo, subdir{ino: ino})
+	}
+	for {
+		slices.Reverse(dirs)
+		todo = append(todo, dirs...)
+		if len(todo) == 0 || w.out.Full() {
+			return
+		}
+		next := todo[len(todo)-1]
+		todo, dirs = todo[:len(todo)-1], nil
+		if w.seen[next.ino] {
+			continue
+		}
+		w.seen[next.ino] = true
+		w.out.Begin(next.ino)
+		below, last, err := w.fill(w.fs.newDirReader(next.ino))
+		if err != nil || !last {
+			w.out.Abandon() // who asks for it alone learns why
+			return
+		}
+		w.out.End(true)
+		dirs = below
+	}
 }
 
 // describe adds to an entry what can be told about its file in passing. What
