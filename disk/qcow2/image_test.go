@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"compress/flate"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/qcow2"
 )
 
@@ -112,7 +115,16 @@ func (s *small) read(snapshot string) ([]byte, error) {
 }
 
 func readAll(image []byte, opts qcow2.Options) ([]byte, error) {
-	im, err := qcow2.Open(bytes.NewReader(image), int64(len(image)), opts)
+	return readStateFrom(bytes.NewReader(image), int64(len(image)), opts)
+}
+
+// readFrom reads the active state of an image in a file.
+func readFrom(r io.ReaderAt, size int64) ([]byte, error) {
+	return readStateFrom(r, size, qcow2.Options{})
+}
+
+func readStateFrom(r io.ReaderAt, size int64, opts qcow2.Options) ([]byte, error) {
+	im, err := qcow2.Open(r, size, opts)
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
@@ -147,3 +159,6 @@ func packZstd(t testing.TB, data []byte, opts ...zstd.EOption) []byte {
 	}
 	return w.EncodeAll(data, nil)
 }
+
+// asError finds the disk.Error in err.
+func asError(err error, e **disk.Error) bool { return errors.As(err, e) }

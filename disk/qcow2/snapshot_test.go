@@ -1,6 +1,7 @@
 package qcow2_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -65,7 +66,9 @@ func TestSnapshots(t *testing.T) {
 				}
 				disktest.Check(t, open(t, path, qcow2.Options{Snapshot: s.Name}), want[n])
 				disktest.Check(t, open(t, path, qcow2.Options{Snapshot: s.ID}), want[n])
-				disktest.Check(t, open(t, path, qcow2.Options{Snapshot: s.Name}), content(t, path, "-l", "snapshot.name="+s.Name))
+				if !bytes.Equal(content(t, path, "-l", "snapshot.name="+s.Name), want[n]) {
+					t.Errorf("QEMU reads something else from snapshot %q", s.Name)
+				}
 			}
 			f, size := disktest.OpenFile(t, path)
 			_, err := qcow2.Open(f, size, qcow2.Options{Snapshot: "round 1"})
@@ -158,9 +161,9 @@ func TestSnapshotOfOverlay(t *testing.T) {
 	disktest.Run(t, "qemu-img", "snapshot", "-c", "s", path)
 	want := content(t, path)
 	qemuIO(t, path, "write -P 2 0 2M")
-	bytes, err := os.ReadFile(base)
+	below, err := os.ReadFile(base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	disktest.Check(t, open(t, path, qcow2.Options{Snapshot: "s", Backing: disktest.Mem(bytes)}), want)
+	disktest.Check(t, open(t, path, qcow2.Options{Snapshot: "s", Backing: disktest.Mem(below)}), want)
 }
