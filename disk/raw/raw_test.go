@@ -2,12 +2,15 @@ package raw_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -166,4 +169,136 @@ func TestContentIsNotLookedAt(t *testing.T) {
 		t.Fatal(err)
 	}
 	disktest.Check(t, d, want)
+}
+
+// TestRandomFiles: files written and punched at random hold what a model says,
+// and their extents are those of `qemu-img map`.
+func TestRandomFiles(t *testing.T) {
+	for seed := range uint64(6) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		size := int64(1+rng.IntN(5000))*512 + rng.Int64N(512)
+		var regions []region
+		for range rng.IntN(12) {
+			off := rng.Int64N(size)
+			regions = append(regions, region{off, 1 + rng.Int64N(min(size-off, 1<<rng.IntN(18)))})
+		}
+		path, want := sparseFile(t, size, regions...)
+		f, n := disktest.OpenFile(t, path)
+		d, err := raw.Open(f, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disktest.Check(t, d, append(want, make([]byte, (512-size%512)%512)...))
+		if got, want := extents(t, d), qemuMap(t, path); !slices.Equal(got, want) {
+			t.Errorf("seed %d: extents\n got %v\nwant %v", seed, got, want)
+		}
+	}
+}
+
+// extents are those of a disk, merged.
+func extents(t *testing.T, d disk.Sparse) (list []disk.Extent) {
+	t.Helper()
+	err := d.Extents(0, d.Size(), func(e disk.Extent) error {
+		list = merge(list, e)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func merge(list []disk.Extent, e disk.Extent) []disk.Extent {
+	if n := len(list); n > 0 && list[n-1].Kind == e.Kind {
+		list[n-1].Length += e.Length
+		return list
+	}
+	return append(list, e)
+}
+
+// qemuMap is what QEMU finds out about a raw file.
+func qemuMap(t *testing.T, path string) (list []disk.Extent) {
+	t.Helper()
+	var ranges []struct {
+		Start, Length int64
+		Data          bool
+	}
+	out := disktest.Run(t, "qemu-img", "map", "-f", "raw", "--output=json", path)
+	if err := json.Unmarshal(out, &ranges); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range ranges {
+		kind := disk.ExtentHole
+		if r.Data {
+			kind = disk.ExtentData
+		}
+		list = merge(list, disk.Extent{Offset: r.Start, Length: r.Length, Kind: kind})
+	}
+	return list
+}
+
+// TestExtentsConcurrently: lseek moves an offset that all share, and nobody minds.
+func TestExtentsConcurrently(t *testing.T) {
+	path, _ := sparseFile(t, 4<<20, region{0, 4096}, region{1 << 20, 8192}, region{3 << 20, 4096})
+	f, size := disktest.OpenFile(t, path)
+	d, err := raw.Open(f, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := raw.Open(f, size) // of the same descriptor
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := extents(t, d)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 200 {
+				var got []disk.Extent
+				err := []disk.Sparse{d, other}[i%2].Extents(0, size, func(e disk.Extent) error {
+					got = merge(got, e)
+					return nil
+				})
+				if err != nil || !slices.Equal(got, want) {
+					t.Errorf("%v, %v", got, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestNoSeek: what has no holes to ask for, a character device here, is data.
+func TestNoSeek(t *testing.T) {
+	f, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	d, err := raw.Open(f, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disktest.Check(t, d, make([]byte, 4096))
+	if got := dataBytes(t, d); got != 4096 {
+		t.Errorf("%d bytes of data", got)
+	}
+}
+
+// TestClosed: an error of the host is passed on.
+func TestClosed(t *testing.T) {
+	path, _ := sparseFile(t, 8192, region{0, 8192})
+	f, size := disktest.OpenFile(t, path)
+	d, err := raw.Open(f, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if _, err := d.ReadAt(make([]byte, 10), 0); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("ReadAt: %v", err)
+	}
+	if err := d.Extents(0, 10, func(disk.Extent) error { return nil }); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Extents: %v", err)
+	}
 }
