@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"strings"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/imagelock"
-	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/sandbox"
 )
@@ -127,12 +126,23 @@ func (a *app) openBackup(ctx context.Context, o *opened, t target) error {
 	if err != nil {
 		return err
 	}
+	// A prune meanwhile could take away what is being read.
+	lock, err := repo.Lock(ctx, false)
+	if err != nil {
+		return err
+	}
+	o.closers = append(o.closers, func() {
+		if err := lock.Unlock(context.WithoutCancel(ctx)); err != nil {
+			fmt.Fprintf(a.stderr, "drydock: %v\n", err)
+		}
+	})
+	ctx = lock.Context()
 	s, err := restore.Find(ctx, repo, t.vm, t.backup)
 	if err != nil {
 		return err
 	}
 	if t.disk != "" {
-		mount, ok := diskMount(s, t.disk)
+		mount, ok := backup.DiskMount(s, t.disk)
 		if !ok {
 			return fmt.Errorf("backup %s of %s has no disk %q", s.ID.Short(), t.vm, t.disk)
 		}
@@ -140,17 +150,6 @@ func (a *app) openBackup(ctx context.Context, o *opened, t target) error {
 	}
 	o.fsys, err = restore.OpenTree(ctx, repo, s)
 	return err
-}
-
-// diskMount finds, in the tags of a snapshot, where the tree of a disk is in
-// the snapshot's tree.
-func diskMount(s *repository.Snapshot, name string) (mount string, ok bool) {
-	for _, t := range s.Tags {
-		if mount, ok = strings.CutPrefix(t, "disk:"+name+"="); ok {
-			return mount, true
-		}
-	}
-	return "", false
 }
 
 // openLive opens a disk of a VM that is off, or an internal snapshot of one.

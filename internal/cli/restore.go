@@ -65,8 +65,26 @@ func (a *app) restore(ctx context.Context, text, to string, o restore.Options) e
 	for _, w := range rep.Warnings {
 		fmt.Fprintf(a.stderr, "drydock: %s\n", w)
 	}
-	if len(rep.Warnings) > 0 {
-		return &exitError{exitWarnings, fmt.Errorf("restored, with %d warnings", len(rep.Warnings))}
+	for _, l := range leftOut(rep) {
+		fmt.Fprintf(a.stderr, "drydock: %s\n", l)
+	}
+	if rep.WarningsTotal > 0 {
+		return &exitError{exitWarnings, fmt.Errorf("restored, with %d warnings", rep.WarningsTotal)}
 	}
 	return nil
+}
+
+// leftOut says what a restore leaves out unless it is asked for.
+func leftOut(r restore.Report) []string {
+	var out []string
+	say := func(n int64, what, how string) {
+		if n > 0 {
+			out = append(out, fmt.Sprintf("%d %s were left out (%s)", n, what, how))
+		}
+	}
+	say(int64(r.LeftOut.Setuid), "setuid or setgid bits", "--setuid brings them back")
+	say(int64(r.LeftOut.Capabilities), "file capabilities", "--setuid brings them back")
+	say(int64(r.LeftOut.Devices), "device nodes", "--devices brings them back")
+	say(int64(r.LeftOut.Xattrs), "extended attributes", "they need root")
+	return out
 }

@@ -52,6 +52,7 @@ var within = map[string][]string{
 	"internal/imagelock":  {"internal/escape"},
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock"},
 	"internal/harvest":    {"internal/build"},
+	"internal/restore":    {"internal/backup"}, // what a backup's tags say
 }
 
 // testOnly rooms are imported by tests alone.

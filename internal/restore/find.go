@@ -8,12 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/repository"
 )
-
-// Tag is the tag of the snapshots that [Find] considers: those that drydock made.
-const Tag = "drydock"
 
 // Latest is the spec of the newest snapshot.
 const Latest = "latest"
@@ -39,13 +37,10 @@ var (
 // When snapshots cannot be read, which one is the newest is not known: only an ID
 // finds one then.
 func Find(ctx context.Context, repo *repository.Repository, vm, spec string) (*repository.Snapshot, error) {
-	all, unread := repo.Snapshots(ctx)
+	all, unread := backup.Find(ctx, repo, vm)
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	all = slices.DeleteFunc(all, func(s *repository.Snapshot) bool {
-		return s.Hostname != vm || !slices.Contains(s.Tags, Tag)
-	})
 	s, byID, err := choose(all, spec)
 	switch {
 	case err != nil:
