@@ -1,0 +1,343 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/drydock-vm/drydock/disk"
+)
+
+func requests() map[string]interface{ Append([]byte) []byte } {
+	return map[string]interface{ Append([]byte) []byte }{
+		"setup":     Setup{Disks: 2, Memory: 1 << 28, Namespaces: true},
+		"open":      Open{SectorSize: 512, Images: []Image{{Format: FormatQcow2, Size: 5, Snapshot: "a"}, {Format: FormatRaw, Size: 9}}},
+		"snapshots": Snapshots{Skip: 7},
+		"mount":     Mount{Volume: 3},
+		"node":      Node{Volume: 1, Ino: 12},
+		"readdir":   ReadDir{Node: Node{Ino: 2}, Skip: 9, Walk: WalkNames, Then: []uint64{3, 4}},
+		"read":      Read{Object: Object{Kind: ObjectFile, Node: Node{Volume: 1, Ino: 12}}, Off: 4096, Length: 65536, Slot: 8},
+		"extents":   Extents{Object: Object{Kind: ObjectVolume, Node: Node{Volume: 1}}, Length: 1 << 40},
+		"many":      ReadMany{Volume: 1, Slot: 1, Files: []SmallFile{{Ino: 12, Size: 1}, {Ino: 13, Size: 100}}},
+	}
+}
+
+// reencode decodes a request and encodes it again.
+func reencode(name string, b []byte) ([]byte, error) {
+	switch name {
+	case "setup":
+		return again(DecodeSetup, b)
+	case "open":
+		return again(DecodeOpen, b)
+	case "snapshots":
+		return again(DecodeSnapshots, b)
+	case "mount":
+		return again(DecodeMount, b)
+	case "node":
+		return again(DecodeNode, b)
+	case "readdir":
+		return again(DecodeReadDir, b)
+	case "read":
+		return again(DecodeRead, b)
+	case "extents":
+		return again(DecodeExtentsRequest, b)
+	}
+	return again(DecodeReadMany, b)
+}
+
+func again[R interface{ Append([]byte) []byte }](decode func([]byte) (R, error), b []byte) ([]byte, error) {
+	r, err := decode(b)
+	if err != nil {
+		return nil, err
+	}
+	return r.Append(nil), nil
+}
+
+// Whole requests come back as they were; cut ones, and ones with more behind,
+// are refused.
+func TestRequests(t *testing.T) {
+	for name, r := range requests() {
+		b := r.Append(nil)
+		checkExact(t, name, b, func(b []byte) ([]byte, error) { return reencode(name, b) })
+	}
+}
+
+func checkExact(t *testing.T, name string, b []byte, again func([]byte) ([]byte, error)) {
+	t.Helper()
+	if got, err := again(b); err != nil || !bytes.Equal(got, b) {
+		t.Errorf("%s: % x becomes % x, %v", name, b, got, err)
+	}
+	for n := range b {
+		if _, err := again(b[:n]); !errors.Is(err, ErrBroken) {
+			t.Errorf("%s: cut at %d: %v", name, n, err)
+		}
+	}
+	if _, err := again(append(bytes.Clone(b), 0)); !errors.Is(err, ErrBroken) {
+		t.Errorf("%s: with a byte behind it: %v", name, err)
+	}
+}
+
+func TestRequestLimits(t *testing.T) {
+	file := Object{Kind: ObjectFile, Node: Node{Ino: 12}}
+	for name, c := range map[string]struct {
+		kind string
+		r    interface{ Append([]byte) []byte }
+	}{
+		"no image":              {"open", Open{SectorSize: 512}},
+		"sector size":           {"open", Open{SectorSize: 513, Images: []Image{{Format: FormatRaw}}}},
+		"format":                {"open", Open{SectorSize: 512, Images: []Image{{Format: 3}}}},
+		"negative size":         {"open", Open{SectorSize: 512, Images: []Image{{Format: FormatRaw, Size: -1}}}},
+		"many images":           {"open", Open{SectorSize: 512, Images: make([]Image, MaxImages+1)}},
+		"no memory":             {"setup", Setup{}},
+		"many disks":            {"setup", Setup{Disks: MaxImages + 1, Memory: 1}},
+		"empty read":            {"read", Read{Object: file, Slot: 1}},
+		"large read":            {"read", Read{Object: file, Length: MaxData + 1, Slot: 1}},
+		"large read inline":     {"read", Read{Object: file, Length: InlineData + 1}},
+		"no such slot":          {"read", Read{Object: file, Length: 1, Slot: Slots + 1}},
+		"negative offset":       {"read", Read{Object: file, Off: -1, Length: 1}},
+		"no object":             {"read", Read{Length: 1}},
+		"volume with inode":     {"read", Read{Object: Object{Kind: ObjectVolume, Node: Node{Ino: 1}}, Length: 1}},
+		"no extents":            {"extents", Extents{Object: file}},
+		"extents that overflow": {"extents", Extents{Object: file, Off: 1<<63 - 1, Length: 2}},
+		"no files":              {"many", ReadMany{Slot: 1}},
+		"files without slot":    {"many", ReadMany{Files: []SmallFile{{Ino: 1, Size: 1}}}},
+		"an empty file":         {"many", ReadMany{Slot: 1, Files: []SmallFile{{Ino: 1}}}},
+		"too much":              {"many", ReadMany{Slot: 1, Files: []SmallFile{{Ino: 1, Size: MaxData}, {Ino: 2, Size: 1}}}},
+		"walk":                  {"readdir", ReadDir{Walk: 3}},
+		"others without walk":   {"readdir", ReadDir{Then: []uint64{1}}},
+		"many others":           {"readdir", ReadDir{Walk: WalkDisk, Then: make([]uint64, MaxThen+1)}},
+	} {
+		if _, err := reencode(c.kind, c.r.Append(nil)); !errors.Is(err, ErrBroken) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+const testDisk = 1 << 30
+
+func sampleInode() disk.Inode {
+	return disk.Inode{
+		Ino: 12, Generation: 1, Mode: disk.ModeRegular | 0o4755, UID: 1, GID: 2, Links: 3, Size: 4,
+		Rdev: disk.Device{Major: 5, Minor: 6}, Flags: disk.FlagAppend,
+		Access: disk.Time{Sec: -1, Nsec: 999_999_999}, Birth: disk.Time{Sec: 1 << 40},
+	}
+}
+
+func samplePages() []DirPage {
+	n := sampleInode()
+	link := disk.Inode{Ino: 14, Mode: disk.ModeSymlink | 0o777}
+	return []DirPage{
+		{Ino: 2, Last: true, Entries: []Entry{
+			{DirEntry: disk.DirEntry{Name: []byte("a"), Ino: 12, Type: disk.ModeRegular}, Inode: &n, HasXattrs: true,
+				Xattrs: []disk.Xattr{{Name: []byte("user.a"), Value: []byte("b")}, {Name: []byte("user.c"), Value: []byte{}}}},
+			{DirEntry: disk.DirEntry{Name: []byte("b\xff"), Ino: 13}},
+			{DirEntry: disk.DirEntry{Name: []byte("l"), Ino: 14}, Inode: &link, Target: []byte("a")},
+		}},
+		{Ino: 15, Last: true, Entries: []Entry{}},
+	}
+}
+
+func appendPages(pages []DirPage) []byte {
+	w := NewDirPagesWriter(nil)
+	for _, p := range pages {
+		w.Begin(p.Ino)
+		for i := range p.Entries {
+			w.Add(&p.Entries[i])
+		}
+		w.End(p.Last)
+	}
+	return w.Finish()
+}
+
+var (
+	testExtents = Extents{Off: 4096, Length: 1 << 20}
+	testMany    = ReadMany{Files: []SmallFile{{Ino: 12, Size: 10}, {Ino: 13, Size: 20}, {Ino: 14, Size: 30}}}
+	testData    = bytes.Repeat([]byte("0123456789"), 6)
+	testReadDir = ReadDir{Node: Node{Ino: 2}, Walk: WalkDisk}
+)
+
+// answers are sample answers.
+func answers() map[string][]byte {
+	n := sampleInode()
+	many := AppendContent(nil, Content{Told: true, Extents: []disk.Extent{{Length: 4}, {Offset: 4, Length: 6, Kind: disk.ExtentHole}}})
+	many = AppendContent(AppendContent(many, Content{}), Content{Told: true})
+	return map[string][]byte{
+		"measures":  AppendMeasures(nil, []Measure{{Name: "landlock", OK: true, Detail: "ABI 7"}, {Name: "seccomp"}}),
+		"opened":    Opened{Size: 1 << 40}.Append(nil),
+		"snapshots": SnapshotPage{Last: true, List: []Snapshot{{ID: []byte("1"), Name: []byte("\x1b"), Time: disk.Time{Sec: 1, Nsec: 2}, DiskSize: 3}}}.Append(nil),
+		"volumes": AppendVolumes(nil, []Volume{{Number: 1, Table: "gpt", Offset: 512, Size: 1024, Name: []byte("n"),
+			Type: "ext4", Readable: true, Label: []byte("l"), UUID: [16]byte{1}}, {Number: 2, Table: "gpt"}}),
+		"info":    AppendInfo(nil, disk.FilesystemInfo{Type: "ext4", Label: []byte("x"), UUID: [16]byte{9}, Root: 2, BlockSize: 4096, Size: 1 << 20, InodeCount: 5}),
+		"inode":   AppendInode(nil, &n),
+		"xattrs":  AppendXattrs(nil, []disk.Xattr{{Name: []byte("security.capability"), Value: []byte{1, 2}}, {Name: []byte("user.x"), Value: []byte{}}}),
+		"pages":   appendPages(samplePages()),
+		"extents": AppendExtents(nil, []disk.Extent{{Length: 4096}, {Length: 8192, Kind: disk.ExtentZero}}),
+		"many":    many,
+		"error": AppendError(nil, &disk.Error{Layer: "ext4", Structure: "inode 12", Offset: -1, Detail: "d", Hint: "h",
+			Err: &disk.Error{Layer: "qcow2", Structure: "L2 table", Offset: 4096, Err: disk.ErrCorrupt}}),
+	}
+}
+
+// reanswer decodes an answer and encodes it again.
+func reanswer(name string, b []byte) ([]byte, error) {
+	switch name {
+	case "measures":
+		v, err := DecodeMeasures(b)
+		return AppendMeasures(nil, v), err
+	case "opened":
+		v, err := DecodeOpened(b)
+		return v.Append(nil), err
+	case "snapshots":
+		v, err := DecodeSnapshotPage(b)
+		return v.Append(nil), err
+	case "volumes":
+		v, err := DecodeVolumes(b, testDisk)
+		return AppendVolumes(nil, v), err
+	case "info":
+		v, err := DecodeInfo(b)
+		return AppendInfo(nil, v), err
+	case "inode":
+		v, err := DecodeInode(b, 12)
+		return AppendInode(nil, &v), err
+	case "xattrs":
+		v, err := DecodeXattrs(b)
+		return AppendXattrs(nil, v), err
+	case "pages":
+		v, err := DecodeDirPages(b, testReadDir)
+		return appendPages(v), err
+	case "extents":
+		v, err := DecodeExtents(b, testExtents)
+		return AppendExtents(nil, v), err
+	case "many":
+		v, err := DecodeMany(b, testMany, testData)
+		var out []byte
+		for _, c := range v {
+			out = AppendContent(out, c)
+		}
+		return out, err
+	}
+	remote, err := DecodeError(b)
+	if err != nil {
+		return nil, err
+	}
+	return AppendError(nil, remote), nil
+}
+
+func TestAnswers(t *testing.T) {
+	for name, b := range answers() {
+		checkExact(t, name, b, func(b []byte) ([]byte, error) { return reanswer(name, b) })
+	}
+	pages, err := DecodeDirPages(answers()["pages"], testReadDir)
+	if diff := cmp.Diff(samplePages(), pages); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	files, err := DecodeMany(answers()["many"], testMany, testData)
+	if err != nil || string(files[0].Data) != "0123456789" || files[1].Told || len(files[2].Data) != 30 || files[2].Extents != nil {
+		t.Errorf("%+v, %v", files, err)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	deep := error(disk.ErrLimit)
+	for range 20 {
+		deep = &disk.Error{Layer: "x", Structure: "y", Offset: -1, Err: deep}
+	}
+	for _, c := range []struct {
+		name string
+		err  error
+		is   error
+		text string // the whole text, or "" where it is cut
+	}{
+		{"sentinel", disk.ErrNotExist, disk.ErrNotExist, "does not exist"},
+		{"disk error", &disk.Error{Layer: "ext4", Structure: "inode 12", Offset: 4096, Err: disk.ErrCorrupt, Detail: "bad", Hint: "fsck"},
+			disk.ErrCorrupt, "ext4: inode 12 at offset 0x1000: damaged: bad (fsck)"},
+		{"layers", &disk.Error{Layer: "ext4", Structure: "s", Offset: -1, Err: &disk.Error{Layer: "raw", Structure: "image", Offset: 1, Err: io.ErrUnexpectedEOF}},
+			io.ErrUnexpectedEOF, "ext4: s: raw: image at offset 0x1: unexpected EOF"},
+		{"other error", errors.New("input/output error"), nil, "input/output error"},
+		{"wrapped", fmt.Errorf("read: %w", disk.ErrUnsupported), disk.ErrUnsupported, "read: not supported"},
+		{"hostile text", &disk.Error{Layer: "ext4", Structure: "\x1b[2J\nforged", Offset: -1, Err: errors.New("\u202e")}, nil,
+			`ext4: \u{1b}[2J\nforged: \u{202e}`},
+		{"long", errors.New(strings.Repeat("ü", 1000)), nil, ""},
+		{"deep", deep, disk.ErrLimit, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := AppendError(nil, c.err)
+			if limit := (maxErrorDepth + 1) * 5 * (maxText + 8); len(b) > limit {
+				t.Errorf("%d bytes", len(b))
+			}
+			got, err := DecodeError(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.is != nil && !errors.Is(got, c.is) {
+				t.Errorf("%v is not %v", got, c.is)
+			}
+			if c.text != "" && got.Error() != c.text {
+				t.Errorf("got %q, want %q", got, c.text)
+			}
+			var before, after *disk.Error
+			if errors.As(c.err, &before) != errors.As(got, &after) {
+				t.Errorf("got %#v", got)
+			}
+		})
+	}
+}
+
+func TestHeader(t *testing.T) {
+	b := make([]byte, HeaderSize)
+	PutHeader(b, Header{Length: 10, ID: 7, Code: 3})
+	if h, err := ParseHeader(b, 10); err != nil || h != (Header{Length: 10, ID: 7, Code: 3}) {
+		t.Errorf("%+v, %v", h, err)
+	}
+	if _, err := ParseHeader(b, 9); !errors.Is(err, ErrBroken) {
+		t.Errorf("above the limit: %v", err)
+	}
+	for i := 9; i < HeaderSize; i++ {
+		bad := bytes.Clone(b)
+		bad[i] = 1
+		if _, err := ParseHeader(bad, 10); !errors.Is(err, ErrBroken) {
+			t.Errorf("byte %d is set: %v", i, err)
+		}
+	}
+}
+
+// Whatever a decoder of the worker accepts, it encodes to the same bytes.
+func FuzzRequests(f *testing.F) {
+	kinds := fuzzKinds(requests())
+	for i, kind := range kinds {
+		f.Add(uint8(i), requests()[kind].Append(nil))
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
+		name := kinds[int(kind)%len(kinds)]
+		if got, err := reencode(name, b); err == nil && !bytes.Equal(got, b) {
+			t.Errorf("%s: % x becomes % x", name, b, got)
+		}
+	})
+}
+
+// Whatever a decoder of the parent accepts, it encodes to the same bytes: what
+// it returns is all that it was told, and was told in one way only.
+func FuzzAnswers(f *testing.F) {
+	kinds := fuzzKinds(answers())
+	for i, kind := range kinds {
+		f.Add(uint8(i), answers()[kind])
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
+		name := kinds[int(kind)%len(kinds)]
+		got, err := reanswer(name, b)
+		// The texts of errors are made printable, which changes them.
+		if err == nil && name != "error" && !bytes.Equal(got, b) {
+			t.Errorf("%s: % x becomes % x", name, b, got)
+		}
+	})
+}
+
+// fuzzKinds returns the names of the messages, always in the same order.
+func fuzzKinds[T any](m map[string]T) []string { return slices.Sorted(maps.Keys(m)) }

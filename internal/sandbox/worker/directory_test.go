@@ -1,0 +1,235 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/sandbox/wire"
+)
+
+// fake is a filesystem of directories, as no honest disk need be.
+type fake struct {
+	disk.Filesystem
+	dirs  map[uint64][]disk.DirEntry
+	err   map[uint64]error // comes after the entries
+	lists int              // how often a directory was listed
+}
+
+func (f *fake) Inode(ino uint64) (disk.Inode, error) {
+	if _, ok := f.dirs[ino]; ok {
+		return disk.Inode{Ino: ino, Mode: disk.ModeDir | 0o755}, nil
+	}
+	if ino == 666 {
+		return disk.Inode{}, disk.ErrCorrupt
+	}
+	return disk.Inode{Ino: ino, Mode: disk.ModeRegular | 0o644, Size: 5}, nil
+}
+
+func (f *fake) Xattrs(uint64) ([]disk.Xattr, error) { return nil, nil }
+
+func (f *fake) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
+	f.lists++
+	for _, e := range f.dirs[ino] {
+		if err := yield(e); err != nil {
+			return fmt.Errorf("listing %d: %w", ino, err)
+		}
+	}
+	return f.err[ino]
+}
+
+func (f *fake) openDisk() *openDisk {
+	return &openDisk{mounts: map[uint32]*filesystem{0: {Filesystem: f, files: map[uint64]disk.Sparse{}}}}
+}
+
+// list reads a directory, page by page.
+func list(t *testing.T, d *openDisk, ino uint64) (names []string, pages int, err error) {
+	t.Helper()
+	req := wire.ReadDir{Node: wire.Node{Ino: ino}}
+	for {
+		answer, err := d.readDir(req, nil)
+		if err != nil {
+			return names, pages, err
+		}
+		got, err := wire.DecodeDirPages(answer, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages++
+		for _, e := range got[0].Entries {
+			names = append(names, string(e.Name))
+		}
+		if got[0].Last {
+			return names, pages, nil
+		}
+		req.Skip += uint64(len(got[0].Entries))
+	}
+}
+
+func many(n int) []disk.DirEntry {
+	var list []disk.DirEntry
+	for i := range n {
+		list = append(list, disk.DirEntry{Name: fmt.Appendf(nil, "file %d", i), Ino: uint64(1000 + i)})
+	}
+	return list
+}
+
+// A large directory comes in pages, and is listed once for all of them.
+func TestPages(t *testing.T) {
+	f := &fake{dirs: map[uint64][]disk.DirEntry{2: many(20000)}}
+	names, pages, err := list(t, f.openDisk(), 2)
+	if err != nil || len(names) != 20000 || names[19999] != "file 19999" || pages < 10 {
+		t.Errorf("%d names in %d pages, %v", len(names), pages, err)
+	}
+	if f.lists != 1 {
+		t.Errorf("the directory was read %d times", f.lists)
+	}
+}
+
+// A page can be asked for again, and when the reader that stood there is gone.
+func TestPagesAgain(t *testing.T) {
+	f := &fake{dirs: map[uint64][]disk.DirEntry{2: many(5000)}}
+	d := f.openDisk()
+	req := wire.ReadDir{Node: wire.Node{Ino: 2}, Skip: 1234}
+	for range 3 {
+		answer, err := d.readDir(req, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := wire.DecodeDirPages(answer, req)
+		if err != nil || string(got[0].Entries[0].Name) != "file 1234" {
+			t.Fatalf("%v", err)
+		}
+	}
+	for range 2 * maxPaused {
+		if _, err := d.readDir(wire.ReadDir{Node: wire.Node{Ino: 2}}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(d.mounts[0].paused); n > maxPaused {
+		t.Errorf("%d readers are kept", n)
+	}
+	answer, err := d.readDir(wire.ReadDir{Node: wire.Node{Ino: 2}, Skip: 99999}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := wire.DecodeDirPages(answer, wire.ReadDir{Node: wire.Node{Ino: 2}}); err != nil || !got[0].Last || len(got[0].Entries) != 0 {
+		t.Errorf("behind the end: %+v, %v", got, err)
+	}
+}
+
+// What package disk rules out is an error of the disk, not a message that makes
+// the parent think that the worker lies.
+func TestBadDirectories(t *testing.T) {
+	entry := func(name string, ino uint64, kind uint32) []disk.DirEntry {
+		return append(many(3), disk.DirEntry{Name: []byte(name), Ino: ino, Type: kind})
+	}
+	for name, c := range map[string]struct {
+		list []disk.DirEntry
+		err  error
+		want error
+	}{
+		"slash":        {entry("a/b", 1, 0), nil, disk.ErrCorrupt},
+		"NUL":          {entry("a\x00", 1, 0), nil, disk.ErrCorrupt},
+		"no name":      {entry("", 1, 0), nil, disk.ErrCorrupt},
+		"long name":    {entry(strings.Repeat("n", 256), 1, 0), nil, disk.ErrCorrupt},
+		"dot":          {entry(".", 1, 0), nil, disk.ErrCorrupt},
+		"dots":         {entry("..", 1, 0), nil, disk.ErrCorrupt},
+		"no inode":     {entry("a", 0, 0), nil, disk.ErrCorrupt},
+		"unknown type": {entry("a", 1, 0o30000), nil, disk.ErrCorrupt},
+		"twice":        {append(many(3), many(1)...), nil, disk.ErrCorrupt},
+		"twice far":    {append(many(5000), many(1)...), nil, disk.ErrCorrupt},
+		"error":        {many(3), disk.ErrLimit, disk.ErrLimit},
+		"fine":         {entry("a", 666, 0), nil, nil}, // the inode is told of elsewhere
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &fake{dirs: map[uint64][]disk.DirEntry{2: c.list}, err: map[uint64]error{2: c.err}}
+			if _, _, err := list(t, f.openDisk(), 2); !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+// A walk goes down before it goes on, in the order that was asked for, and ends
+// on disks that hold circles.
+func TestWalk(t *testing.T) {
+	dir := func(name string, ino uint64) disk.DirEntry {
+		return disk.DirEntry{Name: []byte(name), Ino: ino, Type: disk.ModeDir}
+	}
+	f := &fake{dirs: map[uint64][]disk.DirEntry{
+		2:  {dir("z", 10), dir("a", 11), {Name: []byte("f"), Ino: 100}},
+		10: {dir("y", 12), dir("up", 2)},
+		11: {dir("b", 13), dir("a", 11)},
+		12: {}, 13: {dir("up", 11)}, 14: {}, 15: {}, 16: {},
+	}, err: map[uint64]error{15: disk.ErrCorrupt}}
+	for _, c := range []struct {
+		walk wire.Walk
+		then []uint64
+		want string
+	}{
+		{wire.NoWalk, nil, "[2]"},
+		{wire.WalkDisk, nil, "[2 10 12 11 13]"},
+		{wire.WalkNames, nil, "[2 11 13 10 12]"},
+		{wire.WalkNames, []uint64{14, 2, 16}, "[2 11 13 10 12 14 16]"},
+		{wire.WalkNames, []uint64{14, 15, 16}, "[2 11 13 10 12 14]"},
+	} {
+		req := wire.ReadDir{Node: wire.Node{Ino: 2}, Walk: c.walk, Then: c.then}
+		answer, err := f.openDisk().readDir(req, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages, err := wire.DecodeDirPages(answer, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []uint64
+		for _, p := range pages {
+			got = append(got, p.Ino)
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("walk %d: %v, want %s", c.walk, got, c.want)
+		}
+	}
+}
+
+// Extents of a reader that breaks its promise are refused.
+func TestBadExtents(t *testing.T) {
+	for name, list := range map[string][]disk.Extent{
+		"gap":      {{Length: 10}, {Offset: 20, Length: 80}},
+		"overlap":  {{Length: 50}, {Offset: 40, Length: 60}},
+		"short":    {{Length: 99}},
+		"long":     {{Length: 101}},
+		"negative": {{Length: -1}},
+		"kind":     {{Length: 100, Kind: 3}},
+	} {
+		if _, err := listExtents(told(list), 0, 100, 10); !errors.Is(err, disk.ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	got, err := listExtents(told{{Length: 10}, {Offset: 10, Length: 0}, {Offset: 10, Length: 20}, {Offset: 30, Length: 70, Kind: disk.ExtentHole}}, 0, 100, 10)
+	if err != nil || len(got) != 2 || got[0].Length != 30 {
+		t.Errorf("neighbours are not merged: %v, %v", got, err)
+	}
+	got, err = listExtents(told{{Length: 10}, {Offset: 10, Length: 10, Kind: disk.ExtentHole}, {Offset: 20, Length: 80}}, 0, 100, 2)
+	if err != nil || len(got) != 2 {
+		t.Errorf("a list that is cut: %v, %v", got, err)
+	}
+}
+
+// told is content of 100 bytes with given extents.
+type told []disk.Extent
+
+func (told) Size() int64                           { return 100 }
+func (told) ReadAt(p []byte, _ int64) (int, error) { return len(p), nil }
+
+func (l told) Extents(_, _ int64, yield func(disk.Extent) error) error {
+	for _, e := range l {
+		if err := yield(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
