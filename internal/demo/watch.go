@@ -19,7 +19,7 @@ const WatchVerb = "demo-watch"
 // function that is returned ends this process's part, and waits until the VMs
 // are off.
 func (d *demo) watch() (stop func() error, err error) {
-	c := exec.Command(d.Executable, WatchVerb, d.Dir) //nolint:noctx // it must outlive every context
+	c := exec.Command(d.Executable, WatchVerb, d.Dir) // without a context: it must outlive every context
 	c.Stdout, c.Stderr = d.Out, d.Out
 	// Its own session: a Ctrl-C is for the demo, and the watch follows it.
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -51,7 +51,7 @@ func Watch(executable, dir string, in io.Reader) error {
 	// A round that outlived the demo holds the lock, and brings its VM up
 	// before it ends.
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Second) {
-		c := exec.Command(executable, "--config", config, "stop", "--kill") //nolint:noctx // bounded by shutdown_timeout
+		c := exec.Command(executable, "--config", config, "stop", "--kill") // bounded by shutdown_timeout
 		c.Stderr = os.Stderr
 		err := c.Run()
 		var exit *exec.ExitError

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/drydock-vm/drydock/disk"
 )
@@ -115,7 +116,7 @@ func (r *restorer) limit(format string, args ...any) error {
 
 // validName reports whether name can be that of something in a folder.
 func validName(name string) bool {
-	return name != "" && name != "." && name != ".." && bytes.IndexAny([]byte(name), "/\x00") < 0
+	return name != "" && name != "." && name != ".." && !strings.ContainsAny(name, "/\x00")
 }
 
 func (r *restorer) entry(d *folder, name string, ino uint64, w *want) error {

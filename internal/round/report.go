@@ -130,7 +130,7 @@ func stepError(name string, s Step, err error, hint string) error {
 		return err
 	}
 	// A driver's error names the VM as well; the step says the rest.
-	if ve, ok := err.(*vm.Error); ok { //nolint:errorlint // one that is wrapped has words around it
+	if ve, ok := err.(*vm.Error); ok { // not errors.As: one that is wrapped has words around it
 		err, hint = ve.Err, cmp.Or(hint, ve.Hint)
 	}
 	return &StepError{VM: name, Step: s, Err: err, Hint: hint}

@@ -36,7 +36,6 @@ type world struct {
 	ignores    bool            // the guest ignores the power button
 	stuck      bool            // the root disk cannot be switched back
 	noSnapshot bool
-	due        bool
 	harvest    *round.Harvest
 	started    int // how often the VM was started
 	backups    []string

@@ -124,17 +124,19 @@ func special(op wire.Op, arg int) error {
 		var kept [][]byte
 		for range arg {
 			b := make([]byte, 1<<20)
-			for i := range b {
+			for i := 0; i < len(b); i += 4096 {
 				b[i] = 1
 			}
 			kept = append(kept, b)
 		}
 		runtime.KeepAlive(kept)
 	case tryHang:
+		//lint:ignore SA5002 the attempt is to use the processor for ever
 		for {
 		}
 	case tryCrash:
 		var m map[string]int
+		//lint:ignore SA5000 the attempt is to crash
 		m["crash"] = 1
 	case tryThreads:
 		time.Sleep(50 * time.Millisecond)

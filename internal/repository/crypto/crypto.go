@@ -21,7 +21,8 @@ import (
 
 	// Deprecated for new designs, and the only one there is: Poly1305-AES wants
 	// its one-time key from AES, so chacha20poly1305 cannot stand in.
-	"golang.org/x/crypto/poly1305" //nolint:staticcheck // SA1019, see above
+	//lint:ignore SA1019 see above
+	"golang.org/x/crypto/poly1305"
 )
 
 const (

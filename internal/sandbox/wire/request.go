@@ -192,8 +192,6 @@ type Object struct {
 	Node // Ino is 0 for a volume
 }
 
-const objectSize = 1 + 4 + 8
-
 func (r Object) append(b []byte) []byte { return r.Node.Append(putU8(b, uint8(r.Kind))) }
 
 func (d *decoder) object() Object {
