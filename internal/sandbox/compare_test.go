@@ -154,7 +154,7 @@ func compareContent(t *testing.T, name string, f disk.Sparse, want []byte) {
 	}
 	for _, chunk := range []int{len(want) + 1, 1 << 20, 30000} {
 		got := make([]byte, 0, len(want))
-		buf := make([]byte, chunk)
+		buf := make([]byte, min(chunk, len(want)+1))
 		for {
 			n, err := f.ReadAt(buf, int64(len(got)))
 			got = append(got, buf[:n]...)

@@ -157,7 +157,7 @@ func TestConfinementOfAllThreads(t *testing.T) {
 
 // A worker that allocates more than it may dies, and only it does.
 func TestMemoryLimit(t *testing.T) {
-	const limit, much = 64 << 20, 512 // MiB
+	const limit, much = 64 << 20, 320 // MiB
 	err := startProbing(t, Options{MemoryLimit: limit}).try(tryAllocate, much)
 	if !errors.Is(err, ErrDied) {
 		t.Errorf("a worker with a limit of %d bytes allocated %d MiB: %v", limit, much, err)

@@ -67,7 +67,8 @@ type DiskSpec struct {
 	Name string
 	// File is the image, open for reading only: Start refuses a file that
 	// could be written to. It stays the caller's, who may close it as soon as
-	// Start returns.
+	// Start returns; until the disk is closed its offset, which the worker
+	// shares, may move at any moment.
 	File *os.File
 	// Format is [Raw] or [Qcow2].
 	Format string
