@@ -60,7 +60,7 @@ func (m *maker) debian(ctx context.Context, set packageSet, base string) (string
 	temporary := path + ".tmp"
 	defer os.Remove(temporary)
 	m.say("%s: installing Debian %s with %s", set.name, suite, strings.Join(set.packages, ", "))
-	arguments = append(append(arguments, "--format=tar", suite, temporary), sources...)
+	arguments = append(append(arguments, "--format=tar", "--skip=output/dev", suite, temporary), sources...)
 	if err := m.mmdebstrap(ctx, set.name, arguments); err != nil {
 		return "", err
 	}
