@@ -27,7 +27,8 @@ const (
 	// whatever a damaged filesystem turns into.
 	maxLenientDirs  = 2000
 	maxLenientFiles = 20_000
-	maxLenientBytes = 64 << 20
+	maxLenientBytes = 16 << 20
+	lenientRead     = 32 << 10 // of each file
 )
 
 // walkLeniently reads all that can be read, from each directory once, and calls
@@ -44,6 +45,7 @@ type lenientWalk struct {
 	seen  map[uint64]bool
 	files int
 	bytes int64
+	buf   []byte
 	first error
 }
 
@@ -107,11 +109,14 @@ func (w *lenientWalk) content(ino uint64) string {
 		}
 		return nil
 	}))
-	size := min(f.Size(), 1<<20)
+	size := min(f.Size(), lenientRead)
 	if w.bytes += size; w.bytes > maxLenientBytes {
 		return ""
 	}
-	p := make([]byte, size)
+	if w.buf == nil {
+		w.buf = make([]byte, lenientRead)
+	}
+	p := w.buf[:size]
 	if n, err := f.ReadAt(p, 0); n < len(p) {
 		w.note(err)
 	}
