@@ -1,0 +1,203 @@
+package ext4_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/ext4"
+)
+
+// lookup finds a file of a seed by its path.
+func lookup(t *testing.T, fs disk.Filesystem, path string) uint64 {
+	t.Helper()
+	ino := fs.Info().Root
+	for _, name := range strings.Split(path, "/") {
+		next := uint64(0)
+		err := fs.ReadDir(ino, func(e disk.DirEntry) error {
+			if string(e.Name) == name {
+				next = e.Ino
+			}
+			return nil
+		})
+		if err != nil || next == 0 {
+			t.Fatalf("%s: not found: %v", path, err)
+		}
+		ino = next
+	}
+	return ino
+}
+
+func openSeed(t *testing.T, name string, opts ext4.Options) *ext4.Filesystem {
+	t.Helper()
+	fs, err := ext4.Open(loadSeed(t, name), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fs
+}
+
+// TestReadAt compares reads at random places with the whole, and the extents of
+// random ranges with those of the whole.
+func TestReadAt(t *testing.T) {
+	for _, s := range seeds {
+		for _, path := range []string{"holes", "a/medium", "a/small"} {
+			if s.dirty && path != "holes" {
+				continue // these were empty when the guest crashed
+			}
+			t.Run(s.name+"/"+path, func(t *testing.T) {
+				fs := openSeed(t, s.name, ext4.Options{})
+				f, err := fs.Open(lookup(t, fs, path))
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkReads(t, f)
+			})
+		}
+	}
+}
+
+func checkReads(t *testing.T, f disk.Sparse) {
+	size := min(f.Size(), 1<<20)
+	whole := make([]byte, size)
+	if n, err := f.ReadAt(whole, 0); n != len(whole) || err != nil && err != io.EOF {
+		t.Fatalf("read %d of %d bytes: %v", n, len(whole), err)
+	}
+	kinds := make([]disk.ExtentKind, size)
+	mark := func(into []disk.ExtentKind, base int64) func(disk.Extent) error {
+		return func(e disk.Extent) error {
+			for i := range e.Length {
+				into[e.Offset-base+i] = e.Kind
+			}
+			return nil
+		}
+	}
+	if err := f.Extents(0, size, mark(kinds, 0)); err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		off := r.Int64N(size + 1)
+		n := r.Int64N(min(size-off, 5000) + 1)
+		p := bytes.Repeat([]byte{0xaa}, int(n))
+		if got, err := f.ReadAt(p, off); int64(got) != n || err != nil && off+n < f.Size() || !bytes.Equal(p, whole[off:off+n]) {
+			t.Fatalf("%d bytes at %d: read %d, %v, or other content", n, off, got, err)
+		}
+		part := make([]disk.ExtentKind, n)
+		if err := f.Extents(off, n, mark(part, off)); err != nil || !slices.Equal(part, kinds[off:off+n]) {
+			t.Fatalf("extents of %d bytes at %d: %v, or others", n, off, err)
+		}
+	}
+	for i, kind := range kinds {
+		if kind != disk.ExtentData && whole[i] != 0 {
+			t.Fatalf("byte %d of a hole is %#x", i, whole[i])
+		}
+	}
+	end := make([]byte, 10)
+	if n, err := f.ReadAt(end, f.Size()-3); n != 3 || err != io.EOF {
+		t.Errorf("a read across the end gives %d bytes, %v", n, err)
+	}
+	if n, err := f.ReadAt(end, f.Size()); n != 0 || err != io.EOF {
+		t.Errorf("a read behind the end gives %d bytes, %v", n, err)
+	}
+	if _, err := f.ReadAt(end, -1); err == nil {
+		t.Error("a read before the start gives no error")
+	}
+	for _, bad := range [][2]int64{{-1, 1}, {0, f.Size() + 1}, {f.Size(), 1}, {1, -1}} {
+		if err := f.Extents(bad[0], bad[1], func(disk.Extent) error { return nil }); err == nil {
+			t.Errorf("extents of %v give no error", bad)
+		}
+	}
+	stop := errors.New("stop")
+	if err := f.Extents(0, f.Size(), func(disk.Extent) error { return stop }); err != stop {
+		t.Errorf("the error of yield comes back as %v", err)
+	}
+}
+
+// TestConcurrent walks one filesystem from several goroutines, with a cache
+// that is too small.
+func TestConcurrent(t *testing.T) {
+	for _, name := range []string{"csum", "journal-csum"} {
+		fs := openSeed(t, name, ext4.Options{CacheSize: 2048})
+		want := ourTree(t, openSeed(t, name, ext4.Options{}))
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { compareTrees(t, want, ourTree(t, fs)) })
+		}
+		wg.Wait()
+	}
+}
+
+// TestWrongType asks of files what they are not.
+func TestWrongType(t *testing.T) {
+	fs := openSeed(t, "csum", ext4.Options{})
+	file, dir := lookup(t, fs, "a/small"), lookup(t, fs, "a")
+	if _, err := fs.Open(dir); !errors.Is(err, disk.ErrNotExist) {
+		t.Errorf("content of a directory: %v", err)
+	}
+	if _, err := fs.Readlink(file); !errors.Is(err, disk.ErrNotExist) {
+		t.Errorf("target of a file: %v", err)
+	}
+	if err := fs.ReadDir(file, nil); !errors.Is(err, disk.ErrNotExist) {
+		t.Errorf("entries of a file: %v", err)
+	}
+	stop := errors.New("stop")
+	if err := fs.ReadDir(dir, func(disk.DirEntry) error { return stop }); err != stop {
+		t.Errorf("the error of yield comes back as %v", err)
+	}
+}
+
+// TestRecognise checks what is no filesystem at all.
+func TestRecognise(t *testing.T) {
+	for _, size := range []int{0, 1, 1024, 1080, 1081, 4096} {
+		m := image{ReaderAt: bytes.NewReader(make([]byte, size)), size: int64(size)}
+		if known, err := ext4.Recognise(m); known || err != nil {
+			t.Errorf("%d zeros: %v, %v", size, known, err)
+		}
+		if _, err := ext4.Open(m, ext4.Options{}); err == nil {
+			t.Errorf("%d zeros open", size)
+		}
+	}
+}
+
+// TestBlockMapOfItself makes a block map whose blocks of numbers all are one
+// that refers to itself: a file of 16 GiB out of one block.
+func TestBlockMapOfItself(t *testing.T) {
+	m := loadSeed(t, "map")
+	raw := make([]byte, m.size)
+	if _, err := m.ReadAt(raw, 0); err != nil {
+		t.Fatal(err)
+	}
+	fs := openSeed(t, "map", ext4.Options{})
+	ino := lookup(t, fs, "holes")
+	table := binary.LittleEndian.Uint32(raw[2048+8:]) // one group, blocks of 1 KiB
+	n := raw[int(table)*1024+int(ino-1)*128:][:128]
+	self := binary.LittleEndian.Uint32(n[0x28+12*4:])
+	for i := range 3 {
+		binary.LittleEndian.PutUint32(n[0x28+(12+i)*4:], self)
+	}
+	for i := range 256 {
+		binary.LittleEndian.PutUint32(raw[int(self)*1024+i*4:], self)
+	}
+	binary.LittleEndian.PutUint32(n[0x6c:], 3) // i_size_high
+
+	fs, err := ext4.Open(image{ReaderAt: bytes.NewReader(raw), size: m.size}, ext4.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := fs.Open(ino)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = f.Extents(0, f.Size(), func(disk.Extent) error { return nil })
+	if !errors.Is(err, disk.ErrCorrupt) {
+		t.Errorf("the extents of %d bytes: %v", f.Size(), err)
+	}
+}
