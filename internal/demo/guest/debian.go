@@ -40,6 +40,10 @@ func (m *maker) debian(ctx context.Context, set packageSet, base string) (string
 		`--aptopt=APT::Install-Recommends "false"`,
 		// The tree is thrown away when it fails: there is nothing to sync.
 		"--dpkgopt=force-unsafe-io",
+		// An ordinary user could not unpack the devices again; the guest's
+		// kernel makes its own.
+		"--skip=output/dev",
+		"--format=tar",
 	}
 	if base == "" {
 		arguments = append(arguments, "--variant=essential",
@@ -60,7 +64,7 @@ func (m *maker) debian(ctx context.Context, set packageSet, base string) (string
 	temporary := path + ".tmp"
 	defer os.Remove(temporary)
 	m.say("%s: installing Debian %s with %s", set.name, suite, strings.Join(set.packages, ", "))
-	arguments = append(append(arguments, "--format=tar", "--skip=output/dev", suite, temporary), sources...)
+	arguments = append(append(arguments, suite, temporary), sources...)
 	if err := m.mmdebstrap(ctx, set.name, arguments); err != nil {
 		return "", err
 	}
