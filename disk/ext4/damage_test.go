@@ -293,3 +293,34 @@ func kindOf(structure string) string {
 	}
 	return string(out)
 }
+
+// TestUnusedBytes damages bytes that the reader does not use, of structures
+// that it does: only the checksum can tell.
+func TestUnusedBytes(t *testing.T) {
+	m := loadSeed(t, "csum")
+	raw := make([]byte, m.size)
+	if _, err := m.ReadAt(raw, 0); err != nil {
+		t.Fatal(err)
+	}
+	fs := openSeed(t, "csum", ext4.Options{})
+	large := binary.LittleEndian.AppendUint32(nil, uint32(lookup(t, fs, "large")))
+	root := bytes.Index(raw, append(large, 12, 0, 1, 2, '.', 0)) // block 0 of the directory
+	table := int(binary.LittleEndian.Uint32(raw[2048+8:])) * 1024
+	for _, d := range []struct {
+		at   int
+		want string
+	}{
+		{1024 + 0x2c, "superblock"},                                               // time of the last mount
+		{2048 + 0x0c, "group descriptor 0"},                                       // free blocks
+		{table + 256 + 0x14, "inode 2"},                                           // deletion time
+		{root + 32 + 8, "directory block 0 of inode #"},                           // a hash
+		{root + 12 + 12 + 5, "directory block 0 of inode #"},                      // levels of the hash tree
+		{bytes.Index(raw, []byte("39nnnn")) + 62, "directory block # of inode #"}, // padding behind a name
+	} {
+		p := patched{image: m, off: int64(d.at), data: []byte{raw[d.at] ^ 0x40}}
+		var detail *disk.Error
+		if got := readAll(p); !errors.As(got.err, &detail) || !bytes.Contains([]byte(kindOf(detail.Structure)), []byte(kindOf(d.want))) {
+			t.Errorf("byte %#x: %v, want one about %s", d.at, got.err, d.want)
+		}
+	}
+}

@@ -46,7 +46,7 @@ func (f *file) Size() int64 { return f.size }
 // ReadAt implements [disk.Sparse].
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, negativeOffset(f.ino, off)
+		return 0, negativeOffset(off)
 	}
 	if off >= f.size {
 		return 0, io.EOF
@@ -88,7 +88,7 @@ func (f *file) readSome(p []byte, off int64) (int, error) {
 
 // Extents implements [disk.Sparse].
 func (f *file) Extents(off, length int64, yield func(disk.Extent) error) error {
-	if err := checkRange(f.ino, off, length, f.size); err != nil {
+	if err := checkRange(off, length, f.size); err != nil {
 		return err
 	}
 	blockSize := f.fs.sb.blockSize()

@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -40,7 +41,7 @@ func (f *inlineFile) Size() int64 { return f.size }
 // ReadAt implements [disk.Sparse].
 func (f *inlineFile) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, negativeOffset(0, off)
+		return 0, negativeOffset(off)
 	}
 	if off >= f.size {
 		return 0, io.EOF
@@ -59,7 +60,7 @@ func (f *inlineFile) ReadAt(p []byte, off int64) (int, error) {
 
 // Extents implements [disk.Sparse].
 func (f *inlineFile) Extents(off, length int64, yield func(disk.Extent) error) error {
-	if err := checkRange(0, off, length, f.size); err != nil {
+	if err := checkRange(off, length, f.size); err != nil {
 		return err
 	}
 	end, data := off+length, int64(len(f.data))
@@ -76,13 +77,16 @@ func (f *inlineFile) Extents(off, length int64, yield func(disk.Extent) error) e
 	return nil
 }
 
-func negativeOffset(ino uint64, off int64) error {
-	return fmt.Errorf("read inode %d at offset %d: %w", ino, off, io.ErrUnexpectedEOF)
+// errRange is for callers that ask for what no file has.
+var errRange = errors.New("no such range")
+
+func negativeOffset(off int64) error {
+	return fmt.Errorf("read at offset %d: %w", off, errRange)
 }
 
-func checkRange(ino uint64, off, length, size int64) error {
+func checkRange(off, length, size int64) error {
 	if !ondisk.Within(off, length, size) {
-		return fmt.Errorf("extents of inode %d at offset %d, length %d: beyond the size %d: %w", ino, off, length, size, io.ErrUnexpectedEOF)
+		return fmt.Errorf("extents of %d bytes at offset %d of %d: %w", length, off, size, errRange)
 	}
 	return nil
 }
