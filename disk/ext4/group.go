@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync/atomic"
-
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // groupSlots bounds the table of groups in use: 4,096 groups of 128 MiB are
@@ -143,8 +141,8 @@ func (fs *Filesystem) blockSpan(block uint64) span {
 	return span{off: int64(block) << fs.sb.blockShift, len: 1 << fs.sb.blockShift}
 }
 
-// inodeSpan returns the part of the inode table in which inode ino lies, and
-// the inode's place in it.
+// inodeSpan returns the part of an inode table in which inode ino lies, and the
+// inode's place in it. ino is one of the filesystem's.
 func (fs *Filesystem) inodeSpan(ino uint32) (span, int, error) {
 	g, err := fs.group(uint64((ino - 1) / fs.sb.groupInodes))
 	if err != nil {
@@ -155,9 +153,5 @@ func (fs *Filesystem) inodeSpan(ino uint32) (span, int, error) {
 	chunk := max(inodeChunk, fs.sb.blockSize())
 	start := at - at%chunk
 	n := min(chunk, tableSize-start)
-	off := int64(g.inodeTable)<<fs.sb.blockShift + start
-	if !ondisk.Within(off, n, fs.dev.disk.Size()) {
-		return span{}, 0, damaged(fmt.Sprintf("inode table of group %d", g.number), off, "it ends behind the disk")
-	}
-	return span{off: off, len: int(n)}, int(at - start), nil
+	return span{off: int64(g.inodeTable)<<fs.sb.blockShift + start, len: int(n)}, int(at - start), nil
 }

@@ -40,10 +40,13 @@ const (
 	journalSuperblockSize = 1024
 	journalTailSize       = 4 // the checksum at the end of descriptors and revokes
 
-	// maxReplayed bounds the table of blocks to replay, which takes some 50
+	// maxReplayed bounds the table of blocks to replay, which takes some 60
 	// bytes for each: with blocks of 4 KiB, 4 GiB of journal, four times what
 	// mke2fs makes at most by itself.
 	maxReplayed = 1 << 20
+	// maxRevokeBlocks bounds the time for revoke records: these many blocks of
+	// 4 KiB revoke 256 GiB of metadata.
+	maxRevokeBlocks = 1 << 16
 
 	// defaultFastCommitBlocks and minJournalBlocks are those of jbd2.
 	defaultFastCommitBlocks = 256

@@ -106,8 +106,8 @@ func (s *scanner) step() (more bool, err error) {
 		return s.descriptor(at)
 	case journalRevoke:
 		s.doubtful = s.doubtful || !s.tailMatches()
-		if len(s.log.revokes) >= maxReplayed {
-			return false, beyondLimit(journalBlockName(at), nowhere, "more than %d revoke blocks", maxReplayed)
+		if len(s.log.revokes) >= maxRevokeBlocks {
+			return false, beyondLimit(journalBlockName(at), nowhere, "more than %d revoke blocks", maxRevokeBlocks)
 		}
 		s.log.revokes = append(s.log.revokes, revokeBlock{at, sequence})
 		return true, nil

@@ -31,6 +31,7 @@ var seeds = []struct {
 	{"inline", 512 << 10, false, []string{"-t", "ext4", "-b", "1024", "-N", "96", "-O", "^metadata_csum,uninit_bg,inline_data,^has_journal,^resize_inode"}},
 	{"map", 512 << 10, false, []string{"-t", "ext2", "-b", "1024", "-N", "96", "-I", "128"}},
 	{"ea-inode", 512 << 10, false, []string{"-t", "ext4", "-b", "1024", "-N", "96", "-O", "ea_inode,^has_journal,^resize_inode"}},
+	{"journal-clean", 3 << 20, false, []string{"-t", "ext4", "-b", "1024", "-N", "96", "-J", "size=1", "-O", "^resize_inode"}},
 	{"journal-csum", 3 << 20, true, []string{"-t", "ext4", "-b", "1024", "-N", "96", "-J", "size=1", "-O", "^resize_inode"}},
 	{"journal-plain", 3 << 20, true, []string{"-t", "ext3", "-b", "1024", "-N", "96", "-J", "size=1", "-O", "^resize_inode"}},
 }
@@ -120,6 +121,10 @@ func writeSeed(t *testing.T, name string, size int64, dirty bool, mkfs []string)
 	}
 }
 
+// holesBlocks are the blocks of the file "holes", each full of one letter, from
+// 'a' on. They need all levels of a block map.
+var holesBlocks = [...]int64{0, 2, 13, 14, 300, 400, 70_000, 70_002}
+
 // writeSeedTree writes one of each structure, small.
 func writeSeedTree(t *testing.T, dir string) {
 	must := func(err error) {
@@ -138,8 +143,8 @@ func writeSeedTree(t *testing.T, dir string) {
 	}
 	f, err := os.Create(dir + "/holes")
 	must(err)
-	for _, block := range []int64{0, 2, 13, 14, 300, 400, 70_000, 70_002} { // all levels of a block map
-		_, err := f.WriteAt([]byte(strings.Repeat("h", 1024)), block*1024)
+	for i, block := range holesBlocks {
+		_, err := f.WriteAt(bytes.Repeat([]byte{'a' + byte(i)}, 1024), block*1024)
 		must(err)
 	}
 	if err := unix.Fallocate(int(f.Fd()), 0, 500*1024, 4096); err != nil && err != unix.EOPNOTSUPP {

@@ -2,6 +2,7 @@ package ext4
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -215,9 +216,11 @@ func (sb *superblock) checkSizes(clusterGroup uint64, diskSize int64) error {
 		return err
 	}
 	if have := uint64(diskSize) >> sb.blockShift; sb.blockCount > have {
-		err := sbDamaged("%d blocks of %d bytes, but the disk ends after %d", sb.blockCount, sb.blockSize(), have).(*disk.Error)
-		err.Hint = "the image is cut short, or this is the wrong partition"
-		return err
+		return &disk.Error{
+			Layer: layer, Structure: "superblock", Offset: superblockOffset, Err: disk.ErrCorrupt,
+			Detail: fmt.Sprintf("%d blocks of %d bytes, but the disk ends after %d", sb.blockCount, sb.blockSize(), have),
+			Hint:   "the image is cut short, or this is the wrong partition",
+		}
 	}
 	if sb.blockCount <= sb.firstBlock {
 		return sbDamaged("%d blocks, the first of which is number %d", sb.blockCount, sb.firstBlock)
