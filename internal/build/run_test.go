@@ -151,7 +151,7 @@ func (vm *builderVM) inside(image build.Image, command string) string {
 }
 
 // specFolder makes a spec folder: files by their path in it.
-func specFolder(t *testing.T, files map[string]string) string {
+func specFolder(t testing.TB, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range files {
