@@ -74,7 +74,7 @@ func TestThreeNights(t *testing.T) {
 	}
 
 	h.config = strings.Replace(h.config, "drydock.yaml", "hasty.yaml", 1)
-	text := strings.ReplaceAll(h.machine.String(), "health: {timeout: 60s", "health: {timeout: 15s")
+	text := strings.ReplaceAll(h.machine.String(), "health: {timeout: 60s", "health: {timeout: 40s")
 	h.machine.Reset()
 	h.machine.WriteString(text)
 	h.write()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,9 +49,8 @@ func newWeek(t *testing.T) *week {
 	w.builder = testguest.New(t, testguest.Options{Name: "builder", Dir: filepath.Join(dir, "builder"), DataSize: 256 << 20})
 	must(t, os.MkdirAll(filepath.Join(dir, "spec", "web"), 0o700))
 	must(t, os.WriteFile(filepath.Join(dir, "spec", "web", "Containerfile"), []byte("FROM scratch\n"), 0o600))
-	kernel := w.web.Command[slices.Index(w.web.Command, "-kernel")+1]
 	w.sys = testsystemd.Start(t, testsystemd.Options{
-		Bind: []string{dir, filepath.Dir(drydock), filepath.Dir(kernel)}, HostNetwork: true,
+		Bind: []string{dir, filepath.Dir(drydock), testguest.KernelFolder(t)}, HostNetwork: true,
 	})
 	for _, g := range []*testguest.Guest{w.web, w.builder} {
 		w.sys.Write("/etc/systemd/system/"+g.Name+".service", unit(g, dir))

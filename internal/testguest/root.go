@@ -104,7 +104,9 @@ func cacheFolder() (string, error) {
 	return filepath.Join(folder, ".cache"), err
 }
 
-func kernelFolder(t testing.TB) string {
+// KernelFolder is the folder of the guests' kernel, for tests whose guests run in a
+// container that must be shown it.
+func KernelFolder(t testing.TB) string {
 	t.Helper()
 	cache, err := cacheFolder()
 	if err != nil {
@@ -115,11 +117,11 @@ func kernelFolder(t testing.TB) string {
 
 func moduleFolder(t testing.TB) string {
 	t.Helper()
-	version, err := os.ReadFile(filepath.Join(kernelFolder(t), "version"))
+	version, err := os.ReadFile(filepath.Join(KernelFolder(t), "version"))
 	if err != nil {
 		t.Fatalf("there is no guest kernel: %v (run scripts/install-deps test)", err)
 	}
-	return filepath.Join(kernelFolder(t), "lib/modules", strings.TrimSpace(string(version)), "kernel")
+	return filepath.Join(KernelFolder(t), "lib/modules", strings.TrimSpace(string(version)), "kernel")
 }
 
 func initBinary(t testing.TB) string {

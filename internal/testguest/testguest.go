@@ -115,7 +115,7 @@ func command(t testing.TB, g *Guest) []string {
 	return []string{
 		"qemu-system-x86_64", "-name", g.Name, "-nodefaults", "-display", "none",
 		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "192",
-		"-kernel", filepath.Join(kernelFolder(t), "vmlinuz"),
+		"-kernel", filepath.Join(KernelFolder(t), "vmlinuz"),
 		"-append", "root=/dev/nvme0n1 ro init=/init console=ttyS0 quiet panic=-1 mitigations=off",
 		"-no-reboot",
 		// One controller for both disks: two would race for their names.

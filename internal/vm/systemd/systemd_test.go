@@ -62,7 +62,7 @@ func boot(t *testing.T) *host {
 	}
 	dir := t.TempDir()
 	return &host{dir: dir, System: testsystemd.Start(t, testsystemd.Options{
-		Bind:        []string{dir, filepath.Dir(self)},
+		Bind:        []string{dir, filepath.Dir(self), testguest.KernelFolder(t)},
 		HostNetwork: true,
 	})}
 }
