@@ -20,7 +20,7 @@ var thorough = flag.Bool("thorough", false, "damage every field in every way, in
 
 // damageShare is the share of damages that a test tries, unless it is thorough:
 // one of so many.
-const damageShare = 6
+const damageShare = 10
 
 // maxDamageAlloc is what reading a damaged image may allocate altogether, freed
 // or not, with the cache in it.
