@@ -65,8 +65,8 @@ func due(now time.Time, every time.Duration, digest string, last *state.Build) D
 // roughly prints a duration as people say it.
 func roughly(d time.Duration) string {
 	switch {
-	case d < time.Minute:
-		return d.Round(time.Second).String()
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d seconds", int(d.Seconds()))
 	case d < 2*time.Hour:
 		return fmt.Sprintf("%d minutes", int(d.Minutes()))
 	case d < 48*time.Hour:
