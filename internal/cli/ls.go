@@ -54,11 +54,7 @@ func (a *app) lsCmd() *cobra.Command {
 }
 
 func (a *app) ls(ctx context.Context, text string, recursive bool, partition int) error {
-	t, err := parseTarget(text)
-	if err != nil {
-		return err
-	}
-	o, err := a.openTarget(ctx, t, partition)
+	o, err := a.open(ctx, text, partition)
 	if err != nil {
 		return err
 	}
@@ -192,11 +188,7 @@ disk as the guest sees it, decompressed on the way:
 }
 
 func (a *app) cat(ctx context.Context, text string, partition int) error {
-	t, err := parseTarget(text)
-	if err != nil {
-		return err
-	}
-	o, err := a.openTarget(ctx, t, partition)
+	o, err := a.open(ctx, text, partition)
 	if err != nil {
 		return err
 	}
@@ -288,11 +280,7 @@ func (a *app) tar(ctx context.Context, text string, partition int) error {
 	if f, ok := a.stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return usageError("a tar is not for a terminal: write it to a file or a program (drydock tar %s > FILE.tar)", text)
 	}
-	t, err := parseTarget(text)
-	if err != nil {
-		return err
-	}
-	o, err := a.openTarget(ctx, t, partition)
+	o, err := a.open(ctx, text, partition)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,15 @@ func (o *opened) close() {
 	}
 }
 
+// open is openTarget for a TARGET as the user wrote it.
+func (a *app) open(ctx context.Context, text string, partition int) (*opened, error) {
+	t, err := parseTarget(text)
+	if err != nil {
+		return nil, err
+	}
+	return a.openTarget(ctx, t, partition)
+}
+
 // openTarget opens the filesystem that a TARGET names. partition is that of a
 // disk image that has several; 0 is the only one that can be read.
 func (a *app) openTarget(ctx context.Context, t target, partition int) (_ *opened, err error) {
