@@ -58,11 +58,11 @@ func newBuildah(ctx context.Context, o Options) (*buildah, error) {
 
 func (b *buildah) policy() string { return filepath.Join(b.run, "policy.json") }
 
-// inUse marks a storage whose builder was cut off.
+// inUse marks the storage of a build that has not come to its end.
 func (b *buildah) inUse() string { return b.storage + ".in-use" }
 
-// recoverStorage throws a storage away that was in use when the power failed:
-// it is only a cache, and buildah promises nothing for it then.
+// recoverStorage throws a storage away that was in use when a build failed or
+// the power did: it is only a cache, and nobody knows what is left in it.
 func (b *buildah) recoverStorage() error {
 	_, err := os.Stat(b.inUse())
 	if err == nil {
@@ -78,7 +78,7 @@ func (b *buildah) recoverStorage() error {
 }
 
 // close says that the storage is in order.
-func (b *buildah) close(context.Context) error { return os.Remove(b.inUse()) }
+func (b *buildah) close() error { return os.Remove(b.inUse()) }
 
 // build builds an image as localhost/drydock/NAME and returns the digest of its
 // OCI manifest. All times in it are those of the epoch.

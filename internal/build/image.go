@@ -99,7 +99,8 @@ func (b builder) makeDisk(ctx context.Context, oci string) (image Image, err err
 		return Image{}, err
 	}
 	err = makeRootDisk(ctx, b.tempPath(), tree, oci)
-	if err = errors.Join(err, b.tool.discard(ctx, b.image.Name)); err != nil {
+	// Unmounted in any case: the machine may be about to power off.
+	if err = errors.Join(err, b.tool.discard(context.WithoutCancel(ctx), b.image.Name)); err != nil {
 		return Image{}, err
 	}
 	sum, size, err := sumAndSync(ctx, b.tempPath())

@@ -155,7 +155,7 @@ func buildSpec(ctx context.Context, o Options, spec Spec, last Manifest) (err er
 		}
 		manifest.Images = append(manifest.Images, image)
 	}
-	if err := tool.close(ctx); err != nil {
+	if err := tool.close(); err != nil {
 		return err
 	}
 	return publish(o, manifest, log)
