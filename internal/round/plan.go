@@ -25,8 +25,7 @@ type VMPlan struct {
 	BackupBeforeStart bool     `json:"backup_before_start,omitempty"`
 	Steps             []string `json:"steps"` // for people
 
-	vm     VM
-	update *update
+	vm VM
 }
 
 // DiskPlan is the plan for one disk.
@@ -120,11 +119,7 @@ func (r *Runner) planDisk(ctx context.Context, p *VMPlan, d Disk) DiskPlan {
 	if d.Image == "" {
 		return dp
 	}
-	u, why := r.planUpdate(ctx, p.vm, d, p.Found)
-	dp.Update = why
-	if u != nil {
-		p.update = u
-	}
+	_, dp.Update = r.planUpdate(ctx, p.vm, d, p.Found)
 	return dp
 }
 
