@@ -50,8 +50,33 @@ type Extent struct {
 	Kind           ExtentKind
 }
 
+// Location is a range of a [Sparse] whose bytes lie, as they are, at another
+// place: in the device below a filesystem, in the file that holds an image.
+type Location struct {
+	Offset, Length int64 // bytes, in the [Sparse]
+
+	// Device is the number of the device or file below, as its reader counts
+	// them (0 where there is one); At is where in it the bytes lie. Device is
+	// -1 for what lies nowhere in this form: holes, compressed or inline
+	// content, what a journal replay holds in memory, what must be verified.
+	Device int
+	At     int64
+}
+
+// Locator is a [Sparse] that can tell where its bytes lie below, so that who
+// has the layer below need not have them read to him.
+type Locator interface {
+	// Locate calls yield for consecutive locations that together cover
+	// exactly [off, off+length), in order. It stops at the first error of
+	// yield and returns that.
+	Locate(off, length int64, yield func(Location) error) error
+}
+
 // Filesystem is a guest's filesystem, addressed by inode number. All methods
 // are safe for concurrent use.
+//
+// Inode numbers are at least 1 and less than [MaxIno]. A filesystem may also be a
+// [Usage] and a [SubvolumeLister].
 type Filesystem interface {
 	Info() FilesystemInfo
 
@@ -76,6 +101,44 @@ type Filesystem interface {
 	Open(ino uint64) (Sparse, error)
 }
 
+// MaxIno bounds the inode numbers of a [Filesystem]: the byte above is left for
+// who puts several filesystems together to one tree.
+const MaxIno = 1 << 56
+
+// Usage is a [Filesystem] that knows which parts of its devices it uses. What it
+// does not yield is free, and need not be kept by a copy of the device.
+type Usage interface {
+	// Used calls yield for the ranges of device number device that are in
+	// use, in bytes: in ascending order, apart from one another, without
+	// reading them. Device is 0 where there is one. It stops at the first
+	// error of yield and returns that.
+	Used(device int, yield func(off, length int64) error) error
+}
+
+// SubvolumeLister is a [Filesystem] that holds several trees: btrfs. One
+// Filesystem shows them all, each mounted where its parent keeps it.
+type SubvolumeLister interface {
+	// Subvolumes returns all subvolumes and snapshots, the top level first.
+	Subvolumes() ([]Subvolume, error)
+}
+
+// Subvolume is one tree of a filesystem that holds several.
+type Subvolume struct {
+	ID     uint64 // as "btrfs subvolume list" shows it
+	Parent uint64 // ID of the subvolume that it lies in; 0 for the top level
+	// Path is where it lies below the top level, without a leading "/"; empty
+	// for the top level itself. Hostile bytes.
+	Path     []byte
+	Root     uint64 // inode number of its root directory
+	UUID     [16]byte
+	ReadOnly bool
+	Default  bool // what a mount without "subvol=" shows
+}
+
+// SubvolumeShift is where an inode number carries the ID of its subvolume: above
+// that many bits of the number in the subvolume.
+const SubvolumeShift = 40
+
 // FilesystemInfo describes a filesystem as a whole.
 type FilesystemInfo struct {
 	Type  string   // "ext4", as mount(8) calls it
@@ -86,6 +149,11 @@ type FilesystemInfo struct {
 	BlockSize  int64 // bytes
 	Size       int64 // bytes
 	InodeCount uint64
+
+	// Remarks are what an administrator should know, a sentence each: "the
+	// journal was replayed in memory: 12 transactions", "errors were recorded
+	// by the guest's kernel". They hold no hostile bytes.
+	Remarks []string
 }
 
 // Inode is the attributes of one file of any type.

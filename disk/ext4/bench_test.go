@@ -9,6 +9,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/ext4"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
 
 // The disk of the benchmark: what an installed system has.
@@ -21,7 +22,7 @@ const (
 // makeBenchImage writes the files through the kernel.
 func makeBenchImage(b *testing.B) string {
 	path := makeImage(b, 4<<30, "-t", "ext4", "-b", "4096")
-	dir, unmount := mountImage(b, path, "rw")
+	dir, unmount := disktest.Mount(b, path, "ext4", "rw")
 	r := rand.NewChaCha8([32]byte{3})
 	content := make([]byte, 2*benchBytes/benchFiles)
 	for i := range benchFiles {
@@ -45,7 +46,7 @@ func makeBenchImage(b *testing.B) string {
 // BenchmarkReadEverything walks a disk and reads every file, with the image in
 // the page cache.
 func BenchmarkReadEverything(b *testing.B) {
-	m := openImage(b, makeBenchImage(b))
+	m := disktest.OpenImage(b, makeBenchImage(b))
 	var total int64
 	for b.Loop() {
 		fs, err := ext4.Open(m, ext4.Options{})

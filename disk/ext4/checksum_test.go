@@ -58,27 +58,6 @@ func unhex(t *testing.T, s string) []byte {
 	return p
 }
 
-// TestCache checks that the least recently used make room, and that the limit
-// holds.
-func TestCache(t *testing.T) {
-	c := newCache(100)
-	for i := range int64(10) {
-		c.put(span{off: i, len: 10}, make([]byte, 10))
-	}
-	c.get(span{off: 0, len: 10})
-	c.put(span{off: 10, len: 10}, make([]byte, 10))
-	for off, want := range map[int64]bool{0: true, 1: false, 2: true, 10: true} {
-		if got := c.get(span{off: off, len: 10}) != nil; got != want {
-			t.Errorf("entry %d: %v", off, got)
-		}
-	}
-	c.put(span{off: 99, len: 1000}, make([]byte, 1000)) // larger than all
-	c.put(span{off: 98, len: 1}, make([]byte, 1))
-	if c.size > c.limit || len(c.entries) != 1 {
-		t.Errorf("%d bytes in %d entries", c.size, len(c.entries))
-	}
-}
-
 func TestFeatureNames(t *testing.T) {
 	if got := featureNames(0x80000001, incompatNames, "incompat"); got != "compression, incompat bit 0x80000000" {
 		t.Error(got)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/ext4"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
 
 // lookup finds a file of a seed by its path.
@@ -37,7 +38,7 @@ func lookup(t *testing.T, fs disk.Filesystem, path string) uint64 {
 
 func openSeed(t *testing.T, name string, opts ext4.Options) *ext4.Filesystem {
 	t.Helper()
-	fs, err := ext4.Open(loadSeed(t, name), opts)
+	fs, err := ext4.Open(disktest.LoadSeed(t, name), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,10 +127,10 @@ func checkReads(t *testing.T, f disk.Sparse) {
 func TestConcurrent(t *testing.T) {
 	for _, name := range []string{"csum", "journal-csum"} {
 		fs := openSeed(t, name, ext4.Options{CacheSize: 2048})
-		want := ourTree(t, openSeed(t, name, ext4.Options{}))
+		want := disktest.ReadTree(t, openSeed(t, name, ext4.Options{}))
 		var wg sync.WaitGroup
 		for range 4 {
-			wg.Go(func() { compareTrees(t, want, ourTree(t, fs)) })
+			wg.Go(func() { disktest.CompareTrees(t, want, disktest.ReadTree(t, fs)) })
 		}
 		wg.Wait()
 	}
@@ -157,7 +158,7 @@ func TestWrongType(t *testing.T) {
 // TestRecognise checks what is no filesystem at all.
 func TestRecognise(t *testing.T) {
 	for _, size := range []int{0, 1, 1024, 1080, 1081, 4096} {
-		m := image{ReaderAt: bytes.NewReader(make([]byte, size)), size: int64(size)}
+		m := disktest.Image{ReaderAt: bytes.NewReader(make([]byte, size)), Length: int64(size)}
 		if known, err := ext4.Recognise(m); known || err != nil {
 			t.Errorf("%d zeros: %v, %v", size, known, err)
 		}
@@ -170,8 +171,8 @@ func TestRecognise(t *testing.T) {
 // TestBlockMapOfItself makes a block map whose blocks of numbers all are one
 // that refers to itself: a file of 16 GiB out of one block.
 func TestBlockMapOfItself(t *testing.T) {
-	m := loadSeed(t, "map")
-	raw := make([]byte, m.size)
+	m := disktest.LoadSeed(t, "map")
+	raw := make([]byte, m.Length)
 	if _, err := m.ReadAt(raw, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +189,7 @@ func TestBlockMapOfItself(t *testing.T) {
 	}
 	binary.LittleEndian.PutUint32(n[0x6c:], 3) // i_size_high
 
-	fs, err := ext4.Open(image{ReaderAt: bytes.NewReader(raw), size: m.size}, ext4.Options{})
+	fs, err := ext4.Open(disktest.Image{ReaderAt: bytes.NewReader(raw), Length: m.Length}, ext4.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

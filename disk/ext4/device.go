@@ -2,10 +2,11 @@ package ext4
 
 import (
 	"encoding/binary"
-	"io"
 	"sort"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/cache"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // device is the disk as the filesystem's owner would see it after recovery:
@@ -14,7 +15,13 @@ type device struct {
 	disk      disk.Sparse
 	blockSize int64
 	replaced  []replacement // sorted by target, each target once
-	cache     *cache
+	cache     *cache.Cache[span]
+}
+
+// span is a range of the disk, in bytes.
+type span struct {
+	off int64
+	len int
 }
 
 // replacement says that block target is to be read from block source, which
@@ -28,18 +35,18 @@ type replacement struct {
 // readAt fills p from byte off, or fails.
 func (d *device) readAt(p []byte, off int64) error {
 	if len(d.replaced) == 0 {
-		return readFull(d.disk, p, off)
+		return ondisk.ReadFull(d.disk, p, off)
 	}
 	first := uint64(off / d.blockSize)
 	i := sort.Search(len(d.replaced), func(i int) bool { return d.replaced[i].target >= first })
 	for len(p) > 0 {
 		if i == len(d.replaced) {
-			return readFull(d.disk, p, off)
+			return ondisk.ReadFull(d.disk, p, off)
 		}
 		r := d.replaced[i]
 		if start := int64(r.target) * d.blockSize; start > off {
 			n := min(start-off, int64(len(p)))
-			if err := readFull(d.disk, p[:n], off); err != nil {
+			if err := ondisk.ReadFull(d.disk, p[:n], off); err != nil {
 				return err
 			}
 			p, off = p[n:], off+n
@@ -57,7 +64,7 @@ func (d *device) readAt(p []byte, off int64) error {
 }
 
 func (d *device) readReplaced(p []byte, r replacement, within int64) error {
-	if err := readFull(d.disk, p, int64(r.source)*d.blockSize+within); err != nil {
+	if err := ondisk.ReadFull(d.disk, p, int64(r.source)*d.blockSize+within); err != nil {
 		return err
 	}
 	if r.escaped && within < 4 {
@@ -70,26 +77,13 @@ func (d *device) readReplaced(p []byte, r replacement, within int64) error {
 // metadata returns the bytes of s through the cache. The caller must not
 // write to them.
 func (d *device) metadata(s span) ([]byte, error) {
-	if data := d.cache.get(s); data != nil {
+	if data := d.cache.Get(s); data != nil {
 		return data, nil
 	}
 	data := make([]byte, s.len)
 	if err := d.readAt(data, s.off); err != nil {
 		return nil, err
 	}
-	d.cache.put(s, data)
+	d.cache.Add(s, data)
 	return data, nil
-}
-
-// readFull fills p or returns an error: a disk that ends early is one.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	switch {
-	case n == len(p):
-		return nil
-	case err == nil || err == io.EOF:
-		return io.ErrUnexpectedEOF
-	default:
-		return err
-	}
 }

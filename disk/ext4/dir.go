@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 const (
@@ -61,7 +62,7 @@ func (fs *Filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 		return err
 	}
 	if n.Type() != disk.ModeDir {
-		return absent(inodeName(ino), "mode %#o is not a directory", n.Mode)
+		return layer.Absent(inodeName(ino), "mode %#o is not a directory", n.Mode)
 	}
 	r := &dirReader{fs: fs, dir: n, yield: yield}
 	if n.flags&flagInlineData != 0 {
@@ -74,11 +75,11 @@ func (r *dirReader) readBlocks() error {
 	blockSize := r.fs.sb.blockSize()
 	switch {
 	case r.dir.Size == 0 || r.dir.Size%blockSize != 0:
-		return damaged(inodeName(r.dir.Ino), nowhere, "a directory of %d bytes with blocks of %d", r.dir.Size, blockSize)
+		return layer.Damaged(inodeName(r.dir.Ino), ondisk.Nowhere, "a directory of %d bytes with blocks of %d", r.dir.Size, blockSize)
 	case r.dir.Size > maxDirSize:
-		return beyondLimit(inodeName(r.dir.Ino), nowhere, "a directory of %d bytes, at most %d are read", r.dir.Size, int64(maxDirSize))
+		return layer.Beyond(inodeName(r.dir.Ino), ondisk.Nowhere, "a directory of %d bytes, at most %d are read", r.dir.Size, int64(maxDirSize))
 	case uint64(r.dir.Size/blockSize) > r.fs.sb.blockCount:
-		return damaged(inodeName(r.dir.Ino), nowhere, "a directory of %d bytes is larger than the filesystem", r.dir.Size)
+		return layer.Damaged(inodeName(r.dir.Ino), ondisk.Nowhere, "a directory of %d bytes is larger than the filesystem", r.dir.Size)
 	}
 	buf := dirBuffers.Get().(*[dirReadSize]byte)
 	defer dirBuffers.Put(buf)
@@ -90,13 +91,13 @@ func (r *dirReader) readBlocks() error {
 			return err
 		}
 		if s.kind != disk.ExtentData {
-			return damaged(dirBlockName(block, r.dir.Ino), nowhere, "it is a hole")
+			return layer.Damaged(dirBlockName(block, r.dir.Ino), ondisk.Nowhere, "it is a hole")
 		}
 		count := min(s.length, end-block, uint64(dirReadSize/blockSize))
 		run := buf[:int64(count)*blockSize]
 		off := int64(s.physical) * blockSize
 		if err := r.fs.dev.readAt(run, off); err != nil {
-			return unreadable(dirBlockName(block, r.dir.Ino), off, err)
+			return layer.Unreadable(dirBlockName(block, r.dir.Ino), off, err)
 		}
 		for ; len(run) > 0; run = run[blockSize:] {
 			if err := r.readBlock(dirBlock{data: run[:blockSize], index: block, off: off}); err != nil {
@@ -117,7 +118,7 @@ func (r *dirReader) readInline() error {
 		return err
 	}
 	for _, part := range [][]byte{data[4:blockFieldSize], data[blockFieldSize:]} {
-		if err := r.readEntries(dirBlock{data: part, off: nowhere, inline: true}); err != nil {
+		if err := r.readEntries(dirBlock{data: part, off: ondisk.Nowhere, inline: true}); err != nil {
 			return err
 		}
 	}
@@ -133,7 +134,7 @@ func (r *dirReader) damaged(b *dirBlock, format string, args ...any) error {
 	if b.inline {
 		name = fmt.Sprintf("inline directory of inode %d", r.dir.Ino)
 	}
-	return damaged(name, b.off, format, args...)
+	return layer.Damaged(name, b.off, format, args...)
 }
 
 func (r *dirReader) readBlock(b dirBlock) error {

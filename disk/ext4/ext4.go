@@ -7,6 +7,8 @@ import (
 	"io"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/cache"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 const defaultCacheSize = 8 << 20
@@ -33,12 +35,12 @@ var _ disk.Filesystem = (*Filesystem)(nil)
 // ext4 superblock. It checks nothing else: that is [Open]'s work.
 func Recognise(d disk.Sparse) (bool, error) {
 	var magic [2]byte
-	err := readFull(d, magic[:], superblockOffset+magicOffset)
+	err := ondisk.ReadFull(d, magic[:], superblockOffset+magicOffset)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return false, nil // too small for a superblock
 	}
 	if err != nil {
-		return false, unreadable("superblock", superblockOffset, err)
+		return false, layer.Unreadable("superblock", superblockOffset, err)
 	}
 	return binary.LittleEndian.Uint16(magic[:]) == superblockMagic, nil
 }
@@ -50,7 +52,7 @@ func Open(d disk.Sparse, opts Options) (*Filesystem, error) {
 	if opts.CacheSize <= 0 {
 		opts.CacheSize = defaultCacheSize
 	}
-	fs := &Filesystem{dev: &device{disk: d, cache: newCache(opts.CacheSize)}}
+	fs := &Filesystem{dev: &device{disk: d, cache: cache.New[span](opts.CacheSize)}}
 	if err := fs.readSuperblock(); err != nil {
 		return nil, err
 	}
@@ -64,7 +66,7 @@ func Open(d disk.Sparse, opts Options) (*Filesystem, error) {
 		return nil, err
 	}
 	if root.Type() != disk.ModeDir {
-		return nil, damaged(inodeName(rootInode), nowhere, "the root is not a directory: mode %#o", root.Mode)
+		return nil, layer.Damaged(inodeName(rootInode), ondisk.Nowhere, "the root is not a directory: mode %#o", root.Mode)
 	}
 	return fs, nil
 }
@@ -72,7 +74,7 @@ func Open(d disk.Sparse, opts Options) (*Filesystem, error) {
 func (fs *Filesystem) readSuperblock() error {
 	var raw [superblockSize]byte
 	if err := fs.dev.readAt(raw[:], superblockOffset); err != nil {
-		return unreadable("superblock", superblockOffset, err)
+		return layer.Unreadable("superblock", superblockOffset, err)
 	}
 	sb, err := parseSuperblock(raw[:], fs.dev.disk.Size())
 	if err != nil {
@@ -90,7 +92,7 @@ func (fs *Filesystem) recover(opts Options) error {
 		return err
 	}
 	blockSize := fs.sb.blockSize()
-	fs.dev = &device{disk: fs.dev.disk, blockSize: blockSize, replaced: replaced, cache: newCache(opts.CacheSize)}
+	fs.dev = &device{disk: fs.dev.disk, blockSize: blockSize, replaced: replaced, cache: cache.New[span](opts.CacheSize)}
 	fs.groups = groupTable{}
 	fs.replayed = transactions
 	if err := fs.readSuperblock(); err != nil {

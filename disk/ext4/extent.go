@@ -2,6 +2,8 @@ package ext4
 
 import (
 	"encoding/binary"
+
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 const (
@@ -27,7 +29,7 @@ type extentNode struct {
 	entries    []byte
 	depth      uint16
 	first, end uint64 // the logical blocks that the node's parent gives it
-	off        int64  // byte offset of its block, or nowhere for the root
+	off        int64  // byte offset of its block, or ondisk.Nowhere for the root
 }
 
 // extentChild is a block of the tree and the logical blocks that it answers
@@ -40,7 +42,7 @@ type extentChild struct {
 // extentSegment walks down to the leaf that block depends on. Each step is to
 // a node of a smaller depth.
 func (m *mapping) extentSegment(block uint64) (*segment, error) {
-	node, err := m.extentHeader(m.root[:], extentNode{end: maxLogical, off: nowhere})
+	node, err := m.extentHeader(m.root[:], extentNode{end: maxLogical, off: ondisk.Nowhere})
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +69,7 @@ func (m *mapping) extentChild(node extentNode, block uint64) (extentChild, error
 		logical := uint64(binary.LittleEndian.Uint32(e))
 		physical := uint64(binary.LittleEndian.Uint16(e[8:]))<<32 | uint64(binary.LittleEndian.Uint32(e[4:]))
 		if int64(logical) <= previous || logical < node.first || logical >= node.end || physical == 0 {
-			return child, damaged(m.name(), node.off, "the index entry of block %d, at block %d, is out of order", logical, physical)
+			return child, layer.Damaged(m.name(), node.off, "the index entry of block %d, at block %d, is out of order", logical, physical)
 		}
 		previous = int64(logical)
 		if logical <= block {
@@ -93,10 +95,10 @@ func (m *mapping) extentBlock(child extentChild, depth uint16) (extentNode, erro
 		return extentNode{}, err
 	}
 	if node.depth != depth {
-		return extentNode{}, damaged(m.name(), node.off, "a node has depth %d where %d is due", node.depth, depth)
+		return extentNode{}, layer.Damaged(m.name(), node.off, "a node has depth %d where %d is due", node.depth, depth)
 	}
 	if len(node.entries) == 0 {
-		return extentNode{}, damaged(m.name(), node.off, "a node has no entries")
+		return extentNode{}, layer.Damaged(m.name(), node.off, "a node has no entries")
 	}
 	return node, m.verifyExtentBlock(data, node)
 }
@@ -107,11 +109,11 @@ func (m *mapping) verifyExtentBlock(data []byte, node extentNode) error {
 	}
 	tail := extentHeaderSize + extentEntrySize*int(binary.LittleEndian.Uint16(data[4:]))
 	if tail+4 > len(data) {
-		return damaged(m.name(), node.off, "a node leaves no room for its checksum")
+		return layer.Damaged(m.name(), node.off, "a node leaves no room for its checksum")
 	}
 	want := binary.LittleEndian.Uint32(data[tail:])
 	if got := uint32(m.seed.add(data[:tail])); got != want {
-		return damaged(m.name(), node.off, "a node's checksum is %#08x, the node says %#08x", got, want)
+		return layer.Damaged(m.name(), node.off, "a node's checksum is %#08x, the node says %#08x", got, want)
 	}
 	return nil
 }
@@ -122,13 +124,13 @@ func (m *mapping) extentHeader(data []byte, node extentNode) (extentNode, error)
 	node.depth = binary.LittleEndian.Uint16(data[6:])
 	switch {
 	case magic != extentMagic:
-		return node, damaged(m.name(), node.off, "a node has magic number %#04x, not %#04x", magic, extentMagic)
+		return node, layer.Damaged(m.name(), node.off, "a node has magic number %#04x, not %#04x", magic, extentMagic)
 	case room == 0 || room > (len(data)-extentHeaderSize)/extentEntrySize || used > room:
-		return node, damaged(m.name(), node.off, "a node of %d bytes has %d entries of %d", len(data), used, room)
+		return node, layer.Damaged(m.name(), node.off, "a node of %d bytes has %d entries of %d", len(data), used, room)
 	case node.depth > maxExtentDepth:
-		return node, damaged(m.name(), node.off, "depth %d, at most %d is possible", node.depth, maxExtentDepth)
+		return node, layer.Damaged(m.name(), node.off, "depth %d, at most %d is possible", node.depth, maxExtentDepth)
 	case node.depth > 0 && used == 0:
-		return node, damaged(m.name(), node.off, "an index node has no entries")
+		return node, layer.Damaged(m.name(), node.off, "an index node has no entries")
 	}
 	node.entries = data[extentHeaderSize : extentHeaderSize+used*extentEntrySize]
 	return node, nil
@@ -152,10 +154,10 @@ func (m *mapping) extentLeaf(node extentNode) (*segment, error) {
 			r.length -= maxInitialized
 		}
 		if r.length == 0 || r.logical < next || r.logical+r.length > node.end {
-			return nil, damaged(m.name(), node.off, "an extent of %d blocks at block %d is out of order", r.length, r.logical)
+			return nil, layer.Damaged(m.name(), node.off, "an extent of %d blocks at block %d is out of order", r.length, r.logical)
 		}
 		if !m.fs.sb.validBlocks(r.physical, r.length) {
-			return nil, damaged(m.name(), node.off, "an extent lies in blocks %d to %d, the filesystem has %d",
+			return nil, layer.Damaged(m.name(), node.off, "an extent lies in blocks %d to %d, the filesystem has %d",
 				r.physical, r.physical+r.length-1, m.fs.sb.blockCount)
 		}
 		next = r.logical + r.length

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // Open implements [disk.Filesystem].
@@ -14,7 +15,7 @@ func (fs *Filesystem) Open(ino uint64) (disk.Sparse, error) {
 		return nil, err
 	}
 	if n.Type() != disk.ModeRegular {
-		return nil, absent(inodeName(ino), "mode %#o is not a regular file", n.Mode)
+		return nil, layer.Absent(inodeName(ino), "mode %#o is not a regular file", n.Mode)
 	}
 	return fs.content(n)
 }
@@ -22,7 +23,7 @@ func (fs *Filesystem) Open(ino uint64) (disk.Sparse, error) {
 // content opens what n holds, whatever its type.
 func (fs *Filesystem) content(n *inode) (disk.Sparse, error) {
 	if n.flags&flagEncrypt != 0 && n.Type() != disk.ModeDir {
-		return nil, unsupported(inodeName(n.Ino), nowhere, "back this disk up as an image, or back the file up inside the guest",
+		return nil, layer.Unsupported(inodeName(n.Ino), ondisk.Nowhere, "back this disk up as an image, or back the file up inside the guest",
 			"feature encrypt: only the guest has the key to the content")
 	}
 	if n.flags&flagInlineData != 0 {
@@ -81,7 +82,7 @@ func (f *file) readSome(p []byte, off int64) (int, error) {
 	}
 	start := int64(s.physical)*blockSize + within
 	if err := f.fs.dev.readAt(p, start); err != nil {
-		return 0, unreadable(fmt.Sprintf("content of inode %d", f.ino), start, err)
+		return 0, layer.Unreadable(fmt.Sprintf("content of inode %d", f.ino), start, err)
 	}
 	return len(p), nil
 }
@@ -101,7 +102,7 @@ func (f *file) Extents(off, length int64, yield func(disk.Extent) error) error {
 		if s.kind != disk.ExtentHole {
 			// A map that leads to itself makes an endless file of few blocks.
 			if mapped += s.length; mapped > f.fs.sb.blockCount {
-				return damaged(f.name(), nowhere, "it maps more blocks than the filesystem has")
+				return layer.Damaged(f.name(), ondisk.Nowhere, "it maps more blocks than the filesystem has")
 			}
 		}
 		n := min(int64(s.length)*blockSize-off%blockSize, end-off)

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync/atomic"
+
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // groupSlots bounds the table of groups in use: 4,096 groups of 128 MiB are
@@ -51,17 +53,17 @@ func (fs *Filesystem) readGroup(number uint64) (*group, error) {
 	at := int(number%perBlock) * fs.sb.descSize
 	off := int64(block)<<fs.sb.blockShift + int64(at)
 	if !fs.sb.validBlocks(block, 1) {
-		return nil, damaged(structure(), nowhere, "its block %d is outside the filesystem", block)
+		return nil, layer.Damaged(structure(), ondisk.Nowhere, "its block %d is outside the filesystem", block)
 	}
 	raw, err := fs.dev.metadata(fs.blockSpan(block))
 	if err != nil {
-		return nil, unreadable(structure(), off, err)
+		return nil, layer.Unreadable(structure(), off, err)
 	}
 	desc := raw[at : at+fs.sb.descSize]
 	if fs.sb.ro&(roMetadataCsum|roGdtCsum) != 0 {
 		want := binary.LittleEndian.Uint16(desc[groupChecksumOffset:])
 		if got := fs.groupChecksum(number, desc); got != want {
-			return nil, damaged(structure(), off, "checksum is %#04x, the descriptor says %#04x", got, want)
+			return nil, layer.Damaged(structure(), off, "checksum is %#04x, the descriptor says %#04x", got, want)
 		}
 	}
 	g := &group{number: number, inodeTable: uint64(binary.LittleEndian.Uint32(desc[groupTableLow:]))}
@@ -69,7 +71,7 @@ func (fs *Filesystem) readGroup(number uint64) (*group, error) {
 		g.inodeTable |= uint64(binary.LittleEndian.Uint32(desc[groupTableHigh:])) << 32
 	}
 	if !fs.sb.validBlocks(g.inodeTable, fs.tableBlocks()) {
-		return nil, damaged(structure(), off, "the inode table at block %d is outside the filesystem", g.inodeTable)
+		return nil, layer.Damaged(structure(), off, "the inode table at block %d is outside the filesystem", g.inodeTable)
 	}
 	return g, nil
 }

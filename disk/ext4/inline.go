@@ -14,7 +14,7 @@ import (
 // (Documentation/filesystems/ext4/inlinedata.rst)
 func (fs *Filesystem) inlineData(n *inode) ([]byte, error) {
 	if fs.sb.incompat&incompatInlineData == 0 {
-		return nil, damaged(inodeName(n.Ino), nowhere, "inline data, without the feature inline_data")
+		return nil, layer.Damaged(inodeName(n.Ino), ondisk.Nowhere, "inline data, without the feature inline_data")
 	}
 	data := append([]byte(nil), n.block[:]...)
 	entries, err := fs.bodyXattrs(n)
@@ -26,7 +26,7 @@ func (fs *Filesystem) inlineData(n *inode) ([]byte, error) {
 			return append(data, e.value...), nil
 		}
 	}
-	return nil, damaged(inodeName(n.Ino), nowhere, "inline data, without the attribute system.data")
+	return nil, layer.Damaged(inodeName(n.Ino), ondisk.Nowhere, "inline data, without the attribute system.data")
 }
 
 // inlineFile is content that lies in the inode. It reads as zeros behind what

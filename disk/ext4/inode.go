@@ -67,14 +67,14 @@ func inodeName(ino uint64) string { return fmt.Sprintf("inode %d", ino) }
 // file returns inode ino if it is one that a directory entry may name.
 func (fs *Filesystem) file(ino uint64) (*inode, error) {
 	if fs.reserved(ino) {
-		return nil, absent(inodeName(ino), "it is reserved for the filesystem")
+		return nil, layer.Absent(inodeName(ino), "it is reserved for the filesystem")
 	}
 	n, err := fs.inode(ino)
 	if err != nil {
 		return nil, err
 	}
 	if n.flags&flagEAInode != 0 {
-		return nil, absent(inodeName(ino), "it holds an extended attribute, not a file")
+		return nil, layer.Absent(inodeName(ino), "it holds an extended attribute, not a file")
 	}
 	return n, nil
 }
@@ -87,7 +87,7 @@ func (fs *Filesystem) reserved(ino uint64) bool {
 // inode reads and verifies any inode in use.
 func (fs *Filesystem) inode(ino uint64) (*inode, error) {
 	if ino == 0 || ino > uint64(fs.sb.inodeCount) {
-		return nil, absent(inodeName(ino), "the filesystem has inodes 1 to %d", fs.sb.inodeCount)
+		return nil, layer.Absent(inodeName(ino), "the filesystem has inodes 1 to %d", fs.sb.inodeCount)
 	}
 	where, at, err := fs.inodeSpan(uint32(ino))
 	if err != nil {
@@ -96,14 +96,14 @@ func (fs *Filesystem) inode(ino uint64) (*inode, error) {
 	off := where.off + int64(at)
 	chunk, err := fs.dev.metadata(where)
 	if err != nil {
-		return nil, unreadable(inodeName(ino), off, err)
+		return nil, layer.Unreadable(inodeName(ino), off, err)
 	}
 	n := &inode{raw: chunk[at : at+fs.sb.inodeSize]}
 	n.Ino = ino
 	n.Links = uint32(binary.LittleEndian.Uint16(n.raw[0x1a:]))
 	if n.Links == 0 {
 		// A free inode need not have a checksum.
-		return nil, absent(inodeName(ino), "it is not in use, though something refers to it")
+		return nil, layer.Absent(inodeName(ino), "it is not in use, though something refers to it")
 	}
 	if err := fs.verifyInode(n, off); err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func (fs *Filesystem) verifyInode(n *inode, off int64) error {
 	if len(n.raw) > oldInodeSize {
 		extra := int(binary.LittleEndian.Uint16(n.raw[extraSizeOffset:]))
 		if extra%4 != 0 || oldInodeSize+extra > len(n.raw) {
-			return damaged(inodeName(n.Ino), off, "i_extra_isize is %d in an inode of %d bytes", extra, len(n.raw))
+			return layer.Damaged(inodeName(n.Ino), off, "i_extra_isize is %d in an inode of %d bytes", extra, len(n.raw))
 		}
 		n.end += extra
 	}
@@ -139,7 +139,7 @@ func (fs *Filesystem) verifyInode(n *inode, off int64) error {
 		got = got.add(n.raw[oldInodeSize:])
 	}
 	if uint32(got)&mask != want {
-		return damaged(inodeName(n.Ino), off, "checksum is %#08x, the inode says %#08x", uint32(got)&mask, want)
+		return layer.Damaged(inodeName(n.Ino), off, "checksum is %#08x, the inode says %#08x", uint32(got)&mask, want)
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func (fs *Filesystem) parseInode(n *inode, off int64) error {
 	n.UID = uid | uint32(c.U16())<<16
 	n.GID = gid | uint32(c.U16())<<16
 	if c.Err() != nil {
-		return damaged(inodeName(n.Ino), off, "%v", c.Err())
+		return layer.Damaged(inodeName(n.Ino), off, "%v", c.Err())
 	}
 
 	n.xattrs = uint64(xattrsLow)
@@ -185,7 +185,7 @@ func (fs *Filesystem) parseInode(n *inode, off int64) error {
 		n.Rdev = deviceNumber(&n.block)
 	case disk.ModeRegular, disk.ModeDir, disk.ModeSymlink, disk.ModeFIFO, disk.ModeSocket:
 	default:
-		return damaged(inodeName(n.Ino), off, "mode %#o has no known file type", n.Mode)
+		return layer.Damaged(inodeName(n.Ino), off, "mode %#o has no known file type", n.Mode)
 	}
 	return nil
 }
@@ -209,7 +209,7 @@ func (fs *Filesystem) setSize(n *inode, off int64, low, high uint32) error {
 		size |= uint64(high) << 32
 	}
 	if limit := fs.maxFileSize(n); size > limit {
-		return damaged(inodeName(n.Ino), off, "its size is %d, at most %d is possible", size, limit)
+		return layer.Damaged(inodeName(n.Ino), off, "its size is %d, at most %d is possible", size, limit)
 	}
 	n.Size = int64(size)
 	return nil
@@ -242,7 +242,7 @@ func setTimes(n *inode, off int64, access, change, modify uint32) error {
 	n.Birth = joinTime(n.extra(0x90), n.extra(0x94))
 	for _, t := range [...]disk.Time{n.Change, n.Modify, n.Access, n.Birth} {
 		if t.Nsec > maxNanoseconds {
-			return damaged(inodeName(n.Ino), off, "a time has %d nanoseconds", t.Nsec)
+			return layer.Damaged(inodeName(n.Ino), off, "a time has %d nanoseconds", t.Nsec)
 		}
 	}
 	return nil

@@ -107,7 +107,7 @@ func (fs *Filesystem) openJournal() (*journal, error) {
 		return nil, sbDamaged("needs_recovery is set, but there is no journal")
 	}
 	if fs.sb.journalInode == 0 {
-		return nil, unsupported("superblock", superblockOffset, hintClean,
+		return nil, layer.Unsupported("superblock", superblockOffset, hintClean,
 			"feature needs_recovery with an external journal: the newest changes are on another disk")
 	}
 	n, err := fs.inode(uint64(fs.sb.journalInode))
@@ -115,7 +115,7 @@ func (fs *Filesystem) openJournal() (*journal, error) {
 		return nil, err
 	}
 	if n.Type() != disk.ModeRegular || n.flags&(flagInlineData|flagEncrypt) != 0 {
-		return nil, damaged(inodeName(n.Ino), nowhere, "it is the journal's, but not a plain file")
+		return nil, layer.Damaged(inodeName(n.Ino), ondisk.Nowhere, "it is the journal's, but not a plain file")
 	}
 	j := &journal{fs: fs, blocks: newMapping(fs, n)}
 	raw := make([]byte, fs.sb.blockSize())
@@ -137,22 +137,22 @@ func (j *journal) parseSuperblock(raw []byte, size int64) error {
 		j.compat, j.incompat, ro = feature(c.U32()), feature(c.U32()), feature(c.U32())
 	}
 	if c.Err() != nil {
-		return damaged(journalName, nowhere, "%v", c.Err())
+		return layer.Damaged(journalName, ondisk.Nowhere, "%v", c.Err())
 	}
 	switch {
 	case magic != journalMagic:
-		return damaged(journalName, nowhere, "the magic number is %#08x, not %#08x", magic, uint32(journalMagic))
+		return layer.Damaged(journalName, ondisk.Nowhere, "the magic number is %#08x, not %#08x", magic, uint32(journalMagic))
 	case kind != journalSuperblockV1 && kind != journalSuperblockV2:
-		return damaged(journalName, nowhere, "the block type is %d", kind)
+		return layer.Damaged(journalName, ondisk.Nowhere, "the block type is %d", kind)
 	case int64(blockSize) != j.fs.sb.blockSize():
-		return damaged(journalName, nowhere, "blocks of %d bytes, the filesystem has %d", blockSize, j.fs.sb.blockSize())
+		return layer.Damaged(journalName, ondisk.Nowhere, "blocks of %d bytes, the filesystem has %d", blockSize, j.fs.sb.blockSize())
 	case j.incompat&^journalIncompatSupported != 0 || ro != 0:
-		return unsupported(journalName, nowhere, hintClean, "the journal's feature %s",
+		return layer.Unsupported(journalName, ondisk.Nowhere, hintClean, "the journal's feature %s",
 			featureNames(j.incompat&^journalIncompatSupported|ro, nil, "incompat"))
 	case j.incompat&journalIncompatCsumV2 != 0 && j.incompat&journalIncompatCsumV3 != 0:
-		return damaged(journalName, nowhere, "checksums of version 2 and 3 at once")
+		return layer.Damaged(journalName, ondisk.Nowhere, "checksums of version 2 and 3 at once")
 	case int64(j.length) > size>>j.fs.sb.blockShift:
-		return damaged(journalName, nowhere, "%d blocks, but the inode has %d", j.length, size>>j.fs.sb.blockShift)
+		return layer.Damaged(journalName, ondisk.Nowhere, "%d blocks, but the inode has %d", j.length, size>>j.fs.sb.blockShift)
 	}
 	if err := j.verifySuperblock(raw); err != nil {
 		return err
@@ -164,12 +164,12 @@ func (j *journal) parseSuperblock(raw []byte, size int64) error {
 			fast = defaultFastCommitBlocks
 		}
 		if int64(j.end)-int64(fast) < minJournalBlocks {
-			return damaged(journalName, nowhere, "%d of %d blocks are for fast commits", fast, j.end)
+			return layer.Damaged(journalName, ondisk.Nowhere, "%d of %d blocks are for fast commits", fast, j.end)
 		}
 		j.end -= fast
 	}
 	if j.first == 0 || j.first >= j.end || j.start != 0 && (j.start < j.first || j.start >= j.end) {
-		return damaged(journalName, nowhere, "the log starts in block %d of %d to %d", j.start, j.first, j.end)
+		return layer.Damaged(journalName, ondisk.Nowhere, "the log starts in block %d of %d to %d", j.start, j.first, j.end)
 	}
 	return nil
 }
@@ -184,11 +184,11 @@ func (j *journal) verifySuperblock(raw []byte) error {
 		return nil
 	}
 	if kind := raw[0x50]; kind != 4 {
-		return unsupported(journalName, nowhere, hintClean, "checksum type %d, only 4 (crc32c) is known", kind)
+		return layer.Unsupported(journalName, ondisk.Nowhere, hintClean, "checksum type %d, only 4 (crc32c) is known", kind)
 	}
 	want := binary.BigEndian.Uint32(raw[0xfc:])
 	if got := uint32(startChecksum.addWithout(raw, 0xfc, 4)); got != want {
-		return damaged(journalName, nowhere, "checksum is %#08x, the superblock says %#08x", got, want)
+		return layer.Damaged(journalName, ondisk.Nowhere, "checksum is %#08x, the superblock says %#08x", got, want)
 	}
 	j.seed = startChecksum.add(raw[0x30:0x40])
 	return nil
@@ -211,7 +211,7 @@ func (j *journal) refuseFastCommit(sequence uint32) error {
 		return err
 	}
 	if binary.LittleEndian.Uint16(raw) == headTag && binary.LittleEndian.Uint32(raw[8:]) == sequence {
-		return unsupported(journalBlockName(at), nowhere, hintClean,
+		return layer.Unsupported(journalBlockName(at), ondisk.Nowhere, hintClean,
 			"feature fast_commit: the newest changes are kept in a form that is not replayed")
 	}
 	return nil
@@ -226,7 +226,7 @@ func (j *journal) place(block uint32) (uint64, error) {
 		return 0, err
 	}
 	if s.kind != disk.ExtentData {
-		return 0, damaged(journalBlockName(block), nowhere, "it is a hole")
+		return 0, layer.Damaged(journalBlockName(block), ondisk.Nowhere, "it is a hole")
 	}
 	return s.physical, nil
 }
@@ -237,8 +237,8 @@ func (j *journal) read(p []byte, block uint32) error {
 		return err
 	}
 	off := int64(physical) << j.fs.sb.blockShift
-	if err := readFull(j.fs.dev.disk, p, off); err != nil {
-		return unreadable(journalBlockName(block), off, err)
+	if err := ondisk.ReadFull(j.fs.dev.disk, p, off); err != nil {
+		return layer.Unreadable(journalBlockName(block), off, err)
 	}
 	return nil
 }

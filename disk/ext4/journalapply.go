@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // sort orders the tags by target, and those of one target as the log has them.
@@ -37,7 +39,7 @@ func (j *journal) applyRevokeBlock(raw []byte, r revokeBlock, tags []tag) error 
 	}
 	used := binary.BigEndian.Uint32(raw[journalHeaderSize:])
 	if uint64(used) > uint64(room) {
-		return damaged(journalBlockName(r.block), nowhere, "a revoke block uses %d of %d bytes", used, room)
+		return layer.Damaged(journalBlockName(r.block), ondisk.Nowhere, "a revoke block uses %d of %d bytes", used, room)
 	}
 	size := 4
 	if j.incompat&journalIncompat64Bit != 0 {
@@ -74,7 +76,7 @@ func (j *journal) replacements(log *logContent) ([]replacement, error) {
 			continue
 		}
 		if t.target >= j.fs.sb.blockCount {
-			return nil, damaged(journalBlockName(t.block), nowhere, "it is for block %d, the filesystem has %d", t.target, j.fs.sb.blockCount)
+			return nil, layer.Damaged(journalBlockName(t.block), ondisk.Nowhere, "it is for block %d, the filesystem has %d", t.target, j.fs.sb.blockCount)
 		}
 		if err := j.verifyData(raw, t); err != nil {
 			return nil, err
@@ -108,7 +110,7 @@ func (j *journal) verifyData(raw []byte, t tag) error {
 		got &= 0xffff
 	}
 	if got != t.checksum {
-		return damaged(journalBlockName(t.block), nowhere, "checksum is %#08x, the transaction says %#08x", got, t.checksum)
+		return layer.Damaged(journalBlockName(t.block), ondisk.Nowhere, "checksum is %#08x, the transaction says %#08x", got, t.checksum)
 	}
 	return nil
 }

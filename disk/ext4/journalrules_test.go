@@ -9,12 +9,13 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/ext4"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
 
 // replayed returns the first letters of the blocks of "holes" after a replay.
 func (b *logBuilder) replayed(t *testing.T) (letters string, transactions int, err error) {
 	t.Helper()
-	fs, err := ext4.Open(image{ReaderAt: bytes.NewReader(b.raw), size: int64(len(b.raw))}, ext4.Options{})
+	fs, err := ext4.Open(disktest.Image{ReaderAt: bytes.NewReader(b.raw), Length: int64(len(b.raw))}, ext4.Options{})
 	if err != nil {
 		return "", 0, err
 	}

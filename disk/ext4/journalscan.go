@@ -107,7 +107,7 @@ func (s *scanner) step() (more bool, err error) {
 	case journalRevoke:
 		s.doubtful = s.doubtful || !s.tailMatches()
 		if len(s.log.revokes) >= maxRevokeBlocks {
-			return false, beyondLimit(journalBlockName(at), nowhere, "more than %d revoke blocks", maxRevokeBlocks)
+			return false, layer.Beyond(journalBlockName(at), ondisk.Nowhere, "more than %d revoke blocks", maxRevokeBlocks)
 		}
 		s.log.revokes = append(s.log.revokes, revokeBlock{at, sequence})
 		return true, nil
@@ -145,7 +145,7 @@ func (s *scanner) descriptor(at uint32) (more bool, err error) {
 			return false, nil
 		}
 		if len(s.log.tags) >= maxReplayed {
-			return false, beyondLimit(journalBlockName(at), nowhere, "more than %d blocks to replay", maxReplayed)
+			return false, layer.Beyond(journalBlockName(at), ondisk.Nowhere, "more than %d blocks to replay", maxReplayed)
 		}
 		s.log.tags = append(s.log.tags, t)
 		if v1 {
@@ -228,7 +228,7 @@ func (s *scanner) commit(at uint32) (more bool, err error) {
 		// The commit block may have reached the disk before the rest.
 		return false, nil
 	default:
-		return false, damaged(journalBlockName(at), nowhere, "a checksum of transaction %d is wrong", s.sequence)
+		return false, layer.Damaged(journalBlockName(at), ondisk.Nowhere, "a checksum of transaction %d is wrong", s.sequence)
 	}
 	s.tags, s.revokes = len(s.log.tags), len(s.log.revokes)
 	s.sum, s.lastCommit = startV1, when

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk/ext4"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
 
 // profiles are the filesystems that the kernel can write and judge.
@@ -46,23 +47,23 @@ func TestKernel(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel() // most of the time goes into waiting for the disk
 			path := makeImage(t, p.size, append([]string{"-L", "a label", "-b", strconv.Itoa(p.block)}, p.mkfs...)...)
-			dir, unmount := mountImage(t, path, "rw")
+			dir, unmount := disktest.Mount(t, path, "ext4", "rw")
 			many := 1200
 			if p.block == 1024 {
 				many = 6000 // a hash tree of two levels
 			}
-			g := &generator{
-				t: t, dir: dir, rand: rand.NewChaCha8([32]byte{1}), blockSize: p.block, manyFiles: many,
-				bigXattrs: p.name == "ea-inode" || p.name == "ea-inode-no-csum",
+			g := &disktest.Generator{
+				T: t, Dir: dir, Rand: rand.NewChaCha8([32]byte{1}), BlockSize: p.block, ManyFiles: many,
+				BigXattrs: p.name == "ea-inode" || p.name == "ea-inode-no-csum",
 			}
-			g.writeAll()
+			g.WriteAll()
 			unmount()
 
-			dir, unmount = mountImage(t, path, "ro,noatime")
-			want := kernelTree(t, dir)
+			dir, unmount = disktest.Mount(t, path, "ext4", "ro,noatime")
+			want := disktest.KernelTree(t, dir)
 			unmount()
 			fs := openFilesystem(t, path)
-			compareTrees(t, want, ourTree(t, fs))
+			disktest.CompareTrees(t, want, disktest.ReadTree(t, fs))
 
 			info := fs.Info()
 			if info.Type != p.kind || string(info.Label) != "a label" || info.BlockSize != int64(p.block) || info.Size > p.size || info.Size < p.size-64<<10 {
@@ -71,7 +72,7 @@ func TestKernel(t *testing.T) {
 			if fs.Replayed() != 0 {
 				t.Errorf("%d transactions replayed after a clean unmount", fs.Replayed())
 			}
-			if known, err := ext4.Recognise(openImage(t, path)); !known || err != nil {
+			if known, err := ext4.Recognise(disktest.OpenImage(t, path)); !known || err != nil {
 				t.Errorf("not recognised: %v", err)
 			}
 			if err := os.Remove(path); err != nil { // 20 images would fill a small disk

@@ -6,6 +6,8 @@ import (
 	"hash/crc32"
 	"math/bits"
 	"testing"
+
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
 
 const (
@@ -30,8 +32,8 @@ type logBuilder struct {
 
 func newLogBuilder(t *testing.T) *logBuilder {
 	t.Helper()
-	m := loadSeed(t, "journal-clean")
-	b := &logBuilder{raw: make([]byte, m.size), target: make(map[byte]uint64), version: 3, wide: true}
+	m := disktest.LoadSeed(t, "journal-clean")
+	b := &logBuilder{raw: make([]byte, m.Length), target: make(map[byte]uint64), version: 3, wide: true}
 	if _, err := m.ReadAt(b.raw, 0); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // maxLogical is the number of blocks that a file can have: logical block
@@ -67,7 +68,7 @@ func (m *mapping) at(block uint64) (stretch, error) {
 
 func (m *mapping) segment(block uint64) (*segment, error) {
 	if block >= maxLogical {
-		return nil, damaged(m.name(), nowhere, "logical block %d, at most %d is possible", block, uint64(maxLogical-1))
+		return nil, layer.Damaged(m.name(), ondisk.Nowhere, "logical block %d, at most %d is possible", block, uint64(maxLogical-1))
 	}
 	if m.flags&flagExtents != 0 {
 		return m.extentSegment(block)
@@ -85,12 +86,12 @@ func (m *mapping) name() string {
 // read returns a block of the tree or map.
 func (m *mapping) read(block uint64) ([]byte, error) {
 	if !m.fs.sb.validBlocks(block, 1) {
-		return nil, damaged(m.name(), nowhere, "it refers to block %d, the filesystem has %d", block, m.fs.sb.blockCount)
+		return nil, layer.Damaged(m.name(), ondisk.Nowhere, "it refers to block %d, the filesystem has %d", block, m.fs.sb.blockCount)
 	}
 	where := m.fs.blockSpan(block)
 	data, err := m.fs.dev.metadata(where)
 	if err != nil {
-		return nil, unreadable(m.name(), where.off, err)
+		return nil, layer.Unreadable(m.name(), where.off, err)
 	}
 	return data, nil
 }
@@ -143,7 +144,7 @@ func (m *mapping) mapSegment(block uint64) (*segment, error) {
 		}
 		first += unit
 	}
-	return nil, damaged(m.name(), nowhere, "logical block %d is more than it can hold", block)
+	return nil, layer.Damaged(m.name(), ondisk.Nowhere, "logical block %d is more than it can hold", block)
 }
 
 // descend follows block number next, which stands for the unit blocks from
@@ -177,7 +178,7 @@ func (m *mapping) pointers(data []byte, first uint64) (*segment, error) {
 			continue
 		}
 		if !m.fs.sb.validBlocks(physical, 1) {
-			return nil, damaged(m.name(), nowhere, "block %d is said to be at %d, the filesystem has %d", logical, physical, m.fs.sb.blockCount)
+			return nil, layer.Damaged(m.name(), ondisk.Nowhere, "block %d is said to be at %d, the filesystem has %d", logical, physical, m.fs.sb.blockCount)
 		}
 		if n := len(s.runs); n > 0 {
 			last := &s.runs[n-1]

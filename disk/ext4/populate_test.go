@@ -13,17 +13,18 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/ext4"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
 
 // TestPopulated compares images that mke2fs -d filled with the folder that it
 // filled them from: block sizes and features that the kernel of the test's host
 // does not mount.
 func TestPopulated(t *testing.T) {
-	requireRoot(t)
+	disktest.RequireRoot(t)
 	source := t.TempDir()
-	g := &generator{t: t, dir: source, rand: rand.NewChaCha8([32]byte{2}), blockSize: 4096, manyFiles: 1200}
-	g.writeAll()
-	full := kernelTree(t, source)
+	g := &disktest.Generator{T: t, Dir: source, Rand: rand.NewChaCha8([32]byte{2}), BlockSize: 4096, ManyFiles: 1200}
+	g.WriteAll()
+	full := disktest.KernelTree(t, source)
 	for _, p := range []struct {
 		name  string
 		block int
@@ -40,7 +41,7 @@ func TestPopulated(t *testing.T) {
 	} {
 		t.Run(p.name, func(t *testing.T) {
 			path := makeImage(t, 256<<20, append(p.mkfs, "-t", "ext4", "-b", strconv.Itoa(p.block), "-N", "8192", "-d", source)...)
-			got := ourTree(t, openFilesystem(t, path))
+			got := disktest.ReadTree(t, openFilesystem(t, path))
 			delete(got, "/lost+found")
 			want := withoutPlace(full)
 			if strings.Contains(p.name, "inline") {
@@ -53,22 +54,22 @@ func TestPopulated(t *testing.T) {
 					}
 				}
 			}
-			compareTrees(t, want, withoutPlace(got))
+			disktest.CompareTrees(t, want, withoutPlace(got))
 		})
 	}
 }
 
 // withoutPlace forgets what a copy cannot keep: inode numbers and times, the
 // size of directories, and where exactly a file has holes.
-func withoutPlace(all tree) tree {
-	out := make(tree)
+func withoutPlace(all disktest.Tree) disktest.Tree {
+	out := make(disktest.Tree)
 	for path, n := range all {
 		n.Ino, n.Times, n.Data = 0, "", ""
-		if isType(n.Mode, unix.S_IFDIR) {
+		if disktest.IsType(n.Mode, unix.S_IFDIR) {
 			n.Size = 0
 		}
 		if path == "" {
-			n = node{}
+			n = disktest.Node{}
 		}
 		out[path] = n
 	}
@@ -78,13 +79,13 @@ func withoutPlace(all tree) tree {
 // TestHuge opens a sparse disk of 16 TiB, and counts what that reads.
 func TestHuge(t *testing.T) {
 	path := makeImage(t, 16<<40-64<<10, "-t", "ext4", "-b", "4096", "-N", "1000000", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,packed_meta_blocks=1", "-d", huge(t))
-	counted := &countingImage{image: openImage(t, path)}
+	counted := &countingImage{Image: disktest.OpenImage(t, path)}
 	fs, err := ext4.Open(counted, ext4.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	names := 0
-	if err := walkLeniently(fs, func(string, node) { names++ }); err != nil {
+	if err := disktest.WalkLeniently(fs, func(string, disktest.Node) { names++ }); err != nil {
 		t.Fatal(err)
 	}
 	if names != 12 { // lost+found, and what huge makes
@@ -110,13 +111,13 @@ func huge(t *testing.T) string {
 
 // countingImage counts the bytes that are read from it.
 type countingImage struct {
-	image
+	disktest.Image
 	bytes int64
 }
 
 func (c *countingImage) ReadAt(p []byte, off int64) (int, error) {
 	c.bytes += int64(len(p))
-	return c.image.ReadAt(p, off)
+	return c.Image.ReadAt(p, off)
 }
 
 // TestRefusals checks that what is not supported is refused by its name, and
@@ -142,7 +143,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			path := makeImage(t, 4<<20, "-t", "ext4")
-			damaged := patch(t, path, 1024, 1024, func(sb []byte) {
+			damaged := disktest.Patch(t, path, 1024, 1024, func(sb []byte) {
 				r.damage(sb)
 				sealSuperblock(sb)
 			})
@@ -167,7 +168,7 @@ func setIncompat(bit uint32) func([]byte) {
 // and has its content refused by name.
 func TestEncrypted(t *testing.T) {
 	path := makeImage(t, 32<<20, "-t", "ext4", "-b", "4096", "-O", "encrypt,^dir_index")
-	dir, unmount := mountImage(t, path, "rw")
+	dir, unmount := disktest.Mount(t, path, "ext4", "rw")
 	secret := dir + "/secret"
 	if err := os.Mkdir(secret, 0o755); err != nil {
 		t.Fatal(err)
@@ -184,7 +185,7 @@ func TestEncrypted(t *testing.T) {
 	}
 	unmount()
 
-	dir, unmount = mountImage(t, path, "ro,noatime")
+	dir, unmount = disktest.Mount(t, path, "ext4", "ro,noatime")
 	list, err := os.ReadDir(dir + "/secret")
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +198,7 @@ func TestEncrypted(t *testing.T) {
 
 	fs := openFilesystem(t, path)
 	got := make(map[string]bool)
-	walkErr := walkLeniently(fs, func(path string, n node) {
+	walkErr := disktest.WalkLeniently(fs, func(path string, n disktest.Node) {
 		if name, inside := strings.CutPrefix(path, "/secret/"); inside {
 			got[name] = true
 			if n.Content != "" || n.Target != "" {

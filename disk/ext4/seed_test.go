@@ -2,18 +2,16 @@ package ext4_test
 
 import (
 	"bytes"
-	"compress/gzip"
 	"flag"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/disk/ext4"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
 
 var update = flag.Bool("update", false, "make the images in testdata anew")
@@ -36,25 +34,6 @@ var seeds = []struct {
 	{"journal-plain", 3 << 20, true, []string{"-t", "ext3", "-b", "1024", "-N", "96", "-J", "size=1", "-O", "^resize_inode"}},
 }
 
-// loadSeed reads a seed of testdata.
-func loadSeed(t testing.TB, name string) image {
-	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", name+".img.gz"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return image{ReaderAt: bytes.NewReader(data), size: int64(len(data))}
-}
-
 // TestSeeds fails if a seed is missing, does not load, or does not hold what
 // the tests of damage are about.
 func TestSeeds(t *testing.T) {
@@ -63,21 +42,21 @@ func TestSeeds(t *testing.T) {
 			if *update {
 				writeSeed(t, s.name, s.size, s.dirty, s.mkfs)
 			}
-			fs, err := ext4.Open(loadSeed(t, s.name), ext4.Options{})
+			fs, err := ext4.Open(disktest.LoadSeed(t, s.name), ext4.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			all := ourTree(t, fs)
+			all := disktest.ReadTree(t, fs)
 			if dirty := fs.Replayed() > 0; dirty != s.dirty {
 				t.Errorf("%d transactions replayed", fs.Replayed())
 			}
-			for path, want := range map[string]func(node) bool{
-				"/large":          func(n node) bool { return n.Size > 2048 },
-				"/large/hardlink": func(n node) bool { return n.Links == 41 },
-				"/holes":          func(n node) bool { return strings.Count(n.Data, "-") >= 6 },
-				"/symlink":        func(n node) bool { return len(n.Target) == 200 },
-				"/xattrs":         func(n node) bool { return strings.Count(n.Xattrs, "=") >= 3 },
-				"/device":         func(n node) bool { return n.Rdev == "300:70000" },
+			for path, want := range map[string]func(disktest.Node) bool{
+				"/large":          func(n disktest.Node) bool { return n.Size > 2048 },
+				"/large/hardlink": func(n disktest.Node) bool { return n.Links == 41 },
+				"/holes":          func(n disktest.Node) bool { return strings.Count(n.Data, "-") >= 6 },
+				"/symlink":        func(n disktest.Node) bool { return len(n.Target) == 200 },
+				"/xattrs":         func(n disktest.Node) bool { return strings.Count(n.Xattrs, "=") >= 3 },
+				"/device":         func(n disktest.Node) bool { return n.Rdev == "300:70000" },
 			} {
 				if n, ok := all[path]; !ok || !want(n) {
 					t.Errorf("%s: %+v", path, n)
@@ -89,36 +68,22 @@ func TestSeeds(t *testing.T) {
 
 func writeSeed(t *testing.T, name string, size int64, dirty bool, mkfs []string) {
 	path := makeImage(t, size, mkfs...)
-	dir, unmount := mountImage(t, path, "rw")
+	dir, unmount := disktest.Mount(t, path, "ext4", "rw")
 	if dirty {
 		unix.Sync()
 	}
 	writeSeedTree(t, dir)
 	if dirty {
-		w := &crashWriter{t: t, dir: dir}
-		w.sync(dir + "/gone")
+		w := &disktest.CrashWriter{T: t, Dir: dir}
+		w.Sync(dir + "/gone")
 		if err := os.Remove(dir + "/gone"); err != nil {
 			t.Fatal(err)
 		}
-		w.sync(dir + "/synced")
-		crash(t, dir)
+		w.Sync(dir + "/synced")
+		disktest.Crash(t, dir)
 	}
 	unmount()
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	z, _ := gzip.NewWriterLevel(&out, gzip.BestCompression)
-	if _, err := z.Write(raw); err != nil {
-		t.Fatal(err)
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join("testdata", name+".img.gz"), out.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	disktest.SaveSeed(t, name, path)
 }
 
 // holesBlocks are the blocks of the file "holes", each full of one letter, from
@@ -155,11 +120,11 @@ func writeSeedTree(t *testing.T, dir string) {
 	must(os.Symlink("fast", dir+"/a/fast"))
 	must(os.Symlink(strings.Repeat("s", 200), dir+"/symlink"))
 	must(unix.Mknod(dir+"/device", unix.S_IFBLK|0o600, int(unix.Mkdev(300, 70_000))))
-	g := &generator{t: t, dir: dir}
-	path := g.file("xattrs", []byte("x"))
-	g.setXattr(path, "user.small", []byte("v"))
-	g.setXattr(path, "user.large", []byte(strings.Repeat("value", 60)))
-	g.setXattr(path, "trusted.t", []byte("t"))
-	g.setXattr(path, "user.huge", []byte(strings.Repeat("value", 1200))) // where ea_inode has room for it
-	g.acls()
+	g := &disktest.Generator{T: t, Dir: dir}
+	path := g.File("xattrs", []byte("x"))
+	g.SetXattr(path, "user.small", []byte("v"))
+	g.SetXattr(path, "user.large", []byte(strings.Repeat("value", 60)))
+	g.SetXattr(path, "trusted.t", []byte("t"))
+	g.SetXattr(path, "user.huge", []byte(strings.Repeat("value", 1200))) // where ea_inode has room for it
+	g.ACLs()
 }

@@ -115,7 +115,7 @@ func parseSuperblock(raw []byte, diskSize int64) (*superblock, error) {
 }
 
 func sbDamaged(format string, args ...any) error {
-	return damaged("superblock", superblockOffset, format, args...)
+	return layer.Damaged("superblock", superblockOffset, format, args...)
 }
 
 // decodeSuperblock takes the fields, and checks those on which the reading of
@@ -162,7 +162,7 @@ func decodeSuperblock(raw []byte) (sb *superblock, clusterGroup uint64, err erro
 		return nil, 0, sbDamaged("the magic number is %#04x, not %#04x", magic, superblockMagic)
 	}
 	if revision > 1 {
-		return nil, 0, unsupported("superblock", superblockOffset, "", "revision %d", revision)
+		return nil, 0, layer.Unsupported("superblock", superblockOffset, "", "revision %d", revision)
 	}
 	if revision == 0 {
 		sb.inodeSize, sb.firstInode = oldInodeSize, oldFirstInode
@@ -187,22 +187,22 @@ func decodeSuperblock(raw []byte) (sb *superblock, clusterGroup uint64, err erro
 
 func (sb *superblock) checkFeatures(raw []byte) error {
 	if sb.incompat&incompatJournalDev != 0 {
-		return unsupported("superblock", superblockOffset, "name the disk with the filesystem instead",
+		return layer.Unsupported("superblock", superblockOffset, "name the disk with the filesystem instead",
 			"feature journal_dev: this is the external journal of another filesystem")
 	}
 	if odd := sb.incompat &^ incompatSupported; odd != 0 {
-		return unsupported("superblock", superblockOffset, "back this disk up as an image",
+		return layer.Unsupported("superblock", superblockOffset, "back this disk up as an image",
 			"feature %s", featureNames(odd, incompatNames, "incompat"))
 	}
 	if odd := sb.ro &^ roSupported; odd != 0 {
-		return unsupported("superblock", superblockOffset, "back this disk up as an image",
+		return layer.Unsupported("superblock", superblockOffset, "back this disk up as an image",
 			"feature %s", featureNames(odd, roNames, "ro_compat"))
 	}
 	if !sb.hasChecksum() {
 		return nil
 	}
 	if kind := raw[0x175]; kind != 1 {
-		return unsupported("superblock", superblockOffset, "", "checksum type %d, only 1 (crc32c) is known", kind)
+		return layer.Unsupported("superblock", superblockOffset, "", "checksum type %d, only 1 (crc32c) is known", kind)
 	}
 	want := binary.LittleEndian.Uint32(raw[checksumOffset:])
 	if got := startChecksum.add(raw[:checksumOffset]); uint32(got) != want {
@@ -217,7 +217,7 @@ func (sb *superblock) checkSizes(clusterGroup uint64, diskSize int64) error {
 	}
 	if have := uint64(diskSize) >> sb.blockShift; sb.blockCount > have {
 		return &disk.Error{
-			Layer: layer, Structure: "superblock", Offset: superblockOffset, Err: disk.ErrCorrupt,
+			Layer: layer.Name, Structure: "superblock", Offset: superblockOffset, Err: disk.ErrCorrupt,
 			Detail: fmt.Sprintf("%d blocks of %d bytes, but the disk ends after %d", sb.blockCount, sb.blockSize(), have),
 			Hint:   "the image is cut short, or this is the wrong partition",
 		}

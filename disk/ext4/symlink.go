@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // Readlink implements [disk.Filesystem].
@@ -13,14 +14,14 @@ func (fs *Filesystem) Readlink(ino uint64) ([]byte, error) {
 		return nil, err
 	}
 	if n.Type() != disk.ModeSymlink {
-		return nil, absent(inodeName(ino), "mode %#o is not a symlink", n.Mode)
+		return nil, layer.Absent(inodeName(ino), "mode %#o is not a symlink", n.Mode)
 	}
 	target, err := fs.target(n)
 	if err != nil {
 		return nil, err
 	}
 	if len(target) == 0 || bytes.IndexByte(target, 0) >= 0 {
-		return nil, damaged(inodeName(ino), nowhere, "the symlink's target is empty or has a NUL in it")
+		return nil, layer.Damaged(inodeName(ino), ondisk.Nowhere, "the symlink's target is empty or has a NUL in it")
 	}
 	return target, nil
 }
@@ -28,7 +29,7 @@ func (fs *Filesystem) Readlink(ino uint64) ([]byte, error) {
 func (fs *Filesystem) target(n *inode) ([]byte, error) {
 	// A target and the NUL behind it have one block.
 	if n.Size >= fs.sb.blockSize() {
-		return nil, damaged(inodeName(n.Ino), nowhere, "a symlink of %d bytes with blocks of %d", n.Size, fs.sb.blockSize())
+		return nil, layer.Damaged(inodeName(n.Ino), ondisk.Nowhere, "a symlink of %d bytes with blocks of %d", n.Size, fs.sb.blockSize())
 	}
 	content, err := fs.content(n)
 	if err != nil {
@@ -37,11 +38,11 @@ func (fs *Filesystem) target(n *inode) ([]byte, error) {
 	target := make([]byte, n.Size)
 	if fs.isFast(n) {
 		if copied := copy(target, n.block[:]); copied < len(target) {
-			return nil, damaged(inodeName(n.Ino), nowhere, "a symlink of %d bytes without a block", n.Size)
+			return nil, layer.Damaged(inodeName(n.Ino), ondisk.Nowhere, "a symlink of %d bytes without a block", n.Size)
 		}
 		return target, nil
 	}
-	if err := readFull(content, target, 0); err != nil {
+	if err := ondisk.ReadFull(content, target, 0); err != nil {
 		return nil, err
 	}
 	return target, nil

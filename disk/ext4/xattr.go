@@ -95,14 +95,14 @@ func (fs *Filesystem) expand(n *inode, entries []xattrEntry) ([]disk.Xattr, erro
 			continue // not attributes, for any system call
 		}
 		if int(e.index) >= len(xattrPrefixes) || xattrPrefixes[e.index] == "" {
-			return nil, unsupported(xattrName(n.Ino), nowhere, "", "an attribute of kind %d", e.index)
+			return nil, layer.Unsupported(xattrName(n.Ino), ondisk.Nowhere, "", "an attribute of kind %d", e.index)
 		}
 		value, err := fs.xattrValue(n, e)
 		if err != nil {
 			return nil, err
 		}
 		if total += len(value); total > maxXattrTotal {
-			return nil, beyondLimit(xattrName(n.Ino), nowhere, "the values have more than %d bytes", maxXattrTotal)
+			return nil, layer.Beyond(xattrName(n.Ino), ondisk.Nowhere, "the values have more than %d bytes", maxXattrTotal)
 		}
 		name := append([]byte(xattrPrefixes[e.index]), e.name...)
 		list = append(list, disk.Xattr{Name: name, Value: value})
@@ -110,7 +110,7 @@ func (fs *Filesystem) expand(n *inode, entries []xattrEntry) ([]disk.Xattr, erro
 	slices.SortFunc(list, func(a, b disk.Xattr) int { return bytes.Compare(a.Name, b.Name) })
 	for i := 1; i < len(list); i++ {
 		if bytes.Equal(list[i-1].Name, list[i].Name) {
-			return nil, damaged(xattrName(n.Ino), nowhere, "%q is there twice", list[i].Name)
+			return nil, layer.Damaged(xattrName(n.Ino), ondisk.Nowhere, "%q is there twice", list[i].Name)
 		}
 	}
 	return list, nil
@@ -128,7 +128,7 @@ func (fs *Filesystem) xattrValue(n *inode, e *xattrEntry) ([]byte, error) {
 	if e.index == indexACLAccess || e.index == indexACLDefault {
 		acl, err := convertACL(value)
 		if err != nil {
-			return nil, damaged(xattrName(n.Ino), nowhere, "%v", err)
+			return nil, layer.Damaged(xattrName(n.Ino), ondisk.Nowhere, "%v", err)
 		}
 		return acl, nil
 	}
@@ -145,7 +145,7 @@ func (fs *Filesystem) bodyXattrs(n *inode) ([]xattrEntry, error) {
 	if binary.LittleEndian.Uint32(body) != xattrMagic {
 		return nil, nil
 	}
-	return parseXattrs(body[xattrBodyHeader:], 0, n.Ino, nowhere)
+	return parseXattrs(body[xattrBodyHeader:], 0, n.Ino, ondisk.Nowhere)
 }
 
 // blockXattrs reads the block of attributes, which several inodes can share.
@@ -156,24 +156,24 @@ func (fs *Filesystem) bodyXattrs(n *inode) ([]xattrEntry, error) {
 func (fs *Filesystem) blockXattrs(n *inode) ([]xattrEntry, error) {
 	name := fmt.Sprintf("attribute block of inode %d", n.Ino)
 	if !fs.sb.validBlocks(n.xattrs, 1) {
-		return nil, damaged(name, nowhere, "it is block %d, the filesystem has %d", n.xattrs, fs.sb.blockCount)
+		return nil, layer.Damaged(name, ondisk.Nowhere, "it is block %d, the filesystem has %d", n.xattrs, fs.sb.blockCount)
 	}
 	where := fs.blockSpan(n.xattrs)
 	data, err := fs.dev.metadata(where)
 	if err != nil {
-		return nil, unreadable(name, where.off, err)
+		return nil, layer.Unreadable(name, where.off, err)
 	}
 	if magic := binary.LittleEndian.Uint32(data); magic != xattrMagic {
-		return nil, damaged(name, where.off, "the magic number is %#08x, not %#08x", magic, uint32(xattrMagic))
+		return nil, layer.Damaged(name, where.off, "the magic number is %#08x, not %#08x", magic, uint32(xattrMagic))
 	}
 	if blocks := binary.LittleEndian.Uint32(data[8:]); blocks != 1 {
-		return nil, damaged(name, where.off, "it has %d blocks", blocks)
+		return nil, layer.Damaged(name, where.off, "it has %d blocks", blocks)
 	}
 	if fs.sb.hasChecksum() {
 		want := binary.LittleEndian.Uint32(data[16:])
 		number := binary.LittleEndian.AppendUint64(nil, n.xattrs)
 		if got := uint32(fs.sb.seed.add(number).addWithout(data, 16, 4)); got != want {
-			return nil, damaged(name, where.off, "checksum is %#08x, the block says %#08x", got, want)
+			return nil, layer.Damaged(name, where.off, "checksum is %#08x, the block says %#08x", got, want)
 		}
 	}
 	return parseXattrs(data, xattrBlockHeader, n.Ino, where.off)
@@ -187,14 +187,14 @@ func parseXattrs(area []byte, first int, ino uint64, off int64) ([]xattrEntry, e
 	at := first
 	for {
 		if at+4 > len(area) {
-			return nil, damaged(xattrName(ino), off, "the list of attributes has no end")
+			return nil, layer.Damaged(xattrName(ino), off, "the list of attributes has no end")
 		}
 		if binary.LittleEndian.Uint32(area[at:]) == 0 {
 			break
 		}
 		e, next, err := parseXattr(area, at)
 		if err != nil {
-			return nil, damaged(xattrName(ino), off, "%v", err)
+			return nil, layer.Damaged(xattrName(ino), off, "%v", err)
 		}
 		if len(e.value) > 0 {
 			lowest = min(lowest, e.offset)
@@ -203,7 +203,7 @@ func parseXattrs(area []byte, first int, ino uint64, off int64) ([]xattrEntry, e
 		at = next
 	}
 	if lowest < at+4 {
-		return nil, damaged(xattrName(ino), off, "a value at %d lies within the list of attributes", lowest)
+		return nil, layer.Damaged(xattrName(ino), off, "a value at %d lies within the list of attributes", lowest)
 	}
 	return list, nil
 }
@@ -237,33 +237,33 @@ func parseXattr(area []byte, at int) (xattrEntry, int, error) {
 func (fs *Filesystem) inodeValue(n *inode, e *xattrEntry) ([]byte, error) {
 	name := fmt.Sprintf("value of attribute %q of inode %d, in inode %d", e.name, n.Ino, e.inode)
 	if fs.sb.incompat&incompatEAInode == 0 {
-		return nil, damaged(name, nowhere, "the filesystem has no feature ea_inode")
+		return nil, layer.Damaged(name, ondisk.Nowhere, "the filesystem has no feature ea_inode")
 	}
 	holder, err := fs.inode(uint64(e.inode))
 	if err != nil {
 		return nil, err
 	}
 	if holder.flags&flagEAInode == 0 || holder.Type() != disk.ModeRegular || holder.Size != int64(e.size) {
-		return nil, damaged(name, nowhere, "the inode, of %d bytes, does not hold a value of %d bytes", holder.Size, e.size)
+		return nil, layer.Damaged(name, ondisk.Nowhere, "the inode, of %d bytes, does not hold a value of %d bytes", holder.Size, e.size)
 	}
 	if e.size > maxXattrValue {
-		return nil, beyondLimit(name, nowhere, "%d bytes, at most %d are possible", e.size, maxXattrValue)
+		return nil, layer.Beyond(name, ondisk.Nowhere, "%d bytes, at most %d are possible", e.size, maxXattrValue)
 	}
 	content, err := fs.content(holder)
 	if err != nil {
 		return nil, err
 	}
 	value := make([]byte, e.size)
-	if err := readFull(content, value, 0); err != nil {
+	if err := ondisk.ReadFull(content, value, 0); err != nil {
 		return nil, err
 	}
 	// The inode's access time is the hash of the value.
 	sum := uint32(fs.sb.seed.add(value))
 	if want := uint32(holder.Access.Sec); sum != want {
-		return nil, damaged(name, nowhere, "hash is %#08x, the inode says %#08x", sum, want)
+		return nil, layer.Damaged(name, ondisk.Nowhere, "hash is %#08x, the inode says %#08x", sum, want)
 	}
 	if !e.hashMatches(sum) {
-		return nil, damaged(name, nowhere, "the entry's hash %#08x is not that of the name and the value", e.hash)
+		return nil, layer.Damaged(name, ondisk.Nowhere, "the entry's hash %#08x is not that of the name and the value", e.hash)
 	}
 	return value, nil
 }

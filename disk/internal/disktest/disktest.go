@@ -21,7 +21,8 @@ import (
 func Run(t testing.TB, name string, args ...string) []byte {
 	t.Helper()
 	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	// mke2fs: images, and not what the disk below them has for sectors.
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "MKE2FS_DEVICE_SECTSIZE=512")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {

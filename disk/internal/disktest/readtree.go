@@ -1,4 +1,4 @@
-package ext4_test
+package disktest
 
 import (
 	"bytes"
@@ -14,10 +14,10 @@ import (
 // maxTestDepth stops a walk through directories that contain themselves.
 const maxTestDepth = 64
 
-// ourTree reads all of a filesystem through the reader under test.
-func ourTree(t testing.TB, fs disk.Filesystem) tree {
+// ReadTree reads all of a filesystem through the reader under test.
+func ReadTree(t testing.TB, fs disk.Filesystem) Tree {
 	t.Helper()
-	all := make(tree)
+	all := make(Tree)
 	var walk func(path string, ino uint64, depth int)
 	walk = func(path string, ino uint64, depth int) {
 		if depth > maxTestDepth {
@@ -50,9 +50,9 @@ func ourTree(t testing.TB, fs disk.Filesystem) tree {
 	return all
 }
 
-func ourNode(t testing.TB, fs disk.Filesystem, path string, n *disk.Inode) node {
+func ourNode(t testing.TB, fs disk.Filesystem, path string, n *disk.Inode) Node {
 	t.Helper()
-	out := node{
+	out := Node{
 		Ino: n.Ino, Mode: n.Mode, UID: n.UID, GID: n.GID, Links: n.Links, Size: n.Size,
 		Rdev: formatDevice(n.Rdev.Major, n.Rdev.Minor),
 	}
@@ -119,15 +119,6 @@ func contentDigest(t testing.TB, path string, f io.ReaderAt, size int64, ranges 
 		}
 	}
 	return fmt.Sprintf("%x", sum.Sum64())
-}
-
-func isZero(p []byte) bool {
-	for _, b := range p {
-		if b != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // ourContent reads a file, and checks that its extents cover it.

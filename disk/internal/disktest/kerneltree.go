@@ -1,4 +1,4 @@
-package ext4_test
+package disktest
 
 import (
 	"bytes"
@@ -8,23 +8,22 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/disk"
 )
 
-// kernelTree reads all of a mounted filesystem through the kernel.
-func kernelTree(t testing.TB, dir string) tree {
+// KernelTree reads all of a mounted filesystem through the kernel.
+func KernelTree(t testing.TB, dir string) Tree {
 	t.Helper()
-	all := make(tree)
+	all := make(Tree)
 	// Once a file is in the page cache, SEEK_DATA finds data in extents that
 	// were never written: hardlinks are read once.
-	first := make(map[uint64]node)
+	first := make(map[uint64]Node)
 	var walk func(path string)
 	walk = func(path string) {
 		n := kernelNode(t, filepath.Join(dir, path))
-		if isType(n.Mode, unix.S_IFREG) {
+		if IsType(n.Mode, unix.S_IFREG) {
 			if known, ok := first[n.Ino]; ok {
 				n.Content, n.Data = known.Content, known.Data
 			} else {
@@ -33,7 +32,7 @@ func kernelTree(t testing.TB, dir string) tree {
 			}
 		}
 		all[path] = n
-		if !isType(n.Mode, unix.S_IFDIR) {
+		if !IsType(n.Mode, unix.S_IFDIR) {
 			return
 		}
 		list, err := os.ReadDir(filepath.Join(dir, path))
@@ -48,13 +47,13 @@ func kernelTree(t testing.TB, dir string) tree {
 	return all
 }
 
-func kernelNode(t testing.TB, path string) node {
+func kernelNode(t testing.TB, path string) Node {
 	t.Helper()
 	var st unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_ALL, &st); err != nil {
 		t.Fatalf("statx %q: %v", path, err)
 	}
-	n := node{
+	n := Node{
 		Ino: st.Ino, Mode: uint32(st.Mode), UID: st.Uid, GID: st.Gid, Links: st.Nlink, Size: int64(st.Size),
 		Rdev: formatDevice(st.Rdev_major, st.Rdev_minor), Xattrs: kernelXattrs(t, path),
 	}
@@ -64,7 +63,7 @@ func kernelNode(t testing.TB, path string) node {
 	for _, at := range []unix.StatxTimestamp{st.Atime, st.Mtime, st.Ctime, st.Btime} {
 		n.Times += formatTime(at.Sec, at.Nsec) + " "
 	}
-	if isType(n.Mode, unix.S_IFLNK) {
+	if IsType(n.Mode, unix.S_IFLNK) {
 		target, err := os.Readlink(path)
 		if err != nil {
 			t.Fatal(err)
@@ -130,15 +129,4 @@ func kernelContent(t testing.TB, path string) (digest, data string) {
 		t.Fatal(err)
 	}
 	return contentDigest(t, path, f, info.Size(), ranges), formatRanges(ranges)
-}
-
-// compareTrees reports every difference.
-func compareTrees(t testing.TB, want, got tree) {
-	t.Helper()
-	if diff := cmp.Diff(want, got); diff != "" {
-		if len(diff) > 8000 {
-			diff = diff[:8000] + "…"
-		}
-		t.Errorf("the kernel (-) and we (+) differ:\n%s", diff)
-	}
 }

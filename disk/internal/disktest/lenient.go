@@ -1,26 +1,12 @@
-package ext4_test
+package disktest
 
 import (
-	"encoding/binary"
 	"fmt"
-	"hash/crc32"
+	"hash/maphash"
 	"io"
-	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
 )
-
-// rawCRC is CRC-32C as ext4 keeps it, in the test's own words.
-func rawCRC(seed uint32, p []byte) uint32 {
-	return ^crc32.Update(^seed, crc32.MakeTable(crc32.Castagnoli), p)
-}
-
-// sealSuperblock makes the checksum of a superblock right, if it has one.
-func sealSuperblock(raw []byte) {
-	if binary.LittleEndian.Uint32(raw[0x64:])&0x400 != 0 {
-		binary.LittleEndian.PutUint32(raw[0x3fc:], rawCRC(^uint32(0), raw[:0x3fc]))
-	}
-}
 
 const (
 	// maxLenientDirs, maxLenientFiles and maxLenientBytes stop a walk through
@@ -31,9 +17,9 @@ const (
 	lenientRead     = 32 << 10 // of each file
 )
 
-// walkLeniently reads all that can be read, from each directory once, and calls
+// WalkLeniently reads all that can be read, from each directory once, and calls
 // visit, if it is not nil, for each file. It returns the first error.
-func walkLeniently(fs disk.Filesystem, visit func(path string, n node)) error {
+func WalkLeniently(fs disk.Filesystem, visit func(path string, n Node)) error {
 	w := &lenientWalk{fs: fs, visit: visit, seen: make(map[uint64]bool)}
 	w.dir("", fs.Info().Root)
 	return w.first
@@ -41,7 +27,7 @@ func walkLeniently(fs disk.Filesystem, visit func(path string, n node)) error {
 
 type lenientWalk struct {
 	fs    disk.Filesystem
-	visit func(string, node)
+	visit func(string, Node)
 	seen  map[uint64]bool
 	files int
 	bytes int64
@@ -75,7 +61,7 @@ func (w *lenientWalk) entry(path string, ino uint64) {
 		w.note(err)
 		return
 	}
-	seen := node{Ino: ino, Mode: n.Mode, UID: n.UID, GID: n.GID, Links: n.Links, Size: n.Size, Times: fmt.Sprint(n.Access, n.Modify, n.Change)}
+	seen := Node{Ino: ino, Mode: n.Mode, UID: n.UID, GID: n.GID, Links: n.Links, Size: n.Size, Times: fmt.Sprint(n.Access, n.Modify, n.Change)}
 	xattrs, err := w.fs.Xattrs(ino)
 	w.note(err)
 	for _, x := range xattrs {
@@ -120,31 +106,5 @@ func (w *lenientWalk) content(ino uint64) string {
 	if n, err := f.ReadAt(p, 0); n < len(p) {
 		w.note(err)
 	}
-	return fmt.Sprintf("%x", rawCRC(0, p))
-}
-
-// patched is an image some of whose bytes read as others.
-type patched struct {
-	image
-	off  int64
-	data []byte
-}
-
-func (p patched) ReadAt(b []byte, off int64) (int, error) {
-	n, err := p.image.ReadAt(b, off)
-	if from, to := max(off, p.off), min(off+int64(n), p.off+int64(len(p.data))); from < to {
-		copy(b[from-off:to-off], p.data[from-p.off:])
-	}
-	return n, err
-}
-
-// patch returns the image at path with length bytes at off changed.
-func patch(t testing.TB, path string, off int64, length int, change func([]byte)) patched {
-	t.Helper()
-	p := patched{image: openImage(t, path), off: off, data: make([]byte, length)}
-	if _, err := p.image.ReadAt(p.data, off); err != nil {
-		t.Fatal(err)
-	}
-	change(p.data)
-	return p
+	return fmt.Sprintf("%x", maphash.Bytes(digestSeed, p))
 }

@@ -1,0 +1,125 @@
+package disktest
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
+)
+
+// EmptyImage makes a sparse file of size bytes.
+func EmptyImage(t testing.TB, size int64) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk.img")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// MakeImage makes a sparse file of size bytes, and a filesystem on it: mkfs with
+// args and the file's path.
+func MakeImage(t testing.TB, size int64, mkfs string, args ...string) string {
+	t.Helper()
+	path := EmptyImage(t, size)
+	Run(t, mkfs, append(args[:len(args):len(args)], path)...)
+	return path
+}
+
+// RequireRoot fails a test that needs loop mounts where they cannot be had.
+func RequireRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("this test mounts images: run it as root")
+	}
+}
+
+// Mount mounts path in a folder of its own until the test ends or unmount
+// is called.
+func Mount(t testing.TB, path, fstype, options string) (dir string, unmount func()) {
+	t.Helper()
+	RequireRoot(t)
+	dir = t.TempDir()
+	device := AttachLoop(t, path)
+	mounted := true
+	unmount = func() {
+		if mounted {
+			mounted = false
+			// Whatever looks at new mounts on a busy machine lets go in time.
+			for try := 1; try < 20 && exec.Command("umount", dir).Run() != nil; try++ {
+				time.Sleep(100 * time.Millisecond)
+			}
+			if exec.Command("mountpoint", "-q", dir).Run() == nil {
+				Run(t, "umount", dir)
+			}
+			Run(t, "losetup", "-d", device)
+		}
+	}
+	if out, err := exec.Command("mount", "-t", fstype, "-o", options, device, dir).CombinedOutput(); err != nil {
+		Run(t, "losetup", "-d", device)
+		t.Fatalf("mount %s: %v\n%s", path, err, out)
+	}
+	t.Cleanup(unmount)
+	return dir, unmount
+}
+
+// AttachLoop retries: another process may take the same free device first.
+func AttachLoop(t testing.TB, path string) string {
+	t.Helper()
+	var out []byte
+	for range 20 {
+		var err error
+		if out, err = exec.Command("losetup", "-f", "--show", path).CombinedOutput(); err == nil {
+			return strings.TrimSpace(string(out))
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("losetup %s: %s", path, out)
+	return ""
+}
+
+// CopyImage copies an image, keeping its holes.
+func CopyImage(t testing.TB, path string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "copy.img")
+	Run(t, "cp", "--sparse=always", path, to)
+	return to
+}
+
+// Image is a file as a [disk.Sparse] all of whose bytes are data.
+type Image struct {
+	io.ReaderAt
+	Length int64 // bytes
+}
+
+// Size returns Length.
+func (m Image) Size() int64 { return m.Length }
+
+// Extents yields one extent.
+func (m Image) Extents(off, length int64, yield func(disk.Extent) error) error {
+	if !ondisk.Within(off, length, m.Length) {
+		return errors.New("extents out of range")
+	}
+	return yield(disk.Extent{Offset: off, Length: length, Kind: disk.ExtentData})
+}
+
+// OpenImage opens a file until the test ends.
+func OpenImage(t testing.TB, path string) Image {
+	t.Helper()
+	f, size := OpenFile(t, path)
+	return Image{ReaderAt: f, Length: size}
+}

@@ -1,0 +1,46 @@
+package disktest
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// Node is one file as a test sees it, in a form that can be compared and
+// printed.
+type Node struct {
+	Ino      uint64
+	Mode     uint32
+	UID, GID uint32
+	Links    uint32
+	Size     int64
+	Rdev     string
+	Times    string // access, modify, change, birth
+	Xattrs   string
+	Target   string
+	Content  string // digest, or the error
+	Data     string // the ranges that are not holes
+}
+
+// Tree is a filesystem by path; the root is "".
+type Tree map[string]Node
+
+func formatTime(sec int64, nsec uint32) string { return fmt.Sprintf("%d.%09d", sec, nsec) }
+
+func formatDevice(major, minor uint32) string { return fmt.Sprintf("%d:%d", major, minor) }
+
+// IsType reports whether a mode is of a type.
+func IsType(mode, kind uint32) bool { return mode&unix.S_IFMT == kind }
+
+// CompareTrees reports every difference.
+func CompareTrees(t testing.TB, want, got Tree) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		if len(diff) > 8000 {
+			diff = diff[:8000] + "…"
+		}
+		t.Errorf("the kernel (-) and we (+) differ:\n%s", diff)
+	}
+}
