@@ -34,7 +34,7 @@ func BenchmarkTree(b *testing.B) {
 		b.Run(name+"/in process", func(b *testing.B) {
 			for b.Loop() {
 				f := openFile(b, path)
-				size, err := fileSize(f)
+				size, err := readableSize(f)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -52,7 +52,7 @@ func BenchmarkTree(b *testing.B) {
 		b.Run(name+"/worker", func(b *testing.B) {
 			for b.Loop() {
 				d := start(b, path, DiskSpec{Format: Raw})
-				fs, err := d.Filesystem(b.Context(), 0)
+				fs, err := d.Filesystem(b.Context(), filepath.Base(path))
 				if err != nil {
 					b.Fatal(err)
 				}

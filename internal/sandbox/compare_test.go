@@ -203,14 +203,14 @@ func compareContent(t *testing.T, name string, f disk.Sparse, want []byte) {
 }
 
 // compareVolume compares a volume with the part of the disk that it is.
-func compareVolume(t *testing.T, d *Disk, v Volume) {
+func compareVolume(t *testing.T, d *Reader, v Volume) {
 	t.Helper()
-	volume, err := d.Volume(t.Context(), v.Number)
+	volume, err := d.Volume(t.Context(), v.Name)
 	if err != nil || volume.Size() != v.Size {
 		t.Fatalf("%v, %v", volume, err)
 	}
 	want, got := make([]byte, v.Size), make([]byte, v.Size)
-	if _, err := d.ReadAt(want, v.Offset); err != nil && err != io.EOF {
+	if _, err := d.Disks()[0].ReadAt(want, v.Offset); err != nil && err != io.EOF {
 		t.Fatal(err)
 	}
 	if _, err := volume.ReadAt(got, 0); err != nil && err != io.EOF {

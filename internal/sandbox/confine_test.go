@@ -17,7 +17,7 @@ import (
 
 // startProbing starts a worker that serves tries, with one image that is, unlike
 // any that Start accepts, open for writing.
-func startProbing(t *testing.T, opts Options) *Disk {
+func startProbing(t *testing.T, opts Options) *Reader {
 	t.Helper()
 	opts.setDefaults()
 	if opts.Args == nil {
@@ -35,7 +35,7 @@ func startProbing(t *testing.T, opts Options) *Disk {
 }
 
 // startFree starts such a worker without any confinement.
-func startFree(t *testing.T) *Disk {
+func startFree(t *testing.T) *Reader {
 	t.Helper()
 	opts := Options{Args: []string{"probing-unconfined"}}
 	opts.setDefaults()
@@ -51,10 +51,10 @@ func startFree(t *testing.T) *Disk {
 		f.Close()
 	}
 	go p.reap()
-	d := &Disk{name: "test", client: newClient(p, l, opts.RequestTimeout), stop: func() bool { return true }}
+	d := &Reader{client: newClient(p, l, opts.RequestTimeout), stop: func() bool { return true }}
 	go d.client.run()
 	t.Cleanup(func() { d.Close() })
-	if _, err := d.setup(t.Context(), wire.Setup{Disks: 1, Memory: opts.MemoryLimit}); err != nil {
+	if _, err := d.setup(t.Context(), wire.Setup{Files: 1, Memory: opts.MemoryLimit}); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -84,7 +84,7 @@ func otherProcess(t *testing.T) int {
 	return c.Process.Pid
 }
 
-func (d *Disk) try(number, arg int) error {
+func (d *Reader) try(number, arg int) error {
 	_, _, err := d.client.ask(context.Background(), wire.OpTest+wire.Op(number), tryRequest(arg))
 	return err
 }

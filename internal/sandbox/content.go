@@ -26,8 +26,12 @@ const (
 // It implements [disk.Sparse].
 type content struct {
 	client *client
+	files  *images
 	object wire.Object
 	size   int64
+
+	mapping sync.Mutex // guards pieces
+	pieces  pieceList  // those that were asked for last
 
 	// mu guards what follows. Who finds it taken reads without it: of several
 	// readers at once, one goes through the windows.
@@ -45,29 +49,52 @@ type window struct {
 	call *call
 }
 
-func newContent(c *client, o wire.Object, size int64) *content {
-	return &content{client: c, object: o, size: size}
+func newContent(r *Reader, o wire.Object, size int64) *content {
+	return &content{client: r.client, files: &r.files, object: o, size: size}
 }
 
 // Size is the size in bytes.
 func (f *content) Size() int64 { return f.size }
 
-// ReadAt implements [disk.Sparse].
+// ReadAt implements [disk.Sparse]. What lies in an image as it is, is read from
+// there; the rest by the worker.
 func (f *content) ReadAt(p []byte, off int64) (int, error) {
 	p, end, err := clamp(p, off, f.size)
-	if err != nil || len(p) == 0 {
-		return 0, err
-	}
-	if f.mu.TryLock() {
-		err = f.stream(p, off)
-		f.mu.Unlock()
-	} else {
-		err = f.direct(p, off)
-	}
 	if err != nil {
 		return 0, err
 	}
-	return len(p), end
+	n := len(p)
+	for len(p) > 0 {
+		part := p
+		piece, err := f.piece(off)
+		if err == nil {
+			part = p[:min(int64(len(p)), piece.Offset+piece.Length-off)]
+		}
+		switch {
+		case err != nil || piece.Kind == disk.ExtentData && piece.File == wire.NoFile:
+			// Who cannot say where something lies may still read it, or say
+			// better why not.
+			err = f.fromWorker(part, off)
+		case piece.Kind == disk.ExtentData:
+			err = f.files.read(part, &piece, off)
+		default:
+			clear(part)
+		}
+		if err != nil {
+			return n - len(p), err
+		}
+		p, off = p[len(part):], off+int64(len(part))
+	}
+	return n, end
+}
+
+// fromWorker reads into p, which lies within the content.
+func (f *content) fromWorker(p []byte, off int64) error {
+	if !f.mu.TryLock() {
+		return f.direct(p, off)
+	}
+	defer f.mu.Unlock()
+	return f.stream(p, off)
 }
 
 // clamp returns the part of p that a read at off can fill, and whether that is
@@ -212,32 +239,3 @@ func (w *window) completed() bool {
 }
 
 var windowBuffers = sync.Pool{New: func() any { return new([windowSize]byte) }}
-
-// Extents implements [disk.Sparse].
-func (f *content) Extents(off, length int64, yield func(disk.Extent) error) error {
-	if off < 0 || length < 0 || off > f.size || length > f.size-off {
-		return fmt.Errorf("extents of %d bytes at %d: %w", length, off, os.ErrInvalid)
-	}
-	for length > 0 {
-		r := wire.Extents{Object: f.object, Off: off, Length: length}
-		k, err := f.client.send(wire.OpExtents, r)
-		if err != nil {
-			return err
-		}
-		<-k.done
-		if k.err != nil {
-			return k.err
-		}
-		list, err := wire.DecodeExtents(k.body, r)
-		if err != nil {
-			return f.client.lied(k, err)
-		}
-		for _, e := range list {
-			if err := yield(e); err != nil {
-				return err
-			}
-			off, length = off+e.Length, length-e.Length
-		}
-	}
-	return nil
-}

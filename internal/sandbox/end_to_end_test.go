@@ -32,29 +32,32 @@ func TestEndToEnd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(list) != 2 || list[1].Number != 2 || list[1].Table != "gpt" || list[1].Type != "ext4" ||
-				!list[1].Readable || string(list[1].Label) != "data" || string(list[1].PartitionName) != "the data" {
+			if len(list) != 3 || list[0].Kind != WholeDisk || list[0].Table != "gpt" || list[0].Size != d.Disks()[0].Size() {
 				t.Fatalf("volumes: %+v", list)
 			}
-			if list[0].Type != "swap" || list[0].Readable || string(list[0].Label) != "paging" {
-				t.Errorf("volume 1: %+v", list[0])
+			if v := list[2]; v.Kind != Partition || v.Parent != 0 || v.Number != 2 || v.Content != "ext4" || !v.Readable ||
+				string(v.Label) != "data" || string(v.PartLabel) != "the data" {
+				t.Fatalf("volume 2: %+v", v)
 			}
-			filesystem, err := d.Filesystem(t.Context(), 2)
+			if v := list[1]; v.Content != "swap" || v.Readable || string(v.Label) != "paging" {
+				t.Errorf("volume 1: %+v", v)
+			}
+			filesystem, err := d.Filesystem(t.Context(), dataVolume)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if i := filesystem.Info(); i.Type != "ext4" || string(i.Label) != "data" || i.UUID != list[1].UUID {
+			if i := filesystem.Info(); i.Type != "ext4" || string(i.Label) != "data" || uuidText(i.UUID) != list[2].UUID {
 				t.Errorf("filesystem: %+v", i)
 			}
 			if c.name == "by name" { // the other is the same
 				compareTree(t, filesystem, tree, asListed)
-				compareVolume(t, d, list[1])
+				compareVolume(t, d, list[2])
 			}
 		})
 	}
 	t.Run("several readers at once", func(t *testing.T) {
 		d := start(t, image, DiskSpec{Format: Qcow2, Snapshot: "kept"})
-		filesystem, err := d.Filesystem(t.Context(), 2)
+		filesystem, err := d.Filesystem(t.Context(), dataVolume)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,15 +70,16 @@ func TestEndToEnd(t *testing.T) {
 	})
 	t.Run("active state", func(t *testing.T) {
 		d := start(t, image, DiskSpec{Format: Qcow2})
-		list, err := d.Snapshots(t.Context())
-		if err != nil || len(list) != 1 || string(list[0].Name) != "kept" || list[0].DiskSize != d.Size() || list[0].StateSize != 0 {
+		k := d.Disks()[0]
+		list, err := k.Snapshots(t.Context())
+		if err != nil || len(list) != 1 || string(list[0].Name) != "kept" || list[0].DiskSize != k.Size() || list[0].StateSize != 0 {
 			t.Errorf("snapshots: %+v, %v", list, err)
 		}
 		b := make([]byte, 4096)
-		if _, err := d.ReadAt(b, 1<<20); err != nil || !bytes.Equal(b, bytes.Repeat([]byte{0xee}, 4096)) {
+		if _, err := k.ReadAt(b, 1<<20); err != nil || !bytes.Equal(b, bytes.Repeat([]byte{0xee}, 4096)) {
 			t.Errorf("the active state reads % x…, %v", b[:8], err)
 		}
-		if _, err := d.Filesystem(t.Context(), 2); !errors.Is(err, disk.ErrNotExist) {
+		if _, err := d.Filesystem(t.Context(), dataVolume); !errors.Is(err, disk.ErrNotExist) {
 			t.Errorf("a filesystem in an overwritten disk: %v", err)
 		}
 	})
@@ -101,7 +105,7 @@ func TestDeclarations(t *testing.T) {
 	t.Run("a qcow2 header on a raw disk is content", func(t *testing.T) {
 		d := start(t, path, DiskSpec{Format: Raw})
 		b := make([]byte, 4)
-		if _, err := d.ReadAt(b, 0); err != nil || string(b) != "QFI\xfb" {
+		if _, err := d.Disks()[0].ReadAt(b, 0); err != nil || string(b) != "QFI\xfb" {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
@@ -117,7 +121,7 @@ func TestDeclarations(t *testing.T) {
 		}
 		d := start(t, over, DiskSpec{Format: Qcow2, Backing: &DiskSpec{File: openFile(t, base), Format: Raw}})
 		b := make([]byte, 8)
-		if _, err := d.ReadAt(b, 4096); err != nil || string(b) != "basebase" {
+		if _, err := d.Disks()[0].ReadAt(b, 4096); err != nil || string(b) != "basebase" {
 			t.Errorf("%q, %v", b, err)
 		}
 	})
@@ -143,7 +147,14 @@ func TestDeclarations(t *testing.T) {
 	}
 }
 
-func start(t testing.TB, path string, spec DiskSpec) *Disk {
+// dataVolume is the volume of makeImage's disk that holds the tree.
+const dataVolume = "disk.qcow2-part2"
+
+func uuidText(u [16]byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+}
+
+func start(t testing.TB, path string, spec DiskSpec) *Reader {
 	t.Helper()
 	spec.Name, spec.File = filepath.Base(path), openFile(t, path)
 	d, err := Start(context.WithoutCancel(t.Context()), Options{}, spec)

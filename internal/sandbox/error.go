@@ -68,13 +68,13 @@ func (k *call) String() string {
 		if err != nil {
 			return what
 		}
-		return fmt.Sprintf("%s inode %d of volume %d", what, r.Ino, r.Volume)
+		return fmt.Sprintf("%s inode %d of %s", what, r.Ino, treeText(r.Tree))
 	}
 	switch k.op {
 	case wire.OpSetup:
 		return "confining itself"
 	case wire.OpOpen:
-		return "opening the disk"
+		return "opening the disks"
 	case wire.OpSnapshots:
 		return "listing snapshots"
 	case wire.OpVolumes:
@@ -82,9 +82,13 @@ func (k *call) String() string {
 	case wire.OpMount:
 		r, _ := wire.DecodeMount(k.request)
 		return fmt.Sprintf("opening the filesystem in volume %d", r.Volume)
+	case wire.OpGuest:
+		return "putting the guest's filesystems together"
+	case wire.OpSubvolumes:
+		return "listing subvolumes"
 	case wire.OpReadDir:
 		r, _ := wire.DecodeReadDir(k.request)
-		return fmt.Sprintf("listing directory inode %d of volume %d from entry %d on", r.Ino, r.Volume, r.Skip)
+		return fmt.Sprintf("listing directory inode %d of %s from entry %d on", r.Ino, treeText(r.Tree), r.Skip)
 	case wire.OpInode:
 		return node("reading")
 	case wire.OpReadlink:
@@ -94,22 +98,29 @@ func (k *call) String() string {
 	case wire.OpRead:
 		r, _ := wire.DecodeRead(k.request)
 		return fmt.Sprintf("reading %d bytes at %d of %s", r.Length, r.Off, objectText(r.Object))
-	case wire.OpExtents:
-		r, _ := wire.DecodeExtentsRequest(k.request)
-		return fmt.Sprintf("listing the extents of %d bytes at %d of %s", r.Length, r.Off, objectText(r.Object))
+	case wire.OpPieces:
+		r, _ := wire.DecodePiecesRequest(k.request)
+		return fmt.Sprintf("listing the pieces of %d bytes at %d of %s", r.Length, r.Off, objectText(r.Object))
 	case wire.OpReadMany:
 		r, _ := wire.DecodeReadMany(k.request)
-		return fmt.Sprintf("reading %d small files of volume %d", len(r.Files), r.Volume)
+		return fmt.Sprintf("reading %d small files of %s", len(r.Files), treeText(r.Tree))
 	}
 	return fmt.Sprintf("serving request %d", k.op)
 }
 
-func objectText(o wire.Object) string {
-	switch {
-	case o.Kind == wire.ObjectFile:
-		return fmt.Sprintf("inode %d of volume %d", o.Ino, o.Volume)
-	case o.Volume == 0:
-		return "the whole disk"
+func treeText(number uint32) string {
+	if number == wire.GuestTree {
+		return "the guest's tree"
 	}
-	return fmt.Sprintf("volume %d", o.Volume)
+	return fmt.Sprintf("volume %d", number)
+}
+
+func objectText(o wire.Object) string {
+	switch o.Kind {
+	case wire.ObjectFile:
+		return fmt.Sprintf("inode %d of %s", o.Ino, treeText(o.Tree))
+	case wire.ObjectDisk:
+		return fmt.Sprintf("disk %d", o.Tree)
+	}
+	return treeText(o.Tree)
 }

@@ -11,7 +11,7 @@ import (
 
 // file is the content of a regular file. It implements [disk.Sparse].
 type file struct {
-	*content
+	content
 	fs  *filesystem
 	ino uint64
 
@@ -54,34 +54,15 @@ func (f *file) Extents(off, length int64, yield func(disk.Extent) error) error {
 		return err
 	}
 	if !whole.Told || whole.Extents == nil {
-		if off == 0 {
-			f.anticipate()
-		}
 		return f.content.Extents(off, length, yield)
 	}
 	if off < 0 || length < 0 || off > f.size || length > f.size-off {
 		return fmt.Errorf("extents of %d bytes at %d: %w", length, off, os.ErrInvalid)
 	}
 	for _, e := range whole.Extents {
-		from, to := max(e.Offset, off), min(e.Offset+e.Length, off+length)
-		if from >= to {
-			continue
-		}
-		if err := yield(disk.Extent{Offset: from, Length: to - from, Kind: e.Kind}); err != nil {
+		if err := yieldWithin(e, off, off+length, yield); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// anticipate asks for the beginning of a file whose extents are asked for: that
-// is what is read next.
-func (f *file) anticipate() {
-	if !f.mu.TryLock() {
-		return
-	}
-	defer f.mu.Unlock()
-	if f.next == 0 && len(f.windows) == 0 {
-		_ = f.ask(0, 1) // who reads learns of the error
-	}
 }

@@ -14,27 +14,28 @@ import (
 // [disk.Filesystem].
 type filesystem struct {
 	client *client
-	volume uint32
+	files  *images
+	tree   uint32
 	info   disk.FilesystemInfo
 	nodes  nodeCache
 	small  smallReader
-	tree   tree
+	dirs   tree
 }
 
 var _ disk.Filesystem = (*filesystem)(nil)
 
-func newFilesystem(c *client, volume uint32, info disk.FilesystemInfo) *filesystem {
+func newFilesystem(r *Reader, number uint32, info disk.FilesystemInfo) *filesystem {
 	return &filesystem{
-		client: c, volume: volume, info: info,
+		client: r.client, files: &r.files, tree: number, info: info,
 		nodes: nodeCache{entries: make(map[uint64]*wire.Entry)},
-		small: smallReader{client: c, volume: volume, files: make(map[uint64]*smallFile)},
-		tree:  tree{dirs: make(map[uint64]dirPlace), ahead: make(map[uint64]*aheadPage)},
+		small: smallReader{client: r.client, tree: number, files: make(map[uint64]*smallFile)},
+		dirs:  tree{dirs: make(map[uint64]dirPlace), ahead: make(map[uint64]*aheadPage)},
 	}
 }
 
 func (fs *filesystem) Info() disk.FilesystemInfo { return fs.info }
 
-func (fs *filesystem) node(ino uint64) wire.Node { return wire.Node{Volume: fs.volume, Ino: ino} }
+func (fs *filesystem) node(ino uint64) wire.Node { return wire.Node{Tree: fs.tree, Ino: ino} }
 
 // ask sends a request and waits for its answer.
 func (fs *filesystem) ask(op wire.Op, r request) (*call, error) {
@@ -97,6 +98,9 @@ func (fs *filesystem) Xattrs(ino uint64) ([]disk.Xattr, error) {
 }
 
 func (fs *filesystem) Open(ino uint64) (disk.Sparse, error) {
+	if e := fs.nodes.get(ino); e != nil && e.Pieces != nil {
+		return &located{files: fs.files, size: e.Inode.Size, pieces: e.Pieces}, nil
+	}
 	n, err := fs.Inode(ino)
 	if err != nil {
 		return nil, err
@@ -105,16 +109,17 @@ func (fs *filesystem) Open(ino uint64) (disk.Sparse, error) {
 		return nil, &disk.Error{Layer: fs.info.Type, Structure: fmt.Sprintf("inode %d", ino), Offset: -1,
 			Err: disk.ErrUnsupported, Detail: "it is no regular file and has no content"}
 	}
+	object := wire.Object{Kind: wire.ObjectFile, Node: fs.node(ino)}
 	return &file{
 		fs: fs, ino: ino,
-		content: newContent(fs.client, wire.Object{Kind: wire.ObjectFile, Node: fs.node(ino)}, n.Size),
+		content: content{client: fs.client, files: fs.files, object: object, size: n.Size},
 	}, nil
 }
 
 func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	seen := nameSet{seed: maphash.MakeSeed(), hashes: make(map[uint64]struct{})}
 	req := wire.ReadDir{Node: fs.node(ino)}
-	if known := fs.tree.visit(&req); known != nil {
+	if known := fs.dirs.visit(&req); known != nil {
 		if err := fs.small.anticipate(known.files); err != nil {
 			return err
 		}
@@ -131,7 +136,7 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 		if k.err != nil {
 			return k.err
 		}
-		pages, err := wire.DecodeDirPages(k.body, req)
+		pages, err := wire.DecodeDirPages(k.body, req, fs.files.sizes)
 		if err != nil {
 			return fs.client.lied(k, err)
 		}
@@ -175,10 +180,10 @@ func (fs *filesystem) learn(k *call, pages []wire.DirPage, list *directory) {
 			next := new(directory)
 			list.files.next = &next.files
 			list = next
-			fs.tree.expect(&aheadPage{DirPage: *p, call: k, files: &list.files})
+			fs.dirs.expect(&aheadPage{DirPage: *p, call: k, files: &list.files})
 		}
 		fs.small.add(&list.files, p)
-		fs.tree.add(&list.dirs, &list.names, p)
+		fs.dirs.add(&list.dirs, &list.names, p)
 	}
 }
 

@@ -26,26 +26,26 @@ type liar struct {
 	op     wire.Op
 	answer func(id uint32, payload []byte) []byte
 	// ask makes the parent send that request.
-	ask  func(d *Disk) error
+	ask  func(d *Reader) error
 	want error
 }
 
 func liars() []liar {
-	read := func(d *Disk) error {
-		_, err := d.ReadAt(make([]byte, 4096), 8192)
+	read := func(d *Reader) error {
+		_, err := d.Disks()[0].ReadAt(make([]byte, 4096), 8192)
 		return err
 	}
-	volumes := func(d *Disk) error {
+	volumes := func(d *Reader) error {
 		_, err := d.Volumes(context.Background())
 		return err
 	}
-	mount := func(d *Disk) error {
-		_, err := d.Filesystem(context.Background(), 0)
+	mount := func(d *Reader) error {
+		_, err := d.Filesystem(context.Background(), "web/root")
 		return err
 	}
-	onFilesystem := func(ask func(disk.Filesystem) error) func(*Disk) error {
-		return func(d *Disk) error {
-			fs, err := d.Filesystem(context.Background(), 0)
+	onFilesystem := func(ask func(disk.Filesystem) error) func(*Reader) error {
+		return func(d *Reader) error {
+			fs, err := d.Filesystem(context.Background(), "web/root")
 			if err != nil {
 				return err
 			}
@@ -58,8 +58,8 @@ func liars() []liar {
 	inode := onFilesystem(func(fs disk.Filesystem) error { _, err := fs.Inode(12); return err })
 	link := onFilesystem(func(fs disk.Filesystem) error { _, err := fs.Readlink(12); return err })
 	xattrs := onFilesystem(func(fs disk.Filesystem) error { _, err := fs.Xattrs(12); return err })
-	extents := func(d *Disk) error {
-		return d.Extents(0, 8192, func(disk.Extent) error { return nil })
+	extents := func(d *Reader) error {
+		return d.Disks()[0].Extents(0, 8192, func(disk.Extent) error { return nil })
 	}
 	small := onFilesystem(func(fs disk.Filesystem) error {
 		f, err := fs.Open(12)
@@ -86,9 +86,9 @@ func liars() []liar {
 			return frame(wire.Header{Length: 4096, ID: id + 7}, make([]byte, 4096))
 		}, read, ErrLied},
 		{"an answer twice", wire.OpVolumes, func(id uint32, _ []byte) []byte {
-			b := wire.AppendVolumes(nil, nil)
+			b := wire.VolumePage{Last: true}.Append(nil)
 			return bytes.Repeat(frame(wire.Header{Length: uint32(len(b)), ID: id}, b), 2)
-		}, func(d *Disk) error { return errors.Join(volumes(d), volumes(d)) }, ErrLied},
+		}, func(d *Reader) error { return errors.Join(volumes(d), volumes(d)) }, ErrLied},
 		{"reserved bytes", wire.OpRead, func(id uint32, _ []byte) []byte {
 			b := frame(wire.Header{Length: 4096, ID: id}, make([]byte, 4096))
 			b[15] = 1
@@ -164,29 +164,42 @@ func liars() []liar {
 			{Name: []byte("user.a"), Value: make([]byte, 65537)}})), xattrs, ErrLied},
 		{"many large attributes", wire.OpXattrs, answering(wire.AppendXattrs(nil, manyXattrs(17))), xattrs, ErrLied},
 
-		{"no extent", wire.OpExtents, answering(wire.AppendExtents(nil, nil)), extents, ErrLied},
-		{"an empty extent", wire.OpExtents, answering(wire.AppendExtents(nil, []disk.Extent{{Length: 0}})), extents, ErrLied},
-		{"an extent beyond the range", wire.OpExtents, answering(wire.AppendExtents(nil, []disk.Extent{{Length: 8193}})), extents, ErrLied},
-		{"an extent of negative length", wire.OpExtents, answering(wire.AppendExtents(nil, []disk.Extent{{Length: -1}})), extents, ErrLied},
-		{"an extent of an unknown kind", wire.OpExtents, answering(wire.AppendExtents(nil, []disk.Extent{{Length: 8192, Kind: 3}})), extents, ErrLied},
-		{"extents that never end", wire.OpExtents, answering(wire.AppendExtents(nil, []disk.Extent{{Length: 8000}, {Length: 8000}})), extents, ErrLied},
+		{"no piece", wire.OpPieces, answering(wire.AppendPieces(nil, nil)), extents, ErrLied},
+		{"a piece outside the image", wire.OpPieces, answering(wire.AppendPieces(nil, []wire.Piece{
+			{Extent: disk.Extent{Length: 8192}, At: liarDisk - 8191}})), extents, ErrLied},
+		{"a piece of another file", wire.OpPieces, answering(wire.AppendPieces(nil, []wire.Piece{
+			{Extent: disk.Extent{Length: 8192}, File: 1}})), extents, ErrLied},
+		{"an empty extent", wire.OpPieces, answering(unplaced(disk.Extent{Length: 0})), extents, ErrLied},
+		{"an extent beyond the range", wire.OpPieces, answering(unplaced(disk.Extent{Length: liarDisk + 1})), extents, ErrLied},
+		{"an extent of negative length", wire.OpPieces, answering(unplaced(disk.Extent{Length: -1})), extents, ErrLied},
+		{"an extent of an unknown kind", wire.OpPieces, answering(unplaced(disk.Extent{Length: 8192, Kind: 3})), extents, ErrLied},
+		{"extents that never end", wire.OpPieces, answering(unplaced(disk.Extent{Length: liarDisk - 1}, disk.Extent{Length: 2})), extents, ErrLied},
 
 		{"a small file with wrong extents", wire.OpReadMany, answering(wire.AppendContent(nil,
 			wire.Content{Told: true, Extents: []disk.Extent{{Length: 9}}})), small, ErrLied},
 		{"a small file and its content again", wire.OpReadMany, answering(append(wire.AppendContent(nil,
 			wire.Content{Told: true}), make([]byte, 10)...)), small, ErrLied},
-		{"content in two places", wire.OpRead, answering(make([]byte, 65536)), func(d *Disk) error {
-			_, err := d.ReadAt(make([]byte, 65536), 4096)
+		{"content in two places", wire.OpRead, answering(make([]byte, 65536)), func(d *Reader) error {
+			_, err := d.Disks()[0].ReadAt(make([]byte, 65536), 4096)
 			return err
 		}, ErrLied},
 
-		{"a volume outside the disk", wire.OpVolumes, answering(wire.AppendVolumes(nil, []wire.Volume{
-			{Number: 1, Table: "gpt", Offset: 4096, Size: liarDisk}})), volumes, ErrLied},
-		{"a volume twice", wire.OpVolumes, answering(wire.AppendVolumes(nil, []wire.Volume{
-			{Number: 1, Table: "gpt", Size: 512}, {Number: 1, Table: "gpt", Size: 512}})), volumes, ErrLied},
+		{"a volume in one that comes later", wire.OpVolumes, answering(wire.VolumePage{Last: true, List: []wire.Volume{
+			{Name: "a", Kind: 2, Parent: 0, Size: 512}}}.Append(nil)), volumes, ErrLied},
+		{"a volume of negative size", wire.OpVolumes, answering(wire.VolumePage{Last: true, List: []wire.Volume{
+			{Name: "a", Kind: 1, Parent: wire.NoParent, Size: -1}}}.Append(nil)), volumes, ErrLied},
+		{"a volume on one that is not there", wire.OpVolumes, answering(wire.VolumePage{Last: true, List: []wire.Volume{
+			{Name: "a", Kind: 3, Parent: wire.NoParent, Members: []uint32{1}}}}.Append(nil)), volumes, ErrLied},
+		{"volumes without end", wire.OpVolumes, answering(wire.VolumePage{List: []wire.Volume{
+			{Name: "a", Kind: 1, Parent: wire.NoParent}}}.Append(nil)), volumes, ErrLied},
+		{"a guest without filesystems", wire.OpGuest, answering(wire.GuestInfo{Info: goodInfo()}.Append(nil)), func(d *Reader) error {
+			_, err := d.Guest(context.Background(), "")
+			return err
+		}, ErrLied},
 		{"a filesystem without root", wire.OpMount, answering(wire.AppendInfo(nil,
 			disk.FilesystemInfo{Type: "ext4", BlockSize: 4096})), mount, ErrLied},
-		{"a disk of negative size", wire.OpOpen, answering(wire.Opened{Size: -1}.Append(nil)), nil, ErrLied},
+		{"a disk of negative size", wire.OpOpen, answering(wire.Opened{Disks: []wire.OpenedDisk{{Size: -1}}}.Append(nil)), nil, ErrLied},
+		{"more disks than there are", wire.OpOpen, answering(wire.Opened{Disks: make([]wire.OpenedDisk, 2)}.Append(nil)), nil, ErrLied},
 
 		{"an exit", wire.OpRead, func(uint32, []byte) []byte { os.Exit(0); return nil }, read, ErrDied},
 		{"a crash", wire.OpRead, func(uint32, []byte) []byte { panic("\x1b[2Jhostile") }, read, ErrDied},
@@ -233,6 +246,19 @@ func dirPage(last bool, entries ...disk.DirEntry) []byte {
 	}
 	w.End(last)
 	return w.Finish()
+}
+
+// unplaced encodes pieces that the worker must read.
+func unplaced(extents ...disk.Extent) []byte {
+	var list []wire.Piece
+	for _, e := range extents {
+		list = append(list, wire.Piece{Extent: e, File: wire.NoFile})
+	}
+	return wire.AppendPieces(nil, list)
+}
+
+func goodInfo() disk.FilesystemInfo {
+	return disk.FilesystemInfo{Type: "ext4", Root: 2, BlockSize: 4096, Size: liarDisk}
 }
 
 func goodInode() disk.Inode { return disk.Inode{Ino: 12, Mode: disk.ModeRegular | 0o644, Size: 10} }
@@ -285,9 +311,16 @@ func honest(op wire.Op) func(uint32, []byte) []byte {
 	case wire.OpSetup:
 		return answering(wire.AppendMeasures(nil, claims()))
 	case wire.OpOpen:
-		return answering(wire.Opened{Size: liarDisk}.Append(nil))
+		return answering(wire.Opened{Disks: []wire.OpenedDisk{{Size: liarDisk}}}.Append(nil))
+	case wire.OpVolumes:
+		return answering(wire.VolumePage{Last: true, List: []wire.Volume{{Name: "web/root", Kind: 1, Parent: wire.NoParent, Size: liarDisk}}}.Append(nil))
+	case wire.OpPieces:
+		return func(id uint32, payload []byte) []byte {
+			r, _ := wire.DecodePiecesRequest(payload)
+			return answering(unplaced(disk.Extent{Length: r.Length}))(id, payload)
+		}
 	case wire.OpMount:
-		return answering(wire.AppendInfo(nil, disk.FilesystemInfo{Type: "ext4", Root: 2, BlockSize: 4096, Size: liarDisk}))
+		return answering(wire.AppendInfo(nil, goodInfo()))
 	case wire.OpInode:
 		n := goodInode()
 		return answering(wire.AppendInode(nil, &n))
@@ -327,7 +360,7 @@ func TestLiars(t *testing.T) {
 			if d == nil {
 				return
 			}
-			if _, again := d.ReadAt(make([]byte, 1), 0); !errors.Is(again, l.want) {
+			if _, again := d.Disks()[0].ReadAt(make([]byte, 1), 0); !errors.Is(again, l.want) {
 				t.Errorf("the disk is read again: %v", again)
 			}
 			if d.client.process.cmd.ProcessState == nil {

@@ -73,9 +73,9 @@ func checkMeasures(list []Measure, allowed []string) error {
 // force in it, one item for each of [Measures].
 func Probe(ctx context.Context, opts Options) ([]Measure, error) {
 	opts.setDefaults()
-	d, measures, err := startWorker(ctx, opts, "no disk", nil)
+	r, measures, err := startWorker(ctx, opts, "no disk", nil)
 	if err != nil {
 		return nil, err
 	}
-	return measures, d.Close()
+	return measures, r.Close()
 }

@@ -1,15 +1,17 @@
 // Package sandbox reads guest disks in a confined worker process, so that no
 // byte a guest wrote is ever parsed by a process that could do harm.
 //
-// [Start] executes drydock again with the disk's files as read-only
+// [Start] executes drydock again with the files of a VM's disks as read-only
 // descriptors and a socket to talk over, and nothing else. Before the worker
-// looks at the disk it gives up everything that a reader does not need
+// looks at a disk it gives up everything that a reader does not need
 // ([Measures] names what). The parent treats the worker as hostile from then
 // on: every answer is checked, every request has a deadline, and a worker that
-// dies, hangs or lies costs one disk one [*Error], never more.
+// dies, hangs or lies costs one VM's disks one [*Error], never more.
 //
-// [Disk] and the filesystems it hands out answer as package disk says, so a
-// caller does not see that another process does the reading. Errors of the
+// The [Reader]'s disks, volumes and filesystems answer as package disk says, so a
+// caller does not see that another process does the reading. Where the worker
+// says that the bytes of a file lie as they are in an image, the parent reads
+// them there: it looks at content without parsing it in any case. Errors of the
 // readers arrive as [*disk.Error] with their sentinels intact.
 package sandbox
 
@@ -67,7 +69,7 @@ type DiskSpec struct {
 	Name string
 	// File is the image, open for reading only: Start refuses a file that
 	// could be written to. It stays the caller's, who may close it as soon as
-	// Start returns; until the disk is closed its offset, which the worker
+	// Start returns; until the [Reader] is closed its offset, which the worker
 	// shares, may move at any moment.
 	File *os.File
 	// Format is [Raw] or [Qcow2].
@@ -75,9 +77,11 @@ type DiskSpec struct {
 	// Snapshot is the ID or name of a qcow2 internal snapshot to read in
 	// place of the active state; empty for the latter.
 	Snapshot string
-	// Backing is the image below a qcow2 image that names a backing file.
-	// Its name in the image is never used.
-	Backing *DiskSpec
+	// Backing is the image below a qcow2 image that names a backing file, and
+	// DataFile what holds the data of one that keeps it elsewhere, like File.
+	// Their names in the image are never used.
+	Backing  *DiskSpec
+	DataFile *os.File
 	// SectorSize is 512 or 4096, the size in which partition tables count; 0
 	// is 512.
 	SectorSize int

@@ -24,7 +24,7 @@ const (
 // smallReader reads small files.
 type smallReader struct {
 	client *client
-	volume uint32
+	tree   uint32
 
 	mu       sync.Mutex // guards what follows, and all that hangs on it
 	files    map[uint64]*smallFile
@@ -75,7 +75,7 @@ func (s *smallReader) add(l *listing, p *wire.DirPage) {
 	for i := range p.Entries {
 		e := &p.Entries[i]
 		n := e.Inode
-		if n == nil || n.Type() != disk.ModeRegular || n.Size <= 0 || n.Size > smallSize || l.dropped {
+		if n == nil || n.Type() != disk.ModeRegular || n.Size <= 0 || n.Size > smallSize || e.Pieces != nil || l.dropped {
 			continue
 		}
 		if len(l.files) == maxListed {
@@ -214,7 +214,7 @@ func following(f *smallFile, order int) iter.Seq[*smallFile] {
 
 // fetch asks for f, and for as many of those that follow it as is sure enough.
 func (s *smallReader) fetch(f *smallFile) error {
-	b := &batch{request: wire.ReadMany{Volume: s.volume}}
+	b := &batch{request: wire.ReadMany{Tree: s.tree}}
 	order, score := s.expected.expect()
 	total := 0
 	add := func(f *smallFile) bool {

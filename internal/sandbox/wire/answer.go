@@ -1,6 +1,9 @@
 package wire
 
-import "github.com/drydock-vm/drydock/disk"
+import (
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/escape"
+)
 
 // Measure is what became of one means of confinement.
 type Measure struct {
@@ -32,18 +35,50 @@ func DecodeMeasures(payload []byte) ([]Measure, error) {
 	return list, d.done()
 }
 
-// Opened is the answer to [Open].
-type Opened struct{ Size int64 } // as the guest sees it, in bytes
+// OpenedDisk is a disk that was opened, and what its topmost image says of
+// itself. What does not apply to its format is zero.
+type OpenedDisk struct {
+	Size        int64 // as the guest sees it, in bytes
+	Version     uint8 // of qcow2
+	ClusterSize uint32
+	Compression string
+	ExtendedL2  bool
+	Dirty       bool // the image was not closed
+}
+
+// Opened is the answer to [Open]: the disks, in order.
+type Opened struct{ Disks []OpenedDisk }
+
+const openedSize = 8 + 1 + 4 + 4 + 1 + 1
 
 // Append appends the encoded answer to b.
-func (a Opened) Append(b []byte) []byte { return putI64(b, a.Size) }
+func (a Opened) Append(b []byte) []byte {
+	b = putU32(b, uint32(len(a.Disks)))
+	for _, k := range a.Disks {
+		b = putU8(putI64(b, k.Size), k.Version)
+		b = putString(putU32(b, k.ClusterSize), k.Compression)
+		b = putBool(putBool(b, k.ExtendedL2), k.Dirty)
+	}
+	return b
+}
 
-// DecodeOpened decodes an [Opened].
-func DecodeOpened(payload []byte) (Opened, error) {
+// DecodeOpened decodes the answer to a request for so many disks.
+func DecodeOpened(payload []byte, disks int) (Opened, error) {
 	d := decoder{buf: payload}
-	a := Opened{Size: d.i64()}
-	if a.Size < 0 {
-		d.fail("disk of %d bytes", a.Size)
+	var a Opened
+	if n := d.count(MaxDisks, openedSize); n != disks {
+		d.fail("%d disks, asked for %d", n, disks)
+		return a, d.err
+	}
+	for range disks {
+		k := OpenedDisk{
+			Size: d.i64(), Version: d.u8(), ClusterSize: d.u32(), Compression: d.string(MaxName),
+			ExtendedL2: d.bool(), Dirty: d.bool(),
+		}
+		if k.Size < 0 {
+			d.fail("disk of %d bytes", k.Size)
+		}
+		a.Disks = append(a.Disks, k)
 	}
 	return a, d.done()
 }
@@ -55,7 +90,7 @@ type Snapshot struct {
 	DiskSize, StateSize int64
 }
 
-// SnapshotPage is the answer to [Snapshots]. Last says that none follow.
+// SnapshotPage is the answer to OpSnapshots. Last says that none follow.
 type SnapshotPage struct {
 	List []Snapshot
 	Last bool
@@ -94,58 +129,6 @@ func DecodeSnapshotPage(payload []byte) (SnapshotPage, error) {
 	return a, d.done()
 }
 
-// Volume is a part of a disk, and what was recognised in it.
-type Volume struct {
-	Number       uint32 // 0 for a disk without partition table
-	Table        string
-	Offset, Size int64
-	Name         []byte // of the partition
-	Type         string // "" when nothing was recognised
-	Readable     bool
-	Label        []byte
-	UUID         [16]byte
-}
-
-const volumeSize = 4 + 4 + 8 + 8 + 4 + 4 + 1 + 4 + 16
-
-// AppendVolumes appends the answer to OpVolumes to b.
-func AppendVolumes(b []byte, list []Volume) []byte {
-	b = putU32(b, uint32(len(list)))
-	for _, v := range list {
-		b = putString(putU32(b, v.Number), v.Table)
-		b = putI64(putI64(b, v.Offset), v.Size)
-		b = putString(putBytes(b, v.Name), v.Type)
-		b = putBytes(putBool(b, v.Readable), v.Label)
-		b = append(b, v.UUID[:]...)
-	}
-	return b
-}
-
-// DecodeVolumes decodes the answer to OpVolumes, about a disk of size bytes.
-func DecodeVolumes(payload []byte, size int64) ([]Volume, error) {
-	d := decoder{buf: payload}
-	var list []Volume
-	seen := make(map[uint32]bool)
-	for range d.count(MaxVolumes, volumeSize) {
-		v := Volume{
-			Number: d.u32(), Table: d.string(MaxName), Offset: d.i64(), Size: d.i64(),
-			Name: d.bytes(MaxLabel), Type: d.string(MaxName), Readable: d.bool(), Label: d.bytes(MaxLabel),
-		}
-		copy(v.UUID[:], d.take(16))
-		if d.err == nil {
-			if err := CheckVolume(v, size); err != nil {
-				d.fail("%v", err)
-			}
-			if seen[v.Number] {
-				d.fail("volume %d is listed twice", v.Number)
-			}
-		}
-		seen[v.Number] = true
-		list = append(list, v)
-	}
-	return list, d.done()
-}
-
 // AppendInfo appends the answer to [Mount] to b.
 func AppendInfo(b []byte, i disk.FilesystemInfo) []byte {
 	b = putString(b, i.Type)
@@ -154,63 +137,44 @@ func AppendInfo(b []byte, i disk.FilesystemInfo) []byte {
 	b = putU64(b, i.Root)
 	b = putI64(b, i.BlockSize)
 	b = putI64(b, i.Size)
-	return putU64(b, i.InodeCount)
+	return putRemarks(putU64(b, i.InodeCount), i.Remarks)
 }
 
 // DecodeInfo decodes the answer to [Mount].
 func DecodeInfo(payload []byte) (disk.FilesystemInfo, error) {
 	d := decoder{buf: payload}
+	i := d.info()
+	return i, d.done()
+}
+
+func (d *decoder) info() disk.FilesystemInfo {
 	i := disk.FilesystemInfo{Type: d.string(MaxName), Label: d.bytes(MaxLabel)}
 	copy(i.UUID[:], d.take(16))
 	i.Root, i.BlockSize, i.Size, i.InodeCount = d.u64(), d.i64(), d.i64(), d.u64()
+	i.Remarks = d.remarks()
 	if d.err == nil {
 		if err := CheckInfo(i); err != nil {
 			d.fail("%v", err)
 		}
 	}
-	return i, d.done()
+	return i
 }
 
-// AppendExtents appends the answer to [Extents] to b.
-func AppendExtents(b []byte, list []disk.Extent) []byte {
+// putRemarks writes remarks, as many and as much of each as is allowed.
+func putRemarks(b []byte, list []string) []byte {
+	list = list[:min(len(list), MaxRemarks)]
 	b = putU32(b, uint32(len(list)))
-	for _, e := range list {
-		b = putI64(putU8(b, uint8(e.Kind)), e.Length)
+	for _, text := range list {
+		b = putString(b, cut(text))
 	}
 	return b
 }
 
-// DecodeExtents decodes the answer to r: at least one extent, the first at
-// r.Off, each where the one before it ends, none beyond the range.
-func DecodeExtents(payload []byte, r Extents) ([]disk.Extent, error) {
-	d := decoder{buf: payload}
-	list := d.extents(MaxExtents, r.Off, r.Length)
-	if len(list) == 0 {
-		d.fail("no extent")
-	}
-	return list, d.done()
-}
-
-const extentSize = 1 + 8
-
-func (d *decoder) extents(limit int, off, length int64) []disk.Extent {
-	n := d.count(limit, extentSize)
-	if n == 0 {
-		return nil
-	}
-	list := make([]disk.Extent, 0, n)
-	end := off + length
-	for range n {
-		e := disk.Extent{Offset: off, Kind: disk.ExtentKind(d.u8()), Length: d.i64()}
-		if e.Kind > disk.ExtentHole {
-			d.fail("extent of kind %d", e.Kind)
-		}
-		if e.Length <= 0 || e.Length > end-off {
-			d.fail("extent of %d bytes at %d in a range that ends at %d", e.Length, off, end)
-			return nil
-		}
-		off += e.Length
-		list = append(list, e)
+// remarks reads remarks. They are printed, so they are made printable here.
+func (d *decoder) remarks() []string {
+	var list []string
+	for range d.count(MaxRemarks, 4) {
+		list = append(list, escape.Line(d.string(maxText)))
 	}
 	return list
 }
@@ -230,10 +194,14 @@ func AppendContent(b []byte, c Content) []byte {
 	if !c.Told {
 		return b
 	}
-	if len(c.Extents) > MaxManyExtents {
+	if len(c.Extents) > MaxManyPieces {
 		c.Extents = nil
 	}
-	return AppendExtents(b, c.Extents)
+	b = putU32(b, uint32(len(c.Extents)))
+	for _, e := range c.Extents {
+		b = appendPiece(b, Piece{Extent: e, File: NoFile})
+	}
+	return b
 }
 
 // DecodeMany decodes the answer to r. data is a copy of what the slot held: all
@@ -244,7 +212,9 @@ func DecodeMany(payload []byte, r ReadMany, data []byte) ([]Content, error) {
 	for i, f := range r.Files {
 		c := Content{Told: d.bool()}
 		if c.Told {
-			c.Extents = d.extents(MaxManyExtents, 0, int64(f.Size))
+			for _, p := range d.pieces(MaxManyPieces, 0, int64(f.Size), nil) {
+				c.Extents = append(c.Extents, p.Extent)
+			}
 			if n := len(c.Extents); n > 0 && c.Extents[n-1].Offset+c.Extents[n-1].Length != int64(f.Size) {
 				d.fail("extents end before the file does")
 			}

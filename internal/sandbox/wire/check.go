@@ -8,6 +8,10 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 )
 
+// maxIno bounds inode numbers: those of a guest's tree, which carry the number of
+// a filesystem above [disk.MaxIno], are the largest.
+const maxIno = disk.MaxIno * MaxMounts
+
 // CheckEntry checks what package disk promises about an entry of a directory.
 func CheckEntry(e disk.DirEntry) error {
 	switch {
@@ -21,8 +25,8 @@ func CheckEntry(e disk.DirEntry) error {
 		return fmt.Errorf("the name %q has a NUL", e.Name)
 	case string(e.Name) == "." || string(e.Name) == "..":
 		return fmt.Errorf("the name %q stands among the entries", e.Name)
-	case e.Ino == 0:
-		return fmt.Errorf("the entry %q has no inode", e.Name)
+	case e.Ino == 0 || e.Ino >= maxIno:
+		return fmt.Errorf("the entry %q has the impossible inode %d", e.Name, e.Ino)
 	case e.Type != 0 && !knownType(e.Type):
 		return fmt.Errorf("the entry %q has the unknown type %#o", e.Name, e.Type)
 	}
@@ -104,25 +108,12 @@ func CheckInfo(i disk.FilesystemInfo) error {
 		return fmt.Errorf("a filesystem type of %d bytes", len(i.Type))
 	case len(i.Label) > MaxLabel:
 		return fmt.Errorf("a label of %d bytes", len(i.Label))
-	case i.Root == 0:
-		return errors.New("the filesystem has no root")
+	case i.Root == 0 || i.Root >= maxIno:
+		return fmt.Errorf("the filesystem's root is inode %d", i.Root)
 	case i.BlockSize <= 0:
 		return fmt.Errorf("blocks of %d bytes", i.BlockSize)
 	case i.Size < 0:
 		return fmt.Errorf("a filesystem of %d bytes", i.Size)
-	}
-	return nil
-}
-
-// CheckVolume checks the description of a volume on a disk of size bytes.
-func CheckVolume(v Volume, size int64) error {
-	switch {
-	case v.Offset < 0 || v.Size < 0 || v.Offset > size || v.Size > size-v.Offset:
-		return fmt.Errorf("volume %d of %d bytes at %d lies outside the disk of %d bytes", v.Number, v.Size, v.Offset, size)
-	case v.Number == 0 && (v.Offset != 0 || v.Size != size || v.Table != ""):
-		return errors.New("the whole disk is not the whole disk")
-	case len(v.Table) > MaxName || len(v.Type) > MaxName || len(v.Name) > MaxLabel || len(v.Label) > MaxLabel:
-		return fmt.Errorf("volume %d has a text that is too long", v.Number)
 	}
 	return nil
 }

@@ -104,6 +104,8 @@ type Entry struct {
 	// Xattrs may be empty, if HasXattrs says that this is all.
 	Xattrs    []disk.Xattr
 	HasXattrs bool
+	// Pieces are all those of a regular file's content, or none.
+	Pieces []Piece
 }
 
 // DirPage is a part of a directory. Last says that the directory ends here.
@@ -119,6 +121,7 @@ const (
 	entryInode  = 1
 	entryTarget = 2
 	entryXattrs = 4
+	entryPieces = 8
 )
 
 // DirPagesWriter builds the answer to [ReadDir] within a buffer: a page of the
@@ -177,6 +180,9 @@ func (w *DirPagesWriter) Add(e *Entry) {
 	if e.HasXattrs {
 		flags |= entryXattrs
 	}
+	if len(e.Pieces) > 0 {
+		flags |= entryPieces
+	}
 	b := putU8(w.b, flags)
 	b = putU64(b, e.Ino)
 	b = putU32(b, e.Type)
@@ -190,6 +196,9 @@ func (w *DirPagesWriter) Add(e *Entry) {
 	if e.HasXattrs {
 		b = AppendXattrs(b, e.Xattrs)
 	}
+	if len(e.Pieces) > 0 {
+		b = AppendPieces(b, e.Pieces)
+	}
 	w.b = b
 	w.entries++
 }
@@ -197,8 +206,9 @@ func (w *DirPagesWriter) Add(e *Entry) {
 // DecodeDirPages decodes the answer to r, without copying names and values out of
 // payload: at least one page, the first of the directory that was asked for. The
 // others are whole directories. That no name is there twice is for the reader of
-// all pages to check.
-func DecodeDirPages(payload []byte, r ReadDir) ([]DirPage, error) {
+// all pages to check. files has the sizes of
+// the files that pieces may lie in.
+func DecodeDirPages(payload []byte, r ReadDir, files []int64) ([]DirPage, error) {
 	d := decoder{buf: payload}
 	n := d.count(MaxDirPages, dirPageSize)
 	if n == 0 || (n > 1 && r.Walk == NoWalk) {
@@ -208,7 +218,7 @@ func DecodeDirPages(payload []byte, r ReadDir) ([]DirPage, error) {
 	pages := make([]DirPage, 0, n)
 	seen := make(map[uint64]bool, n)
 	for i := range n {
-		p := d.dirPage()
+		p := d.dirPage(files)
 		switch {
 		case i == 0 && p.Ino != r.Ino:
 			d.fail("asked for directory %d, got %d", r.Ino, p.Ino)
@@ -226,7 +236,7 @@ func DecodeDirPages(payload []byte, r ReadDir) ([]DirPage, error) {
 	return pages, d.done()
 }
 
-func (d *decoder) dirPage() DirPage {
+func (d *decoder) dirPage(files []int64) DirPage {
 	p := DirPage{Ino: d.u64(), Last: d.bool()}
 	n := d.count(MaxAnswer/entrySize, entrySize)
 	if n == 0 && !p.Last {
@@ -234,7 +244,7 @@ func (d *decoder) dirPage() DirPage {
 	}
 	p.Entries = make([]Entry, 0, n)
 	for range n {
-		e := d.entry()
+		e := d.entry(files)
 		if d.err != nil {
 			break
 		}
@@ -243,10 +253,10 @@ func (d *decoder) dirPage() DirPage {
 	return p
 }
 
-func (d *decoder) entry() Entry {
+func (d *decoder) entry(files []int64) Entry {
 	var e Entry
 	flags := d.u8()
-	if flags&^(entryInode|entryTarget|entryXattrs) != 0 {
+	if flags&^(entryInode|entryTarget|entryXattrs|entryPieces) != 0 {
 		d.fail("entry with flags %#x", flags)
 	}
 	e.Ino, e.Type, e.Name = d.u64(), d.u32(), d.bytes(MaxName)
@@ -268,5 +278,21 @@ func (d *decoder) entry() Entry {
 	if flags&entryXattrs != 0 {
 		e.Xattrs, e.HasXattrs = d.xattrs(), true
 	}
+	if flags&entryPieces != 0 {
+		e.Pieces = d.wholeFile(e.Inode, files)
+	}
 	return e
+}
+
+// wholeFile decodes all pieces of a file's content.
+func (d *decoder) wholeFile(n *disk.Inode, files []int64) []Piece {
+	if n == nil || n.Type() != disk.ModeRegular {
+		d.fail("pieces of what has no content")
+		return nil
+	}
+	list := d.pieces(MaxInlinePieces, 0, n.Size, files)
+	if len(list) == 0 || list[len(list)-1].Offset+list[len(list)-1].Length != n.Size {
+		d.fail("the pieces of inode %d are not all of it", n.Ino)
+	}
+	return list
 }

@@ -4,7 +4,7 @@ package wire
 // request that is served before the worker confines itself; it holds nothing
 // that a guest wrote. The answer is a list of [Measure].
 type Setup struct {
-	Disks  uint8 // descriptors 4, 5, … are images
+	Files  uint8 // how many descriptors are images of disks
 	Memory int64 // bytes
 	// Namespaces says that the parent made the worker's namespaces.
 	Namespaces bool
@@ -12,15 +12,15 @@ type Setup struct {
 
 // Append appends the encoded request to b.
 func (r Setup) Append(b []byte) []byte {
-	return putBool(putI64(putU8(b, r.Disks), r.Memory), r.Namespaces)
+	return putBool(putI64(putU8(b, r.Files), r.Memory), r.Namespaces)
 }
 
 // DecodeSetup decodes a [Setup].
 func DecodeSetup(payload []byte) (Setup, error) {
 	d := decoder{buf: payload}
-	r := Setup{Disks: d.u8(), Memory: d.i64(), Namespaces: d.bool()}
-	if r.Disks > MaxImages {
-		d.fail("%d disks", r.Disks)
+	r := Setup{Files: d.u8(), Memory: d.i64(), Namespaces: d.bool()}
+	if r.Files > MaxFiles {
+		d.fail("%d files", r.Files)
 	}
 	if r.Memory <= 0 {
 		d.fail("memory of %d bytes", r.Memory)
@@ -37,30 +37,50 @@ const (
 	FormatQcow2
 )
 
-// Image is one file of a disk's backing chain.
+// Image is one image of a disk's backing chain. Its file is the next of the
+// descriptors that the worker was given; the file that holds its data, if that
+// is another one, comes behind it.
 type Image struct {
 	Format   Format
 	Size     int64  // of the file, in bytes
 	Snapshot string // of qcow2, "" for the active state
+	// DataSize is the size of an external data file; -1: there is none.
+	DataSize int64
 }
 
-// Open opens the disk whose images, topmost first, are the descriptors that the
-// worker was given. The answer is an [Opened].
-type Open struct {
-	Images     []Image
+// Files is how many files the image has.
+func (m *Image) Files() int {
+	if m.DataSize >= 0 {
+		return 2
+	}
+	return 1
+}
+
+// Disk is a disk of a VM: its images, topmost first.
+type Disk struct {
+	Name       string
 	SectorSize uint16 // 512 or 4096
+	Images     []Image
 }
 
-const imageSize = 1 + 8 + 4
+// Open opens all disks of a VM. The answer is an [Opened].
+type Open struct{ Disks []Disk }
+
+const (
+	imageSize = 1 + 8 + 4 + 8
+	diskSize  = 4 + 2 + 4
+)
 
 // Append appends the encoded request to b.
 func (r Open) Append(b []byte) []byte {
-	b = putU16(b, r.SectorSize)
-	b = putU32(b, uint32(len(r.Images)))
-	for _, m := range r.Images {
-		b = putU8(b, uint8(m.Format))
-		b = putI64(b, m.Size)
-		b = putString(b, m.Snapshot)
+	b = putU32(b, uint32(len(r.Disks)))
+	for _, k := range r.Disks {
+		b = putU16(putString(b, k.Name), k.SectorSize)
+		b = putU32(b, uint32(len(k.Images)))
+		for _, m := range k.Images {
+			b = putI64(putU8(b, uint8(m.Format)), m.Size)
+			b = putI64(putString(b, m.Snapshot), m.DataSize)
+		}
 	}
 	return b
 }
@@ -68,43 +88,64 @@ func (r Open) Append(b []byte) []byte {
 // DecodeOpen decodes an [Open].
 func DecodeOpen(payload []byte) (Open, error) {
 	d := decoder{buf: payload}
-	r := Open{SectorSize: d.u16()}
-	if r.SectorSize != 512 && r.SectorSize != 4096 {
-		d.fail("sector size %d", r.SectorSize)
-	}
-	n := d.count(MaxImages, imageSize)
+	var r Open
+	files := 0
+	n := d.count(MaxDisks, diskSize)
 	if n == 0 {
-		d.fail("no image")
+		d.fail("no disk")
 	}
 	for range n {
-		m := Image{Format: Format(d.u8()), Size: d.i64(), Snapshot: d.string(MaxSnapshotName)}
-		if m.Format != FormatRaw && m.Format != FormatQcow2 {
-			d.fail("format %d", m.Format)
+		k := Disk{Name: d.string(maxText), SectorSize: d.u16()}
+		if k.SectorSize != 512 && k.SectorSize != 4096 {
+			d.fail("sector size %d", k.SectorSize)
 		}
-		if m.Size < 0 {
-			d.fail("image of %d bytes", m.Size)
+		images := d.count(MaxImages, imageSize)
+		if images == 0 {
+			d.fail("no image")
 		}
-		r.Images = append(r.Images, m)
+		for range images {
+			m := d.image()
+			files += m.Files()
+			k.Images = append(k.Images, m)
+		}
+		r.Disks = append(r.Disks, k)
+	}
+	if files > MaxFiles {
+		d.fail("%d files", files)
 	}
 	return r, d.done()
 }
 
-// Snapshots asks for the qcow2 snapshots after the first Skip. The answer is a
-// [SnapshotPage].
-type Snapshots struct{ Skip uint32 }
+func (d *decoder) image() Image {
+	m := Image{Format: Format(d.u8()), Size: d.i64(), Snapshot: d.string(MaxSnapshotName), DataSize: d.i64()}
+	if m.Format != FormatRaw && m.Format != FormatQcow2 {
+		d.fail("format %d", m.Format)
+	}
+	if m.Size < 0 || m.DataSize < -1 {
+		d.fail("image of %d bytes, data file of %d", m.Size, m.DataSize)
+	}
+	return m
+}
+
+// List asks for a page of a list about disk or tree Number: the items after the
+// first Skip. It is the payload of OpSnapshots, whose answer is a [SnapshotPage],
+// of OpVolumes ([VolumePage], Number is 0), and of OpSubvolumes
+// ([SubvolumePage]).
+type List struct{ Number, Skip uint32 }
 
 // Append appends the encoded request to b.
-func (r Snapshots) Append(b []byte) []byte { return putU32(b, r.Skip) }
+func (r List) Append(b []byte) []byte { return putU32(putU32(b, r.Number), r.Skip) }
 
-// DecodeSnapshots decodes a [Snapshots].
-func DecodeSnapshots(payload []byte) (Snapshots, error) {
+// DecodeList decodes a [List].
+func DecodeList(payload []byte) (List, error) {
 	d := decoder{buf: payload}
-	r := Snapshots{Skip: d.u32()}
+	r := List{Number: d.u32(), Skip: d.u32()}
 	return r, d.done()
 }
 
-// Mount opens the filesystem in a volume; the requests about its files name it
-// by the same number. The answer is an encoded disk.FilesystemInfo.
+// Mount opens the filesystem in a volume. Requests about its files name it as
+// their tree, by the volume's number. The answer is an encoded
+// disk.FilesystemInfo.
 type Mount struct{ Volume uint32 }
 
 // Append appends the encoded request to b.
@@ -117,19 +158,37 @@ func DecodeMount(payload []byte) (Mount, error) {
 	return r, d.done()
 }
 
+// GuestTree is the number of the tree that [Guest] opens.
+const GuestTree = 1 << 31
+
+// Guest opens the tree that the guest itself sees, put together from its
+// filesystems. Root names the volume of its root filesystem, or is empty. The
+// answer is a [GuestInfo].
+type Guest struct{ Root string }
+
+// Append appends the encoded request to b.
+func (r Guest) Append(b []byte) []byte { return putString(b, r.Root) }
+
+// DecodeGuest decodes a [Guest].
+func DecodeGuest(payload []byte) (Guest, error) {
+	d := decoder{buf: payload}
+	r := Guest{Root: d.string(maxText)}
+	return r, d.done()
+}
+
 // Node names a file: the payload of OpInode, OpReadlink and OpXattrs.
 type Node struct {
-	Volume uint32
-	Ino    uint64
+	Tree uint32
+	Ino  uint64
 }
 
 // Append appends the encoded request to b.
-func (r Node) Append(b []byte) []byte { return putU64(putU32(b, r.Volume), r.Ino) }
+func (r Node) Append(b []byte) []byte { return putU64(putU32(b, r.Tree), r.Ino) }
 
 // DecodeNode decodes a [Node].
 func DecodeNode(payload []byte) (Node, error) {
 	d := decoder{buf: payload}
-	r := Node{Volume: d.u32(), Ino: d.u64()}
+	r := Node{Tree: d.u32(), Ino: d.u64()}
 	return r, d.done()
 }
 
@@ -167,7 +226,7 @@ func (r ReadDir) Append(b []byte) []byte {
 // DecodeReadDir decodes a [ReadDir].
 func DecodeReadDir(payload []byte) (ReadDir, error) {
 	d := decoder{buf: payload}
-	r := ReadDir{Node: Node{Volume: d.u32(), Ino: d.u64()}, Skip: d.u64(), Walk: Walk(d.u8())}
+	r := ReadDir{Node: Node{Tree: d.u32(), Ino: d.u64()}, Skip: d.u64(), Walk: Walk(d.u8())}
 	for range d.count(MaxThen, 8) {
 		r.Then = append(r.Then, d.u64())
 	}
@@ -182,25 +241,27 @@ type ObjectKind uint8
 
 // The kinds of object.
 const (
-	ObjectVolume ObjectKind = iota + 1 // 0 is the whole disk
+	ObjectDisk ObjectKind = iota + 1
+	ObjectVolume
 	ObjectFile
 )
 
-// Object names a run of bytes to be read.
+// Object names a run of bytes to be read: a disk or a volume, whose number is
+// Tree, or a file.
 type Object struct {
 	Kind ObjectKind
-	Node // Ino is 0 for a volume
+	Node // Ino is 0 for a disk and a volume
 }
 
 func (r Object) append(b []byte) []byte { return r.Node.Append(putU8(b, uint8(r.Kind))) }
 
 func (d *decoder) object() Object {
-	r := Object{Kind: ObjectKind(d.u8()), Node: Node{Volume: d.u32(), Ino: d.u64()}}
-	if r.Kind != ObjectVolume && r.Kind != ObjectFile {
+	r := Object{Kind: ObjectKind(d.u8()), Node: Node{Tree: d.u32(), Ino: d.u64()}}
+	if r.Kind < ObjectDisk || r.Kind > ObjectFile {
 		d.fail("object of kind %d", r.Kind)
 	}
-	if r.Kind == ObjectVolume && r.Ino != 0 {
-		d.fail("volume with an inode")
+	if r.Kind != ObjectFile && r.Ino != 0 {
+		d.fail("object of kind %d with an inode", r.Kind)
 	}
 	return r
 }
@@ -230,25 +291,24 @@ func DecodeRead(payload []byte) (Read, error) {
 	return r, d.done()
 }
 
-// Extents asks for the extents of a range of an object. The answer lists those
-// of a beginning of the range: see [DecodeExtents]. Who wants the rest asks
-// again.
-type Extents struct {
+// Pieces asks for the pieces of a range of an object. The answer lists those of
+// a beginning of the range: see [DecodePieces]. Who wants the rest asks again.
+type Pieces struct {
 	Object
 	Off, Length int64 // Length at least 1
 }
 
 // Append appends the encoded request to b.
-func (r Extents) Append(b []byte) []byte {
+func (r Pieces) Append(b []byte) []byte {
 	return putI64(putI64(r.Object.append(b), r.Off), r.Length)
 }
 
-// DecodeExtentsRequest decodes an [Extents].
-func DecodeExtentsRequest(payload []byte) (Extents, error) {
+// DecodePiecesRequest decodes a [Pieces].
+func DecodePiecesRequest(payload []byte) (Pieces, error) {
 	d := decoder{buf: payload}
-	r := Extents{Object: d.object(), Off: d.i64(), Length: d.i64()}
+	r := Pieces{Object: d.object(), Off: d.i64(), Length: d.i64()}
 	if r.Off < 0 || r.Length <= 0 || r.Off+r.Length < 0 {
-		d.fail("extents of %d bytes at %d", r.Length, r.Off)
+		d.fail("pieces of %d bytes at %d", r.Length, r.Off)
 	}
 	return r, d.done()
 }
@@ -265,9 +325,9 @@ const smallFileSize = 8 + 4
 // together, one after the other in a slot. The answer has one item for each, in
 // order: see [DecodeMany].
 type ReadMany struct {
-	Volume uint32
-	Slot   uint8 // from 1 on
-	Files  []SmallFile
+	Tree  uint32
+	Slot  uint8 // from 1 on
+	Files []SmallFile
 }
 
 // Size is the size of all files together, in bytes.
@@ -281,7 +341,7 @@ func (r *ReadMany) Size() int {
 
 // Append appends the encoded request to b.
 func (r ReadMany) Append(b []byte) []byte {
-	b = putU8(putU32(b, r.Volume), r.Slot)
+	b = putU8(putU32(b, r.Tree), r.Slot)
 	b = putU32(b, uint32(len(r.Files)))
 	for _, f := range r.Files {
 		b = putU32(putU64(b, f.Ino), f.Size)
@@ -292,7 +352,7 @@ func (r ReadMany) Append(b []byte) []byte {
 // DecodeReadMany decodes a [ReadMany].
 func DecodeReadMany(payload []byte) (ReadMany, error) {
 	d := decoder{buf: payload}
-	r := ReadMany{Volume: d.u32(), Slot: d.u8()}
+	r := ReadMany{Tree: d.u32(), Slot: d.u8()}
 	if r.Slot == 0 || r.Slot > Slots {
 		d.fail("slot %d", r.Slot)
 	}

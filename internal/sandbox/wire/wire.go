@@ -70,25 +70,45 @@ const (
 	// lists at most 64 KiB of names (XATTR_LIST_MAX), far above what exists.
 	MaxXattrs     = 4096
 	MaxXattrBytes = 1 << 20
-	// MaxLabel bounds labels and partition names (72 bytes of UTF-16 in a
-	// GPT, 256 bytes in btrfs).
+	// MaxLabel bounds labels and partition names (36 characters in a GPT,
+	// 256 bytes in btrfs).
 	MaxLabel = 256
 	// MaxImages is the longest backing chain that a disk may have.
 	MaxImages = 16
+	// MaxDisks is how many disks one worker reads. QEMU's virtio and SCSI
+	// buses go on for longer; people do not.
+	MaxDisks = 32
+	// MaxFiles bounds the files of all disks together. It must stay below
+	// [NoFile].
+	MaxFiles = 128
 	// MaxSnapshotName bounds the ID and the name of a qcow2 snapshot, as
 	// QEMU does.
 	MaxSnapshotName = 1023
 	// MaxSnapshots is how many snapshots one answer lists.
 	MaxSnapshots = 128
-	// MaxVolumes is what a GPT of the usual 128 entries may hold, and MBR
-	// chains never do.
-	MaxVolumes = 256
-	// MaxExtents is how many extents one answer lists.
-	MaxExtents = 4096
+	// MaxVolumes is how many volumes all disks of a VM may have.
+	MaxVolumes = 4096
+	// MaxVolumePage is how many volumes one answer lists.
+	MaxVolumePage = 32
+	// MaxMembers is how many volumes a logical volume, or a filesystem, may
+	// lie on.
+	MaxMembers = 64
+	// MaxRemarks is how many remarks there may be about one thing.
+	MaxRemarks = 32
+	// MaxMounts is how many filesystems make up a guest's tree, as package
+	// guest has it.
+	MaxMounts = 128
+	// MaxSubvolumes is how many subvolumes one answer lists.
+	MaxSubvolumes = 64
+	// MaxPieces is how many pieces one answer lists.
+	MaxPieces = 4096
+	// MaxInlinePieces is how many pieces of a file a directory page carries:
+	// what a file that is not fragmented has, holes and all.
+	MaxInlinePieces = 8
 	// MaxMany is how many files a [ReadMany] may ask for.
 	MaxMany = 512
-	// MaxManyExtents is how many extents a file in a [ReadMany] may have.
-	MaxManyExtents = 64
+	// MaxManyPieces is how many pieces a file in a [ReadMany] may have.
+	MaxManyPieces = 64
 	// MaxInlineXattrs is how many bytes of attributes a directory page
 	// carries for one entry. Labels and capabilities need a few dozen.
 	MaxInlineXattrs = 4 << 10
@@ -120,12 +140,14 @@ const (
 	OpSnapshots
 	OpVolumes
 	OpMount
+	OpGuest
+	OpSubvolumes
 	OpReadDir
 	OpInode
 	OpReadlink
 	OpXattrs
 	OpRead
-	OpExtents
+	OpPieces
 	OpReadMany
 	// OpTest is the first of the requests that tests add to the language.
 	// No worker that is built into drydock answers it.

@@ -17,15 +17,19 @@ import (
 
 func requests() map[string]interface{ Append([]byte) []byte } {
 	return map[string]interface{ Append([]byte) []byte }{
-		"setup":     Setup{Disks: 2, Memory: 1 << 28, Namespaces: true},
-		"open":      Open{SectorSize: 512, Images: []Image{{Format: FormatQcow2, Size: 5, Snapshot: "a"}, {Format: FormatRaw, Size: 9}}},
-		"snapshots": Snapshots{Skip: 7},
-		"mount":     Mount{Volume: 3},
-		"node":      Node{Volume: 1, Ino: 12},
-		"readdir":   ReadDir{Node: Node{Ino: 2}, Skip: 9, Walk: WalkNames, Then: []uint64{3, 4}},
-		"read":      Read{Object: Object{Kind: ObjectFile, Node: Node{Volume: 1, Ino: 12}}, Off: 4096, Length: 65536, Slot: 8},
-		"extents":   Extents{Object: Object{Kind: ObjectVolume, Node: Node{Volume: 1}}, Length: 1 << 40},
-		"many":      ReadMany{Volume: 1, Slot: 1, Files: []SmallFile{{Ino: 12, Size: 1}, {Ino: 13, Size: 100}}},
+		"setup": Setup{Files: 2, Memory: 1 << 28, Namespaces: true},
+		"open": Open{Disks: []Disk{
+			{Name: "a", SectorSize: 512, Images: []Image{{Format: FormatQcow2, Size: 5, Snapshot: "a", DataSize: 7}, {Format: FormatRaw, Size: 9, DataSize: -1}}},
+			{Name: "b", SectorSize: 4096, Images: []Image{{Format: FormatRaw, DataSize: -1}}},
+		}},
+		"list":    List{Number: 2, Skip: 7},
+		"guest":   Guest{Root: "vg/root"},
+		"mount":   Mount{Volume: 3},
+		"node":    Node{Tree: 1, Ino: 12},
+		"readdir": ReadDir{Node: Node{Ino: 2}, Skip: 9, Walk: WalkNames, Then: []uint64{3, 4}},
+		"read":    Read{Object: Object{Kind: ObjectFile, Node: Node{Tree: 1, Ino: 12}}, Off: 4096, Length: 65536, Slot: 8},
+		"pieces":  Pieces{Object: Object{Kind: ObjectVolume, Node: Node{Tree: 1}}, Length: 1 << 40},
+		"many":    ReadMany{Tree: 1, Slot: 1, Files: []SmallFile{{Ino: 12, Size: 1}, {Ino: 13, Size: 100}}},
 	}
 }
 
@@ -36,8 +40,10 @@ func reencode(name string, b []byte) ([]byte, error) {
 		return again(DecodeSetup, b)
 	case "open":
 		return again(DecodeOpen, b)
-	case "snapshots":
-		return again(DecodeSnapshots, b)
+	case "list":
+		return again(DecodeList, b)
+	case "guest":
+		return again(DecodeGuest, b)
 	case "mount":
 		return again(DecodeMount, b)
 	case "node":
@@ -46,8 +52,8 @@ func reencode(name string, b []byte) ([]byte, error) {
 		return again(DecodeReadDir, b)
 	case "read":
 		return again(DecodeRead, b)
-	case "extents":
-		return again(DecodeExtentsRequest, b)
+	case "pieces":
+		return again(DecodePiecesRequest, b)
 	}
 	return again(DecodeReadMany, b)
 }
@@ -90,29 +96,34 @@ func TestRequestLimits(t *testing.T) {
 		kind string
 		r    interface{ Append([]byte) []byte }
 	}{
-		"no image":              {"open", Open{SectorSize: 512}},
-		"sector size":           {"open", Open{SectorSize: 513, Images: []Image{{Format: FormatRaw}}}},
-		"format":                {"open", Open{SectorSize: 512, Images: []Image{{Format: 3}}}},
-		"negative size":         {"open", Open{SectorSize: 512, Images: []Image{{Format: FormatRaw, Size: -1}}}},
-		"many images":           {"open", Open{SectorSize: 512, Images: make([]Image, MaxImages+1)}},
-		"no memory":             {"setup", Setup{}},
-		"many disks":            {"setup", Setup{Disks: MaxImages + 1, Memory: 1}},
-		"empty read":            {"read", Read{Object: file, Slot: 1}},
-		"large read":            {"read", Read{Object: file, Length: MaxData + 1, Slot: 1}},
-		"large read inline":     {"read", Read{Object: file, Length: InlineData + 1}},
-		"no such slot":          {"read", Read{Object: file, Length: 1, Slot: Slots + 1}},
-		"negative offset":       {"read", Read{Object: file, Off: -1, Length: 1}},
-		"no object":             {"read", Read{Length: 1}},
-		"volume with inode":     {"read", Read{Object: Object{Kind: ObjectVolume, Node: Node{Ino: 1}}, Length: 1}},
-		"no extents":            {"extents", Extents{Object: file}},
-		"extents that overflow": {"extents", Extents{Object: file, Off: 1<<63 - 1, Length: 2}},
-		"no files":              {"many", ReadMany{Slot: 1}},
-		"files without slot":    {"many", ReadMany{Files: []SmallFile{{Ino: 1, Size: 1}}}},
-		"an empty file":         {"many", ReadMany{Slot: 1, Files: []SmallFile{{Ino: 1}}}},
-		"too much":              {"many", ReadMany{Slot: 1, Files: []SmallFile{{Ino: 1, Size: MaxData}, {Ino: 2, Size: 1}}}},
-		"walk":                  {"readdir", ReadDir{Walk: 3}},
-		"others without walk":   {"readdir", ReadDir{Then: []uint64{1}}},
-		"many others":           {"readdir", ReadDir{Walk: WalkDisk, Then: make([]uint64, MaxThen+1)}},
+		"no disk":              {"open", Open{}},
+		"no image":             {"open", Open{Disks: []Disk{{SectorSize: 512}}}},
+		"sector size":          {"open", openOne(513, Image{Format: FormatRaw})},
+		"format":               {"open", openOne(512, Image{Format: 3})},
+		"negative size":        {"open", openOne(512, Image{Format: FormatRaw, Size: -1})},
+		"negative data size":   {"open", openOne(512, Image{Format: FormatRaw, DataSize: -2})},
+		"many images":          {"open", openOne(512, slices.Repeat([]Image{{Format: FormatRaw}}, MaxImages+1)...)},
+		"many disks":           {"open", Open{Disks: slices.Repeat(openOne(512, Image{Format: FormatRaw}).Disks, MaxDisks+1)}},
+		"many files":           {"open", Open{Disks: slices.Repeat(openOne(512, slices.Repeat([]Image{{Format: FormatRaw}}, MaxImages)...).Disks, MaxFiles/MaxImages)}},
+		"no memory":            {"setup", Setup{}},
+		"too many files":       {"setup", Setup{Files: MaxFiles + 1, Memory: 1}},
+		"empty read":           {"read", Read{Object: file, Slot: 1}},
+		"large read":           {"read", Read{Object: file, Length: MaxData + 1, Slot: 1}},
+		"large read inline":    {"read", Read{Object: file, Length: InlineData + 1}},
+		"no such slot":         {"read", Read{Object: file, Length: 1, Slot: Slots + 1}},
+		"negative offset":      {"read", Read{Object: file, Off: -1, Length: 1}},
+		"no object":            {"read", Read{Length: 1}},
+		"volume with inode":    {"read", Read{Object: Object{Kind: ObjectVolume, Node: Node{Ino: 1}}, Length: 1}},
+		"disk with inode":      {"read", Read{Object: Object{Kind: ObjectDisk, Node: Node{Ino: 1}}, Length: 1}},
+		"no pieces":            {"pieces", Pieces{Object: file}},
+		"pieces that overflow": {"pieces", Pieces{Object: file, Off: 1<<63 - 1, Length: 2}},
+		"no files":             {"many", ReadMany{Slot: 1}},
+		"files without slot":   {"many", ReadMany{Files: []SmallFile{{Ino: 1, Size: 1}}}},
+		"an empty file":        {"many", ReadMany{Slot: 1, Files: []SmallFile{{Ino: 1}}}},
+		"too much":             {"many", ReadMany{Slot: 1, Files: []SmallFile{{Ino: 1, Size: MaxData}, {Ino: 2, Size: 1}}}},
+		"walk":                 {"readdir", ReadDir{Walk: 3}},
+		"others without walk":  {"readdir", ReadDir{Then: []uint64{1}}},
+		"many others":          {"readdir", ReadDir{Walk: WalkDisk, Then: make([]uint64, MaxThen+1)}},
 	} {
 		if _, err := reencode(c.kind, c.r.Append(nil)); !errors.Is(err, ErrBroken) {
 			t.Errorf("%s: got %v", name, err)
@@ -120,7 +131,9 @@ func TestRequestLimits(t *testing.T) {
 	}
 }
 
-const testDisk = 1 << 30
+func openOne(sectorSize uint16, images ...Image) Open {
+	return Open{Disks: []Disk{{SectorSize: sectorSize, Images: images}}}
+}
 
 func sampleInode() disk.Inode {
 	return disk.Inode{
@@ -139,8 +152,28 @@ func samplePages() []DirPage {
 				Xattrs: []disk.Xattr{{Name: []byte("user.a"), Value: []byte("b")}, {Name: []byte("user.c"), Value: []byte{}}}},
 			{DirEntry: disk.DirEntry{Name: []byte("b\xff"), Ino: 13}},
 			{DirEntry: disk.DirEntry{Name: []byte("l"), Ino: 14}, Inode: &link, Target: []byte("a")},
+			{DirEntry: disk.DirEntry{Name: []byte("p"), Ino: 12}, Inode: &n, Pieces: []Piece{
+				{Extent: disk.Extent{Length: 1, Kind: disk.ExtentHole}, File: NoFile},
+				{Extent: disk.Extent{Offset: 1, Length: 3}, File: 1, At: 97},
+			}},
 		}},
 		{Ino: 15, Last: true, Entries: []Entry{}},
+	}
+}
+
+func sampleInfo() disk.FilesystemInfo {
+	return disk.FilesystemInfo{
+		Type: "ext4", Label: []byte("x"), UUID: [16]byte{9}, Root: 2, BlockSize: 4096, Size: 1 << 20, InodeCount: 5,
+		Remarks: []string{"the journal was replayed", "that is all"},
+	}
+}
+
+func sampleVolumes() []Volume {
+	return []Volume{
+		{Name: "a", Kind: 1, Parent: NoParent, Size: 1 << 30, Table: "gpt", Remarks: []string{"the backup is damaged"}},
+		{Name: "a-part1", Kind: 2, Parent: 7, Offset: 512, Size: 1024, Number: 1, PartType: "t", PartUUID: "u", PartLabel: []byte("n\xff"),
+			Content: "ext4", Title: "ext4", Label: []byte("l"), UUID: "id", Readable: true},
+		{Name: "vg/lv", Kind: 3, Parent: NoParent, Members: []uint32{7, 8}, Err: &Error{Text: "lost"}},
 	}
 }
 
@@ -157,7 +190,8 @@ func appendPages(pages []DirPage) []byte {
 }
 
 var (
-	testExtents = Extents{Off: 4096, Length: 1 << 20}
+	testPieces  = Pieces{Off: 4096, Length: 1 << 20}
+	testFiles   = []int64{0, 100}
 	testMany    = ReadMany{Files: []SmallFile{{Ino: 12, Size: 10}, {Ino: 13, Size: 20}, {Ino: 14, Size: 30}}}
 	testData    = bytes.Repeat([]byte("0123456789"), 6)
 	testReadDir = ReadDir{Node: Node{Ino: 2}, Walk: WalkDisk}
@@ -169,17 +203,18 @@ func answers() map[string][]byte {
 	many := AppendContent(nil, Content{Told: true, Extents: []disk.Extent{{Length: 4}, {Offset: 4, Length: 6, Kind: disk.ExtentHole}}})
 	many = AppendContent(AppendContent(many, Content{}), Content{Told: true})
 	return map[string][]byte{
-		"measures":  AppendMeasures(nil, []Measure{{Name: "landlock", OK: true, Detail: "ABI 7"}, {Name: "seccomp"}}),
-		"opened":    Opened{Size: 1 << 40}.Append(nil),
-		"snapshots": SnapshotPage{Last: true, List: []Snapshot{{ID: []byte("1"), Name: []byte("\x1b"), Time: disk.Time{Sec: 1, Nsec: 2}, DiskSize: 3}}}.Append(nil),
-		"volumes": AppendVolumes(nil, []Volume{{Number: 1, Table: "gpt", Offset: 512, Size: 1024, Name: []byte("n"),
-			Type: "ext4", Readable: true, Label: []byte("l"), UUID: [16]byte{1}}, {Number: 2, Table: "gpt"}}),
-		"info":    AppendInfo(nil, disk.FilesystemInfo{Type: "ext4", Label: []byte("x"), UUID: [16]byte{9}, Root: 2, BlockSize: 4096, Size: 1 << 20, InodeCount: 5}),
-		"inode":   AppendInode(nil, &n),
-		"xattrs":  AppendXattrs(nil, []disk.Xattr{{Name: []byte("security.capability"), Value: []byte{1, 2}}, {Name: []byte("user.x"), Value: []byte{}}}),
-		"pages":   appendPages(samplePages()),
-		"extents": AppendExtents(nil, []disk.Extent{{Length: 4096}, {Length: 8192, Kind: disk.ExtentZero}}),
-		"many":    many,
+		"measures":   AppendMeasures(nil, []Measure{{Name: "landlock", OK: true, Detail: "ABI 7"}, {Name: "seccomp"}}),
+		"opened":     Opened{Disks: []OpenedDisk{{Size: 1 << 40, Version: 3, ClusterSize: 65536, Compression: "zstd", ExtendedL2: true}, {Dirty: true}}}.Append(nil),
+		"snapshots":  SnapshotPage{Last: true, List: []Snapshot{{ID: []byte("1"), Name: []byte("\x1b"), Time: disk.Time{Sec: 1, Nsec: 2}, DiskSize: 3}}}.Append(nil),
+		"volumes":    VolumePage{Last: true, List: sampleVolumes()}.Append(nil),
+		"guest":      GuestInfo{Info: sampleInfo(), Mounts: []GuestMount{{Path: []byte("/"), Volume: 1}, {Path: []byte("/v\xff"), Volume: 2, Subvolume: 256}}}.Append(nil),
+		"subvolumes": SubvolumePage{List: []disk.Subvolume{{ID: 5, Root: 5<<40 | 256}, {ID: 256, Parent: 5, Path: []byte("a/b"), Root: 256<<40 | 256, UUID: [16]byte{7}, ReadOnly: true, Default: true}}}.Append(nil),
+		"info":       AppendInfo(nil, sampleInfo()),
+		"inode":      AppendInode(nil, &n),
+		"xattrs":     AppendXattrs(nil, []disk.Xattr{{Name: []byte("security.capability"), Value: []byte{1, 2}}, {Name: []byte("user.x"), Value: []byte{}}}),
+		"pages":      appendPages(samplePages()),
+		"pieces":     AppendPieces(nil, []Piece{{Extent: disk.Extent{Length: 100}, File: 1}, {Extent: disk.Extent{Length: 8192, Kind: disk.ExtentZero}, File: NoFile}}),
+		"many":       many,
 		"error": AppendError(nil, &disk.Error{Layer: "ext4", Structure: "inode 12", Offset: -1, Detail: "d", Hint: "h",
 			Err: &disk.Error{Layer: "qcow2", Structure: "L2 table", Offset: 4096, Err: disk.ErrCorrupt}}),
 	}
@@ -192,14 +227,20 @@ func reanswer(name string, b []byte) ([]byte, error) {
 		v, err := DecodeMeasures(b)
 		return AppendMeasures(nil, v), err
 	case "opened":
-		v, err := DecodeOpened(b)
+		v, err := DecodeOpened(b, 2)
 		return v.Append(nil), err
 	case "snapshots":
 		v, err := DecodeSnapshotPage(b)
 		return v.Append(nil), err
 	case "volumes":
-		v, err := DecodeVolumes(b, testDisk)
-		return AppendVolumes(nil, v), err
+		v, err := DecodeVolumePage(b, 7)
+		return v.Append(nil), err
+	case "guest":
+		v, err := DecodeGuestInfo(b)
+		return v.Append(nil), err
+	case "subvolumes":
+		v, err := DecodeSubvolumePage(b)
+		return v.Append(nil), err
 	case "info":
 		v, err := DecodeInfo(b)
 		return AppendInfo(nil, v), err
@@ -210,11 +251,11 @@ func reanswer(name string, b []byte) ([]byte, error) {
 		v, err := DecodeXattrs(b)
 		return AppendXattrs(nil, v), err
 	case "pages":
-		v, err := DecodeDirPages(b, testReadDir)
+		v, err := DecodeDirPages(b, testReadDir, testFiles)
 		return appendPages(v), err
-	case "extents":
-		v, err := DecodeExtents(b, testExtents)
-		return AppendExtents(nil, v), err
+	case "pieces":
+		v, err := DecodePieces(b, testPieces, testFiles)
+		return AppendPieces(nil, v), err
 	case "many":
 		v, err := DecodeMany(b, testMany, testData)
 		var out []byte
@@ -234,13 +275,45 @@ func TestAnswers(t *testing.T) {
 	for name, b := range answers() {
 		checkExact(t, name, b, func(b []byte) ([]byte, error) { return reanswer(name, b) })
 	}
-	pages, err := DecodeDirPages(answers()["pages"], testReadDir)
+	pages, err := DecodeDirPages(answers()["pages"], testReadDir, testFiles)
 	if diff := cmp.Diff(samplePages(), pages); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
 	files, err := DecodeMany(answers()["many"], testMany, testData)
 	if err != nil || string(files[0].Data) != "0123456789" || files[1].Told || len(files[2].Data) != 30 || files[2].Extents != nil {
 		t.Errorf("%+v, %v", files, err)
+	}
+}
+
+// TestImpossiblePieces: the parent reads where a piece says, so a piece lies in a
+// file, and within it.
+func TestImpossiblePieces(t *testing.T) {
+	data := func(length int64, file uint8, at int64) Piece {
+		return Piece{Extent: disk.Extent{Length: length}, File: file, At: at}
+	}
+	hole := Piece{Extent: disk.Extent{Length: 1, Kind: disk.ExtentHole}, File: 1}
+	for name, c := range map[string]struct {
+		list []Piece
+		ok   bool
+	}{
+		"all of a file":       {[]Piece{data(100, 1, 0)}, true},
+		"the end of a file":   {[]Piece{data(1, 1, 99)}, true},
+		"none":                {nil, false},
+		"beyond the file":     {[]Piece{data(101, 1, 0)}, false},
+		"behind the file":     {[]Piece{data(1, 1, 100)}, false},
+		"before the file":     {[]Piece{data(1, 1, -1)}, false},
+		"overflow":            {[]Piece{data(2, 1, 1<<63-1)}, false},
+		"in an empty file":    {[]Piece{data(1, 0, 0)}, false},
+		"in no file":          {[]Piece{data(1, 2, 0)}, false},
+		"empty":               {[]Piece{data(0, 1, 0)}, false},
+		"longer than asked":   {[]Piece{data(1<<20+1, NoFile, 0)}, false},
+		"a hole with a place": {[]Piece{hole}, false},
+		"of an unknown kind":  {[]Piece{{Extent: disk.Extent{Length: 1, Kind: 3}, File: NoFile}}, false},
+	} {
+		_, err := DecodePieces(AppendPieces(nil, c.list), testPieces, testFiles)
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrBroken) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

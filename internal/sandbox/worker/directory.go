@@ -30,11 +30,11 @@ type dirReader struct {
 	seed  maphash.Seed
 }
 
-func (fs *filesystem) newDirReader(ino uint64) *dirReader {
+func (t *tree) newDirReader(ino uint64) *dirReader {
 	r := &dirReader{ino: ino, names: make(map[uint64]struct{}), seed: maphash.MakeSeed()}
 	r.next, r.stop = iter.Pull2(func(yield func(disk.DirEntry, error) bool) {
 		stopped := false
-		err := fs.ReadDir(ino, func(e disk.DirEntry) error {
+		err := t.ReadDir(ino, func(e disk.DirEntry) error {
 			if stopped = !yield(e, nil); stopped {
 				return errEnough
 			}
@@ -73,11 +73,11 @@ func (r *dirReader) structure() string { return "directory of " + nodeName(r.ino
 
 // resume returns a reader of directory ino that stands behind skip entries: the
 // one that was paused there, or a new one.
-func (fs *filesystem) resume(ino, skip uint64) (*dirReader, error) {
-	if r := fs.takePaused(ino, skip); r != nil {
+func (t *tree) resume(ino, skip uint64) (*dirReader, error) {
+	if r := t.takePaused(ino, skip); r != nil {
 		return r, nil
 	}
-	r := fs.newDirReader(ino)
+	r := t.newDirReader(ino)
 	for r.pos < skip {
 		if _, ok, err := r.entry(); err != nil || !ok {
 			r.stop()
@@ -87,40 +87,40 @@ func (fs *filesystem) resume(ino, skip uint64) (*dirReader, error) {
 	return r, nil
 }
 
-func (fs *filesystem) takePaused(ino, skip uint64) *dirReader {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	for i, r := range fs.paused {
+func (t *tree) takePaused(ino, skip uint64) *dirReader {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, r := range t.paused {
 		if r.ino == ino && r.pos == skip {
-			fs.paused = append(fs.paused[:i], fs.paused[i+1:]...)
+			t.paused = append(t.paused[:i], t.paused[i+1:]...)
 			return r
 		}
 	}
 	return nil
 }
 
-func (fs *filesystem) pause(r *dirReader) {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	if len(fs.paused) == maxPaused {
-		fs.paused[0].stop()
-		fs.paused = append(fs.paused[:0], fs.paused[1:]...)
+func (t *tree) pause(r *dirReader) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.paused) == maxPaused {
+		t.paused[0].stop()
+		t.paused = append(t.paused[:0], t.paused[1:]...)
 	}
-	fs.paused = append(fs.paused, r)
+	t.paused = append(t.paused, r)
 }
 
 // readDir answers with a page of a directory, and, on a walk, with as many
 // directories below it as fit.
-func (d *openDisk) readDir(req wire.ReadDir, b []byte) ([]byte, error) {
-	fs, err := d.mounted(req.Volume)
+func (d *reader) readDir(req wire.ReadDir, b []byte) ([]byte, error) {
+	t, err := d.tree(req.Tree)
 	if err != nil {
 		return nil, err
 	}
-	r, err := fs.resume(req.Ino, req.Skip)
+	r, err := t.resume(req.Ino, req.Skip)
 	if err != nil {
 		return nil, err
 	}
-	w := &walker{fs: fs, out: wire.NewDirPagesWriter(b), order: req.Walk, seen: map[uint64]bool{req.Ino: true}}
+	w := &walker{tree: t, out: wire.NewDirPagesWriter(b), order: req.Walk, seen: map[uint64]bool{req.Ino: true}}
 	w.out.Begin(req.Ino)
 	dirs, last, err := w.fill(r)
 	if err != nil {
@@ -137,7 +137,7 @@ func (d *openDisk) readDir(req wire.ReadDir, b []byte) ([]byte, error) {
 
 // walker lists directories into an answer.
 type walker struct {
-	fs    *filesystem
+	tree  *tree
 	out   *wire.DirPagesWriter
 	order wire.Walk
 	seen  map[uint64]bool // directories: a damaged disk may hold circles
@@ -153,13 +153,13 @@ func (w *walker) fill(r *dirReader) (dirs []subdir, last bool, err error) {
 			w.sort(dirs)
 			return dirs, true, err
 		}
-		full := w.fs.describe(e)
+		full := w.tree.describe(e, w.order != wire.NoWalk)
 		w.out.Add(full)
 		if w.order != wire.NoWalk && full.Inode != nil && full.Inode.Type() == disk.ModeDir {
 			dirs = append(dirs, subdir{ino: e.Ino, name: string(e.Name)})
 		}
 	}
-	w.fs.pause(r)
+	w.tree.pause(r)
 	return nil, false, nil
 }
 
@@ -196,7 +196,7 @@ func (w *walker) descend(dirs []subdir, then []uint64) {
 		}
 		w.seen[next.ino] = true
 		w.out.Begin(next.ino)
-		below, last, err := w.fill(w.fs.newDirReader(next.ino))
+		below, last, err := w.fill(w.tree.newDirReader(next.ino))
 		if err != nil || !last {
 			w.out.Abandon() // who asks for it alone learns why
 			return
@@ -206,24 +206,51 @@ func (w *walker) descend(dirs []subdir, then []uint64) {
 	}
 }
 
-// describe adds to an entry what can be told about its file in passing. What
-// fails here is left out, and fails again when it is asked for.
-func (fs *filesystem) describe(e disk.DirEntry) *wire.Entry {
+// maxInlineSize bounds the files whose pieces are told in passing: those for
+// which no more than the inode must be read to know them, as a rule.
+const maxInlineSize = 1 << 20
+
+// describe adds to an entry what can be told about its file in passing, on a walk
+// with the pieces of its content. What fails here is left out, and fails again
+// when it is asked for.
+func (t *tree) describe(e disk.DirEntry, pieces bool) *wire.Entry {
 	out := &wire.Entry{DirEntry: e}
-	n, err := fs.checkedInode(e.Ino)
+	n, err := t.checkedInode(e.Ino)
 	if err != nil {
 		return out
 	}
 	out.Inode = &n
 	if n.Type() == disk.ModeSymlink {
-		if target, err := fs.checkedTarget(e.Ino); err == nil {
+		if target, err := t.checkedTarget(e.Ino); err == nil {
 			out.Target = target
 		}
 	}
-	if list, err := fs.checkedXattrs(e.Ino); err == nil && xattrBytes(list) <= wire.MaxInlineXattrs {
+	if n.Type() == disk.ModeRegular && n.Size > 0 && n.Size <= maxInlineSize && pieces {
+		out.Pieces = t.wholePieces(e.Ino, n.Size)
+	}
+	if list, err := t.checkedXattrs(e.Ino); err == nil && xattrBytes(list) <= wire.MaxInlineXattrs {
 		out.Xattrs, out.HasXattrs = list, true
 	}
 	return out
+}
+
+// wholePieces returns all pieces of a file that can be read without the worker,
+// or none.
+func (t *tree) wholePieces(ino uint64, size int64) []wire.Piece {
+	content, err := t.Open(ino)
+	if err != nil || content.Size() != size {
+		return nil
+	}
+	list, err := listPieces(content, t.place(ino), 0, size, wire.MaxInlinePieces+1)
+	if err != nil || len(list) > wire.MaxInlinePieces {
+		return nil
+	}
+	for _, p := range list {
+		if p.Kind == disk.ExtentData && p.File == wire.NoFile {
+			return nil
+		}
+	}
+	return list
 }
 
 func xattrBytes(list []disk.Xattr) int {

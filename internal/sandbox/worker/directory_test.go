@@ -40,12 +40,15 @@ func (f *fake) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	return f.err[ino]
 }
 
-func (f *fake) openDisk() *openDisk {
-	return &openDisk{mounts: map[uint32]*filesystem{0: {Filesystem: f, files: map[uint64]disk.Sparse{}}}}
+// Open fails: the files have no content.
+func (f *fake) Open(uint64) (disk.Sparse, error) { return nil, disk.ErrNotExist }
+
+func (f *fake) open() *reader {
+	return &reader{trees: map[uint32]*tree{0: newTree(f, nil)}}
 }
 
 // list reads a directory, page by page.
-func list(t *testing.T, d *openDisk, ino uint64) (names []string, pages int, err error) {
+func list(t *testing.T, d *reader, ino uint64) (names []string, pages int, err error) {
 	t.Helper()
 	req := wire.ReadDir{Node: wire.Node{Ino: ino}}
 	for {
@@ -53,7 +56,7 @@ func list(t *testing.T, d *openDisk, ino uint64) (names []string, pages int, err
 		if err != nil {
 			return names, pages, err
 		}
-		got, err := wire.DecodeDirPages(answer, req)
+		got, err := wire.DecodeDirPages(answer, req, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +82,7 @@ func many(n int) []disk.DirEntry {
 // A large directory comes in pages, and is listed once for all of them.
 func TestPages(t *testing.T) {
 	f := &fake{dirs: map[uint64][]disk.DirEntry{2: many(20000)}}
-	names, pages, err := list(t, f.openDisk(), 2)
+	names, pages, err := list(t, f.open(), 2)
 	if err != nil || len(names) != 20000 || names[19999] != "file 19999" || pages < 10 {
 		t.Errorf("%d names in %d pages, %v", len(names), pages, err)
 	}
@@ -91,14 +94,14 @@ func TestPages(t *testing.T) {
 // A page can be asked for again, and when the reader that stood there is gone.
 func TestPagesAgain(t *testing.T) {
 	f := &fake{dirs: map[uint64][]disk.DirEntry{2: many(5000)}}
-	d := f.openDisk()
+	d := f.open()
 	req := wire.ReadDir{Node: wire.Node{Ino: 2}, Skip: 1234}
 	for range 3 {
 		answer, err := d.readDir(req, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := wire.DecodeDirPages(answer, req)
+		got, err := wire.DecodeDirPages(answer, req, nil)
 		if err != nil || string(got[0].Entries[0].Name) != "file 1234" {
 			t.Fatalf("%v", err)
 		}
@@ -108,14 +111,14 @@ func TestPagesAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(d.mounts[0].paused); n > maxPaused {
+	if n := len(d.trees[0].paused); n > maxPaused {
 		t.Errorf("%d readers are kept", n)
 	}
 	answer, err := d.readDir(wire.ReadDir{Node: wire.Node{Ino: 2}, Skip: 99999}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := wire.DecodeDirPages(answer, wire.ReadDir{Node: wire.Node{Ino: 2}}); err != nil || !got[0].Last || len(got[0].Entries) != 0 {
+	if got, err := wire.DecodeDirPages(answer, wire.ReadDir{Node: wire.Node{Ino: 2}}, nil); err != nil || !got[0].Last || len(got[0].Entries) != 0 {
 		t.Errorf("behind the end: %+v, %v", got, err)
 	}
 }
@@ -146,7 +149,7 @@ func TestBadDirectories(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := &fake{dirs: map[uint64][]disk.DirEntry{2: c.list}, err: map[uint64]error{2: c.err}}
-			if _, _, err := list(t, f.openDisk(), 2); !errors.Is(err, c.want) {
+			if _, _, err := list(t, f.open(), 2); !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})
@@ -177,11 +180,11 @@ func TestWalk(t *testing.T) {
 		{wire.WalkNames, []uint64{14, 15, 16}, "[2 11 13 10 12 14]"},
 	} {
 		req := wire.ReadDir{Node: wire.Node{Ino: 2}, Walk: c.walk, Then: c.then}
-		answer, err := f.openDisk().readDir(req, nil)
+		answer, err := f.open().readDir(req, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		pages, err := wire.DecodeDirPages(answer, req)
+		pages, err := wire.DecodeDirPages(answer, req, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,61 +7,111 @@ import (
 	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/partition"
+	"github.com/drydock-vm/drydock/disk/layout"
 	"github.com/drydock-vm/drydock/disk/qcow2"
 	"github.com/drydock-vm/drydock/disk/raw"
 	"github.com/drydock-vm/drydock/internal/sandbox/wire"
 )
 
-// openDisk is the disk that the worker reads, and everything found on it.
-type openDisk struct {
-	memory    []byte // shared with the parent, in slots
-	top       disk.Sparse
-	snapshots []qcow2.Snapshot
-	table     func() (*partition.Table, error) // read when first needed
+// reader is the disks that the worker reads, and everything found on them.
+type reader struct {
+	memory []byte // shared with the parent, in slots
+	disks  []*openDisk
+	layout func() (*layout.Layout, error) // read when first needed
 
-	mu     sync.Mutex             // guards mounts
-	mounts map[uint32]*filesystem // by volume number
+	mu    sync.Mutex       // guards trees
+	trees map[uint32]*tree // by number
 }
 
-// openImages opens a chain of images, the lowest first, as is declared and
-// never as the images say.
-func openImages(files []*os.File, r wire.Open, memory []byte) (*openDisk, error) {
-	d := &openDisk{memory: memory, mounts: make(map[uint32]*filesystem)}
-	for i := len(files) - 1; i >= 0; i-- {
-		m := r.Images[i]
-		if m.Format == wire.FormatRaw {
-			if d.top != nil {
-				return nil, fmt.Errorf("%w: a raw image over another", errProtocol)
-			}
-			top, err := raw.Open(files[i], m.Size)
-			if err != nil {
-				return nil, err
-			}
-			d.top, d.snapshots = top, nil
-			continue
+// openDisk is a disk, as its images make it up.
+type openDisk struct {
+	top       disk.Sparse
+	file      int // number of the topmost image's file
+	image     *qcow2.Image
+	snapshots []qcow2.Snapshot
+}
+
+// openDisks opens the disks as is declared, and never as their images say. The
+// images have the given files, in order.
+func openDisks(files []*os.File, r wire.Open, memory []byte) (*reader, error) {
+	d := &reader{memory: memory, trees: make(map[uint32]*tree)}
+	var list []layout.Disk
+	first := 0
+	for _, declared := range r.Disks {
+		count := 0
+		for _, m := range declared.Images {
+			count += m.Files()
 		}
-		top, err := qcow2.Open(files[i], m.Size, qcow2.Options{Snapshot: m.Snapshot, Backing: d.top})
+		if count > len(files)-first {
+			return nil, fmt.Errorf("%w: %d files are not enough", errProtocol, len(files))
+		}
+		k, err := openImages(files[first:first+count], declared.Images)
 		if err != nil {
 			return nil, err
 		}
-		d.top, d.snapshots = top, top.Snapshots()
+		k.file = first
+		first += count
+		d.disks = append(d.disks, k)
+		list = append(list, layout.Disk{Name: declared.Name, Content: k.top, SectorSize: int64(declared.SectorSize)})
 	}
-	d.table = sync.OnceValues(func() (*partition.Table, error) {
-		return partition.Read(d.top, int64(r.SectorSize))
-	})
+	if first != len(files) {
+		return nil, fmt.Errorf("%w: %d files were given, %d are used", errProtocol, len(files), first)
+	}
+	d.layout = sync.OnceValues(func() (*layout.Layout, error) { return layout.Read(list) })
 	return d, nil
 }
 
+// openImages opens a chain of images, the lowest first.
+func openImages(files []*os.File, images []wire.Image) (*openDisk, error) {
+	k := new(openDisk)
+	end := len(files)
+	for i := len(images) - 1; i >= 0; i-- {
+		m := images[i]
+		end -= m.Files()
+		base, err := raw.Open(files[end], m.Size)
+		if err != nil {
+			return nil, err
+		}
+		if m.Format == wire.FormatRaw {
+			if k.top != nil || m.DataSize >= 0 {
+				return nil, fmt.Errorf("%w: a raw image has neither a backing file nor a data file", errProtocol)
+			}
+			k.top = base
+			continue
+		}
+		opts := qcow2.Options{Snapshot: m.Snapshot, Backing: k.top}
+		if k.image, err = qcow2.Open(files[end], m.Size, opts); err != nil {
+			return nil, err
+		}
+		k.top, k.snapshots = k.image, k.image.Snapshots()
+	}
+	return k, nil
+}
+
+// describe says what the parent is told about a disk that was opened.
+func (k *openDisk) describe() wire.OpenedDisk {
+	out := wire.OpenedDisk{Size: k.top.Size()}
+	if k.image != nil {
+		info := k.image.Info()
+		out.Version, out.ClusterSize, out.Compression = uint8(info.Version), uint32(info.ClusterSize), info.Compression
+		out.ExtendedL2, out.Dirty = info.ExtendedL2, info.Dirty
+	}
+	return out
+}
+
 // handle appends the answer to a request to b.
-func (d *openDisk) handle(op wire.Op, payload, b []byte) ([]byte, error) {
+func (d *reader) handle(op wire.Op, payload, b []byte) ([]byte, error) {
 	switch op {
 	case wire.OpSnapshots:
-		return answer(wire.DecodeSnapshots, payload, b, d.listSnapshots)
+		return answer(wire.DecodeList, payload, b, d.listSnapshots)
 	case wire.OpVolumes:
-		return d.listVolumes(b)
+		return answer(wire.DecodeList, payload, b, d.listVolumes)
 	case wire.OpMount:
 		return answer(wire.DecodeMount, payload, b, d.mount)
+	case wire.OpGuest:
+		return answer(wire.DecodeGuest, payload, b, d.openGuest)
+	case wire.OpSubvolumes:
+		return answer(wire.DecodeList, payload, b, d.listSubvolumes)
 	case wire.OpReadDir:
 		return answer(wire.DecodeReadDir, payload, b, d.readDir)
 	case wire.OpInode:
@@ -72,8 +122,8 @@ func (d *openDisk) handle(op wire.Op, payload, b []byte) ([]byte, error) {
 		return answer(wire.DecodeNode, payload, b, d.xattrs)
 	case wire.OpRead:
 		return answer(wire.DecodeRead, payload, b, d.read)
-	case wire.OpExtents:
-		return answer(wire.DecodeExtentsRequest, payload, b, d.extents)
+	case wire.OpPieces:
+		return answer(wire.DecodePiecesRequest, payload, b, d.listPieces)
 	case wire.OpReadMany:
 		return answer(wire.DecodeReadMany, payload, b, d.readMany)
 	}
@@ -89,42 +139,83 @@ func answer[R any](decode func([]byte) (R, error), payload, b []byte, serve func
 	return serve(r, b)
 }
 
-func (d *openDisk) listSnapshots(r wire.Snapshots, b []byte) ([]byte, error) {
-	rest := d.snapshots[min(int(r.Skip), len(d.snapshots)):]
-	page := wire.SnapshotPage{Last: len(rest) <= wire.MaxSnapshots}
-	for _, s := range rest[:min(len(rest), wire.MaxSnapshots)] {
-		page.List = append(page.List, wire.Snapshot{
+// page returns the items of a list after the first skip, at most limit, and
+// whether they are the last.
+func page[T any](list []T, skip uint32, limit int) ([]T, bool) {
+	rest := list[min(int(skip), len(list)):]
+	return rest[:min(len(rest), limit)], len(rest) <= limit
+}
+
+func (d *reader) listSnapshots(r wire.List, b []byte) ([]byte, error) {
+	k, err := d.disk(r.Number)
+	if err != nil {
+		return nil, err
+	}
+	var out wire.SnapshotPage
+	list, last := page(k.snapshots, r.Skip, wire.MaxSnapshots)
+	out.Last = last
+	for _, s := range list {
+		out.List = append(out.List, wire.Snapshot{
 			ID: clip([]byte(s.ID), wire.MaxSnapshotName), Name: clip([]byte(s.Name), wire.MaxSnapshotName),
 			Time:     disk.Time{Sec: s.Time.Sec, Nsec: min(s.Time.Nsec, 1e9-1)},
 			DiskSize: s.Size, StateSize: int64(min(s.VMStateSize, math.MaxInt64)),
 		})
 	}
-	return page.Append(b), nil
+	return out.Append(b), nil
 }
 
 // clip shortens a text that is only shown.
-func clip(b []byte, limit int) []byte { return b[:min(len(b), limit)] }
+func clip[T ~[]byte | ~string](b T, limit int) T { return b[:min(len(b), limit)] }
 
-// object returns the bytes that a request names.
-func (d *openDisk) object(o wire.Object) (disk.Sparse, error) {
-	if o.Kind == wire.ObjectVolume {
-		return d.volume(o.Volume)
+// disk returns a disk by its number.
+func (d *reader) disk(number uint32) (*openDisk, error) {
+	if int64(number) >= int64(len(d.disks)) {
+		return nil, fmt.Errorf("%w: disk %d of %d", errProtocol, number, len(d.disks))
 	}
-	fs, err := d.mounted(o.Volume)
+	return d.disks[number], nil
+}
+
+// object returns the bytes that a request names, and where they lie.
+func (d *reader) object(o wire.Object) (disk.Sparse, place, error) {
+	switch o.Kind {
+	case wire.ObjectDisk:
+		k, err := d.disk(o.Tree)
+		if err != nil {
+			return nil, nil, err
+		}
+		return k.top, onFiles{k}, nil
+	case wire.ObjectVolume:
+		l, err := d.layout()
+		if err != nil {
+			return nil, nil, err
+		}
+		content, err := volumeBytes(l, o.Tree)
+		return content, onDisks{d}, err
+	}
+	t, err := d.tree(o.Tree)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return fs.open(o.Ino)
+	content, err := t.open(o.Ino)
+	return content, t.place(o.Ino), err
+}
+
+// volumeBytes returns the bytes of a volume.
+func volumeBytes(l *layout.Layout, number uint32) (disk.Sparse, error) {
+	if int64(number) >= int64(len(l.Volumes())) {
+		return nil, fmt.Errorf("%w: volume %d of %d", errProtocol, number, len(l.Volumes()))
+	}
+	return l.Bytes(int(number))
 }
 
 // slot returns the shared memory where content is to be.
-func (d *openDisk) slot(number uint8) []byte {
+func (d *reader) slot(number uint8) []byte {
 	return d.memory[(int(number)-1)*wire.SlotSize:][:wire.SlotSize:wire.SlotSize]
 }
 
 // read reads exactly the bytes that were asked for.
-func (d *openDisk) read(r wire.Read, b []byte) ([]byte, error) {
-	content, err := d.object(r.Object)
+func (d *reader) read(r wire.Read, b []byte) ([]byte, error) {
+	content, _, err := d.object(r.Object)
 	if err != nil {
 		return nil, err
 	}
@@ -150,55 +241,4 @@ func readExactly(content disk.Sparse, p []byte, off int64) error {
 		err = fmt.Errorf("%d bytes at %d: only %d were read", len(p), off, n)
 	}
 	return err
-}
-
-// extents answers with as many extents as fit.
-func (d *openDisk) extents(r wire.Extents, b []byte) ([]byte, error) {
-	content, err := d.object(r.Object)
-	if err != nil {
-		return nil, err
-	}
-	list, err := listExtents(content, r.Off, r.Length, wire.MaxExtents)
-	if err != nil {
-		return nil, err
-	}
-	return wire.AppendExtents(b, list), nil
-}
-
-// listExtents returns the first extents of a range, neighbours of one kind
-// merged, at most limit.
-func listExtents(content disk.Sparse, off, length int64, limit int) ([]disk.Extent, error) {
-	if off > content.Size() || length > content.Size()-off {
-		return nil, &disk.Error{Layer: "reader", Structure: "content", Offset: off, Err: disk.ErrCorrupt,
-			Detail: fmt.Sprintf("extents of %d bytes are asked for, the content has %d in all", length, content.Size())}
-	}
-	var list []disk.Extent
-	next := off
-	err := content.Extents(off, length, func(e disk.Extent) error {
-		if e.Length == 0 {
-			return nil
-		}
-		if e.Offset != next || e.Length < 0 || e.Length > off+length-next || e.Kind > disk.ExtentHole {
-			return &disk.Error{Layer: "reader", Structure: "extents", Offset: e.Offset, Err: disk.ErrCorrupt,
-				Detail: fmt.Sprintf("an extent of %d bytes of kind %d does not follow the one that ends at %d", e.Length, e.Kind, next)}
-		}
-		next += e.Length
-		if n := len(list); n > 0 && list[n-1].Kind == e.Kind {
-			list[n-1].Length += e.Length
-			return nil
-		}
-		if len(list) == limit {
-			return errEnough
-		}
-		list = append(list, e)
-		return nil
-	})
-	if err != nil && err != errEnough {
-		return nil, err
-	}
-	if err == nil && next != off+length {
-		return nil, &disk.Error{Layer: "reader", Structure: "extents", Offset: next, Err: disk.ErrCorrupt,
-			Detail: fmt.Sprintf("the extents end before %d", off+length)}
-	}
-	return list, nil
 }

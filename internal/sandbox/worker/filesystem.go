@@ -13,10 +13,11 @@ import (
 // backup reads at the same time, many times over.
 const maxOpenFiles = 64
 
-// filesystem is a filesystem on the disk, and what is kept between requests
-// about it.
-type filesystem struct {
+// tree is a filesystem on the disks, or a guest's tree of several, and what is
+// kept between requests about it.
+type tree struct {
 	disk.Filesystem
+	place func(ino uint64) place // of a file's content
 
 	mu     sync.Mutex // guards what follows
 	files  map[uint64]disk.Sparse
@@ -24,37 +25,18 @@ type filesystem struct {
 	paused []*dirReader // oldest first
 }
 
-// mount opens the filesystem in a volume.
-func (d *openDisk) mount(r wire.Mount, b []byte) ([]byte, error) {
-	fs, err := d.mounted(r.Volume)
-	if err != nil {
-		return nil, err
-	}
-	info := fs.Info()
-	info.Label = clip(info.Label, wire.MaxLabel)
-	if err := wire.CheckInfo(info); err != nil {
-		return nil, damaged("superblock", err)
-	}
-	return wire.AppendInfo(b, info), nil
+func newTree(fs disk.Filesystem, place func(uint64) place) *tree {
+	return &tree{Filesystem: fs, place: place, files: make(map[uint64]disk.Sparse)}
 }
 
-// mounted returns the filesystem in a volume, opened once.
-func (d *openDisk) mounted(volume uint32) (*filesystem, error) {
+// tree returns a tree that was opened.
+func (d *reader) tree(number uint32) (*tree, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if fs := d.mounts[volume]; fs != nil {
-		return fs, nil
+	if t := d.trees[number]; t != nil {
+		return t, nil
 	}
-	content, err := d.volume(volume)
-	if err != nil {
-		return nil, err
-	}
-	fs, err := openFilesystem(content, volume)
-	if err != nil {
-		return nil, err
-	}
-	d.mounts[volume] = &filesystem{Filesystem: fs, files: make(map[uint64]disk.Sparse)}
-	return d.mounts[volume], nil
+	return nil, fmt.Errorf("%w: tree %d is not open", errProtocol, number)
 }
 
 // damaged says that a reader returned what package disk rules out.
@@ -65,33 +47,33 @@ func damaged(structure string, err error) error {
 func nodeName(ino uint64) string { return fmt.Sprintf("inode %d", ino) }
 
 // open returns the content of a file.
-func (fs *filesystem) open(ino uint64) (disk.Sparse, error) {
-	fs.mu.Lock()
-	f := fs.files[ino]
-	fs.mu.Unlock()
+func (t *tree) open(ino uint64) (disk.Sparse, error) {
+	t.mu.Lock()
+	f := t.files[ino]
+	t.mu.Unlock()
 	if f != nil {
 		return f, nil
 	}
-	f, err := fs.Open(ino)
+	f, err := t.Open(ino)
 	if err != nil {
 		return nil, err
 	}
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	if fs.files[ino] != nil {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.files[ino] != nil {
 		return f, nil // another request was faster
 	}
-	if len(fs.order) == maxOpenFiles {
-		delete(fs.files, fs.order[0])
-		fs.order = append(fs.order[:0], fs.order[1:]...)
+	if len(t.order) == maxOpenFiles {
+		delete(t.files, t.order[0])
+		t.order = append(t.order[:0], t.order[1:]...)
 	}
-	fs.files[ino] = f
-	fs.order = append(fs.order, ino)
+	t.files[ino] = f
+	t.order = append(t.order, ino)
 	return f, nil
 }
 
-func (fs *filesystem) checkedInode(ino uint64) (disk.Inode, error) {
-	n, err := fs.Inode(ino)
+func (t *tree) checkedInode(ino uint64) (disk.Inode, error) {
+	n, err := t.Inode(ino)
 	if err != nil {
 		return disk.Inode{}, err
 	}
@@ -101,8 +83,8 @@ func (fs *filesystem) checkedInode(ino uint64) (disk.Inode, error) {
 	return n, nil
 }
 
-func (fs *filesystem) checkedTarget(ino uint64) ([]byte, error) {
-	target, err := fs.Readlink(ino)
+func (t *tree) checkedTarget(ino uint64) ([]byte, error) {
+	target, err := t.Readlink(ino)
 	if err != nil {
 		return nil, err
 	}
@@ -112,8 +94,8 @@ func (fs *filesystem) checkedTarget(ino uint64) ([]byte, error) {
 	return target, nil
 }
 
-func (fs *filesystem) checkedXattrs(ino uint64) ([]disk.Xattr, error) {
-	list, err := fs.Xattrs(ino)
+func (t *tree) checkedXattrs(ino uint64) ([]disk.Xattr, error) {
+	list, err := t.Xattrs(ino)
 	if err != nil {
 		return nil, err
 	}
@@ -123,36 +105,36 @@ func (fs *filesystem) checkedXattrs(ino uint64) ([]disk.Xattr, error) {
 	return list, nil
 }
 
-func (d *openDisk) inode(r wire.Node, b []byte) ([]byte, error) {
-	fs, err := d.mounted(r.Volume)
+func (d *reader) inode(r wire.Node, b []byte) ([]byte, error) {
+	t, err := d.tree(r.Tree)
 	if err != nil {
 		return nil, err
 	}
-	n, err := fs.checkedInode(r.Ino)
+	n, err := t.checkedInode(r.Ino)
 	if err != nil {
 		return nil, err
 	}
 	return wire.AppendInode(b, &n), nil
 }
 
-func (d *openDisk) readlink(r wire.Node, b []byte) ([]byte, error) {
-	fs, err := d.mounted(r.Volume)
+func (d *reader) readlink(r wire.Node, b []byte) ([]byte, error) {
+	t, err := d.tree(r.Tree)
 	if err != nil {
 		return nil, err
 	}
-	target, err := fs.checkedTarget(r.Ino)
+	target, err := t.checkedTarget(r.Ino)
 	if err != nil {
 		return nil, err
 	}
 	return append(b, target...), nil
 }
 
-func (d *openDisk) xattrs(r wire.Node, b []byte) ([]byte, error) {
-	fs, err := d.mounted(r.Volume)
+func (d *reader) xattrs(r wire.Node, b []byte) ([]byte, error) {
+	t, err := d.tree(r.Tree)
 	if err != nil {
 		return nil, err
 	}
-	list, err := fs.checkedXattrs(r.Ino)
+	list, err := t.checkedXattrs(r.Ino)
 	if err != nil {
 		return nil, err
 	}
@@ -160,14 +142,14 @@ func (d *openDisk) xattrs(r wire.Node, b []byte) ([]byte, error) {
 }
 
 // readMany answers with the content of small files.
-func (d *openDisk) readMany(r wire.ReadMany, b []byte) ([]byte, error) {
-	fs, err := d.mounted(r.Volume)
+func (d *reader) readMany(r wire.ReadMany, b []byte) ([]byte, error) {
+	t, err := d.tree(r.Tree)
 	if err != nil {
 		return nil, err
 	}
 	slot := d.slot(r.Slot)
 	for _, f := range r.Files {
-		b = wire.AppendContent(b, fs.readSmall(f, slot[:f.Size]))
+		b = wire.AppendContent(b, t.readSmall(f, slot[:f.Size]))
 		slot = slot[f.Size:]
 	}
 	return b, nil
@@ -176,12 +158,12 @@ func (d *openDisk) readMany(r wire.ReadMany, b []byte) ([]byte, error) {
 // readSmall reads the content of one small file to p, or says that it is to be
 // asked for alone if anything is wrong. It does not keep the file open: who
 // reads small files reads each once.
-func (fs *filesystem) readSmall(f wire.SmallFile, p []byte) wire.Content {
-	content, err := fs.Open(f.Ino)
+func (t *tree) readSmall(f wire.SmallFile, p []byte) wire.Content {
+	content, err := t.Open(f.Ino)
 	if err != nil || content.Size() != int64(f.Size) {
 		return wire.Content{}
 	}
-	extents, err := listExtents(content, 0, int64(f.Size), wire.MaxManyExtents+1)
+	extents, err := listExtents(content, 0, int64(f.Size), wire.MaxManyPieces+1)
 	if err != nil {
 		return wire.Content{}
 	}

@@ -1,69 +1,154 @@
 package worker
 
 import (
+	"fmt"
+
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/partition"
+	"github.com/drydock-vm/drydock/disk/guest"
+	"github.com/drydock-vm/drydock/disk/layout"
 	"github.com/drydock-vm/drydock/internal/sandbox/wire"
 )
 
-// volume returns the bytes of a volume; number 0 is the whole disk.
-func (d *openDisk) volume(number uint32) (disk.Sparse, error) {
-	if number == 0 {
-		return d.top, nil
-	}
-	t, err := d.table()
+// listVolumes answers with a page of the volumes and what they hold.
+func (d *reader) listVolumes(r wire.List, b []byte) ([]byte, error) {
+	l, err := d.layout()
 	if err != nil {
 		return nil, err
 	}
-	p, err := t.Find(int(number))
+	all := l.Volumes()
+	if len(all) > wire.MaxVolumes {
+		return nil, &disk.Error{Layer: "reader", Structure: "volumes", Offset: -1, Err: disk.ErrLimit,
+			Detail: fmt.Sprintf("the disks have %d volumes, at most %d are read", len(all), wire.MaxVolumes)}
+	}
+	var out wire.VolumePage
+	list, last := page(all, r.Skip, wire.MaxVolumePage)
+	out.Last = last
+	for i := range list {
+		v := volumeOf(&list[i])
+		if err := wire.CheckVolume(&v, r.Skip+uint32(i)); err != nil {
+			return nil, damaged("volumes", err)
+		}
+		out.List = append(out.List, v)
+	}
+	return out.Append(b), nil
+}
+
+func volumeOf(v *layout.Volume) wire.Volume {
+	out := wire.Volume{
+		Name: v.Name, Kind: uint8(v.Kind), Parent: wire.NoParent, Offset: v.Offset, Size: v.Size,
+		Table: v.Table, Number: uint32(v.Number), PartType: v.PartType, PartUUID: v.PartUUID,
+		PartLabel: clip(v.PartLabel, wire.MaxLabel), Content: v.Content, Title: clip(v.Title, wire.MaxName),
+		Label: clip(v.Label, wire.MaxLabel), UUID: clip(v.UUID, wire.MaxName), Readable: v.Readable,
+		Remarks: v.Remarks, Err: v.Err,
+	}
+	if v.Parent >= 0 {
+		out.Parent = uint32(v.Parent)
+	}
+	for _, m := range clipMembers(v.Members) {
+		out.Members = append(out.Members, uint32(m))
+	}
+	return out
+}
+
+func clipMembers(list []int) []int { return list[:min(len(list), wire.MaxMembers)] }
+
+// mount opens the filesystem in a volume.
+func (d *reader) mount(r wire.Mount, b []byte) ([]byte, error) {
+	t, err := d.mounted(r.Volume)
 	if err != nil {
 		return nil, err
 	}
-	return partitionOf(d.top, p), nil
-}
-
-func partitionOf(d disk.Sparse, p partition.Partition) *section {
-	return &section{base: d, off: p.Offset, size: p.Length}
-}
-
-// listVolumes answers with all volumes and what they hold.
-func (d *openDisk) listVolumes(b []byte) ([]byte, error) {
-	t, err := d.table()
+	info, err := checkedInfo(t)
 	if err != nil {
 		return nil, err
 	}
-	if t.Kind == partition.None {
-		v, err := volumeOf(d.top)
-		if err != nil {
-			return nil, err
-		}
-		v.Size = d.top.Size()
-		return wire.AppendVolumes(b, []wire.Volume{v}), nil
-	}
-	var list []wire.Volume
-	for _, p := range t.Partitions[:min(len(t.Partitions), wire.MaxVolumes)] {
-		if p.Extended() {
-			continue
-		}
-		v, err := volumeOf(partitionOf(d.top, p))
-		if err != nil {
-			return nil, err
-		}
-		v.Number, v.Table, v.Offset, v.Size = uint32(p.Number), t.Kind.String(), p.Offset, p.Length
-		v.Name = clip(p.Name, wire.MaxLabel)
-		if err := wire.CheckVolume(v, d.top.Size()); err != nil {
-			return nil, damaged("partition table", err)
-		}
-		list = append(list, v)
-	}
-	return wire.AppendVolumes(b, list), nil
+	return wire.AppendInfo(b, info), nil
 }
 
-// volumeOf says what a volume holds.
-func volumeOf(v disk.Sparse) (wire.Volume, error) {
-	c, err := recognise(v)
-	if err != nil {
-		return wire.Volume{}, err
+func checkedInfo(fs disk.Filesystem) (disk.FilesystemInfo, error) {
+	info := fs.Info()
+	info.Label = clip(info.Label, wire.MaxLabel)
+	if err := wire.CheckInfo(info); err != nil {
+		return info, damaged("superblock", err)
 	}
-	return wire.Volume{Type: c.kind, Readable: c.readable(), Label: c.label, UUID: c.uuid}, nil
+	return info, nil
+}
+
+// mounted returns the filesystem in a volume, opened once.
+func (d *reader) mounted(volume uint32) (*tree, error) {
+	l, err := d.layout()
+	if err != nil {
+		return nil, err
+	}
+	if int64(volume) >= int64(len(l.Volumes())) {
+		return nil, fmt.Errorf("%w: volume %d of %d", errProtocol, volume, len(l.Volumes()))
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if t := d.trees[volume]; t != nil {
+		return t, nil
+	}
+	fs, err := l.Open(int(volume))
+	if err != nil {
+		return nil, err
+	}
+	on := onDevices{d, l.Devices(int(volume))}
+	t := newTree(fs, func(uint64) place { return on })
+	d.trees[volume] = t
+	return t, nil
+}
+
+// openGuest opens the tree that the guest sees. The last one that was opened is
+// the one that requests find.
+func (d *reader) openGuest(r wire.Guest, b []byte) ([]byte, error) {
+	l, err := d.layout()
+	if err != nil {
+		return nil, err
+	}
+	g, err := guest.Open(l, guest.Options{Root: r.Root})
+	if err != nil {
+		return nil, err
+	}
+	info, err := checkedInfo(g)
+	if err != nil {
+		return nil, err
+	}
+	mounts := g.Mounts()
+	out := wire.GuestInfo{Info: info}
+	places := make([]place, len(mounts))
+	for i, m := range mounts[:min(len(mounts), wire.MaxMounts)] {
+		out.Mounts = append(out.Mounts, wire.GuestMount{Path: clip(m.Path, wire.MaxTarget), Volume: uint32(m.Volume), Subvolume: m.Subvolume})
+		places[i] = onDevices{d, l.Devices(m.Volume)}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.trees[wire.GuestTree] = newTree(g, func(ino uint64) place {
+		mount, _ := guest.Split(ino)
+		return places[mount]
+	})
+	return out.Append(b), nil
+}
+
+// listSubvolumes answers with a page of a filesystem's subvolumes; there is none
+// in most.
+func (d *reader) listSubvolumes(r wire.List, b []byte) ([]byte, error) {
+	t, err := d.tree(r.Number)
+	if err != nil {
+		return nil, err
+	}
+	lister, ok := t.Filesystem.(disk.SubvolumeLister)
+	if !ok {
+		return wire.SubvolumePage{Last: true}.Append(b), nil
+	}
+	all, err := lister.Subvolumes()
+	if err != nil {
+		return nil, err
+	}
+	var out wire.SubvolumePage
+	list, last := page(all, r.Skip, wire.MaxSubvolumes)
+	out.List, out.Last = list, last
+	for i := range out.List {
+		out.List[i].Path = clip(out.List[i].Path, wire.MaxTarget)
+	}
+	return out.Append(b), nil
 }

@@ -2,7 +2,7 @@
 // and then answers the requests of package wire until its socket closes.
 //
 // It gets a socket as descriptor [Socket], the memory that it shares with the
-// parent as [Memory], and the images of one disk, topmost first, as descriptors
+// parent as [Memory], and the images of the disks, topmost first, as descriptors
 // from [FirstDisk] on. All that a guest wrote is parsed
 // here and nowhere else. It holds no secret, can reach nothing, and is believed
 // by nobody; so it does not defend itself against its requests beyond decoding
@@ -92,7 +92,7 @@ type server struct {
 	buffers chan []byte   // those that are not in use
 
 	images []*os.File
-	disk   *openDisk // set by Open, before any request that needs it
+	disks  *reader // set by Open, before any request that needs it
 
 	writing sync.Mutex // one answer is written at a time
 }
@@ -214,10 +214,10 @@ func (s *server) handle(op wire.Op, payload, b []byte) ([]byte, error) {
 		answer, err := s.program.Test(op, payload)
 		return append(b, answer...), err
 	}
-	if s.disk == nil {
-		return nil, fmt.Errorf("%w: request %d before the disk is open", errProtocol, op)
+	if s.disks == nil {
+		return nil, fmt.Errorf("%w: request %d before the disks are open", errProtocol, op)
 	}
-	return s.disk.handle(op, payload, b)
+	return s.disks.handle(op, payload, b)
 }
 
 // setup confines the process.
@@ -226,28 +226,30 @@ func (s *server) setup(payload, b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errProtocol, err)
 	}
-	for i := range int(r.Disks) {
+	for i := range int(r.Files) {
 		s.images = append(s.images, os.NewFile(uintptr(FirstDisk+i), fmt.Sprintf("image %d", i)))
 	}
 	measures := s.program.Confine(confine.Options{
-		FirstDisk: FirstDisk, Disks: int(r.Disks), Memory: r.Memory, Namespaces: r.Namespaces,
+		FirstDisk: FirstDisk, Disks: int(r.Files), Memory: r.Memory, Namespaces: r.Namespaces,
 	})
 	return wire.AppendMeasures(b, measures), nil
 }
 
-// open opens the disk.
+// open opens the disks.
 func (s *server) open(payload, b []byte) ([]byte, error) {
 	r, err := wire.DecodeOpen(payload)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errProtocol, err)
 	}
-	if s.disk != nil || len(r.Images) != len(s.images) {
-		return nil, fmt.Errorf("%w: %d images are to be opened, %d were given", errProtocol, len(r.Images), len(s.images))
+	if s.disks != nil {
+		return nil, fmt.Errorf("%w: the disks are open already", errProtocol)
 	}
-	d, err := openImages(s.images, r, s.memory)
-	if err != nil {
+	if s.disks, err = openDisks(s.images, r, s.memory); err != nil {
 		return nil, err
 	}
-	s.disk = d
-	return wire.Opened{Size: d.top.Size()}.Append(b), nil
+	var out wire.Opened
+	for _, k := range s.disks.disks {
+		out.Disks = append(out.Disks, k.describe())
+	}
+	return out.Append(b), nil
 }
