@@ -48,7 +48,8 @@ func openCounted(t *testing.T, args ...string) (*qcow2.Image, *counting) {
 	return im, c
 }
 
-// TestSmallReadsDecompressOnce: sixteen reads of 4 KiB cost one cluster.
+// TestSmallReadsDecompressOnce: sixteen reads of 4 KiB cost one cluster at most,
+// whether it was read ahead or not.
 func TestSmallReadsDecompressOnce(t *testing.T) {
 	im, c := openCounted(t, "-c")
 	buf := make([]byte, 4096)
@@ -57,9 +58,9 @@ func TestSmallReadsDecompressOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// One read for each of the 128 clusters, and one for the L2 table.
-	if n := c.reads.Load(); n != 8<<20>>16+1 {
-		t.Errorf("%d reads of the file", n)
+	// One read for each of the 128 clusters at most, and one for the L2 table.
+	if n, size := c.reads.Load(), c.bytes.Load(); n > 8<<20>>16+1 || size > 64<<10+128*1024 {
+		t.Errorf("%d reads of the file, %d bytes", n, size)
 	}
 }
 

@@ -85,7 +85,7 @@ func (m *mapping) piece(s slice, off int64) (run, error) {
 // compressed.
 func (m *mapping) standard(s slice, at int64, entry uint64, within int64) (run, error) {
 	if entry&l2Zero != 0 && m.version < 3 {
-		return run{}, corrupt("L2 table", at, "entry %#x is a zero cluster, which version 2 does not have", entry)
+		return run{}, layer.Damaged("L2 table", at, "entry %#x is a zero cluster, which version 2 does not have", entry)
 	}
 	zero := entry&l2Zero != 0
 	host, err := m.host(s, at, entry&^l2Zero, !zero)
@@ -107,20 +107,20 @@ func (m *mapping) standard(s slice, at int64, entry uint64, within int64) (run, 
 // later may lie anywhere.
 func (m *mapping) host(s slice, at int64, entry uint64, read bool) (int64, error) {
 	if entry&(l2ReservedMask|l2Zero) != 0 {
-		return 0, corrupt("L2 table", at, "entry %#x has reserved bits", entry)
+		return 0, layer.Damaged("L2 table", at, "entry %#x has reserved bits", entry)
 	}
 	host := int64(entry & l2OffsetMask)
 	switch {
 	case host == 0 && entry&l2Copied != 0 && read:
-		return 0, corrupt("L2 table", at, "entry %#x is allocated, but nowhere", entry)
+		return 0, layer.Damaged("L2 table", at, "entry %#x is allocated, but nowhere", entry)
 	case host&(m.clusterSize()-1) != 0:
-		return 0, corrupt("L2 table", at, "entry %#x points to %#x, not aligned to clusters", entry, host)
+		return 0, layer.Damaged("L2 table", at, "entry %#x points to %#x, not aligned to clusters", entry, host)
 	case host == 0 || !read:
 		return host, nil
 	case host >= m.fileSize:
-		return 0, corrupt("L2 table", at, "entry %#x points to %#x, but the file ends at %#x", entry, host, m.fileSize)
+		return 0, layer.Damaged("L2 table", at, "entry %#x points to %#x, but the file ends at %#x", entry, host, m.fileSize)
 	case host == s.table || m.inL1(host):
-		return 0, corrupt("L2 table", at, "entry %#x points to %#x, a table that maps it", entry, host)
+		return 0, layer.Damaged("L2 table", at, "entry %#x points to %#x, a table that maps it", entry, host)
 	}
 	return host, nil
 }
@@ -129,14 +129,14 @@ func (m *mapping) host(s slice, at int64, entry uint64, read bool) (int64, error
 func (m *mapping) subclusters(s slice, at int64, entry, bitmap uint64, within int64) (run, error) {
 	allocated, zero := uint32(bitmap), uint32(bitmap>>32)
 	if both := allocated & zero; both != 0 {
-		return run{}, corrupt("L2 table", at, "subcluster %d is allocated and reads as zeros", bits.TrailingZeros32(both))
+		return run{}, layer.Damaged("L2 table", at, "subcluster %d is allocated and reads as zeros", bits.TrailingZeros32(both))
 	}
 	host, err := m.host(s, at, entry, allocated != 0)
 	if err != nil {
 		return run{}, err
 	}
 	if allocated != 0 && host == 0 {
-		return run{}, corrupt("L2 table", at, "subcluster %d is allocated, but its cluster is not", bits.TrailingZeros32(allocated))
+		return run{}, layer.Damaged("L2 table", at, "subcluster %d is allocated, but its cluster is not", bits.TrailingZeros32(allocated))
 	}
 	size := m.clusterSize() / subclusters
 	first := uint(within / size)
@@ -158,12 +158,12 @@ func (m *mapping) subclusters(s slice, at int64, entry, bitmap uint64, within in
 // compressed decodes the entry of a compressed cluster.
 func (m *mapping) compressed(s slice, at int64, entry, bitmap uint64, within int64) (run, error) {
 	if entry&l2Copied != 0 || bitmap != 0 {
-		return run{}, corrupt("L2 table", at, "entry %#x is a compressed cluster, with reserved bits", entry)
+		return run{}, layer.Damaged("L2 table", at, "entry %#x is a compressed cluster, with reserved bits", entry)
 	}
 	shift := 70 - m.clusterBits
 	host := entry & (1<<shift - 1)
 	if host < uint64(m.clusterSize()) || host >= uint64(m.fileSize) {
-		return run{}, corrupt("L2 table", at, "entry %#x points to %#x, not between the header and the end of the file at %#x", entry, host, m.fileSize)
+		return run{}, layer.Damaged("L2 table", at, "entry %#x points to %#x, not between the header and the end of the file at %#x", entry, host, m.fileSize)
 	}
 	sectors := int64(entry &^ l2Compressed >> shift)
 	stored := (sectors+1)*sectorSize - int64(host)%sectorSize

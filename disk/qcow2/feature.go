@@ -6,7 +6,6 @@ import (
 	"io"
 	"math/bits"
 
-	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
@@ -27,18 +26,14 @@ func checkFeatures(h *header) error {
 		return refuse(72, fmt.Sprintf("incompatible feature bit %d", bits.TrailingZeros64(unknown)), "")
 	}
 	if h.incompatible&incompatCorrupt != 0 {
-		return &disk.Error{
-			Layer: "qcow2", Structure: "header", Offset: 72, Err: disk.ErrCorrupt,
-			Detail: "QEMU has marked the image as corrupt",
-			Hint:   "run `qemu-img check -r all` on it, or on a copy",
-		}
+		return layer.Damaged("header", 72, "QEMU has marked the image as corrupt")
 	}
 	if h.incompatible&incompatDataFile != 0 {
 		return refuse(72, "an external data file", "make the image self-contained with `qemu-img convert -O qcow2`")
 	}
 	// The other autoclear bits concern writers, and parts that are not read.
 	if h.autoclear&autoclearRawData != 0 {
-		return corrupt("header", 88, "the external data file is said to be raw, but there is none")
+		return layer.Damaged("header", 88, "the external data file is said to be raw, but there is none")
 	}
 	return checkCompression(h)
 }
@@ -49,18 +44,15 @@ func checkCompression(h *header) error {
 	case h.compression > compressionZstd:
 		return refuse(104, fmt.Sprintf("compression type %d", h.compression), "")
 	case flagged && h.compression == compressionZlib:
-		return corrupt("header", 104, "a compression type other than zlib is announced, but there is none")
+		return layer.Damaged("header", 104, "a compression type other than zlib is announced, but there is none")
 	case !flagged && h.compression != compressionZlib:
-		return corrupt("header", 104, "the compression type is %s, but its feature bit is not set", h.compression)
+		return layer.Damaged("header", 104, "the compression type is %s, but its feature bit is not set", h.compression)
 	}
 	return nil
 }
 
 func refuse(off int64, feature, hint string) error {
-	return &disk.Error{
-		Layer: "qcow2", Structure: "header", Offset: off,
-		Err: disk.ErrUnsupported, Detail: "the image uses " + feature, Hint: hint,
-	}
+	return layer.Unsupported("header", off, hint, "the image uses %s", feature)
 }
 
 // The types of header extension.
@@ -89,14 +81,14 @@ func (h *header) readExtensions(r io.ReaderAt, fileSize int64) error {
 	}
 	buf := make([]byte, end-start)
 	if err := ondisk.ReadFull(r, buf, start); err != nil {
-		return unreadable("header extensions", start, err)
+		return layer.Unreadable("header extensions", start, err)
 	}
 	c := ondisk.NewCursor(buf, binary.BigEndian)
 	for c.Offset()+8 <= len(buf) {
 		at := start + int64(c.Offset())
 		kind, length := c.U32(), c.U32()
 		if int64(length) > end-at-8 {
-			return corrupt("header extension", at, "%d bytes long, but its area ends after %d", length, end-at-8)
+			return layer.Damaged("header extension", at, "%d bytes long, but its area ends after %d", length, end-at-8)
 		}
 		if kind == extensionEnd {
 			return nil
@@ -107,7 +99,7 @@ func (h *header) readExtensions(r io.ReaderAt, fileSize int64) error {
 		}
 		if kind == extensionBackingFormat {
 			if len(data) > maxFormatName {
-				return corrupt("backing file format", at, "a name of %d bytes", len(data))
+				return layer.Damaged("backing file format", at, "a name of %d bytes", len(data))
 			}
 			h.backingFormat = string(data)
 		}
@@ -122,15 +114,15 @@ func (h *header) readBackingName(r io.ReaderAt, fileSize int64) error {
 		return nil
 	}
 	if h.backingSize == 0 || h.backingSize > maxBackingName {
-		return corrupt("header", 16, "backing_file_size is %d, only 1 to %d is possible", h.backingSize, maxBackingName)
+		return layer.Damaged("header", 16, "backing_file_size is %d, only 1 to %d is possible", h.backingSize, maxBackingName)
 	}
 	first := uint64(min(h.clusterSize(), fileSize))
 	if h.backingOffset < uint64(h.length) || !ondisk.WithinU(h.backingOffset, uint64(h.backingSize), first) {
-		return corrupt("header", 8, "the backing file's name, %d bytes at %#x, is not in the rest of the first cluster", h.backingSize, h.backingOffset)
+		return layer.Damaged("header", 8, "the backing file's name, %d bytes at %#x, is not in the rest of the first cluster", h.backingSize, h.backingOffset)
 	}
 	name := make([]byte, h.backingSize)
 	if err := ondisk.ReadFull(r, name, int64(h.backingOffset)); err != nil {
-		return unreadable("backing file name", int64(h.backingOffset), err)
+		return layer.Unreadable("backing file name", int64(h.backingOffset), err)
 	}
 	h.backingFile = string(name)
 	return nil

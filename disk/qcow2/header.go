@@ -2,10 +2,8 @@ package qcow2
 
 import (
 	"encoding/binary"
-	"fmt"
 	"io"
 
-	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
@@ -148,7 +146,7 @@ func (h *header) info() Info {
 func readHeader(r io.ReaderAt, fileSize int64) (*header, error) {
 	buf := make([]byte, min(max(fileSize, 0), headerLengthMax))
 	if err := ondisk.ReadFull(r, buf, 0); err != nil {
-		return nil, unreadable("header", 0, err)
+		return nil, layer.Unreadable("header", 0, err)
 	}
 	h, err := parseHeader(buf)
 	if err != nil {
@@ -171,11 +169,7 @@ func readHeader(r io.ReaderAt, fileSize int64) (*header, error) {
 func parseHeader(buf []byte) (*header, error) {
 	c := ondisk.NewCursor(buf, binary.BigEndian)
 	if m := c.U32(); c.Err() == nil && m != magic {
-		return nil, &disk.Error{
-			Layer: "qcow2", Structure: "header", Offset: 0, Err: disk.ErrCorrupt,
-			Detail: fmt.Sprintf("the magic number is %#x, not %#x", m, magic),
-			Hint:   "is this disk's format raw?",
-		}
+		return nil, ondisk.Layer{Name: layer.Name, Repair: "is this disk's format raw?"}.Damaged("header", 0, "the magic number is %#x, not %#x", m, magic)
 	}
 	h := &header{version: c.U32(), refcountOrder: 4, length: headerLengthV2}
 	h.backingOffset = c.U64()
@@ -190,7 +184,7 @@ func parseHeader(buf []byte) (*header, error) {
 	h.nbSnapshots = c.U32()
 	h.snapshotsOffset = c.U64()
 	if err := c.Err(); err != nil {
-		return nil, corrupt("header", 0, "the file ends within it")
+		return nil, layer.Damaged("header", 0, "the file ends within it")
 	}
 	switch h.version {
 	case 2:
@@ -198,10 +192,7 @@ func parseHeader(buf []byte) (*header, error) {
 	case 3:
 		return h, parseVersion3(h, c)
 	}
-	return nil, &disk.Error{
-		Layer: "qcow2", Structure: "header", Offset: 4, Err: disk.ErrUnsupported,
-		Detail: fmt.Sprintf("version %d; 2 and 3 are supported", h.version),
-	}
+	return nil, layer.Unsupported("header", 4, "", "version %d; 2 and 3 are supported", h.version)
 }
 
 // parseVersion3 takes the fields that version 2 does not have.
@@ -212,16 +203,16 @@ func parseVersion3(h *header, c *ondisk.Cursor) error {
 	h.refcountOrder = c.U32()
 	h.length = c.U32()
 	if c.Err() != nil {
-		return corrupt("header", 0, "the file ends within it")
+		return layer.Damaged("header", 0, "the file ends within it")
 	}
 	if h.length < headerLengthV3 || h.length%8 != 0 {
-		return corrupt("header", 100, "header_length is %d, not a multiple of 8 that is at least %d", h.length, headerLengthV3)
+		return layer.Damaged("header", 100, "header_length is %d, not a multiple of 8 that is at least %d", h.length, headerLengthV3)
 	}
 	if h.length >= headerLengthMax {
 		h.compression = compression(c.U8())
 		c.Skip(7)
 		if c.Err() != nil {
-			return corrupt("header", 0, "the file ends within it")
+			return layer.Damaged("header", 0, "the file ends within it")
 		}
 	}
 	return nil
@@ -229,20 +220,20 @@ func parseVersion3(h *header, c *ondisk.Cursor) error {
 
 func checkGeometry(h *header) error {
 	if h.clusterBits < minClusterBits || h.clusterBits > maxClusterBits {
-		return corrupt("header", 20, "cluster_bits is %d, only %d to %d is possible", h.clusterBits, minClusterBits, maxClusterBits)
+		return layer.Damaged("header", 20, "cluster_bits is %d, only %d to %d is possible", h.clusterBits, minClusterBits, maxClusterBits)
 	}
 	if int64(h.length) > h.clusterSize() {
-		return corrupt("header", 100, "header_length is %d, more than a cluster", h.length)
+		return layer.Damaged("header", 100, "header_length is %d, more than a cluster", h.length)
 	}
 	if h.refcountOrder > 6 {
-		return corrupt("header", 96, "refcount_order is %d, at most 6 is possible", h.refcountOrder)
+		return layer.Damaged("header", 96, "refcount_order is %d, at most 6 is possible", h.refcountOrder)
 	}
 	if h.incompatible&incompatExtendedL2 != 0 && h.clusterBits < minExtendedClusterBits {
-		return corrupt("header", 20, "cluster_bits is %d, but extended L2 entries need %d", h.clusterBits, minExtendedClusterBits)
+		return layer.Damaged("header", 20, "cluster_bits is %d, but extended L2 entries need %d", h.clusterBits, minExtendedClusterBits)
 	}
 	// The largest L1 table maps less than 1<<62 bytes, so the size fits.
 	if limit := MaxL1Bytes / 8 * h.l1Coverage(); h.rawSize > uint64(limit) {
-		return beyond("header", 24, "size is %d bytes, clusters of %d bytes can map %d", h.rawSize, h.clusterSize(), limit)
+		return layer.Beyond("header", 24, "size is %d bytes, clusters of %d bytes can map %d", h.rawSize, h.clusterSize(), limit)
 	}
 	h.size = int64(h.rawSize) / sectorSize * sectorSize
 	return nil
@@ -257,19 +248,19 @@ func (h *header) l1Coverage() int64 {
 // that goes without knowing what is to be read.
 func checkTables(h *header) error {
 	if !h.aligned(h.refTableOffset) {
-		return corrupt("header", 48, "refcount_table_offset is %#x, not aligned to clusters", h.refTableOffset)
+		return layer.Damaged("header", 48, "refcount_table_offset is %#x, not aligned to clusters", h.refTableOffset)
 	}
 	if h.refTableCount == 0 {
-		return corrupt("header", 56, "there is no refcount table")
+		return layer.Damaged("header", 56, "there is no refcount table")
 	}
 	if int64(h.refTableCount) > max(maxRefcountTableBytes/h.clusterSize(), 1) {
-		return beyond("header", 56, "a refcount table of %d clusters", h.refTableCount)
+		return layer.Beyond("header", 56, "a refcount table of %d clusters", h.refTableCount)
 	}
 	if !h.aligned(h.l1Offset) {
-		return corrupt("header", 40, "l1_table_offset is %#x, not aligned to clusters", h.l1Offset)
+		return layer.Damaged("header", 40, "l1_table_offset is %#x, not aligned to clusters", h.l1Offset)
 	}
 	if h.l1Size > MaxL1Bytes/8 {
-		return beyond("header", 36, "an L1 table of %d entries, at most %d is possible", h.l1Size, MaxL1Bytes/8)
+		return layer.Beyond("header", 36, "an L1 table of %d entries, at most %d is possible", h.l1Size, MaxL1Bytes/8)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 
+	"github.com/drydock-vm/drydock/disk/internal/cache"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
@@ -32,8 +33,8 @@ type mapping struct {
 
 	l1       []byte // as in the file, as far as size needs it
 	l1Offset int64
-	l1Bytes  int64  // in the file
-	slices   *cache // pieces of L2 tables, by their offset in the file
+	l1Bytes  int64                // in the file
+	slices   *cache.Cache[uint64] // pieces of L2 tables, by their offset in the file
 }
 
 // newMapping reads the L1 table of st, as far as st's size needs it: behind that
@@ -42,15 +43,15 @@ func newMapping(r io.ReaderAt, fileSize int64, h *header, st state) (*mapping, e
 	coverage := h.l1Coverage()
 	needed := ceilDiv(st.size, coverage)
 	if needed > int64(st.l1Size) && !st.short {
-		return nil, corrupt(st.name, int64(st.l1Offset&(1<<63-1)), "%d entries, but %d bytes of disk need %d", st.l1Size, st.size, needed)
+		return nil, layer.Damaged(st.name, int64(st.l1Offset&(1<<63-1)), "%d entries, but %d bytes of disk need %d", st.l1Size, st.size, needed)
 	}
 	if st.l1Size > MaxL1Bytes/8 {
-		return nil, beyond(st.name, -1, "%d entries, at most %d is possible", st.l1Size, MaxL1Bytes/8)
+		return nil, layer.Beyond(st.name, -1, "%d entries, at most %d is possible", st.l1Size, MaxL1Bytes/8)
 	}
 	length := int64(st.l1Size) * 8
 	if length > 0 && st.l1Offset < uint64(h.clusterSize()) || !h.aligned(st.l1Offset) ||
 		!ondisk.WithinU(st.l1Offset, uint64(length), uint64(fileSize)) {
-		return nil, corrupt(st.name, -1, "its %d bytes at %#x are not in whole clusters of the file", length, st.l1Offset)
+		return nil, layer.Damaged(st.name, -1, "its %d bytes at %#x are not in whole clusters of the file", length, st.l1Offset)
 	}
 	m := &mapping{
 		r: r, fileSize: fileSize, size: st.size,
@@ -60,7 +61,7 @@ func newMapping(r io.ReaderAt, fileSize int64, h *header, st state) (*mapping, e
 	}
 	m.l1 = make([]byte, min(needed, int64(st.l1Size))*8) // at most MaxL1Bytes
 	if err := ondisk.ReadFull(r, m.l1, m.l1Offset); err != nil {
-		return nil, unreadable(st.name, m.l1Offset, err)
+		return nil, layer.Unreadable(st.name, m.l1Offset, err)
 	}
 	return m, m.countTables(st.name)
 }
@@ -77,7 +78,7 @@ func (m *mapping) countTables(name string) error {
 		}
 	}
 	if room := m.fileSize / m.clusterSize(); tables > room {
-		return corrupt(name, m.l1Offset, "%d L2 tables, but the file has %d clusters", tables, room)
+		return layer.Damaged(name, m.l1Offset, "%d L2 tables, but the file has %d clusters", tables, room)
 	}
 	return nil
 }
@@ -125,18 +126,18 @@ func (m *mapping) table(off int64) (int64, error) {
 	}
 	entry := binary.BigEndian.Uint64(m.l1[i*8:])
 	if entry&l1ReservedMask != 0 {
-		return 0, corrupt("L1 table", m.l1Offset+i*8, "entry %d is %#x, with reserved bits", i, entry)
+		return 0, layer.Damaged("L1 table", m.l1Offset+i*8, "entry %d is %#x, with reserved bits", i, entry)
 	}
 	table := int64(entry & l1OffsetMask)
 	switch {
 	case table == 0:
 		return 0, nil
 	case table&(m.clusterSize()-1) != 0:
-		return 0, corrupt("L1 table", m.l1Offset+i*8, "entry %d points to %#x, not aligned to clusters", i, table)
+		return 0, layer.Damaged("L1 table", m.l1Offset+i*8, "entry %d points to %#x, not aligned to clusters", i, table)
 	case !ondisk.Within(table, m.clusterSize(), m.fileSize):
-		return 0, corrupt("L1 table", m.l1Offset+i*8, "entry %d points to %#x, but the file ends at %#x", i, table, m.fileSize)
+		return 0, layer.Damaged("L1 table", m.l1Offset+i*8, "entry %d points to %#x, but the file ends at %#x", i, table, m.fileSize)
 	case m.inL1(table):
-		return 0, corrupt("L1 table", m.l1Offset+i*8, "entry %d points to the L1 table itself", i)
+		return 0, layer.Damaged("L1 table", m.l1Offset+i*8, "entry %d points to the L1 table itself", i)
 	}
 	return table, nil
 }
@@ -175,13 +176,13 @@ func (m *mapping) slice(table, off int64) (slice, error) {
 	start := off / maps * maps // a table maps a multiple of that, too
 	within := start % m.l1Coverage() / maps * length
 	s := slice{table: table, offset: table + within, start: start, end: start + maps}
-	buf, ok := m.slices.get(uint64(s.offset))
-	if !ok {
+	buf := m.slices.Get(uint64(s.offset))
+	if buf == nil {
 		buf = make([]byte, length)
 		if err := ondisk.ReadFull(m.r, buf, s.offset); err != nil {
-			return slice{}, unreadable("L2 table", table, err)
+			return slice{}, layer.Unreadable("L2 table", table, err)
 		}
-		m.slices.add(uint64(s.offset), buf)
+		m.slices.Add(uint64(s.offset), buf)
 	}
 	s.buf = buf
 	return s, nil

@@ -9,9 +9,11 @@
 //
 // It promises to return what the guest would read or a [disk.Error]; never to
 // open a path (a backing file is given by the caller, whatever the image says);
-// to keep its memory within the caches of [Options], the L1 table (at most
-// [MaxL1Bytes]) and a few clusters for each read under way; and to be safe for
-// concurrent use.
+// to keep its memory within the caches of [Options], as much again as the second
+// of them for what is read ahead, the L1 table (at most [MaxL1Bytes]) and some
+// clusters for each read under way; and to be safe for concurrent use. What is
+// read ahead may still be under way for a moment after the last ReadAt; it ends
+// by itself.
 //
 // An internal snapshot stays right while QEMU writes to the active state of the
 // same file, because no cluster that a snapshot refers to is ever written again:
@@ -22,12 +24,16 @@
 package qcow2
 
 import (
-	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/cache"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
+
+// layer makes this package's errors.
+var layer = ondisk.Layer{Name: "qcow2", Repair: "stop the VM and run `qemu-img check` on the image"}
 
 // Options says what to read of an image, and with how much memory.
 type Options struct {
@@ -82,9 +88,12 @@ type Image struct {
 	size      int64 // bytes of the state that is read
 
 	mapping  *mapping
-	backing  disk.Sparse // nil if there is none
-	clusters *cache      // decompressed, by the L2 entry that leads to them
+	backing  disk.Sparse          // nil if there is none
+	clusters *cache.Cache[uint64] // decompressed, by the L2 entry that leads to them
 	codec    decompressor
+	workers  workers
+	streams  *streams    // nil where nothing is read ahead
+	packed   atomic.Bool // a compressed cluster has been seen
 }
 
 // Inspect reads what [Options] depends on, the header and the snapshot table,
@@ -125,21 +134,25 @@ func Open(r io.ReaderAt, size int64, opts Options) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.slices = newCache(budget(opts.L2CacheBytes, DefaultL2CacheBytes))
+	m.slices = cache.New[uint64](budget(opts.L2CacheBytes, DefaultL2CacheBytes))
 	codec, err := newDecompressor(h.compression)
 	if err != nil {
 		return nil, err
 	}
-	return &Image{
+	clusterBudget := budget(opts.ClusterCacheBytes, DefaultClusterCacheBytes)
+	im := &Image{
 		r:         r,
 		info:      h.info(),
 		snapshots: snapshots,
 		size:      state.size,
 		mapping:   m,
 		backing:   opts.Backing,
-		clusters:  newCache(budget(opts.ClusterCacheBytes, DefaultClusterCacheBytes)),
+		clusters:  cache.New[uint64](clusterBudget),
 		codec:     codec,
-	}, nil
+		streams:   newStreams(clusterBudget, h.clusterSize()),
+	}
+	im.workers.work = im.work
+	return im, nil
 }
 
 // Size returns the virtual size in bytes of the state that is read. The size of
@@ -173,7 +186,7 @@ func chooseState(h *header, fileSize int64, snapshots []Snapshot, name string) (
 	}
 	length := uint64(h.refTableCount) << h.clusterBits
 	if h.refTableOffset < uint64(h.clusterSize()) || !ondisk.WithinU(h.refTableOffset, length, uint64(fileSize)) {
-		return state{}, corrupt("header", 48, "the refcount table, %d bytes at %#x, is not in the file", length, h.refTableOffset)
+		return state{}, layer.Damaged("header", 48, "the refcount table, %d bytes at %#x, is not in the file", length, h.refTableOffset)
 	}
 	return state{name: "L1 table", l1Offset: h.l1Offset, l1Size: h.l1Size, size: h.size}, nil
 }
@@ -181,17 +194,13 @@ func chooseState(h *header, fileSize int64, snapshots []Snapshot, name string) (
 func checkBacking(h *header, backing disk.Sparse) error {
 	switch {
 	case h.backingFile != "" && backing == nil:
-		return &disk.Error{
-			Layer: "qcow2", Structure: "backing file", Offset: -1, Err: disk.ErrUnsupported,
-			Detail: fmt.Sprintf("the image lies on top of %q (format %q), which was not given", h.backingFile, h.backingFormat),
-			Hint:   "declare the backing file of this disk, or make the image self-contained with `qemu-img rebase -b ''`",
-		}
+		return layer.Unsupported("backing file", ondisk.Nowhere,
+			"declare the backing file of this disk, or make the image self-contained with `qemu-img rebase -b ''`",
+			"the image lies on top of %q (format %q), which was not given", h.backingFile, h.backingFormat)
 	case h.backingFile == "" && backing != nil:
-		return &disk.Error{
-			Layer: "qcow2", Structure: "backing file", Offset: -1, Err: disk.ErrUnsupported,
-			Detail: "the image is self-contained, but a backing file was given",
-			Hint:   "QEMU would not use it: take it out of this disk's declaration",
-		}
+		return layer.Unsupported("backing file", ondisk.Nowhere,
+			"QEMU would not use it: take it out of this disk's declaration",
+			"the image is self-contained, but a backing file was given")
 	}
 	return nil
 }
@@ -201,25 +210,4 @@ func budget(bytes, byDefault int64) int64 {
 		return byDefault
 	}
 	return max(bytes, 0)
-}
-
-// corrupt is the error of bytes that contradict the format.
-func corrupt(structure string, off int64, format string, args ...any) error {
-	return &disk.Error{
-		Layer: "qcow2", Structure: structure, Offset: off,
-		Err: disk.ErrCorrupt, Detail: fmt.Sprintf(format, args...),
-	}
-}
-
-// beyond is the error of a number that passes one of the named limits.
-func beyond(structure string, off int64, format string, args ...any) error {
-	return &disk.Error{
-		Layer: "qcow2", Structure: structure, Offset: off,
-		Err: disk.ErrLimit, Detail: fmt.Sprintf(format, args...),
-	}
-}
-
-// unreadable is the error of a read of the file below that failed.
-func unreadable(structure string, off int64, err error) error {
-	return &disk.Error{Layer: "qcow2", Structure: structure, Offset: off, Err: err}
 }

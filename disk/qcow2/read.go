@@ -4,15 +4,18 @@ import (
 	"io"
 	"os"
 
-	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
+
+// maxSteps bounds the batches and the clusters waited for that one read keeps
+// track of: with 16 MiB of the disk in work, more would not make it faster.
+const maxSteps = 64
 
 // ReadAt reads from the guest's disk. A read that fails returns the bytes before
 // the cluster that failed.
 func (im *Image) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, unreadable("disk", off, os.ErrInvalid)
+		return 0, layer.Unreadable("disk", off, os.ErrInvalid)
 	}
 	if off >= im.size {
 		return 0, io.EOF
@@ -21,33 +24,116 @@ func (im *Image) ReadAt(p []byte, off int64) (int, error) {
 	if int64(len(p)) > im.size-off {
 		p, end = p[:im.size-off], io.EOF
 	}
-	done := 0
-	for done < len(p) {
+	rd := reading{im: im, length: int64(len(p)), failedAt: im.size}
+	for done := 0; done < len(p) && rd.err == nil; {
 		at := off + int64(done)
 		r, err := im.mapping.at(at, int64(len(p)-done))
 		if err != nil {
-			return done, err
+			rd.fail(at, err)
+			break
 		}
-		if err := im.readRun(p[done:done+int(r.length)], at, r); err != nil {
-			return done, err
-		}
+		rd.run(p[done:done+int(r.length)], at, r)
 		done += int(r.length)
 	}
-	return done, end
+	if im.streams != nil && im.packed.Load() && rd.err == nil {
+		im.readAhead(off, off+int64(len(p)))
+	}
+	rd.settle()
+	if rd.err != nil {
+		return int(rd.failedAt - off), rd.err
+	}
+	return len(p), end
 }
 
-// readRun fills p, which is as long as r, from guest offset off.
-func (im *Image) readRun(p []byte, off int64, r run) error {
+// reading is one call of ReadAt. Compressed clusters are left to batches, which
+// other goroutines work on, while it goes on with what follows them.
+type reading struct {
+	im      *Image
+	length  int64    // bytes, of all
+	filling *batch   // not yet under way
+	steps   []*batch // under way, writing into the caller's buffer
+	waits   []wait
+
+	failedAt int64 // guest offset of the first byte that could not be read
+	err      error // why
+}
+
+// wait is a part of a cluster that is being read ahead.
+type wait struct {
+	ahead promise
+	part  cluster
+}
+
+// fail remembers the failure that comes first on the disk.
+func (rd *reading) fail(at int64, err error) {
+	if err != nil && at < rd.failedAt {
+		rd.failedAt, rd.err = at, err
+	}
+}
+
+// run fills p, which is as long as r, from guest offset at.
+func (rd *reading) run(p []byte, at int64, r run) {
 	switch r.kind {
 	case runData:
-		return im.readData(p, r.host)
+		rd.fail(at, rd.im.readData(p, r.host))
 	case runCompressed:
-		return im.readCompressed(p, off&(im.mapping.clusterSize()-1), r)
+		rd.compressed(p, at, r)
 	case runUnallocated:
-		return im.readBacking(p, off)
+		rd.fail(at, rd.im.readBacking(p, at))
+	case runZero:
+		clear(p)
 	}
-	clear(p) // runZero
-	return nil
+}
+
+// compressed fills p from a compressed cluster, now or by the end of settle.
+// Whole clusters are decompressed in place, so that a large read does not pay
+// for a copy; the others through the cache, so that small reads do not pay for
+// the cluster each time.
+func (rd *reading) compressed(p []byte, at int64, r run) {
+	im := rd.im
+	within := at & (im.mapping.clusterSize() - 1)
+	if whole := im.clusters.Get(r.entry); whole != nil {
+		copy(p, whole[within:])
+		return
+	}
+	if !im.packed.Load() {
+		im.packed.Store(true)
+	}
+	c := cluster{run: r, at: at, dst: p, within: within}
+	if ahead, ok := im.promised(r.entry); ok {
+		rd.waits = append(rd.waits, wait{ahead, c})
+	} else {
+		if rd.filling == nil {
+			rd.filling = im.newBatch(rd.length)
+		}
+		rd.filling.add(c)
+		if rd.filling.full(im.mapping.clusterSize()) {
+			im.workers.add(rd.filling)
+			rd.steps = append(rd.steps, rd.filling)
+			rd.filling = nil
+		}
+	}
+	if len(rd.steps)+len(rd.waits) >= maxSteps {
+		rd.settle()
+	}
+}
+
+// settle finishes what is under way: nothing writes to the caller's buffer
+// afterwards. The last batch is done here, not handed to another goroutine.
+func (rd *reading) settle() {
+	if rd.filling != nil {
+		rd.im.decompressBatch(rd.filling)
+		rd.fail(rd.filling.failedAt, rd.filling.err)
+		rd.filling = nil
+	}
+	for _, b := range rd.steps {
+		<-b.done
+		rd.fail(b.failedAt, b.err)
+	}
+	for _, w := range rd.waits {
+		rd.fail(w.part.at, rd.im.takeAhead(w))
+	}
+	rd.steps, rd.waits = rd.steps[:0], rd.waits[:0]
 }
 
 // readData reads stored clusters. The last cluster of the file may be cut, if
@@ -57,7 +143,7 @@ func (im *Image) readRun(p []byte, off int64, r run) error {
 func (im *Image) readData(p []byte, host int64) error {
 	there := max(0, min(int64(len(p)), im.mapping.fileSize-host))
 	if err := ondisk.ReadFull(im.r, p[:there], host); err != nil {
-		return unreadable("data cluster", host, err)
+		return layer.Unreadable("data cluster", host, err)
 	}
 	clear(p[there:])
 	return nil
@@ -69,7 +155,7 @@ func (im *Image) readBacking(p []byte, off int64) error {
 	there := im.inBacking(off, int64(len(p)))
 	if there > 0 {
 		if err := ondisk.ReadFull(im.backing, p[:there], off); err != nil {
-			return &disk.Error{Layer: "qcow2", Structure: "backing file", Offset: off, Err: err}
+			return layer.Unreadable("backing file", off, err)
 		}
 	}
 	clear(p[there:])
@@ -82,96 +168,4 @@ func (im *Image) inBacking(off, length int64) int64 {
 		return 0
 	}
 	return max(0, min(length, im.backing.Size()-off))
-}
-
-// readCompressed fills p from byte within of a compressed cluster. Whole
-// clusters are decompressed in place, so that a stream does not pay for a copy;
-// the others through the cache, so that small reads do not pay for the cluster
-// each time.
-func (im *Image) readCompressed(p []byte, within int64, r run) error {
-	cluster, ok := im.clusters.get(r.entry)
-	if !ok {
-		size := im.mapping.clusterSize()
-		if int64(len(p)) == size {
-			return im.decompress(p, r)
-		}
-		cluster = make([]byte, size)
-		if err := im.decompress(cluster, r); err != nil {
-			return err
-		}
-		im.clusters.add(r.entry, cluster)
-	}
-	copy(p, cluster[within:])
-	return nil
-}
-
-// decompress fills cluster from the compressed cluster of r.
-func (im *Image) decompress(cluster []byte, r run) error {
-	in := im.codec.input(int(r.stored))
-	defer im.codec.release(in)
-	if err := ondisk.ReadFull(im.r, *in, r.host); err != nil {
-		return unreadable("compressed cluster", r.host, err)
-	}
-	if err := im.codec.decompress(cluster, *in); err != nil {
-		return corrupt("compressed cluster", r.host, "%v", err)
-	}
-	return nil
-}
-
-// Extents calls yield for the extents of [off, off+length), neighbours of one
-// kind merged. It reads L2 tables, and asks the backing file for its extents.
-func (im *Image) Extents(off, length int64, yield func(disk.Extent) error) error {
-	if !ondisk.Within(off, length, im.size) {
-		return unreadable("disk", off, os.ErrInvalid)
-	}
-	var pending disk.Extent
-	merge := func(e disk.Extent) error {
-		if e.Length == 0 {
-			return nil
-		}
-		if pending.Length > 0 && pending.Kind == e.Kind {
-			pending.Length += e.Length
-			return nil
-		}
-		last := pending
-		pending = e
-		if last.Length == 0 {
-			return nil
-		}
-		return yield(last)
-	}
-	err := im.eachExtent(off, length, merge)
-	if err == nil && pending.Length > 0 {
-		err = yield(pending)
-	}
-	return err
-}
-
-// eachExtent calls yield for the extents of [off, off+length), some of which may
-// be empty.
-func (im *Image) eachExtent(off, length int64, yield func(disk.Extent) error) error {
-	for end := off + length; off < end; {
-		r, err := im.mapping.at(off, end-off)
-		if err != nil {
-			return err
-		}
-		e := disk.Extent{Offset: off, Length: r.length, Kind: disk.ExtentData}
-		switch r.kind {
-		case runZero:
-			e.Kind = disk.ExtentZero
-		case runUnallocated:
-			e.Kind = disk.ExtentHole
-			if there := im.inBacking(off, r.length); there > 0 {
-				if err := im.backing.Extents(off, there, yield); err != nil {
-					return err
-				}
-				e.Offset, e.Length = off+there, r.length-there
-			}
-		}
-		if err := yield(e); err != nil {
-			return err
-		}
-		off += r.length
-	}
-	return nil
 }

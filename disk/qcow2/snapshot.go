@@ -52,10 +52,10 @@ func readSnapshots(r io.ReaderAt, fileSize int64, h *header) ([]Snapshot, error)
 		return nil, nil
 	}
 	if h.nbSnapshots > maxSnapshots {
-		return nil, beyond("header", 60, "%d snapshots, at most %d is possible", h.nbSnapshots, maxSnapshots)
+		return nil, layer.Beyond("header", 60, "%d snapshots, at most %d is possible", h.nbSnapshots, maxSnapshots)
 	}
 	if !h.aligned(h.snapshotsOffset) || h.snapshotsOffset < uint64(h.clusterSize()) || !ondisk.WithinU(h.snapshotsOffset, snapshotEntryFixed, uint64(fileSize)) {
-		return nil, corrupt("header", 64, "snapshots_offset is %#x, not a cluster of the file", h.snapshotsOffset)
+		return nil, layer.Damaged("header", 64, "snapshots_offset is %#x, not a cluster of the file", h.snapshotsOffset)
 	}
 	start := int64(h.snapshotsOffset)
 	length := min(fileSize-start, maxSnapshotTable)
@@ -89,16 +89,16 @@ func (t *tableReader) take(n int64) ([]byte, int64, error) {
 	at := t.start + t.done
 	if n > t.length-t.done {
 		if t.full {
-			return nil, at, corrupt("snapshot table", at, "the file ends within it")
+			return nil, at, layer.Damaged("snapshot table", at, "the file ends within it")
 		}
-		return nil, at, beyond("snapshot table", t.start, "more than %d bytes", maxSnapshotTable)
+		return nil, at, layer.Beyond("snapshot table", t.start, "more than %d bytes", maxSnapshotTable)
 	}
 	buf := make([]byte, n) // n is at most twice 64 KiB and a little
 	if _, err := io.ReadFull(t.r, buf); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		return nil, at, unreadable("snapshot table", at, err)
+		return nil, at, layer.Unreadable("snapshot table", at, err)
 	}
 	t.done += n
 	return buf, at, nil
@@ -133,16 +133,16 @@ func readSnapshot(t *tableReader, h *header) (Snapshot, error) {
 	s.VMStateSize = uint64(c.U32())
 	extraSize := int64(c.U32())
 	if err := c.Err(); err != nil {
-		return Snapshot{}, corrupt("snapshot table", at, "%v", err)
+		return Snapshot{}, layer.Damaged("snapshot table", at, "%v", err)
 	}
 	if s.Time.Nsec > 999_999_999 {
-		return Snapshot{}, corrupt("snapshot table", at+20, "the time has %d nanoseconds", s.Time.Nsec)
+		return Snapshot{}, layer.Damaged("snapshot table", at+20, "the time has %d nanoseconds", s.Time.Nsec)
 	}
 	if extraSize > maxSnapshotExtra {
-		return Snapshot{}, beyond("snapshot table", at+36, "%d bytes of extra data, at most %d is possible", extraSize, maxSnapshotExtra)
+		return Snapshot{}, layer.Beyond("snapshot table", at+36, "%d bytes of extra data, at most %d is possible", extraSize, maxSnapshotExtra)
 	}
 	if h.version >= 3 && extraSize < snapshotExtraKnown {
-		return Snapshot{}, corrupt("snapshot table", at+36, "%d bytes of extra data, at least %d is needed", extraSize, snapshotExtraKnown)
+		return Snapshot{}, layer.Damaged("snapshot table", at+36, "%d bytes of extra data, at least %d is needed", extraSize, snapshotExtraKnown)
 	}
 	body := extraSize + idSize + nameSize
 	rest, _, err := t.take(body)
@@ -171,7 +171,7 @@ func (s *Snapshot) takeExtra(extra []byte, at int64, h *header) error {
 	}
 	size := c.U64()
 	if limit := MaxL1Bytes / 8 * h.l1Coverage(); size > uint64(limit) {
-		return beyond("snapshot table", at+48, "the disk's size is %d bytes, clusters of %d bytes can map %d", size, h.clusterSize(), limit)
+		return layer.Beyond("snapshot table", at+48, "the disk's size is %d bytes, clusters of %d bytes can map %d", size, h.clusterSize(), limit)
 	}
 	s.Size = int64(size) / sectorSize * sectorSize
 	s.sizeKnown = true
@@ -194,17 +194,10 @@ func snapshotState(snapshots []Snapshot, want string) (state, error) {
 	case 1:
 		return found[0].state(), nil
 	case 0:
-		return state{}, &disk.Error{
-			Layer: "qcow2", Structure: fmt.Sprintf("snapshot %q", want), Offset: -1, Err: disk.ErrNotExist,
-			Detail: fmt.Sprintf("the image has %d snapshots, none with this id or name", len(snapshots)),
-			Hint:   "list them with `qemu-img snapshot -l`",
-		}
+		return state{}, layer.Absent(fmt.Sprintf("snapshot %q", want),
+			"the image has %d snapshots, none with this id or name", len(snapshots))
 	}
-	return state{}, &disk.Error{
-		Layer: "qcow2", Structure: fmt.Sprintf("snapshot %q", want), Offset: -1, Err: disk.ErrUnsupported,
-		Detail: fmt.Sprintf("%d snapshots have this name", len(found)),
-		Hint:   "use the id of one",
-	}
+	return state{}, layer.Unsupported(fmt.Sprintf("snapshot %q", want), ondisk.Nowhere, "use the id of one", "%d snapshots have this name", len(found))
 }
 
 func (s *Snapshot) state() state {

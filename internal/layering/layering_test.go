@@ -24,8 +24,10 @@ var floors = map[string]int{
 	"internal/pattern":    1,
 	"internal/qemuimg":    1,
 
+	"internal/fusefs":     2,
 	"internal/health":     2,
 	"internal/image":      2,
+	"internal/nbd":        2,
 	"internal/repository": 2,
 	"internal/sandbox":    2,
 	"internal/snapshot":   2,

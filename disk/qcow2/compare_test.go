@@ -1,0 +1,207 @@
+package qcow2_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
+	"github.com/drydock-vm/drydock/disk/qcow2"
+)
+
+// The image of TestCompareStreams: in zlib it takes about 0.9 GB.
+const (
+	compareSize = 8 << 30
+	compareData = 7 << 28 // bytes of it that are written
+	compareRuns = 5
+)
+
+// TestCompareStreams compares the time that it takes to read all data of an
+// image with that of QEMU's own tools, from the page cache, as medians of runs
+// that alternate.
+func TestCompareStreams(t *testing.T) {
+	if os.Getenv("DRYDOCK_BENCH") != "1" {
+		t.Skip("a measurement of some minutes and 5 GB of disk: set DRYDOCK_BENCH=1")
+	}
+	source := writePseudoReal(t)
+	for _, v := range []struct {
+		name string
+		args []string
+	}{
+		{"zlib", []string{"-c"}},
+		{"zstd", []string{"-c", "-o", "compression_type=zstd"}},
+		{"uncompressed", nil},
+	} {
+		path := filepath.Join(t.TempDir(), "disk.qcow2")
+		args := append([]string{"convert", "-W", "-m", "4", "-f", "raw", "-O", "qcow2"}, v.args...)
+		disktest.Run(t, "qemu-img", append(args, source, path)...)
+		uri := serveNBD(t, path)
+		var ours, small, nbd, convert []time.Duration
+		for range compareRuns {
+			ours = append(ours, timeIt(t, func() { streamAll(t, path, 1<<20) }))
+			nbd = append(nbd, timeIt(t, func() { disktest.Run(t, "nbdcopy", uri, "null:") }))
+			small = append(small, timeIt(t, func() { streamAll(t, path, 4<<10) }))
+			convert = append(convert, timeIt(t, func() {
+				disktest.Run(t, "qemu-img", "convert", "-W", "-m", "4", "-n", "-f", "qcow2", "--target-image-opts", path,
+					fmt.Sprintf("driver=null-co,size=%d", int64(compareSize)))
+			}))
+		}
+		_, length := disktest.OpenFile(t, path)
+		us := median(ours)
+		t.Logf("%s: image of %d MB; pieces of 1 MiB %v, of 4 KiB %v, nbdcopy %v, qemu-img convert %v",
+			v.name, length/1e6, us, median(small), median(nbd), median(convert))
+		for _, r := range []struct {
+			what  string
+			ratio float64
+			most  float64
+		}{
+			{"qemu-nbd and nbdcopy", us.Seconds() / median(nbd).Seconds(), 1},
+			{"qemu-img convert", us.Seconds() / median(convert).Seconds(), 1},
+			{"pieces of 4 KiB to those of 1 MiB", median(small).Seconds() / us.Seconds(), 1.5},
+		} {
+			t.Logf("%s: %s: %.2f", v.name, r.what, r.ratio)
+			if r.ratio > r.most && (v.args != nil || r.most == 1) { // small reads of what is not compressed are the kernel's
+				t.Errorf("%s: %s: %.2f, at most %.2f is wanted", v.name, r.what, r.ratio, r.most)
+			}
+		}
+	}
+}
+
+// streamAll reads all data of an image, in order.
+func streamAll(t *testing.T, path string, piece int64) {
+	im := open(t, path, qcow2.Options{})
+	buf := make([]byte, piece)
+	err := im.Extents(0, im.Size(), func(e disk.Extent) error {
+		if e.Kind != disk.ExtentData {
+			return nil
+		}
+		for off := e.Offset; off < e.Offset+e.Length; off += piece {
+			n := min(piece, e.Offset+e.Length-off)
+			if _, err := im.ReadAt(buf[:n], off); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func timeIt(t *testing.T, f func()) time.Duration {
+	t.Helper()
+	start := time.Now()
+	f()
+	return time.Since(start)
+}
+
+func median(d []time.Duration) time.Duration {
+	d = slices.Sorted(slices.Values(d))
+	return d[len(d)/2]
+}
+
+// serveNBD lets qemu-nbd serve an image until the test ends, and returns its URI.
+func serveNBD(t *testing.T, path string, args ...string) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "nbd")
+	cmd := exec.Command("qemu-nbd", append(args, "-t", "-e", "8", "-f", "qcow2", "-k", socket, path)...)
+	if len(args) == 0 {
+		cmd.Args = slices.Insert(cmd.Args, 1, "-r")
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	for range 500 {
+		if _, err := os.Stat(socket); err == nil {
+			return "nbd+unix:///?socket=" + socket
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("qemu-nbd does not listen")
+	return ""
+}
+
+// writePseudoReal makes a sparse file of text and binaries in pieces of 4 KiB to
+// 16 MiB, as a filesystem has them.
+func writePseudoReal(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "source.raw")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(compareSize); err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	pools := [][]byte{textPool(rng), binaryPool(rng)}
+	for off, written := int64(0), int64(0); written < compareData && off < compareSize; {
+		pool := pools[rng.IntN(len(pools))]
+		n := min(int64(4096)<<rng.IntN(13), compareSize-off)
+		from := rng.Int64N(int64(len(pool)) - n + 1)
+		if _, err := f.WriteAt(pool[from:from+n], off); err != nil {
+			t.Fatal(err)
+		}
+		written += n
+		off += n
+		if rng.IntN(2) == 0 { // what is free
+			off += rng.Int64N(8*n) &^ 4095
+		}
+	}
+	return path
+}
+
+const poolSize = 48 << 20
+
+// textPool is words, the frequent ones much more often than the others.
+func textPool(rng *rand.Rand) []byte {
+	words := make([]string, 8192)
+	for i := range words {
+		var b strings.Builder
+		for range 2 + rng.IntN(9) {
+			b.WriteByte("etaoinshrdlucmfwypvbgkjqxz"[min(rng.IntN(26), rng.IntN(26))])
+		}
+		words[i] = b.String()
+	}
+	zipf := rand.NewZipf(rng, 1.2, 4, uint64(len(words)-1))
+	pool := make([]byte, 0, poolSize+64)
+	for len(pool) < poolSize {
+		pool = append(pool, words[zipf.Uint64()]...)
+		pool = append(pool, " \n,."[min(3, rng.IntN(12)/3)&rng.IntN(4)])
+	}
+	return pool[:poolSize]
+}
+
+// binaryPool is like machine code and tables: a few frequent byte values, small
+// numbers, repeats, and some noise.
+func binaryPool(rng *rand.Rand) []byte {
+	pool := make([]byte, 0, poolSize+64)
+	for len(pool) < poolSize {
+		switch k := rng.IntN(10); {
+		case k < 4:
+			for range 8 {
+				pool = append(pool, byte(rng.ExpFloat64()*24))
+			}
+		case k < 7 && len(pool) > 1<<15:
+			from := len(pool) - 16 - rng.IntN(1<<14)
+			pool = append(pool, pool[from:from+8+rng.IntN(8)]...)
+		case k < 9:
+			pool = append(pool, byte(rng.Uint32()), byte(rng.Uint32()), 0, 0)
+		default:
+			pool = append(pool, make([]byte, 12)...)
+		}
+	}
+	return pool[:poolSize]
+}
