@@ -139,7 +139,8 @@ while it already runs.`,
 	root.AddGroup(
 		&cobra.Group{ID: "round", Title: "Rounds:"},
 		&cobra.Group{ID: "look", Title: "Looking:"},
-		&cobra.Group{ID: "data", Title: "Backups and disks:"},
+		&cobra.Group{ID: "data", Title: "Backups and images:"},
+		&cobra.Group{ID: "inside", Title: "Into disks and backups, with no VM and no root:"},
 		&cobra.Group{ID: "host", Title: "The host:"},
 	)
 	add := func(group string, commands ...*cobra.Command) {
@@ -150,7 +151,8 @@ while it already runs.`,
 	}
 	add("round", a.runCmd(), a.planCmd(), a.recoverCmd(), a.dueCmd(), a.buildCmd(), a.startCmd(), a.stopCmd())
 	add("look", a.statusCmd(), a.historyCmd())
-	add("data", a.backupsCmd(), a.restoreCmd(), a.imagesCmd(), a.lsCmd(), a.catCmd(), a.tarCmd())
+	add("data", a.backupsCmd(), a.restoreCmd(), a.imagesCmd())
+	add("inside", a.infoCmd(), a.lsCmd(), a.treeCmd(), a.statCmd(), a.catCmd(), a.tarCmd(), a.nbdCmd())
 	add("host", a.configCmd(), a.doctorCmd(), a.systemdCmd(), a.demoCmd())
 	root.AddCommand(a.demoWatchCmd())
 	return root

@@ -3,25 +3,15 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"path"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/repository"
-	"github.com/drydock-vm/drydock/internal/tarball"
 )
-
-const targetHelp = `TARGET is a disk image (PATH.qcow2, PATH.raw), a VM that is off (VM, VM/DISK), or a
-backup (VM@BACKUP, VM/DISK@BACKUP, where BACKUP is latest, an ID or a date).
-Behind it #NAME picks an internal snapshot of a qcow2 disk, and :/PATH a path in
-the guest. The disk is read in a confined process; nothing is mounted, and no
-root is needed but for the files themselves.`
 
 // fileLine is one file in drydock ls.
 type fileLine struct {
@@ -38,23 +28,23 @@ type fileLine struct {
 
 func (a *app) lsCmd() *cobra.Command {
 	var recursive bool
-	var partition int
+	var l *looking
 	c := &cobra.Command{
 		Use:   "ls TARGET",
 		Short: "List files of a disk or of a backup",
 		Long:  "List files of a disk or of a backup.\n\n" + targetHelp,
 		Args:  args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error {
-			return a.ls(c.Context(), names[0], recursive, partition)
+			return a.ls(c.Context(), names[0], recursive, l)
 		},
 	}
 	c.Flags().BoolVarP(&recursive, "recursive", "R", false, "list folders below as well")
-	c.Flags().IntVar(&partition, "partition", 0, "partition of a disk image that has several")
+	l = lookFlags(c)
 	return c
 }
 
-func (a *app) ls(ctx context.Context, text string, recursive bool, partition int) error {
-	o, err := a.open(ctx, text, partition)
+func (a *app) ls(ctx context.Context, text string, recursive bool, how *looking) error {
+	o, err := a.open(ctx, text, how)
 	if err != nil {
 		return err
 	}
@@ -160,140 +150,4 @@ func typeName(t uint32) string {
 		return "socket"
 	}
 	return "unknown"
-}
-
-func (a *app) catCmd() *cobra.Command {
-	var raw bool
-	var partition int
-	c := &cobra.Command{
-		Use:   "cat TARGET",
-		Short: "Write a file of a disk or of a backup, or a whole disk, to standard output",
-		Long: `Write a file of a disk or of a backup to standard output; with --raw the whole
-disk as the guest sees it, decompressed on the way:
-
-  drydock cat --raw web/data | restic backup --stdin
-
-` + targetHelp,
-		Args: args(cobra.ExactArgs(1)),
-		RunE: func(c *cobra.Command, names []string) error {
-			if raw {
-				return a.catRaw(c.Context(), names[0])
-			}
-			return a.cat(c.Context(), names[0], partition)
-		},
-	}
-	c.Flags().BoolVar(&raw, "raw", false, "the whole disk, raw")
-	c.Flags().IntVar(&partition, "partition", 0, "partition of a disk image that has several")
-	return c
-}
-
-func (a *app) cat(ctx context.Context, text string, partition int) error {
-	o, err := a.open(ctx, text, partition)
-	if err != nil {
-		return err
-	}
-	defer o.close()
-	inode, err := disk.Lookup(o.fsys, o.path)
-	if err != nil {
-		return err
-	}
-	if inode.Type() != disk.ModeRegular {
-		return fmt.Errorf("%s is a %s and not a regular file", escape.Bytes(o.path), typeName(inode.Type()))
-	}
-	f, err := o.fsys.Open(inode.Ino)
-	if err != nil {
-		return err
-	}
-	return copyTo(ctx, a.stdout, f)
-}
-
-func (a *app) catRaw(ctx context.Context, text string) error {
-	t, err := parseTarget(text)
-	if err != nil {
-		return err
-	}
-	if t.backup != "" || string(t.path) != "/" || t.image == "" && t.disk == "" {
-		return usageError("--raw takes PATH.qcow2, PATH.raw or VM/DISK, with no path in the guest")
-	}
-	o := &opened{}
-	defer o.close()
-	if t.image != "" {
-		w, err := a.openImage(ctx, o, t)
-		if err != nil {
-			return err
-		}
-		return copyTo(ctx, a.stdout, w)
-	}
-	c, d, err := a.liveDisk(t)
-	if err != nil {
-		return err
-	}
-	w, err := a.startLive(ctx, o, c, d, t)
-	if err != nil {
-		return err
-	}
-	return copyTo(ctx, a.stdout, w)
-}
-
-// copySize is the size of one read, in bytes.
-const copySize = 1 << 20
-
-func copyTo(ctx context.Context, w io.Writer, d disk.Sparse) error {
-	buf := make([]byte, copySize)
-	for off := int64(0); off < d.Size(); {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := d.ReadAt(buf[:min(copySize, d.Size()-off)], off)
-		if n > 0 {
-			if _, err := w.Write(buf[:n]); err != nil {
-				return err
-			}
-			off += int64(n)
-		}
-		if err != nil && off < d.Size() {
-			return err
-		}
-	}
-	return nil
-}
-
-func (a *app) tarCmd() *cobra.Command {
-	var partition int
-	c := &cobra.Command{
-		Use:   "tar TARGET",
-		Short: "Write a tar of a disk or of a backup to standard output",
-		Long: `Write a tar (PAX) of a disk's or a backup's files to standard output, with owners,
-xattrs, hardlinks and devices, sorted, so that the same files give the same tar:
-
-  drydock tar web/data | ssh elsewhere tar -x --xattrs --xattrs-include='*' -C /restore
-
-` + targetHelp,
-		Args: args(cobra.ExactArgs(1)),
-		RunE: func(c *cobra.Command, names []string) error { return a.tar(c.Context(), names[0], partition) },
-	}
-	c.Flags().IntVar(&partition, "partition", 0, "partition of a disk image that has several")
-	return c
-}
-
-func (a *app) tar(ctx context.Context, text string, partition int) error {
-	if f, ok := a.stdout.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return usageError("a tar is not for a terminal: write it to a file or a program (drydock tar %s > FILE.tar)", text)
-	}
-	o, err := a.open(ctx, text, partition)
-	if err != nil {
-		return err
-	}
-	defer o.close()
-	rep, err := tarball.Write(ctx, a.stdout, o.fsys, o.path, tarball.Options{})
-	if err != nil {
-		return err
-	}
-	for _, w := range rep.Warnings {
-		fmt.Fprintf(a.stderr, "drydock: %s\n", w)
-	}
-	if len(rep.Warnings) > 0 {
-		return &exitError{exitWarnings, fmt.Errorf("%d files are not in the tar, or not as they were", len(rep.Warnings))}
-	}
-	return nil
 }

@@ -3,15 +3,12 @@ package cli
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/config"
-	"github.com/drydock-vm/drydock/internal/imagelock"
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/sandbox"
 )
@@ -30,98 +27,48 @@ func (o *opened) close() {
 }
 
 // open is openTarget for a TARGET as the user wrote it.
-func (a *app) open(ctx context.Context, text string, partition int) (*opened, error) {
+func (a *app) open(ctx context.Context, text string, l *looking) (*opened, error) {
 	t, err := parseTarget(text)
 	if err != nil {
 		return nil, err
 	}
-	return a.openTarget(ctx, t, partition)
+	return a.openTarget(ctx, t, l)
 }
 
-// openTarget opens the filesystem that a TARGET names. partition is that of a
-// disk image that has several; 0 is the only one that can be read.
-func (a *app) openTarget(ctx context.Context, t target, partition int) (_ *opened, err error) {
+// openTarget opens the filesystem that a TARGET names.
+func (a *app) openTarget(ctx context.Context, t target, l *looking) (_ *opened, err error) {
 	o := &opened{path: t.path}
 	defer func() {
 		if err != nil {
 			o.close()
 		}
 	}()
+	if t.image == "" && (l.with != nil || l.backing != nil || l.dataFile != "") {
+		return nil, usageError("--with, --backing and --data-file go with a disk image's path; %s's are in the configuration", t.vm)
+	}
 	switch {
-	case t.image != "":
-		w, err := a.openImage(ctx, o, t)
-		if err != nil {
-			return nil, err
-		}
-		o.fsys, err = onlyFilesystem(ctx, w, partition)
-		return o, err
+	case t.backup != "" && l.volume != "":
+		return nil, usageError("a backup has no volumes: leave --volume out")
 	case t.backup != "":
 		return o, a.openBackup(ctx, o, t)
-	}
-	return o, a.openLive(ctx, o, t)
-}
-
-// openImage opens a disk image that the user names by its path, in a worker.
-func (a *app) openImage(ctx context.Context, o *opened, t target) (*sandbox.Disk, error) {
-	f, err := os.Open(t.image)
-	if err != nil {
-		return nil, err
-	}
-	o.closers = append(o.closers, func() { f.Close() })
-	if err := lockForReading(f, t); err != nil {
-		return nil, err
-	}
-	// The configuration is asked for the sandbox alone, and need not exist: an
-	// image is looked into by anybody.
-	var opts sandbox.Options
-	if c, err := config.Load(a.configPath); err == nil {
-		opts = sandboxOptions(c)
-	}
-	w, err := sandbox.Start(ctx, opts, sandbox.DiskSpec{Name: t.image, File: f, Format: t.format, Snapshot: t.snapshot})
-	if err != nil {
-		return nil, err
-	}
-	o.closers = append(o.closers, func() { w.Close() })
-	return w, nil
-}
-
-// lockForReading keeps a QEMU from starting on the disk while it is read. An
-// internal snapshot does not change, so it needs no lock.
-func lockForReading(f *os.File, t target) error {
-	if t.snapshot != "" {
-		return nil
-	}
-	_, err := imagelock.Acquire(f, imagelock.ReadShared)
-	if errors.Is(err, imagelock.ErrInUse) {
-		return fmt.Errorf("%w: look into a backup (VM@latest), or an internal snapshot of it (#NAME)", err)
-	}
-	return err
-}
-
-// onlyFilesystem opens the filesystem on a partition, or the only one that can
-// be read.
-func onlyFilesystem(ctx context.Context, w *sandbox.Disk, partition int) (disk.Filesystem, error) {
-	if partition > 0 {
-		return w.Filesystem(ctx, partition)
-	}
-	volumes, err := w.Volumes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	found := -1
-	for _, v := range volumes {
-		if !v.Readable {
-			continue
+	case t.image == "":
+		err = a.openLive(ctx, o, t, l)
+	default:
+		var r *sandbox.Reader
+		if r, err = a.openReader(ctx, o, t, l); err != nil {
+			return nil, err
 		}
-		if found >= 0 {
-			return nil, usageError("%s has several filesystems: name one with --partition%s", w.Name(), volumesHint(ctx, w, -1))
+		if l.volume != "" {
+			o.fsys, err = openVolume(ctx, r, l.volume)
+		} else {
+			o.fsys, err = a.openTree(ctx, r)
 		}
-		found = v.Number
 	}
-	if found < 0 {
-		return nil, fmt.Errorf("%s has no filesystem that drydock reads%s", w.Name(), volumesHint(ctx, w, -1))
+	if err != nil {
+		return nil, err
 	}
-	return w.Filesystem(ctx, found)
+	a.remark(o.fsys)
+	return o, nil
 }
 
 // openBackup opens the tree of a backup, or the part of it that is one disk's.
@@ -162,41 +109,41 @@ func (a *app) openBackup(ctx context.Context, o *opened, t target) error {
 }
 
 // openLive opens a disk of a VM that is off, or an internal snapshot of one.
-func (a *app) openLive(ctx context.Context, o *opened, t target) error {
+func (a *app) openLive(ctx context.Context, o *opened, t target, l *looking) error {
 	c, d, err := a.liveDisk(t)
 	if err != nil {
 		return err
 	}
-	if t.disk == "" {
+	if t.disk == "" && l.volume == "" {
 		o.path = append([]byte("/"), bytes.TrimLeft(bytes.TrimPrefix(o.path, []byte(d.Mount)), "/")...)
 	}
-	w, err := a.startLive(ctx, o, c, d, t)
+	r, err := a.startLive(ctx, o, c, d, t)
 	if err != nil {
 		return err
 	}
-	o.fsys, err = w.Filesystem(ctx, d.Partition)
-	if err != nil {
-		return fmt.Errorf("%w%s", err, volumesHint(ctx, w, d.Partition))
+	if l.volume != "" {
+		o.fsys, err = openVolume(ctx, r, l.volume)
+	} else {
+		o.fsys, err = diskFilesystem(ctx, r, t.vm+"/"+d.Name, d)
 	}
-	return nil
+	return err
 }
 
 // startLive opens a configured disk in a worker.
-func (a *app) startLive(ctx context.Context, o *opened, c *config.Config, d *config.Disk, t target) (*sandbox.Disk, error) {
-	f, err := os.Open(d.Path)
+func (a *app) startLive(ctx context.Context, o *opened, c *config.Config, d *config.Disk, t target) (*sandbox.Reader, error) {
+	f, err := o.openFile(d.Path)
 	if err != nil {
 		return nil, fmt.Errorf("%s/%s: %w", t.vm, d.Name, err)
 	}
-	o.closers = append(o.closers, func() { f.Close() })
 	if err := lockForReading(f, t); err != nil {
 		return nil, fmt.Errorf("%s/%s: %w", t.vm, d.Name, err)
 	}
-	w, err := startWorker(ctx, c, t.vm, d, f, d.Format, t.snapshot)
+	spec, closeBelow, err := diskSpec(c, t.vm, d, f, d.Format, t.snapshot)
 	if err != nil {
 		return nil, err
 	}
-	o.closers = append(o.closers, func() { w.Close() })
-	return w, nil
+	defer closeBelow()
+	return a.start(ctx, o, sandboxOptions(c), spec)
 }
 
 // liveDisk finds the disk of a VM that a TARGET names: by its name, or as the

@@ -43,7 +43,7 @@ func (a *app) restore(ctx context.Context, text, to string, o restore.Options) e
 	if to == "" {
 		return usageError("--to is missing: the folder to restore to")
 	}
-	src, err := a.openTarget(ctx, t, 0)
+	src, err := a.openTarget(ctx, t, new(looking))
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/pattern"
 	"github.com/drydock-vm/drydock/internal/repository"
@@ -14,8 +15,8 @@ import (
 	"github.com/drydock-vm/drydock/internal/sandbox"
 )
 
-// backups implements [round.Backups]: each disk is read in a confined worker
-// of its own, and all of them become one snapshot.
+// backups implements [round.Backups]: the disks of a VM are read in a confined
+// worker, and all of them become one snapshot.
 type backups struct {
 	h    *host
 	repo *repository.Repository // opened by Check
@@ -31,24 +32,11 @@ func (b *backups) Check(ctx context.Context) error {
 }
 
 func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks []round.Source, progress func(string)) (*round.BackupReport, error) {
-	var sources []backup.Source
-	var workers []*sandbox.Disk
-	defer func() {
-		for _, w := range workers {
-			w.Close()
-		}
-	}()
-	for i, d := range disks {
-		w, src, err := b.source(ctx, v, d)
-		if w != nil {
-			workers = append(workers, w)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("disk %s: %w", d.Disk.Name, err)
-		}
-		src.DeviceID = uint64(i) + 1 // the order of disks is that of their mount points
-		sources = append(sources, src)
+	r, sources, err := b.open(ctx, v, disks)
+	if err != nil {
+		return nil, err
 	}
+	defer r.Close()
 	rep, err := backup.Run(ctx, b.repo, sources, backup.Options{
 		VM: v.Name, Round: roundID, Time: b.h.app.now(), Program: "drydock",
 		Progress: paced(func(p backup.Progress) {
@@ -61,47 +49,50 @@ func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks 
 	return backupReport(rep), nil
 }
 
-// source opens one disk's filesystem in a worker.
-func (b *backups) source(ctx context.Context, v round.VM, s round.Source) (*sandbox.Disk, backup.Source, error) {
-	c := b.h.config.VMs[v.Name].Disks[s.Disk.Name]
-	src := backup.Source{Disk: c.Name, Mount: cmp.Or(c.Mount, "/disks/"+c.Name), Identity: s.Identity}
-	var err error
-	if src.Include, err = pattern.Compile(c.Include); err != nil {
-		return nil, src, err
+// open starts the worker that reads the disks, and opens their filesystems.
+func (b *backups) open(ctx context.Context, v round.VM, disks []round.Source) (*sandbox.Reader, []backup.Source, error) {
+	var specs []sandbox.DiskSpec
+	for _, s := range disks {
+		spec, closeBelow, err := diskSpec(b.h.config, v.Name, b.config(v, s), s.File, s.Format, s.Internal)
+		if err != nil {
+			return nil, nil, fmt.Errorf("disk %s: %w", s.Disk.Name, err)
+		}
+		defer closeBelow()
+		specs = append(specs, spec)
 	}
-	if src.Exclude, err = pattern.Compile(c.Exclude); err != nil {
-		return nil, src, err
-	}
-	w, err := startWorker(ctx, b.h.config, v.Name, c, s.File, s.Format, s.Internal)
+	r, err := sandbox.Start(ctx, sandboxOptions(b.h.config), specs...)
 	if err != nil {
-		return nil, src, err
+		return nil, nil, err
 	}
-	src.FS, err = w.Filesystem(ctx, c.Partition)
-	if err != nil {
-		return w, src, fmt.Errorf("%w%s", err, volumesHint(ctx, w, c.Partition))
+	var sources []backup.Source
+	for i, s := range disks {
+		src, err := b.source(ctx, r, specs[i].Name, b.config(v, s), s.Identity)
+		if err != nil {
+			r.Close()
+			return nil, nil, fmt.Errorf("disk %s: %w", s.Disk.Name, err)
+		}
+		src.DeviceID = uint64(i) + 1 // the order of disks is that of their mount points
+		sources = append(sources, src)
 	}
-	return w, src, nil
+	return r, sources, nil
 }
 
-// volumesHint names the partitions of a disk whose filesystem could not be
-// opened, since the likely fix is to name another one.
-func volumesHint(ctx context.Context, w *sandbox.Disk, number int) string {
-	volumes, err := w.Volumes(ctx)
-	if err != nil || len(volumes) == 1 && volumes[0].Number == number {
-		return ""
+func (b *backups) config(v round.VM, s round.Source) *config.Disk {
+	return b.h.config.VMs[v.Name].Disks[s.Disk.Name]
+}
+
+// source opens one disk's filesystem. name is the disk's in the worker.
+func (b *backups) source(ctx context.Context, r *sandbox.Reader, name string, d *config.Disk, identity string) (backup.Source, error) {
+	src := backup.Source{Disk: d.Name, Mount: cmp.Or(d.Mount, "/disks/"+d.Name), Identity: identity}
+	var err error
+	if src.Include, err = pattern.Compile(d.Include); err != nil {
+		return src, err
 	}
-	text := ""
-	for _, v := range volumes {
-		kind := v.Type
-		if kind == "" {
-			kind = "unknown"
-		}
-		text += fmt.Sprintf(", %d: %s, %s", v.Number, kind, round.Bytes(v.Size))
+	if src.Exclude, err = pattern.Compile(d.Exclude); err != nil {
+		return src, err
 	}
-	if text == "" {
-		return ""
-	}
-	return fmt.Sprintf(" (set partition: to one of these: %s)", text[2:])
+	src.FS, err = diskFilesystem(ctx, r, name, d)
+	return src, err
 }
 
 // progressPause is the time between two lines of progress.

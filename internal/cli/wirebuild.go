@@ -11,6 +11,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/harvest"
 	"github.com/drydock-vm/drydock/internal/imagelock"
 	"github.com/drydock-vm/drydock/internal/round"
+	"github.com/drydock-vm/drydock/internal/sandbox"
 )
 
 // builds implements [round.Builds].
@@ -41,12 +42,17 @@ func (b *builds) Harvest(ctx context.Context, v round.VM) (*round.Harvest, error
 	if _, err := imagelock.Acquire(f, imagelock.ReadShared); err != nil {
 		return nil, err
 	}
-	worker, err := startWorker(ctx, b.h.config, v.Name, d, f, d.Format, "")
+	spec, closeBelow, err := diskSpec(b.h.config, v.Name, d, f, d.Format, "")
 	if err != nil {
 		return nil, err
 	}
-	defer worker.Close()
-	fsys, err := worker.Filesystem(ctx, d.Partition)
+	r, err := sandbox.Start(ctx, sandboxOptions(b.h.config), spec)
+	closeBelow()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	fsys, err := diskFilesystem(ctx, r, spec.Name, d)
 	if err != nil {
 		return nil, fmt.Errorf("disk %s: %w", d.Name, err)
 	}

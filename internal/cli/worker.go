@@ -5,25 +5,28 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/sandbox"
 )
 
-// startWorker starts the confined reader of one configured disk, whose image
-// is open as f. snapshot names a qcow2 internal snapshot, or is empty.
-func startWorker(ctx context.Context, c *config.Config, vmName string, d *config.Disk, f *os.File, format, snapshot string) (*sandbox.Disk, error) {
+// diskSpec describes a configured disk, whose image is open as f, to a worker.
+// snapshot names a qcow2 internal snapshot, or is empty. What it opened itself is
+// to be closed once the worker has started.
+func diskSpec(c *config.Config, vmName string, d *config.Disk, f *os.File, format, snapshot string) (sandbox.DiskSpec, func(), error) {
 	spec := sandbox.DiskSpec{Name: vmName + "/" + d.Name, File: f, Format: format, Snapshot: snapshot}
-	if d.Backing != nil {
-		b, err := openBacking(c, d)
-		if err != nil {
-			return nil, err
-		}
-		defer b.File.Close()
-		spec.Backing = b
+	if d.Backing == nil {
+		return spec, func() {}, nil
 	}
-	return sandbox.Start(ctx, sandboxOptions(c), spec)
+	b, err := openBacking(c, d)
+	if err != nil {
+		return spec, nil, err
+	}
+	spec.Backing = b
+	return spec, func() { b.File.Close() }, nil
 }
 
 // openBacking opens the backing file that the configuration declares, if it
@@ -51,4 +54,30 @@ func within(path string, folders []string) bool {
 		}
 	}
 	return false
+}
+
+// diskFilesystem opens the filesystem that the configuration says a disk holds:
+// in a logical volume, in a partition, or on all of the disk. name is the disk's
+// in the worker.
+func diskFilesystem(ctx context.Context, r *sandbox.Reader, name string, d *config.Disk) (disk.Filesystem, error) {
+	volumes, err := r.Volumes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	whole := slices.IndexFunc(volumes, func(v sandbox.Volume) bool { return v.Kind == sandbox.WholeDisk && v.Name == name })
+	for i, v := range volumes {
+		var here bool
+		switch {
+		case d.Volume != "":
+			here = v.Kind == sandbox.LogicalVolume && v.Name == d.Volume
+		case d.Partition > 0:
+			here = v.Kind == sandbox.Partition && v.Parent == whole && v.Number == d.Partition
+		default:
+			here = i == whole && v.Table == ""
+		}
+		if here {
+			return r.Filesystem(ctx, v.Name)
+		}
+	}
+	return nil, fmt.Errorf("the filesystem is not where the configuration says: set partition: or volume: to that of one of these%s", volumesHint(volumes))
 }

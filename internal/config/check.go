@@ -223,6 +223,9 @@ func (r *reader) checkDisk(c *Config, key string, d *Disk) {
 	case d.Mount != "" && (!path.IsAbs(d.Mount) || path.Clean(d.Mount) != d.Mount):
 		r.problem(key+".mount", fmt.Sprintf("%q is not a clean absolute path", d.Mount), mountFix(d.Mount))
 	}
+	if d.Volume != "" {
+		r.checkVolume(key+".volume", d)
+	}
 	if d.Backup == BackupOff {
 		for _, list := range lists {
 			if list.patterns != nil {
@@ -245,6 +248,18 @@ func (r *reader) checkDisk(c *Config, key string, d *Disk) {
 	}
 	if d.Backing != nil {
 		r.checkBacking(c, key, d)
+	}
+}
+
+// logicalVolume is GROUP/NAME in the characters that LVM allows (lvm(8)).
+var logicalVolume = regexp.MustCompile(`^[a-zA-Z0-9+_.][a-zA-Z0-9+_.-]*/[a-zA-Z0-9+_.][a-zA-Z0-9+_.-]*$`)
+
+func (r *reader) checkVolume(key string, d *Disk) {
+	if !logicalVolume.MatchString(d.Volume) {
+		r.problem(key, fmt.Sprintf("%q is not a logical volume", d.Volume), "write it as GROUP/NAME, like vg0/data")
+	}
+	if d.Partition != 0 {
+		r.problem(key, "a disk has either a partition or a volume", "a logical volume is found wherever its physical volumes are: leave partition out")
 	}
 }
 

@@ -200,6 +200,9 @@ type Disk struct {
 	// Partition is the number, from 1, of the partition that the filesystem
 	// is on; without it the filesystem fills the whole disk.
 	Partition int `yaml:"partition,omitempty" jsonschema:"minimum=1,maximum=128"`
+	// Volume is the LVM logical volume that the filesystem is on, as
+	// GROUP/NAME, for a disk that is a physical volume.
+	Volume string `yaml:"volume,omitempty"`
 	// Image names the image whose versions replace this whole disk. It
 	// declares that the disk carries no state: whatever a guest has written
 	// to it is gone after an update. A disk without this key is never

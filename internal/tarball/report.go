@@ -55,7 +55,7 @@ func (a *archiver) fail(path []byte, err error) error {
 	if e := (*endError)(nil); errors.As(err, &e) {
 		return err // on its way up, through all the folders
 	}
-	if !isDamage(err) {
+	if a.opts.Strict || !isDamage(err) {
 		return &endError{bytes.Clone(path), err}
 	}
 	a.report.Damaged++

@@ -14,6 +14,8 @@ import (
 
 // Options are the choices of one archive.
 type Options struct {
+	// Strict makes what cannot be read an error that ends the archive.
+	Strict bool
 	// Progress, unless it is nil, is called often, from the goroutine of Write.
 	Progress func(Report)
 }

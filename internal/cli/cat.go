@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/escape"
+)
+
+func (a *app) catCmd() *cobra.Command {
+	var raw bool
+	var l *looking
+	c := &cobra.Command{
+		Use:   "cat TARGET",
+		Short: "Write a file of a disk or of a backup, or a whole disk, to standard output",
+		Long: `Write a file of a disk or of a backup to standard output; with --raw the whole
+disk as the guest sees it, decompressed on the way:
+
+  drydock cat --raw web/data | restic backup --stdin
+
+` + targetHelp,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, names []string) error {
+			if raw {
+				return a.catRaw(c.Context(), names[0], l)
+			}
+			return a.cat(c.Context(), names[0], l)
+		},
+	}
+	c.Flags().BoolVar(&raw, "raw", false, "the whole disk, or with --volume a volume, raw")
+	l = lookFlags(c)
+	return c
+}
+
+func (a *app) cat(ctx context.Context, text string, l *looking) error {
+	o, err := a.open(ctx, text, l)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	inode, err := disk.Lookup(o.fsys, o.path)
+	if err != nil {
+		return err
+	}
+	if inode.Type() != disk.ModeRegular {
+		return fmt.Errorf("%s is a %s and not a regular file", escape.Bytes(o.path), typeName(inode.Type()))
+	}
+	f, err := o.fsys.Open(inode.Ino)
+	if err != nil {
+		return err
+	}
+	return copyTo(ctx, a.stdout, f)
+}
+
+func (a *app) catRaw(ctx context.Context, text string, l *looking) error {
+	o := &opened{}
+	defer o.close()
+	d, err := a.openBytes(ctx, o, text, l)
+	if err != nil {
+		return err
+	}
+	return copyTo(ctx, a.stdout, d)
+}
+
+// openBytes opens a disk, or the volume on it that l names, as the bytes that the
+// guest sees.
+func (a *app) openBytes(ctx context.Context, o *opened, text string, l *looking) (disk.Sparse, error) {
+	r, err := a.openDisks(ctx, o, text, l)
+	if err != nil {
+		return nil, err
+	}
+	if l.volume == "" {
+		return r.Disks()[0], nil
+	}
+	v, err := findVolume(ctx, r, l.volume)
+	if err != nil {
+		return nil, err
+	}
+	return r.Volume(ctx, v.Name)
+}
+
+// copySize is the size of one read, in bytes.
+const copySize = 1 << 20
+
+func copyTo(ctx context.Context, w io.Writer, d disk.Sparse) error {
+	buf := make([]byte, copySize)
+	for off := int64(0); off < d.Size(); {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := d.ReadAt(buf[:min(copySize, d.Size()-off)], off)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return err
+			}
+			off += int64(n)
+		}
+		if err != nil && off < d.Size() {
+			return err
+		}
+	}
+	return nil
+}
