@@ -114,7 +114,7 @@ func TestClients(t *testing.T) {
 		k := s.begin(t, "", i%2 == 0)
 		wg.Go(func() {
 			random := rand.New(rand.NewPCG(1, i))
-			for range 200 {
+			for range 50 {
 				off := random.Int64N(d.Size())
 				n := 1 + random.Int64N(d.Size()-off)
 				if err := k.check(d.content[off:off+n], uint64(off)); err != nil {
