@@ -135,23 +135,35 @@ func (fs *Filesystem) Open(ino uint64) (disk.Sparse, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := fs.chain(ino, e.cluster)
+	f.marks, err = fs.follow(ino, e.cluster, n.Size)
 	if err != nil {
 		return nil, err
 	}
-	count := uint32((n.Size + fs.geo.clusterSize - 1) / fs.geo.clusterSize)
-	for {
-		if c.index%markStride == 0 {
-			f.marks = append(f.marks, c.cluster)
-		}
-		if c.index == count-1 {
-			return f, nil
+	return f, nil
+}
+
+// follow follows the clusters of a file of size bytes, and returns every
+// markStride-th of them. It goes on behind the last as far as it takes to know
+// that they do not lead in a circle; what else is wrong there does not matter.
+func (fs *Filesystem) follow(ino uint64, first uint32, size int64) (marks []uint32, err error) {
+	c, err := fs.chain(ino, first)
+	if err != nil {
+		return nil, err
+	}
+	count := uint32((size + fs.geo.clusterSize - 1) / fs.geo.clusterSize) // at most geo.clusters
+	for c.cluster != 0 && c.index < circleFactor*count {
+		if c.index < count && c.index%markStride == 0 {
+			marks = append(marks, c.cluster)
 		}
 		if err := c.next(); err != nil {
-			return nil, err
-		}
-		if c.cluster == 0 {
-			return nil, c.damaged(ondisk.Nowhere, "they end after %d, but %d bytes need %d", c.index, n.Size, count)
+			if c.index < count || c.circle {
+				return nil, err
+			}
+			return marks, nil
 		}
 	}
+	if c.index < count {
+		return nil, c.damaged(ondisk.Nowhere, "they end after %d, but %d bytes need %d", c.index, size, count)
+	}
+	return marks, nil
 }

@@ -86,14 +86,18 @@ func (r *tableReader) entry(cluster uint32) (uint32, error) {
 
 // chain follows the clusters of one file or directory. It notices when they lead
 // in a circle by Brent's algorithm: it compares each cluster with one before it,
-// which it chooses anew at every power of two.
+// which it chooses anew at every power of two. A circle that closes within n
+// clusters is found within circleFactor times as many.
 type chain struct {
 	table   tableReader
 	ino     uint64
 	cluster uint32 // 0 behind the end
 	index   uint32 // of cluster in the file
 	anchor  uint32 // a cluster before this one
+	circle  bool   // next failed since the clusters lead back
 }
+
+const circleFactor = 3
 
 // chain starts at cluster first of inode ino.
 func (fs *Filesystem) chain(ino uint64, first uint32) (*chain, error) {
@@ -126,6 +130,7 @@ func (c *chain) next() error {
 		return c.damaged(off, "cluster %d leads to %d, there are 2 to %d", c.cluster, v, g.clusters+1)
 	}
 	if v == c.anchor {
+		c.circle = true
 		return c.damaged(off, "cluster %d leads back to %d", c.cluster, v)
 	}
 	if c.index&(c.index-1) == 0 {
