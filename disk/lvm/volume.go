@@ -227,6 +227,7 @@ func refuseSnapshots(list *section, volumes map[string]*logical) {
 		for _, s := range v.sections {
 			if store := named(s, "cow_store"); store != nil {
 				store.snapshot("it is a snapshot")
+				store.visible = true // to people; it is written as hidden
 			}
 			if store := named(s, "merging_store"); store != nil {
 				store.snapshot("it is a snapshot that is being merged")

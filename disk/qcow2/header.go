@@ -20,13 +20,6 @@ const (
 	MaxL1Bytes = 32 << 20
 	// maxRefcountTableBytes is QEMU's limit on the refcount table.
 	maxRefcountTableBytes = 8 << 20
-	// maxBackingName is the format's limit on a backing file's name.
-	maxBackingName = 1023
-	// maxExtensionArea is how far into the first cluster header extensions
-	// are read: QEMU's, feature name table and all, take less than 1 KiB.
-	maxExtensionArea = 64 << 10
-	// maxFormatName is longer than any name of a format.
-	maxFormatName = 32
 )
 
 const (
@@ -113,9 +106,13 @@ type header struct {
 	rawSize       uint64 // the size field, before it is checked
 	backingFile   string
 	backingFormat string
+	dataFile      string
 }
 
 func (h *header) clusterSize() int64 { return 1 << h.clusterBits }
+
+// external reports whether the data clusters are in another file.
+func (h *header) external() bool { return h.incompatible&incompatDataFile != 0 }
 
 // l2EntrySize is the size in bytes of an entry of an L2 table.
 func (h *header) l2EntrySize() int64 {
@@ -137,6 +134,9 @@ func (h *header) info() Info {
 		Dirty:         h.incompatible&incompatDirty != 0,
 		BackingFile:   h.backingFile,
 		BackingFormat: h.backingFormat,
+		ExternalData:  h.external(),
+		DataFile:      h.dataFile,
+		RawDataFile:   h.autoclear&autoclearRawData != 0,
 		Snapshots:     int(h.nbSnapshots),
 	}
 }

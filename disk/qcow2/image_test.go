@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -162,3 +163,11 @@ func packZstd(t testing.TB, data []byte, opts ...zstd.EOption) []byte {
 
 // asError finds the disk.Error in err.
 func asError(err error, e **disk.Error) bool { return errors.As(err, e) }
+
+// runQuietly runs a reference tool that may fail.
+func runQuietly(name string, args ...string) error {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %q: %w: %s", name, args, err, out)
+	}
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/cache"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
@@ -31,6 +32,11 @@ type mapping struct {
 	entrySize   int64 // of an L2 entry: 8, or 16 with subclusters
 	size        int64 // bytes mapped
 
+	// external: the data is in another file, of dataSize bytes; else dataSize
+	// is fileSize.
+	external bool
+	dataSize int64
+
 	l1       []byte // as in the file, as far as size needs it
 	l1Offset int64
 	l1Bytes  int64                // in the file
@@ -39,7 +45,7 @@ type mapping struct {
 
 // newMapping reads the L1 table of st, as far as st's size needs it: behind that
 // it maps the saved memory of a VM.
-func newMapping(r io.ReaderAt, fileSize int64, h *header, st state) (*mapping, error) {
+func newMapping(r io.ReaderAt, fileSize int64, h *header, st state, data disk.Sparse) (*mapping, error) {
 	coverage := h.l1Coverage()
 	needed := ceilDiv(st.size, coverage)
 	if needed > int64(st.l1Size) && !st.short {
@@ -58,6 +64,10 @@ func newMapping(r io.ReaderAt, fileSize int64, h *header, st state) (*mapping, e
 		version: h.version, clusterBits: h.clusterBits,
 		extended: h.incompatible&incompatExtendedL2 != 0, entrySize: h.l2EntrySize(),
 		l1Offset: int64(st.l1Offset), l1Bytes: length,
+		external: data != nil, dataSize: fileSize,
+	}
+	if data != nil {
+		m.dataSize = data.Size()
 	}
 	m.l1 = make([]byte, min(needed, int64(st.l1Size))*8) // at most MaxL1Bytes
 	if err := ondisk.ReadFull(r, m.l1, m.l1Offset); err != nil {

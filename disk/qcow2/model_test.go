@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,7 +102,10 @@ func (c *chain) check() {
 		below = open(c.t, path, qcow2.Options{Backing: below})
 	}
 	top := c.paths[len(c.paths)-1]
-	disktest.Check(c.t, open(c.t, top, qcow2.Options{Backing: below}), c.disk)
+	im := open(c.t, top, qcow2.Options{Backing: below})
+	disktest.Check(c.t, im, c.disk)
+	checkRanges(c.t, im, top)
+	checkLocations(c.t, im, c.disk, slices.Backward(c.paths))
 	for name, want := range c.frozen {
 		// Caches of one cluster and one table: everything is evicted all the time.
 		disktest.Check(c.t, open(c.t, top, qcow2.Options{Backing: below, Snapshot: name, L2CacheBytes: 64 << 10, ClusterCacheBytes: 64 << 10}), want)

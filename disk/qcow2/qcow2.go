@@ -3,12 +3,12 @@
 //
 // It supports versions 2 and 3, every cluster size from 512 bytes to 2 MiB,
 // zlib and zstd compressed clusters, zero clusters, extended L2 entries with
-// subclusters, backing files, and internal snapshots. It refuses by name:
-// encryption, external data files, images marked corrupt, and feature bits that
-// it does not know.
+// subclusters, backing files, external data files, and internal snapshots. It
+// refuses by name: encryption, images marked corrupt, and feature bits that it
+// does not know.
 //
 // It promises to return what the guest would read or a [disk.Error]; never to
-// open a path (a backing file is given by the caller, whatever the image says);
+// open a path (other files are given by the caller, whatever the image says);
 // to keep its memory within the caches of [Options], as much again as the second
 // of them for what is read ahead, the L1 table (at most [MaxL1Bytes]) and some
 // clusters for each read under way; and to be safe for concurrent use. What is
@@ -47,6 +47,10 @@ type Options struct {
 	// anything else would not be what the guest sees.
 	Backing disk.Sparse
 
+	// DataFile is where the data of the image lies, if it is not in the image
+	// itself. It is given if, and only if, the image says so (see [Info]).
+	DataFile disk.Sparse
+
 	// L2CacheBytes and ClusterCacheBytes bound the caches of mapping tables
 	// and of decompressed clusters. 0 means [DefaultL2CacheBytes] and
 	// [DefaultClusterCacheBytes], less than 0 means no cache.
@@ -76,7 +80,12 @@ type Info struct {
 
 	BackingFile   string // as the image names it; empty if there is none
 	BackingFormat string // "raw", "qcow2"; empty if the image does not say
-	Snapshots     int    // number of internal snapshots
+
+	ExternalData bool   // the data is in a file of its own
+	DataFile     string // as the image names it; empty if it does not say
+	RawDataFile  bool   // that file is the disk, byte for byte
+
+	Snapshots int // number of internal snapshots
 }
 
 // Image is an open image, or one internal snapshot of it. It implements
@@ -89,6 +98,7 @@ type Image struct {
 
 	mapping  *mapping
 	backing  disk.Sparse          // nil if there is none
+	dataFile disk.Sparse          // nil if the data is in r
 	clusters *cache.Cache[uint64] // decompressed, by the L2 entry that leads to them
 	codec    decompressor
 	workers  workers
@@ -123,14 +133,14 @@ func Open(r io.ReaderAt, size int64, opts Options) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkBacking(h, opts.Backing); err != nil {
+	if err := checkFiles(h, opts); err != nil {
 		return nil, err
 	}
 	state, err := chooseState(h, size, snapshots, opts.Snapshot)
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMapping(r, size, h, state)
+	m, err := newMapping(r, size, h, state, opts.DataFile)
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +157,7 @@ func Open(r io.ReaderAt, size int64, opts Options) (*Image, error) {
 		size:      state.size,
 		mapping:   m,
 		backing:   opts.Backing,
+		dataFile:  opts.DataFile,
 		clusters:  cache.New[uint64](clusterBudget),
 		codec:     codec,
 		streams:   newStreams(clusterBudget, h.clusterSize()),
@@ -191,16 +202,26 @@ func chooseState(h *header, fileSize int64, snapshots []Snapshot, name string) (
 	return state{name: "L1 table", l1Offset: h.l1Offset, l1Size: h.l1Size, size: h.size}, nil
 }
 
-func checkBacking(h *header, backing disk.Sparse) error {
+// checkFiles checks that the files that the image consists of, and no others,
+// were given.
+func checkFiles(h *header, opts Options) error {
+	const extra = "QEMU would not use it: take it out of this disk's declaration"
 	switch {
-	case h.backingFile != "" && backing == nil:
+	case h.backingFile != "" && opts.Backing == nil:
 		return layer.Unsupported("backing file", ondisk.Nowhere,
 			"declare the backing file of this disk, or make the image self-contained with `qemu-img rebase -b ''`",
 			"the image lies on top of %q (format %q), which was not given", h.backingFile, h.backingFormat)
-	case h.backingFile == "" && backing != nil:
-		return layer.Unsupported("backing file", ondisk.Nowhere,
-			"QEMU would not use it: take it out of this disk's declaration",
-			"the image is self-contained, but a backing file was given")
+	case h.backingFile == "" && opts.Backing != nil:
+		return layer.Unsupported("backing file", ondisk.Nowhere, extra, "the image is self-contained, but a backing file was given")
+	case h.external() && opts.DataFile == nil:
+		return layer.Unsupported("external data file", ondisk.Nowhere,
+			"make the image self-contained with `qemu-img convert -O qcow2`",
+			"the data is in %q, which was not given", h.dataFile)
+	case !h.external() && opts.DataFile != nil:
+		return layer.Unsupported("external data file", ondisk.Nowhere, extra, "the data is in the image, but a data file was given")
+	case h.external() && opts.Snapshot != "":
+		return layer.Unsupported("external data file", ondisk.Nowhere, "",
+			"internal snapshots do not keep data that is in another file")
 	}
 	return nil
 }

@@ -141,8 +141,12 @@ func (rd *reading) settle() {
 // QEMU reads zeros there. That every cluster starts within the file has been
 // checked.
 func (im *Image) readData(p []byte, host int64) error {
-	there := max(0, min(int64(len(p)), im.mapping.fileSize-host))
-	if err := ondisk.ReadFull(im.r, p[:there], host); err != nil {
+	var r io.ReaderAt = im.r
+	if im.dataFile != nil {
+		r = im.dataFile
+	}
+	there := max(0, min(int64(len(p)), im.mapping.dataSize-host))
+	if err := ondisk.ReadFull(r, p[:there], host); err != nil {
 		return layer.Unreadable("data cluster", host, err)
 	}
 	clear(p[there:])

@@ -30,7 +30,10 @@ const (
 	seekHole = 4
 )
 
-// image implements [disk.Sparse].
+// layer makes this package's errors.
+var layer = ondisk.Layer{Name: "raw"}
+
+// image implements [disk.Sparse] and [disk.Locator].
 type image struct {
 	r io.ReaderAt
 	// file is r where r is an *os.File, which knows its holes; else nil.
@@ -46,10 +49,11 @@ type image struct {
 // moves the file's offset, so nobody may use that of r at the same time; ReadAt
 // does not. For any other r, and where the host's filesystem or device does not
 // know, all is data. The caller keeps r open for as long as the disk is used.
+//
+// The disk is a [disk.Locator] too: device 0 is r.
 func Open(r io.ReaderAt, size int64) (disk.Sparse, error) {
 	if size < 0 || size > math.MaxInt64-SectorSize {
-		return nil, &disk.Error{Layer: "raw", Structure: "image", Offset: -1, Err: disk.ErrLimit,
-			Detail: fmt.Sprintf("a size of %d bytes is not possible", size)}
+		return nil, layer.Beyond("image", ondisk.Nowhere, "a size of %d bytes is not possible", size)
 	}
 	file, _ := r.(*os.File)
 	return &image{
@@ -101,6 +105,24 @@ func (im *image) Extents(off, length int64, yield func(disk.Extent) error) error
 		off += e.Length
 	}
 	return nil
+}
+
+// Locate calls yield for [off, off+length): every byte of the disk lies at the
+// same place in the file, except for those that fill up the last sector.
+func (im *image) Locate(off, length int64, yield func(disk.Location) error) error {
+	if !ondisk.Within(off, length, im.size) {
+		return im.failure(off, os.ErrInvalid)
+	}
+	there := max(0, min(length, im.stored-off))
+	if there > 0 {
+		if err := yield(disk.Location{Offset: off, Length: there, At: off}); err != nil {
+			return err
+		}
+	}
+	if there == length {
+		return nil
+	}
+	return yield(disk.Location{Offset: off + there, Length: length - there, Device: -1})
 }
 
 // checkFile refuses a file that has been cut since Open: behind its new end the

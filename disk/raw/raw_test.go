@@ -302,3 +302,48 @@ func TestClosed(t *testing.T) {
 		t.Errorf("Extents: %v", err)
 	}
 }
+
+// TestLocate: the bytes are where the disk has them, but for what fills up the
+// last sector.
+func TestLocate(t *testing.T) {
+	d, err := raw.Open(bytes.NewReader(make([]byte, 1300)), 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	locator := d.(disk.Locator)
+	body := disk.Location{Offset: 100, Length: 1200, At: 100}
+	padding := disk.Location{Offset: 1300, Length: 236, Device: -1}
+	for _, v := range []struct {
+		off, length int64
+		want        []disk.Location
+	}{
+		{100, 1436, []disk.Location{body, padding}},
+		{100, 1200, []disk.Location{body}},
+		{1300, 236, []disk.Location{padding}},
+		{100, 0, nil},
+		{1536, 0, nil},
+	} {
+		var got []disk.Location
+		err := locator.Locate(v.off, v.length, func(l disk.Location) error { got = append(got, l); return nil })
+		if err != nil || !slices.Equal(got, v.want) {
+			t.Errorf("Locate(%d, %d): %v, %v; want %v", v.off, v.length, got, err, v.want)
+		}
+		for stop := range v.want {
+			n := 0
+			err := locator.Locate(v.off, v.length, func(disk.Location) error {
+				if n++; n > stop {
+					return io.EOF
+				}
+				return nil
+			})
+			if !errors.Is(err, io.EOF) || n != stop+1 {
+				t.Errorf("yield failed at call %d of %d: %v", stop+1, n, err)
+			}
+		}
+	}
+	for _, r := range [][2]int64{{-1, 1}, {0, -1}, {0, 1537}, {1537, 0}, {1, math.MaxInt64}} {
+		if err := locator.Locate(r[0], r[1], func(disk.Location) error { return nil }); !errors.Is(err, os.ErrInvalid) {
+			t.Errorf("Locate(%d, %d): %v", r[0], r[1], err)
+		}
+	}
+}

@@ -83,6 +83,14 @@ func leaving(err error) error {
 	return err
 }
 
+// noEOF makes an end of the input in the middle of a thing the error that it is.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
 // readOption reads the next option:
 //
 //	 0  8  magicOption
@@ -105,7 +113,7 @@ func (s *session) readOption() (option, []byte, error) {
 	}
 	data := make([]byte, length)
 	if _, err := io.ReadFull(s.in, data); err != nil {
-		return 0, nil, err
+		return 0, nil, noEOF(err)
 	}
 	return opt, data, nil
 }

@@ -5,7 +5,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/nbd"
@@ -107,7 +106,9 @@ func TestHandshakeEnds(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := s.connect(t, c.flags)
-			k.say(c.say)
+			if c.say != nil { // else it may be closed already
+				k.say(c.say)
+			}
 			k.closed()
 		})
 	}
@@ -304,11 +305,7 @@ func TestStall(t *testing.T) {
 			t.Error("other content")
 		}
 	}
-	begin := time.Now()
-	s.stop()
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("ending took %v", took)
-	}
+	s.stop() // fails where one of them holds it up
 }
 
 // TestTooMany refuses the client that is too many, and takes one when another

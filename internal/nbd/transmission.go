@@ -25,8 +25,9 @@ type transmission struct {
 	status bool // base:allocation was agreed on for this export
 	memory *semaphore.Weighted
 
-	turn  sync.Mutex // guards what follows, and the reading half of conn
-	ended bool       // no further request is read
+	// turn holds one token, whose holder may use the reading half of conn. It
+	// is closed when there are no more requests.
+	turn chan struct{}
 
 	writing sync.Mutex // guards the writing half of conn
 
@@ -38,7 +39,7 @@ type transmission struct {
 func newTransmission(s *session, e *Export) *transmission {
 	return &transmission{
 		session: s, disk: e.Disk, size: uint64(e.Disk.Size()), status: s.context == e,
-		memory: semaphore.NewWeighted(maxBuffered),
+		memory: semaphore.NewWeighted(maxBuffered), turn: make(chan struct{}, 1),
 	}
 }
 
@@ -48,6 +49,7 @@ func (t *transmission) run() error {
 		// The default will do where the host does not grant it.
 		_ = c.SetWriteBuffer(socketBuffer)
 	}
+	t.turn <- struct{}{}
 	var wg sync.WaitGroup
 	for range maxInFlight {
 		wg.Go(func() {
@@ -87,19 +89,18 @@ type request struct {
 
 // next reads the next request. It reports false when there are no more.
 func (t *transmission) next() (request, bool) {
-	t.turn.Lock()
-	defer t.turn.Unlock()
-	if t.ended {
+	if _, more := <-t.turn; !more {
 		return request{}, false
 	}
 	r, err := t.readRequest()
-	switch {
-	case err == nil && r.command != cmdDisconnect:
+	if err == nil && r.command != cmdDisconnect {
+		t.turn <- struct{}{}
 		return r, true
-	case err != nil && !errors.Is(err, io.EOF):
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
 		t.fail(err)
 	}
-	t.ended = true
+	close(t.turn)
 	return request{}, false
 }
 
@@ -152,14 +153,6 @@ func (t *transmission) skipContent(length uint32) error {
 		return noEOF(err)
 	}
 	return t.conn.SetReadDeadline(time.Time{})
-}
-
-// noEOF makes an end of the input in the middle of a thing the error that it is.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }
 
 // serve answers a request.

@@ -22,6 +22,9 @@ type Generator struct {
 	BlockSize int  // bytes
 	ManyFiles int  // entries of the large directory
 	BigXattrs bool // values larger than a block
+
+	MaxSymlink   int  // bytes; 0 means all that Linux allows
+	SmallDevices bool // numbers of at most 9 and 18 bits
 }
 
 func (g *Generator) path(name string) string { return filepath.Join(g.Dir, name) }
@@ -126,6 +129,9 @@ func (g *Generator) sparseFiles() {
 func (g *Generator) symlinks() {
 	for _, n := range []int{1, 58, 59, 60, 61, 100, 150, 160, g.BlockSize - 2, g.BlockSize - 1} {
 		n = min(n, 4095) // PATH_MAX
+		if g.MaxSymlink > 0 {
+			n = min(n, g.MaxSymlink)
+		}
 		err := os.Symlink(strings.Repeat("t", n-1)+"\xff", g.path(fmt.Sprintf("symlink-%d", n)))
 		if !errors.Is(err, os.ErrExist) {
 			g.must(err)
@@ -152,11 +158,15 @@ func (g *Generator) special() {
 		{"fifo", unix.S_IFIFO, 0, 0},
 		{"socket", unix.S_IFSOCK, 0, 0},
 		{"char-small", unix.S_IFCHR, 1, 3},
+		{"char-medium", unix.S_IFCHR, 511, 262143},
 		{"char-large", unix.S_IFCHR, 4095, 1048575},
 		{"block-small", unix.S_IFBLK, 255, 255},
 		{"block-minor", unix.S_IFBLK, 8, 256},
 		{"block-major", unix.S_IFBLK, 256, 1},
 	} {
+		if g.SmallDevices && (dev.major >= 1<<9 || dev.minor >= 1<<18) {
+			continue
+		}
 		g.must(unix.Mknod(g.path(dev.name), dev.mode|0o640, int(unix.Mkdev(dev.major, dev.minor))))
 	}
 }

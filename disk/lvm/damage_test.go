@@ -1,0 +1,312 @@
+package lvm_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
+	"github.com/drydock-vm/drydock/disk/lvm"
+)
+
+// readAll reads all volumes of a group, and returns the first error.
+func readAll(pvs []disk.Sparse) error {
+	for _, d := range pvs {
+		if _, err := lvm.Identify(d); err != nil {
+			return err
+		}
+	}
+	g, err := lvm.OpenGroup(pvs)
+	if err != nil {
+		return err
+	}
+	var first error
+	for _, v := range g.Volumes {
+		if err := readVolume(g, v); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+func readVolume(g *lvm.Group, v lvm.Volume) error {
+	d, err := g.Volume(v.Name)
+	if err != nil {
+		return err
+	}
+	if d.Size() != v.Size || v.Size <= 0 {
+		return fmt.Errorf("volume %s has %d bytes, and %d", v.Name, d.Size(), v.Size)
+	}
+	buf := make([]byte, 8192)
+	for _, off := range []int64{0, v.Size / 2, max(0, v.Size-8192)} {
+		if n, err := d.ReadAt(buf, off); n < int(min(v.Size-off, 8192)) {
+			return err
+		}
+	}
+	next := int64(0)
+	err = d.Extents(0, min(v.Size, 1<<20), func(e disk.Extent) error {
+		if e.Offset != next || e.Length <= 0 {
+			return fmt.Errorf("extent %+v where %d is due", e, next)
+		}
+		next += e.Length
+		return nil
+	})
+	if err == nil && next != min(v.Size, 1<<20) {
+		return errors.New("extents do not cover the volume")
+	}
+	return err
+}
+
+// check fails a test where an error is not what package disk promises.
+func check(t testing.TB, what string, err error) {
+	t.Helper()
+	var detail *disk.Error
+	if err != nil && (!errors.As(err, &detail) || detail.Layer != "lvm" || detail.Structure == "") {
+		t.Errorf("%s: not a disk.Error of lvm: %v", what, err)
+	}
+}
+
+// TestText checks what is refused of a text whose checksum is right.
+func TestText(t *testing.T) {
+	if err := openText(goodText); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		from, to string
+		want     error
+	}{
+		"not a group":            {"Text Format", "Text format", disk.ErrCorrupt},
+		"version":                {"version = 1", "version = 2", disk.ErrUnsupported},
+		"format":                 {`"lvm2"`, `"lvm1"`, disk.ErrUnsupported},
+		"no version":             {"version = 1", "", disk.ErrCorrupt},
+		"two groups":             {"contents", "other {\n}\ncontents", disk.ErrCorrupt},
+		"name of the group":      {"vg {", "-vg {", disk.ErrCorrupt},
+		"long name":              {"vg {", strings.Repeat("v", 129) + " {", disk.ErrCorrupt},
+		"group status":           {`["RESIZEABLE"`, `["SOMETHING"`, disk.ErrUnsupported},
+		"volume status":          {visible, visible + `, "NEW"`, disk.ErrUnsupported},
+		"extent size 0":          {"extent_size = 8", "extent_size = 0", disk.ErrCorrupt},
+		"huge extents":           {"extent_size = 8", "extent_size = 4294967295", disk.ErrCorrupt},
+		"number as a string":     {"extent_size = 8", `extent_size = "8"`, disk.ErrCorrupt},
+		"number as a list":       {"extent_size = 8", `extent_size = [8]`, disk.ErrCorrupt},
+		"huge number":            {"seqno = 7", "seqno = 9223372036854775808", disk.ErrCorrupt},
+		"octal number":           {"seqno = 7", "seqno = 0x7", disk.ErrCorrupt},
+		"set twice":              {"seqno = 7", "seqno = 7 seqno = 7", disk.ErrCorrupt},
+		"there twice":            {"pv1 {", "pv0 {", disk.ErrCorrupt},
+		"UUID twice":             {uuid("q"), uuid("p"), disk.ErrCorrupt},
+		"UUID":                   {uuid("v"), "v" + uuid("v"), disk.ErrCorrupt},
+		"no end of string":       {`"Text Format Volume Group"`, `"Text`, disk.ErrCorrupt},
+		"no end of list":         {"flags = []", "flags = [", disk.ErrCorrupt},
+		"no commas":              {`"READ", "WRITE"`, `"READ" "WRITE"`, disk.ErrCorrupt},
+		"no value":               {"max_lv = 0", "max_lv =", disk.ErrCorrupt},
+		"no equals":              {"max_lv = 0", "max_lv 0", disk.ErrCorrupt},
+		"behind the end":         {"\x00", "\x00 x", disk.ErrCorrupt},
+		"brace too many":         {"contents", "}\ncontents", disk.ErrCorrupt},
+		"brace missing":          {"contents", "x {\ncontents", disk.ErrCorrupt},
+		"depth":                  {"max_lv = 0", strings.Repeat("a {", 20) + strings.Repeat("}", 20), disk.ErrLimit},
+		"items":                  {"max_lv = 0", "max_lv = [" + strings.Repeat("0,", 6000) + "0]", nil},
+		"start beyond the disk":  {"pe_start = 64", "pe_start = 640", disk.ErrCorrupt},
+		"start overflows":        {"pe_start = 64", "pe_start = 9007199254740992", disk.ErrCorrupt},
+		"negative start":         {"pe_start = 64", "pe_start = -64", disk.ErrCorrupt},
+		"more extents than disk": {"pe_count = 8", "pe_count = 4294967295", nil}, // as long as none is used
+		"extent beyond":          {`["pv0", 1]`, `["pv0", 5]`, disk.ErrCorrupt},
+		"extent negative":        {`["pv0", 1]`, `["pv0", -1]`, disk.ErrCorrupt},
+		"extent is a word":       {`["pv0", 1]`, `["pv0", "1"]`, disk.ErrCorrupt},
+		"overlap":                {`["pv0", 1]`, `["pv0", 3]`, disk.ErrCorrupt},
+		"unknown volume":         {`["pv0", 1]`, `["pv9", 1]`, disk.ErrUnsupported},
+		"too few stripes":        {`["pv0", 1]`, `["pv0"]`, disk.ErrCorrupt},
+		"no stripes":             {`stripe_count = 1`, `stripe_count = 0`, disk.ErrCorrupt},
+		"many stripes":           {`stripe_count = 1`, `stripe_count = 4294967295`, disk.ErrCorrupt},
+		"odd stripes":            {`stripe_count = 2 stripe_size = 4 stripes = ["pv0", 6, "pv1", 3]`, `stripe_count = 3 stripe_size = 4 stripes = ["pv0", 6, "pv1", 3, "pv1", 5]`, disk.ErrCorrupt},
+		"chunk 0":                {"stripe_size = 4", "stripe_size = 0", disk.ErrCorrupt},
+		"odd chunk":              {"stripe_size = 4", "stripe_size = 5", disk.ErrCorrupt},
+		"segment count":          {"segment_count = 1", "segment_count = 2", disk.ErrCorrupt},
+		"gap":                    {"start_extent = 0", "start_extent = 1", disk.ErrCorrupt},
+		"no extents":             {"extent_count = 4", "extent_count = 0", disk.ErrCorrupt},
+		"many extents":           {"extent_count = 4", "extent_count = 4294967295", disk.ErrCorrupt},
+		"no volumes":             {"logical_volumes", "other", nil},
+		"no physical volumes":    {"physical_volumes", "other", disk.ErrCorrupt},
+		"missing in the guest":   {"flags = []\npe_start", "flags = [\"MISSING\"]\npe_start", disk.ErrUnsupported},
+		"hostile type":           {`"striped" stripe_count = 1`, "\"\x1b[2J\" stripe_count = 1", disk.ErrUnsupported},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if !strings.Contains(goodText, c.from) {
+				t.Fatalf("%q is not in the text", c.from)
+			}
+			err := openText(strings.Replace(goodText, c.from, c.to, 1))
+			check(t, name, err)
+			if !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+			if err != nil && strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' }) {
+				t.Errorf("hostile bytes in %q", err)
+			}
+		})
+	}
+}
+
+// TestDamage changes each byte of the label, of the header of the area and of
+// the text. Without new checksums that must be an error.
+func TestDamage(t *testing.T) {
+	good := physicalVolume("p", goodText)
+	other := physicalVolume("q", goodText)
+	for _, r := range [][2]int{{512, 1024}, {areaAt, areaAt + 512}, {areaAt + 512, areaAt + 600}, {areaAt + areaSize - 100, areaAt + areaSize}} {
+		for at := r[0]; at < r[1]; at++ {
+			for _, bit := range []byte{1, 0x80} {
+				good[at] ^= bit
+				what := fmt.Sprintf("byte %#x", at)
+				err := readAll([]disk.Sparse{good, other})
+				check(t, what, err)
+				if err == nil {
+					t.Errorf("%s: no error", what)
+				}
+				seal(good)
+				check(t, what+", sealed", readAll([]disk.Sparse{good, other}))
+				good[at] ^= bit
+				seal(good)
+			}
+		}
+	}
+	if err := readAll([]disk.Sparse{good, other}); err != nil {
+		t.Errorf("the test does not undo what it does: %v", err)
+	}
+}
+
+// TestDamagedArea: where one of two areas is damaged, the other one is used.
+func TestDamagedArea(t *testing.T) {
+	r := newRig(t, 8<<20)
+	r.Run("pvcreate", "--pvmetadatacopies", "2", r.devices[0])
+	r.Run("vgcreate", "vg", r.devices[0])
+	r.Create("-n", "v", "-l", "1", "vg")
+	d := r.disks()[0].(disktest.Mem)
+	d[4096] ^= 1
+	g, err := lvm.OpenGroup([]disk.Sparse{d})
+	if err != nil || len(g.Volumes) != 1 || len(g.Remarks) != 1 {
+		t.Errorf("%+v, %v", g, err)
+	}
+	d[d.Size()-1<<20] ^= 1
+	if _, err := lvm.OpenGroup([]disk.Sparse{d}); !errors.Is(err, disk.ErrCorrupt) {
+		t.Errorf("both damaged: %v", err)
+	}
+}
+
+// TestDisagreement: two copies that claim to be equally new must be the same.
+func TestDisagreement(t *testing.T) {
+	changed := strings.Replace(goodText, `["pv0", 1]`, `["pv0", 0]`, 1)
+	_, err := lvm.OpenGroup([]disk.Sparse{physicalVolume("p", goodText), physicalVolume("q", changed)})
+	if !errors.Is(err, disk.ErrCorrupt) {
+		t.Error(err)
+	}
+	g, err := lvm.OpenGroup([]disk.Sparse{physicalVolume("p", goodText), physicalVolume("q", strings.Replace(changed, "seqno = 7", "seqno = 8", 1))})
+	if err != nil || len(g.Remarks) != 1 {
+		t.Errorf("%+v, %v", g, err)
+	}
+}
+
+// TestRing checks places of the text that are not in the ring.
+func TestRing(t *testing.T) {
+	for name, c := range map[string]struct {
+		off, size uint64
+		want      error
+	}{
+		"in the header": {100, 100, disk.ErrCorrupt},
+		"behind":        {areaSize, 100, disk.ErrCorrupt},
+		"far behind":    {1 << 63, 100, disk.ErrCorrupt},
+		"over itself":   {600, areaSize - 511, disk.ErrCorrupt},
+		"huge":          {600, 1<<64 - 1, disk.ErrLimit},
+		"none":          {0, 0, disk.ErrNotExist},
+	} {
+		d := physicalVolume("p", goodText)
+		binary.LittleEndian.PutUint64(d[areaAt+40:], c.off)
+		binary.LittleEndian.PutUint64(d[areaAt+48:], c.size)
+		seal(d)
+		if _, err := lvm.OpenGroup([]disk.Sparse{d}); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// TestCut cuts a disk everywhere.
+func TestCut(t *testing.T) {
+	d := physicalVolume("p", goodText)
+	for end := 0; end < len(d); end += 97 {
+		err := readAll([]disk.Sparse{d[:end], physicalVolume("q", goodText)})
+		check(t, fmt.Sprint(end), err)
+		if err == nil {
+			t.Errorf("cut at %d: no error", end)
+		}
+	}
+}
+
+// TestLargeText reads the largest text that fits the limits in bounded time.
+func TestLargeText(t *testing.T) {
+	const size = 8 << 20
+	text := strings.Replace(goodText, "max_lv = 0", "max_lv = [0"+strings.Repeat(",0", lvm.MaxText/2-4000)+"]", 1)
+	d := make(disktest.Mem, size+64<<10)
+	copy(d, physicalVolume("p", goodText))
+	area := d[areaAt:]
+	copy(area[512:], text)
+	for i, v := range []uint64{areaAt, size, 512, uint64(len(text))} {
+		binary.LittleEndian.PutUint64(area[24+8*i:], v)
+	}
+	binary.LittleEndian.PutUint64(d[512+64+8*6:], size)
+	binary.LittleEndian.PutUint32(area[56:], checksum([]byte(text)))
+	seal(d)
+	start := time.Now()
+	if _, err := lvm.Identify(d); !errors.Is(err, disk.ErrLimit) {
+		t.Errorf("%d bytes of text: %v", len(text), err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// FuzzText opens groups whose text is the input.
+func FuzzText(f *testing.F) {
+	f.Add(goodText)
+	f.Add("")
+	paths, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(paths) < 3 {
+		f.Fatalf("%d seeds: %v", len(paths), err)
+	}
+	for _, path := range paths {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(raw))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		first, second := openText(text), openText(text)
+		check(t, "fuzzed", first)
+		if (first == nil) != (second == nil) {
+			t.Errorf("two reads differ: %v, %v", first, second)
+		}
+	})
+}
+
+// FuzzDevice changes a disk as [disktest.Mutate] does.
+func FuzzDevice(f *testing.F) {
+	f.Add([]byte{}, false)
+	f.Add([]byte{0, 2, 20, 0, 0, 0, 1, 0, 16, 40, 0, 0, 0, 1}, true)
+	f.Fuzz(func(t *testing.T, input []byte, sealed bool) {
+		good := physicalVolume("p", goodText)
+		if _, err := lvm.OpenGroup([]disk.Sparse{good}); err != nil {
+			t.Fatal(err)
+		}
+		changed := disktest.Mutate(disktest.Image{ReaderAt: good, Length: good.Size()}, input)
+		d := make(disktest.Mem, good.Size())
+		if _, err := changed.ReadAt(d, 0); err != nil {
+			t.Fatal(err)
+		}
+		if sealed {
+			seal(d)
+		}
+		check(t, "fuzzed", readAll([]disk.Sparse{d, physicalVolume("q", goodText)}))
+	})
+}
