@@ -153,7 +153,7 @@ func (w *walker) fill(r *dirReader) (dirs []subdir, last bool, err error) {
 			w.sort(dirs)
 			return dirs, true, err
 		}
-		full := w.tree.describe(e, w.order != wire.NoWalk)
+		full := w.tree.describe(e)
 		w.out.Add(full)
 		if w.order != wire.NoWalk && full.Inode != nil && full.Inode.Type() == disk.ModeDir {
 			dirs = append(dirs, subdir{ino: e.Ino, name: string(e.Name)})
@@ -210,10 +210,9 @@ func (w *walker) descend(dirs []subdir, then []uint64) {
 // which no more than the inode must be read to know them, as a rule.
 const maxInlineSize = 1 << 20
 
-// describe adds to an entry what can be told about its file in passing, on a walk
-// with the pieces of its content. What fails here is left out, and fails again
-// when it is asked for.
-func (t *tree) describe(e disk.DirEntry, pieces bool) *wire.Entry {
+// describe adds to an entry what can be told about its file in passing. What
+// fails here is left out, and fails again when it is asked for.
+func (t *tree) describe(e disk.DirEntry) *wire.Entry {
 	out := &wire.Entry{DirEntry: e}
 	n, err := t.checkedInode(e.Ino)
 	if err != nil {
@@ -225,7 +224,7 @@ func (t *tree) describe(e disk.DirEntry, pieces bool) *wire.Entry {
 			out.Target = target
 		}
 	}
-	if n.Type() == disk.ModeRegular && n.Size > 0 && n.Size <= maxInlineSize && pieces {
+	if n.Type() == disk.ModeRegular && n.Size > 0 && n.Size <= maxInlineSize {
 		out.Pieces = t.wholePieces(e.Ino, n.Size)
 	}
 	if list, err := t.checkedXattrs(e.Ino); err == nil && xattrBytes(list) <= wire.MaxInlineXattrs {
