@@ -13,7 +13,7 @@ SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo --preserve-env=HOME,GOFLAGS,G
 
 export CGO_ENABLED = 0
 
-.PHONY: all build demo test check bench fuzz clean
+.PHONY: all build demo test check bench bench-disk fuzz clean
 
 all: build
 
@@ -37,6 +37,10 @@ check: ## formatting, vet, staticcheck, and which room may import which
 bench: ## what can be measured so far; medians of alternating runs
 	scripts/install-deps test
 	$(SUDO) $(GO) test -run '^$$' -bench . -benchtime 3x ./disk/... ./internal/sandbox/... ./internal/repository/... ./internal/backup/...
+
+bench-disk: ## reading disks, against the kernel, debugfs, guestmount, qemu-nbd and qemu-img
+	scripts/install-deps bench
+	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 80m -run '^TestCompare' ./disk/qcow2 ./internal/nbd ./internal/sandbox ./cmd/drydock
 
 fuzz: ## every fuzz target for $(FUZZ)
 	scripts/fuzz $(FUZZ)
