@@ -203,9 +203,10 @@ func TestManySnapshots(t *testing.T) {
 // make a small file endless work.
 func TestOneTableForAll(t *testing.T) {
 	s := newSmall(t, "zlib")
-	s.put64(24, 12*32<<10)
-	s.put32(36, 12)
-	for i := range 12 {
+	const tables = smallFile/smallCluster + 1
+	s.put64(24, tables*32<<10)
+	s.put32(36, tables)
+	for i := range tables {
 		s.put64(smallL1+8*i, smallL2|copied)
 	}
 	_, err := s.read("")
