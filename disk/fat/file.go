@@ -67,7 +67,7 @@ func (f *file) Locate(off, length int64, yield func(disk.Location) error) error 
 }
 
 func (f *file) invalid(off int64) error {
-	return &disk.Error{Layer: layer.Name, Structure: inodeName(f.ino), Offset: off, Err: os.ErrInvalid}
+	return layer.Unreadable(inodeName(f.ino), off, os.ErrInvalid)
 }
 
 // runs calls yield for the stretches of [off, off+length) that lie in one piece

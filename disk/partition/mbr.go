@@ -3,12 +3,14 @@ package partition
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math/bits"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
+
+// mbrLayer makes the errors of an MBR.
+var mbrLayer = ondisk.Layer{Name: "mbr", Repair: "let fdisk in the guest put the table right"}
 
 const (
 	mbrSize     = 512 // whatever the sector size
@@ -78,7 +80,7 @@ func (r *reader) mbrAt(sector uint64) (*mbr, error) {
 	off := int64(sector) * r.sectorSize
 	buf := make([]byte, mbrSize)
 	if err := ondisk.ReadFull(r.d, buf, off); err != nil {
-		return nil, &disk.Error{Layer: "mbr", Structure: "boot record", Offset: off, Err: err}
+		return nil, mbrLayer.Unreadable("boot record", off, err)
 	}
 	c := ondisk.NewCursor(buf, binary.LittleEndian)
 	c.Seek(440)
@@ -94,7 +96,7 @@ func (r *reader) mbrAt(sector uint64) (*mbr, error) {
 	}
 	magic := c.U16()
 	if err := c.Err(); err != nil {
-		return nil, corruptMBR(off, "%v", err)
+		return nil, mbrLayer.Damaged("boot record", off, "%v", err)
 	}
 	if magic != mbrMagic {
 		return nil, nil
@@ -162,17 +164,17 @@ func (r *reader) primary(t *Table, m *mbr) error {
 			continue
 		}
 		if e.kind == typeGPT {
-			return corruptMBR(0, "entry %d announces a GPT, but not at sector 1", i+1)
+			return mbrLayer.Damaged("boot record", 0, "entry %d announces a GPT, but not at sector 1", i+1)
 		}
 		if e.start == 0 || !ondisk.WithinU(uint64(e.start), uint64(e.count), r.sectors) {
-			return corruptMBR(0, "partition %d, %d sectors from sector %d, is not within the disk of %d sectors", i+1, e.count, e.start, r.sectors)
+			return mbrLayer.Damaged("boot record", 0, "partition %d, %d sectors from sector %d, is not within the disk of %d sectors", i+1, e.count, e.start, r.sectors)
 		}
 		t.Partitions = append(t.Partitions, r.partition(i+1, uint64(e.start), e))
 	}
 	if len(t.Partitions) == 0 {
 		return errNotMBR
 	}
-	return checkOverlap("mbr", t.Partitions)
+	return checkOverlap(mbrLayer, t.Partitions)
 }
 
 // partition is that of an entry whose first sector is start.
@@ -198,8 +200,7 @@ func (r *reader) logical(t *Table, container mbrEntry) error {
 	for hops := 0; ; hops++ {
 		off := int64(record) * r.sectorSize
 		if hops == maxLogical {
-			return &disk.Error{Layer: "mbr", Structure: "extended boot record", Offset: off, Err: disk.ErrLimit,
-				Detail: fmt.Sprintf("more than %d records; do they lead in a circle?", maxLogical)}
+			return mbrLayer.Beyond("extended boot record", off, "more than %d records; do they lead in a circle?", maxLogical)
 		}
 		m, err := r.mbrAt(record)
 		if err != nil {
@@ -209,14 +210,14 @@ func (r *reader) logical(t *Table, container mbrEntry) error {
 			break // a container that was never filled
 		}
 		if m == nil {
-			return corruptMBR(off, "the extended boot record is not marked as one")
+			return mbrLayer.Damaged("extended boot record", off, "it is not marked as one")
 		}
 		if m.entries[2].used() || m.entries[3].used() {
-			return corruptMBR(off, "the extended boot record has more than a partition and a link")
+			return mbrLayer.Damaged("extended boot record", off, "it has more than a partition and a link")
 		}
 		if e := m.entries[0]; e.used() {
 			if !ondisk.WithinU(uint64(e.start), uint64(e.count), first+size-record) || e.start == 0 {
-				return corruptMBR(off, "logical partition %d, %d sectors %d behind its record, is not within its extended partition", number, e.count, e.start)
+				return mbrLayer.Damaged("extended boot record", off, "logical partition %d, %d sectors %d behind its record, is not within its extended partition", number, e.count, e.start)
 			}
 			found = append(found, r.partition(number, record+uint64(e.start), e))
 			number++
@@ -226,15 +227,10 @@ func (r *reader) logical(t *Table, container mbrEntry) error {
 			break
 		}
 		if !isExtended(link.kind) || uint64(link.start) >= size {
-			return corruptMBR(off, "the link to the next extended boot record is of type %#02x to sector %d of %d", link.kind, link.start, size)
+			return mbrLayer.Damaged("extended boot record", off, "the link to the next extended boot record is of type %#02x to sector %d of %d", link.kind, link.start, size)
 		}
 		record = first + uint64(link.start)
 	}
 	t.Partitions = append(t.Partitions, found...)
-	return checkOverlap("mbr", found)
-}
-
-func corruptMBR(off int64, format string, args ...any) error {
-	return &disk.Error{Layer: "mbr", Structure: "boot record", Offset: off,
-		Err: disk.ErrCorrupt, Detail: fmt.Sprintf(format, args...)}
+	return checkOverlap(mbrLayer, found)
 }

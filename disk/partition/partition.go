@@ -32,7 +32,11 @@ import (
 	"sort"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
+
+// layer makes the errors that belong to no kind of table.
+var layer = ondisk.Layer{Name: "partition"}
 
 // Kind is the kind of a partition table.
 type Kind uint8
@@ -75,6 +79,11 @@ type Table struct {
 	// Damage is nil, or why the primary GPT could not be used. The table is
 	// then that of the backup GPT at the end of the disk.
 	Damage error
+
+	// Remarks are what an administrator should know of a table that is good, a
+	// sentence each: that its backup is damaged or absent, that the disk has
+	// grown. They hold no hostile bytes.
+	Remarks []string
 }
 
 // Partition is one partition.
@@ -108,7 +117,7 @@ func (t *Table) Find(number int) (Partition, error) {
 		}
 	}
 	e := &disk.Error{
-		Layer: "partition", Structure: fmt.Sprintf("partition %d", number), Offset: -1,
+		Layer: layer.Name, Structure: fmt.Sprintf("partition %d", number), Offset: ondisk.Nowhere,
 		Err: disk.ErrNotExist, Detail: fmt.Sprintf("the %v table has the partitions %v", t.Kind, t.numbers()),
 	}
 	if t.Kind == None {
@@ -134,8 +143,7 @@ func Read(d disk.Sparse, sectorSize int64) (*Table, error) {
 		sectorSize = DefaultSectorSize
 	}
 	if sectorSize != 512 && sectorSize != 4096 {
-		return nil, &disk.Error{Layer: "partition", Structure: "table", Offset: -1, Err: disk.ErrUnsupported,
-			Detail: fmt.Sprintf("sectors of %d bytes; 512 and 4096 are supported", sectorSize)}
+		return nil, layer.Unsupported("table", ondisk.Nowhere, "", "sectors of %d bytes; 512 and 4096 are supported", sectorSize)
 	}
 	r := &reader{d: d, sectorSize: sectorSize, sectors: uint64(d.Size() / sectorSize)}
 	m, err := r.mbr()
@@ -152,14 +160,13 @@ func Read(d disk.Sparse, sectorSize int64) (*Table, error) {
 }
 
 // checkOverlap returns an error if two of the partitions overlap.
-func checkOverlap(layer string, partitions []Partition) error {
+func checkOverlap(layer ondisk.Layer, partitions []Partition) error {
 	sorted := append([]Partition(nil), partitions...)
 	sort.Slice(sorted, func(i, j int) bool { return sorted[i].Offset < sorted[j].Offset })
 	for i := 1; i < len(sorted); i++ {
 		a, b := sorted[i-1], sorted[i]
 		if b.Offset-a.Offset < a.Length {
-			return &disk.Error{Layer: layer, Structure: "table", Offset: -1, Err: disk.ErrCorrupt,
-				Detail: fmt.Sprintf("partitions %d and %d overlap", a.Number, b.Number)}
+			return layer.Damaged("table", ondisk.Nowhere, "partitions %d and %d overlap", a.Number, b.Number)
 		}
 	}
 	return nil

@@ -1,7 +1,6 @@
 package partition
 
 import (
-	"fmt"
 	"io"
 	"os"
 
@@ -15,11 +14,11 @@ type section struct {
 	off, length int64
 }
 
-// Section returns the range [off, off+length) of d as a disk of its own.
+// Section returns the range [off, off+length) of d as a disk of its own. It is a
+// [disk.Locator]: its bytes lie in d, which is device 0.
 func Section(d disk.Sparse, off, length int64) (disk.Sparse, error) {
 	if !ondisk.Within(off, length, d.Size()) {
-		return nil, &disk.Error{Layer: "partition", Structure: "section", Offset: off, Err: disk.ErrCorrupt,
-			Detail: fmt.Sprintf("%d bytes from there are not within the disk of %d bytes", length, d.Size())}
+		return nil, layer.Damaged("section", off, "%d bytes from there are not within the disk of %d bytes", length, d.Size())
 	}
 	return &section{d: d, off: off, length: length}, nil
 }
@@ -57,6 +56,17 @@ func (s *section) Extents(off, length int64, yield func(disk.Extent) error) erro
 	})
 }
 
+// Locate implements [disk.Locator].
+func (s *section) Locate(off, length int64, yield func(disk.Location) error) error {
+	if !ondisk.Within(off, length, s.length) {
+		return s.invalid(off)
+	}
+	if length == 0 {
+		return nil
+	}
+	return yield(disk.Location{Offset: off, Length: length, At: s.off + off})
+}
+
 func (s *section) invalid(off int64) error {
-	return &disk.Error{Layer: "partition", Structure: "section", Offset: off, Err: os.ErrInvalid}
+	return layer.Unreadable("section", off, os.ErrInvalid)
 }

@@ -203,9 +203,10 @@ func TestManySnapshots(t *testing.T) {
 // make a small file endless work.
 func TestOneTableForAll(t *testing.T) {
 	s := newSmall(t, "zlib")
-	s.put64(24, 12*32<<10)
-	s.put32(36, 12)
-	for i := range 12 {
+	const tables = smallFile/smallCluster + 1
+	s.put64(24, tables*32<<10)
+	s.put32(36, tables)
+	for i := range tables {
 		s.put64(smallL1+8*i, smallL2|copied)
 	}
 	_, err := s.read("")
@@ -233,7 +234,8 @@ func mutations(old uint64, width int) []uint64 {
 func fields() [][2]int {
 	list := [][2]int{
 		{0, 4}, {4, 4}, {8, 8}, {16, 4}, {20, 4}, {24, 8}, {32, 4}, {36, 4}, {40, 8}, {48, 8}, {56, 4}, {60, 4},
-		{64, 8}, {72, 8}, {80, 8}, {88, 8}, {96, 4}, {100, 4}, {104, 1}, {112, 4}, {116, 4},
+		{64, 8}, {72, 8}, {80, 8}, {88, 8}, {96, 4}, {100, 4}, {104, 1},
+		{112, 4}, {116, 4}, {120, 4}, {124, 4}, {128, 8}, {136, 8}, {smallBitTable, 8}, {smallBits, 8},
 		{smallL1, 8}, {smallL1 + 8, 8}, {smallSnapshotL1, 8}, {smallSnapshotL2, 8},
 	}
 	for i := range 5 {
@@ -241,6 +243,9 @@ func fields() [][2]int {
 	}
 	for _, f := range [][2]int{{0, 8}, {8, 4}, {12, 2}, {14, 2}, {16, 4}, {20, 4}, {24, 8}, {32, 4}, {36, 4}, {40, 8}, {48, 8}} {
 		list = append(list, [2]int{smallSnapshots + f[0], f[1]})
+	}
+	for _, f := range [][2]int{{0, 8}, {8, 4}, {12, 4}, {16, 1}, {17, 1}, {18, 2}, {20, 4}, {24, 1}} {
+		list = append(list, [2]int{smallBitmaps + f[0], f[1]})
 	}
 	for i := range 16 {
 		list = append(list, [2]int{smallCompressed + i, 1})
@@ -267,6 +272,9 @@ func checkAnyOutcome(t *testing.T, what string, image []byte, snapshot string) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	_, err := readAll(image, qcow2.Options{Snapshot: snapshot})
+	if err == nil && snapshot == "" {
+		_, err = dirtyRanges(image, "b")
+	}
 	runtime.ReadMemStats(&after)
 	if used := after.TotalAlloc - before.TotalAlloc; used > 64<<20 {
 		t.Errorf("%s: %d bytes allocated", what, used)
@@ -333,6 +341,8 @@ func TestDamageAgainstQEMU(t *testing.T) {
 			continue
 		}
 		s := newSmall(t, "zlib")
+		s.put64(88, 0) // QEMU does not read a disk without its bitmaps
+		s.put32(112, 0)
 		old := get(s.image[f[0]:], f[1])
 		for _, v := range mutations(old, f[1])[:8] {
 			put(s.image[f[0]:], v, f[1])

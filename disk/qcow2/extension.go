@@ -82,6 +82,8 @@ func (h *header) takeExtension(kind uint32, data []byte, at int64) error {
 			return layer.Damaged("data file name", at, "a name of %d bytes", len(data))
 		}
 		h.dataFile = string(data)
+	case extensionBitmaps:
+		h.bitmaps = parseBitmapExtension(data, at)
 	}
 	return nil
 }

@@ -41,6 +41,7 @@ const (
 
 const (
 	compatLazyRefcounts = 1 << 0
+	autoclearBitmaps    = 1 << 0 // the bitmaps are consistent with the data
 	autoclearRawData    = 1 << 1
 )
 
@@ -107,6 +108,7 @@ type header struct {
 	backingFile   string
 	backingFormat string
 	dataFile      string
+	bitmaps       bitmapExtension
 }
 
 func (h *header) clusterSize() int64 { return 1 << h.clusterBits }
@@ -137,6 +139,7 @@ func (h *header) info() Info {
 		ExternalData:  h.external(),
 		DataFile:      h.dataFile,
 		RawDataFile:   h.autoclear&autoclearRawData != 0,
+		Bitmaps:       int(h.bitmaps.count),
 		Snapshots:     int(h.nbSnapshots),
 	}
 }

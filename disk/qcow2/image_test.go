@@ -29,7 +29,10 @@ const (
 	smallSnapshotL1 = 8 * smallCluster
 	smallSnapshotL2 = 9 * smallCluster
 	smallSnapData   = 10 * smallCluster
-	smallFile       = 11 * smallCluster
+	smallBitmaps    = 11 * smallCluster
+	smallBitTable   = 12 * smallCluster
+	smallBits       = 13 * smallCluster
+	smallFile       = 14 * smallCluster
 
 	// smallSize is the virtual size: one L2 table and a bit.
 	smallSize = 40 << 10
@@ -41,7 +44,8 @@ const (
 // subject of damage.
 //
 // Guest cluster 0 is data, 1 zeros, 2 unallocated, 3 compressed; snapshot "s"
-// (id "1") has other data in cluster 0 and in no other.
+// (id "1") has other data in cluster 0 and in no other. Bitmap "b" says that
+// clusters 0, 3 and 4 were written to, and the last one.
 type small struct {
 	image          []byte
 	active, frozen []byte // what the guest reads, and what the snapshot holds
@@ -95,6 +99,15 @@ func newSmall(t testing.TB, compression string) *small {
 	s.put64(smallSnapshotL1, smallSnapshotL2|copied)
 	s.put64(smallSnapshotL2, smallSnapData|copied)
 	copy(s.image[smallSnapData:], s.frozen[:smallCluster])
+
+	s.put64(88, 1)
+	s.put32(112, 0x23852875, 24, 1, 0)
+	s.put64(128, 32, smallBitmaps)
+	s.put64(smallBitmaps, smallBitTable)
+	s.put32(smallBitmaps+8, 1, 2, 1<<24|9<<16|1, 0)
+	s.image[smallBitmaps+24] = 'b'
+	s.put64(smallBitTable, smallBits)
+	s.image[smallBits], s.image[smallBits+9] = 0x19, 0x80
 	return s
 }
 

@@ -85,6 +85,7 @@ type Info struct {
 	DataFile     string // as the image names it; empty if it does not say
 	RawDataFile  bool   // that file is the disk, byte for byte
 
+	Bitmaps   int // number of dirty bitmaps, as the header has it; see [Image.Bitmaps]
 	Snapshots int // number of internal snapshots
 }
 
@@ -92,9 +93,11 @@ type Info struct {
 // [disk.Sparse].
 type Image struct {
 	r         io.ReaderAt
-	info      Info
+	header    *header
 	snapshots []Snapshot
 	size      int64 // bytes of the state that is read
+	// ofSnapshot: that state is an internal snapshot's.
+	ofSnapshot bool
 
 	mapping  *mapping
 	backing  disk.Sparse          // nil if there is none
@@ -151,16 +154,17 @@ func Open(r io.ReaderAt, size int64, opts Options) (*Image, error) {
 	}
 	clusterBudget := budget(opts.ClusterCacheBytes, DefaultClusterCacheBytes)
 	im := &Image{
-		r:         r,
-		info:      h.info(),
-		snapshots: snapshots,
-		size:      state.size,
-		mapping:   m,
-		backing:   opts.Backing,
-		dataFile:  opts.DataFile,
-		clusters:  cache.New[uint64](clusterBudget),
-		codec:     codec,
-		streams:   newStreams(clusterBudget, h.clusterSize()),
+		r:          r,
+		header:     h,
+		snapshots:  snapshots,
+		size:       state.size,
+		ofSnapshot: opts.Snapshot != "",
+		mapping:    m,
+		backing:    opts.Backing,
+		dataFile:   opts.DataFile,
+		clusters:   cache.New[uint64](clusterBudget),
+		codec:      codec,
+		streams:    newStreams(clusterBudget, h.clusterSize()),
 	}
 	im.workers.work = im.work
 	return im, nil
@@ -171,7 +175,7 @@ func Open(r io.ReaderAt, size int64, opts Options) (*Image, error) {
 func (im *Image) Size() int64 { return im.size }
 
 // Info describes the image.
-func (im *Image) Info() Info { return im.info }
+func (im *Image) Info() Info { return im.header.info() }
 
 // Snapshots lists the internal snapshots, in the order of the image.
 func (im *Image) Snapshots() []Snapshot { return im.snapshots }

@@ -1,9 +1,7 @@
 package qcow2
 
 import (
-	"bufio"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 
@@ -15,10 +13,6 @@ import (
 const (
 	// maxSnapshots is QEMU's limit.
 	maxSnapshots = 65536
-	// maxSnapshotTable is the bytes that all entries take together. QEMU's own
-	// entries take some 80 bytes, at most 450 with the longest id and name
-	// that it makes: this is 256 for each of maxSnapshots.
-	maxSnapshotTable = 16 << 20
 	// maxSnapshotExtra is QEMU's limit on the extra data of an entry.
 	maxSnapshotExtra = 1024
 )
@@ -58,13 +52,7 @@ func readSnapshots(r io.ReaderAt, fileSize int64, h *header) ([]Snapshot, error)
 		return nil, layer.Damaged("header", 64, "snapshots_offset is %#x, not a cluster of the file", h.snapshotsOffset)
 	}
 	start := int64(h.snapshotsOffset)
-	length := min(fileSize-start, maxSnapshotTable)
-	t := &tableReader{
-		r:      bufio.NewReader(io.NewSectionReader(r, start, length)),
-		start:  start,
-		length: length,
-		full:   length < maxSnapshotTable,
-	}
+	t := newTableReader("snapshot table", "the file ends", r, start, min(fileSize-start, maxTable))
 	var list []Snapshot
 	for i := range h.nbSnapshots {
 		s, err := readSnapshot(t, h)
@@ -74,34 +62,6 @@ func readSnapshots(r io.ReaderAt, fileSize int64, h *header) ([]Snapshot, error)
 		list = append(list, s)
 	}
 	return list, nil
-}
-
-// tableReader hands out the bytes of a snapshot table.
-type tableReader struct {
-	r             *bufio.Reader
-	start, length int64
-	done          int64
-	full          bool // length is all that the file has, and no limit
-}
-
-// take returns the next n bytes, and where in the file they are.
-func (t *tableReader) take(n int64) ([]byte, int64, error) {
-	at := t.start + t.done
-	if n > t.length-t.done {
-		if t.full {
-			return nil, at, layer.Damaged("snapshot table", at, "the file ends within it")
-		}
-		return nil, at, layer.Beyond("snapshot table", t.start, "more than %d bytes", maxSnapshotTable)
-	}
-	buf := make([]byte, n) // n is at most twice 64 KiB and a little
-	if _, err := io.ReadFull(t.r, buf); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, at, layer.Unreadable("snapshot table", at, err)
-	}
-	t.done += n
-	return buf, at, nil
 }
 
 // readSnapshot reads an entry of the snapshot table, all of it big-endian

@@ -17,6 +17,9 @@ func checksum(p []byte, at int) uint32 {
 	return crc32.Update(sum, castagnoli, p[at+4:])
 }
 
+// updateChecksum goes on with a CRC-32C.
+func updateChecksum(sum uint32, p []byte) uint32 { return crc32.Update(sum, castagnoli, p) }
+
 // form says where one kind of block keeps what describes it ("Self Describing
 // Metadata"). Only version 5 has more than a magic number. An offset of 0 means
 // that there is no such field.
@@ -65,6 +68,15 @@ type blockKey struct {
 // block returns the bytes [off, off+length) of the disk, verified as a block of
 // a form that belongs to owner. The caller must not write to them.
 func (fs *Filesystem) block(f *form, off int64, length int, owner uint64, name place) ([]byte, error) {
+	data, err := fs.blockOfAny(f, off, length, name)
+	if err != nil {
+		return nil, err
+	}
+	return data, fs.checkOwner(f, data, off, owner, name)
+}
+
+// blockOfAny is block for any owner.
+func (fs *Filesystem) blockOfAny(f *form, off int64, length int, name place) ([]byte, error) {
 	key := blockKey{f, off, length}
 	data := fs.dev.cache.Get(key)
 	if data == nil {
@@ -78,7 +90,7 @@ func (fs *Filesystem) block(f *form, off int64, length int, owner uint64, name p
 		}
 		fs.dev.cache.Add(key, data)
 	}
-	return data, fs.checkOwner(f, data, off, owner, name)
+	return data, nil
 }
 
 // verify checks all that a block says about itself but its owner. What a replay

@@ -69,7 +69,7 @@ type stretch struct {
 }
 
 func newMapping(fs *Filesystem, n *inode, f fork) *mapping {
-	return &mapping{fs: fs, ino: n.Ino, fork: f, changes: fs.changes(n.Ino, f.attr)}
+	return &mapping{fs: fs, ino: n.Ino, fork: f, changes: fs.intents.mappings[forkKey{n.Ino, f.attr}]}
 }
 
 func (m *mapping) name() place {
@@ -161,7 +161,7 @@ func (m *mapping) descend(block uint64, s span) (*segment, error) {
 		if !sb.validBlocks(next, 1) {
 			return nil, m.damaged("the B+tree refers to block %#x, which the filesystem does not have", next)
 		}
-		data, err := m.fs.block(mapForm, sb.offset(next), int(sb.blockSize()), m.ino, m.name())
+		data, err := m.block(next)
 		if err != nil {
 			return nil, err
 		}
@@ -172,6 +172,16 @@ func (m *mapping) descend(block uint64, s span) (*segment, error) {
 		n, s = child, childSpan
 	}
 	return m.runs(n, s)
+}
+
+// block reads a block of the tree. Where the log says that a fork got the tree of
+// another, the blocks may say so or not.
+func (m *mapping) block(block uint64) ([]byte, error) {
+	sb := m.fs.sb
+	if m.fs.intents.owners[forkKey{m.ino, m.fork.attr}] {
+		return m.fs.blockOfAny(mapForm, sb.offset(block), int(sb.blockSize()), m.name())
+	}
+	return m.fs.block(mapForm, sb.offset(block), int(sb.blockSize()), m.ino, m.name())
 }
 
 // runs reads the records of a leaf, and joins those that follow one another.

@@ -19,16 +19,16 @@ func KernelTree(t testing.TB, dir string) Tree {
 	all := make(Tree)
 	// Once a file is in the page cache, SEEK_DATA finds data in extents that
 	// were never written: hardlinks are read once.
-	first := make(map[uint64]Node)
+	first := make(map[fileID]Node)
 	var walk func(path string)
 	walk = func(path string) {
-		n := kernelNode(t, filepath.Join(dir, path))
+		n, id := kernelNode(t, filepath.Join(dir, path))
 		if IsType(n.Mode, unix.S_IFREG) {
-			if known, ok := first[n.Ino]; ok {
+			if known, ok := first[id]; ok {
 				n.Content, n.Data = known.Content, known.Data
 			} else {
 				n.Content, n.Data = kernelContent(t, filepath.Join(dir, path))
-				first[n.Ino] = n
+				first[id] = n
 			}
 		}
 		all[path] = n
@@ -47,7 +47,13 @@ func KernelTree(t testing.TB, dir string) Tree {
 	return all
 }
 
-func kernelNode(t testing.TB, path string) Node {
+// fileID identifies a file: inode numbers are those of a subvolume of btrfs.
+type fileID struct {
+	major, minor uint32
+	ino          uint64
+}
+
+func kernelNode(t testing.TB, path string) (Node, fileID) {
 	t.Helper()
 	var st unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_ALL, &st); err != nil {
@@ -70,7 +76,7 @@ func kernelNode(t testing.TB, path string) Node {
 		}
 		n.Target = target
 	}
-	return n
+	return n, fileID{st.Dev_major, st.Dev_minor, st.Ino}
 }
 
 func kernelXattrs(t testing.TB, path string) string {

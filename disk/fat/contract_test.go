@@ -1,0 +1,280 @@
+package fat_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/fat"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
+)
+
+// TestSparse checks that content keeps the contract of [disk.Sparse].
+func TestSparse(t *testing.T) {
+	for _, s := range seeds {
+		fs := openFilesystem(t, disktest.LoadSeed(t, s.name))
+		for path, content := range seedTree() {
+			f, err := fs.Open(lookup(t, fs, path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			disktest.Check(t, f, content)
+			if err := f.(disk.Locator).Locate(0, f.Size()+1, nil); err == nil {
+				t.Errorf("%s: what is behind the end lies somewhere", path)
+			}
+		}
+	}
+}
+
+// TestLongFile reads a file of more clusters than are remembered, all of them
+// apart, at many places.
+func TestLongFile(t *testing.T) {
+	const count = 2000
+	e := edit(t, "fat16")
+	entry := e.entry("PIECES     ")
+	first := 200
+	content := make([]byte, 0, count*512)
+	at := func(i int) int { return first + i*997%count } // all numbers, in another order
+	for i := range count {
+		next := uint32(markEnd)
+		if i < count-1 {
+			next = uint32(at(i + 1))
+		}
+		e.set(at(i), next)
+		copy(e.cluster(at(i)), bytes.Repeat(fmt.Appendf(nil, "%07d;", i), 64))
+		content = append(content, e.cluster(at(i))...)
+	}
+	setStart(entry, first)
+	setSize(entry, uint32(len(content)-3))
+	fs := e.open()
+	f, err := fs.Open(lookup(t, fs, "pieces"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	disktest.Check(t, f, content[:len(content)-3])
+}
+
+// TestConcurrent walks one filesystem from several goroutines, with a cache that
+// is too small.
+func TestConcurrent(t *testing.T) {
+	for _, s := range seeds {
+		fs, err := fat.Open(disktest.LoadSeed(t, s.name), fat.Options{CacheSize: 8192})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := disktest.ReadTree(t, openFilesystem(t, disktest.LoadSeed(t, s.name)))
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { disktest.CompareTrees(t, want, disktest.ReadTree(t, fs)) })
+		}
+		wg.Wait()
+	}
+}
+
+// TestWrongType asks of files what they are not, and for files that are none.
+func TestWrongType(t *testing.T) {
+	fs := openFilesystem(t, disktest.LoadSeed(t, "fat32"))
+	file, dir := lookup(t, fs, "README.TXT"), lookup(t, fs, "dir")
+	for _, ino := range []uint64{dir, fs.Info().Root} {
+		_, err := fs.Open(ino)
+		wantError(t, err, disk.ErrNotExist, "not a regular file")
+	}
+	wantError(t, fs.ReadDir(file, nil), disk.ErrNotExist, "not a directory")
+	_, err := fs.Readlink(file)
+	wantError(t, err, disk.ErrNotExist, "no symlinks")
+	wantError(t, fs.Used(1, nil), disk.ErrNotExist, "device 1")
+
+	stop := errors.New("stop")
+	if err := fs.ReadDir(dir, func(disk.DirEntry) error { return stop }); err != stop {
+		t.Errorf("the error of yield comes back as %v", err)
+	}
+	if err := fs.Used(0, func(int64, int64) error { return stop }); err != stop {
+		t.Errorf("the error of yield comes back as %v", err)
+	}
+	n, err := fs.Inode(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dots := uint64(0) // the entry of itself, in the directory
+	for ino := uint64(0); ino < uint64(fs.Info().Size/32)+2; ino++ {
+		if _, err := fs.Inode(ino); err != nil {
+			wantError(t, err, disk.ErrNotExist, "")
+		} else {
+			dots++
+		}
+	}
+	// Those of the tree, and what looks like an entry in content.
+	if dots < 30 || n.Ino != dir {
+		t.Errorf("%d inodes", dots)
+	}
+	for _, ino := range []uint64{0, 2, 1 << 40, 1 << 59, 1<<64 - 1} {
+		_, err := fs.Inode(ino)
+		wantError(t, err, disk.ErrNotExist, "")
+		_, err = fs.Xattrs(ino)
+		wantError(t, err, disk.ErrNotExist, "")
+	}
+}
+
+// TestBootSector checks what is refused, and what is said of it.
+func TestBootSector(t *testing.T) {
+	le := binary.LittleEndian
+	for _, v := range []struct {
+		name, seed string
+		change     func(b []byte)
+		want       error
+		text       string
+	}{
+		{"sector of 0", "fat16", func(b []byte) { le.PutUint16(b[0x0b:], 0) }, disk.ErrCorrupt, "sectors of 0 bytes"},
+		{"sector of 256", "fat16", func(b []byte) { le.PutUint16(b[0x0b:], 256) }, disk.ErrCorrupt, "sectors of 256 bytes"},
+		{"sector of 520", "fat16", func(b []byte) { le.PutUint16(b[0x0b:], 520) }, disk.ErrCorrupt, "sectors of 520 bytes"},
+		{"sector of 8192", "fat16", func(b []byte) { le.PutUint16(b[0x0b:], 8192) }, disk.ErrUnsupported, "sectors of 8192 bytes"},
+		{"cluster of 0", "fat16", func(b []byte) { b[0x0d] = 0 }, disk.ErrCorrupt, "0 sectors per cluster"},
+		{"cluster of 3", "fat16", func(b []byte) { b[0x0d] = 3 }, disk.ErrCorrupt, "3 sectors per cluster"},
+		{"nothing reserved", "fat16", func(b []byte) { le.PutUint16(b[0x0e:], 0) }, disk.ErrCorrupt, "reserved"},
+		{"no FAT", "fat16", func(b []byte) { b[0x10] = 0 }, disk.ErrCorrupt, "0 FATs"},
+		{"FAT of 0", "fat32", func(b []byte) { le.PutUint32(b[0x24:], 0) }, disk.ErrCorrupt, "FATs of 0 sectors"},
+		{"media", "fat16", func(b []byte) { b[0x15] = 0xf7 }, disk.ErrCorrupt, "media 0xf7"},
+		{"tables over the end", "fat32", func(b []byte) { le.PutUint32(b[0x24:], 1<<32-1) }, disk.ErrCorrupt, "the tables take"},
+		{"less than a cluster", "fat12", func(b []byte) { b[0x0d] = 128; le.PutUint16(b[0x13:], 100) }, disk.ErrCorrupt, "no clusters"},
+		{"no sectors", "fat12", func(b []byte) { le.PutUint16(b[0x13:], 0) }, disk.ErrCorrupt, "the tables take"},
+		{"cut", "fat12", func(b []byte) { le.PutUint16(b[0x13:], 401) }, disk.ErrCorrupt, "but the disk only"},
+		{"far too large", "fat12", func(b []byte) { le.PutUint16(b[0x13:], 0); le.PutUint32(b[0x20:], 1<<32-1) }, disk.ErrCorrupt, "but the disk only"},
+		{"clusters of FAT16", "fat16", func(b []byte) {
+			le.PutUint16(b[0x16:], 1000)
+			le.PutUint16(b[0x13:], 0)
+			le.PutUint32(b[0x20:], 80_000)
+		}, disk.ErrCorrupt, "FAT16 has at most"},
+		{"version", "fat32", func(b []byte) { b[0x2a] = 1 }, disk.ErrUnsupported, "version 0.1"},
+		{"root", "fat32", func(b []byte) { le.PutUint32(b[0x2c:], 1) }, disk.ErrCorrupt, "start at cluster 1"},
+		{"root too far", "fat32", func(b []byte) { le.PutUint32(b[0x2c:], 1<<20) }, disk.ErrCorrupt, "start at cluster"},
+		{"no such FAT", "fat32", func(b []byte) { b[0x28] = 0x82 }, disk.ErrCorrupt, "FAT number 2"},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			e := edit(t, v.seed)
+			v.change(e.raw)
+			_, err := fat.Open(e.image(), fat.Options{})
+			wantError(t, err, v.want, v.text)
+			known, err := fat.Recognise(e.image())
+			cut := v.text == "but the disk only"
+			if err != nil || known != (v.want == disk.ErrUnsupported || cut) {
+				t.Errorf("recognised: %v, %v", known, err)
+			}
+		})
+	}
+}
+
+// TestRemarks: what the guest left behind.
+func TestRemarks(t *testing.T) {
+	for name, v := range map[string]struct {
+		seed   string
+		change func(e *editor)
+		want   int
+	}{
+		"dirty of Linux, FAT16":   {"fat16", func(e *editor) { e.raw[0x25] |= 1 }, 1},
+		"dirty of Linux, FAT32":   {"fat32", func(e *editor) { e.raw[0x41] |= 1 }, 1},
+		"dirty of Windows, FAT16": {"fat16", func(e *editor) { e.set(1, 0x7fff) }, 1},
+		"dirty of Windows, FAT32": {"fat32", func(e *editor) { e.set(1, 0x07ffffff) }, 1},
+		"errors, FAT16":           {"fat16", func(e *editor) { e.set(1, 0xbfff) }, 1},
+		"both, FAT32":             {"fat32", func(e *editor) { e.set(1, 0x03ffffff) }, 2},
+		"nothing, FAT12":          {"fat12", func(e *editor) { e.set(1, 0) }, 0},
+		"second table": {"fat32", func(e *editor) {
+			clear(e.raw[e.fat:][: (e.root-e.fat)/2 : (e.root-e.fat)/2])
+			e.raw[0x28] = 0x81
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := edit(t, v.seed)
+			v.change(e)
+			fs := e.open()
+			if got := fs.Info().Remarks; len(got) != v.want {
+				t.Errorf("%q", got)
+			}
+			if got := readAll(t, fs, lookup(t, fs, "pieces")); !bytes.Equal(got, large(seedPieces)) {
+				t.Error("other content")
+			}
+		})
+	}
+}
+
+// TestRecognise checks what is no FAT.
+func TestRecognise(t *testing.T) {
+	for _, size := range []int{0, 1, 511, 512, 4096} {
+		m := disktest.Mem(make([]byte, size))
+		if known, err := fat.Recognise(m); known || err != nil {
+			t.Errorf("%d zeros: %v, %v", size, known, err)
+		}
+		if _, err := fat.Open(m, fat.Options{}); err == nil {
+			t.Errorf("%d zeros open", size)
+		}
+	}
+	for _, command := range [][]string{{"mke2fs", "-q", "-F"}, {"mkfs.btrfs", "-q"}, {"sfdisk", "-q", "--wipe=never"}} {
+		path := disktest.EmptyImage(t, 320<<20)
+		if command[0] == "sfdisk" {
+			disktest.Run(t, "sgdisk", "-n", "1:2048:+16M", path)
+		} else {
+			disktest.Run(t, command[0], append(command[1:], path)...)
+		}
+		if known, err := fat.Recognise(disktest.OpenImage(t, path)); known || err != nil {
+			t.Errorf("%s: %v, %v", command[0], known, err)
+		}
+	}
+	// Without marks it is read when it is asked for.
+	e := edit(t, "fat16")
+	copy(e.raw[0x36:], "        ")
+	e.raw[510] = 0
+	if known, err := fat.Recognise(e.image()); known || err != nil {
+		t.Errorf("without marks: %v, %v", known, err)
+	}
+	e.open()
+	if _, err := fat.Recognise(unreadable{}); !errors.Is(err, errDisk) {
+		t.Errorf("unreadable: %v", err)
+	}
+}
+
+var errDisk = errors.New("the disk is broken")
+
+type unreadable struct{ disktest.Mem }
+
+func (unreadable) ReadAt([]byte, int64) (int, error) { return 0, errDisk }
+
+// TestUnreadable: what cannot be read is not damage, and no end.
+func TestUnreadable(t *testing.T) {
+	m := disktest.LoadSeed(t, "fat16")
+	fs := openFilesystem(t, m)
+	f, err := fs.Open(lookup(t, fs, "pieces"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at int64
+	if err := f.(disk.Locator).Locate(0, 1, func(l disk.Location) error { at = l.At; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	broken := openFilesystem(t, brokenAt{m, at + 100})
+	f, err = broken.Open(lookup(t, broken, "pieces"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.ReadAt(make([]byte, 512), 0)
+	var e *disk.Error
+	if !errors.Is(err, errDisk) || !errors.As(err, &e) || errors.Is(err, io.EOF) {
+		t.Errorf("%v", err)
+	}
+}
+
+// brokenAt is an image with a byte that cannot be read.
+type brokenAt struct {
+	disktest.Image
+	at int64
+}
+
+func (b brokenAt) ReadAt(p []byte, off int64) (int, error) {
+	if off <= b.at && b.at < off+int64(len(p)) {
+		return 0, errDisk
+	}
+	return b.Image.ReadAt(p, off)
+}
