@@ -26,6 +26,14 @@ type diskLine struct {
 	Subclusters bool           `json:"subclusters,omitempty"`
 	Dirty       bool           `json:"dirty,omitempty"` // the image was not closed
 	Snapshots   []snapshotLine `json:"snapshots,omitempty"`
+	Bitmaps     []bitmapLine   `json:"bitmaps,omitempty"`
+}
+
+// bitmapLine is a persistent dirty bitmap. Name is escaped.
+type bitmapLine struct {
+	Name        string `json:"name"`
+	Granularity int64  `json:"granularity"` // bytes
+	State       string `json:"state"`
 }
 
 // snapshotLine is an internal snapshot. ID and Name are escaped.
@@ -168,12 +176,24 @@ func describeDisk(ctx context.Context, d *sandbox.Disk) (diskLine, error) {
 		Compression: i.Compression, Subclusters: i.ExtendedL2, Dirty: i.Dirty,
 	}
 	snapshots, err := d.Snapshots(ctx)
+	if err != nil {
+		return line, err
+	}
 	for _, s := range snapshots {
 		line.Snapshots = append(line.Snapshots, snapshotLine{
 			ID: escape.Bytes(s.ID), Name: escape.Bytes(s.Name), Time: time.Unix(s.Time.Sec, int64(s.Time.Nsec)),
 		})
 	}
+	bitmaps, err := d.Bitmaps(ctx)
+	for _, m := range bitmaps {
+		line.Bitmaps = append(line.Bitmaps, bitmapLine{Name: escape.Bytes(m.Name), Granularity: m.Granularity, State: bitmapStates[m.State]})
+	}
 	return line, err
+}
+
+// bitmapStates are the words for states of dirty bitmaps.
+var bitmapStates = map[sandbox.BitmapState]string{
+	sandbox.BitmapConsistent: "consistent", sandbox.BitmapInUse: "in use", sandbox.BitmapInconsistent: "inconsistent",
 }
 
 // kindNames are the words for kinds of volume.
@@ -219,6 +239,9 @@ func (a *app) printInfo(report *infoReport) {
 		a.printf("%s\n", d.text())
 		for _, s := range d.Snapshots {
 			a.printf("  snapshot %s %q of %s\n", s.ID, s.Name, s.Time.Format("2006-01-02 15:04"))
+		}
+		for _, m := range d.Bitmaps {
+			a.printf("  dirty bitmap %q, a bit for %s, %s\n", m.Name, round.Bytes(m.Granularity), m.State)
 		}
 		for j := range report.Volumes {
 			v := &report.Volumes[j]

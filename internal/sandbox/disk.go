@@ -41,6 +41,27 @@ type Snapshot struct {
 	StateSize int64 // bytes of saved machine state; 0 when taken while off
 }
 
+// Bitmap is a persistent dirty bitmap of a qcow2 image: it records which parts of
+// the active state were written to. Name is hostile bytes.
+type Bitmap struct {
+	Name        []byte
+	Granularity int64 // bytes that one bit stands for
+	State       BitmapState
+	Auto        bool // QEMU records in it whenever it writes to the image
+}
+
+// BitmapState says whether a bitmap can be relied on.
+type BitmapState uint8
+
+// The states of a bitmap.
+const (
+	BitmapConsistent BitmapState = iota
+	// BitmapInUse: a QEMU has it open, or died with it.
+	BitmapInUse
+	// BitmapInconsistent: something wrote to the image without recording.
+	BitmapInconsistent
+)
+
 // Name is the name that the [DiskSpec] gave the disk.
 func (d *Disk) Name() string { return d.name }
 
@@ -63,4 +84,44 @@ func (d *Disk) Snapshots(ctx context.Context) ([]Snapshot, error) {
 		return len(page.List), page.Last, err
 	})
 	return list, err
+}
+
+// Bitmaps lists the persistent dirty bitmaps of a qcow2 image; none for raw.
+func (d *Disk) Bitmaps(ctx context.Context) ([]Bitmap, error) {
+	var list []Bitmap
+	err := d.reader.list(ctx, wire.OpBitmaps, d.number, maxBitmaps, func(body []byte, _ uint32) (int, bool, error) {
+		page, err := wire.DecodeBitmapPage(body)
+		for _, m := range page.List {
+			list = append(list, Bitmap{Name: m.Name, Granularity: m.Granularity, State: BitmapState(m.State), Auto: m.Auto})
+		}
+		return len(page.List), page.Last, err
+	})
+	return list, err
+}
+
+// DirtyRanges calls yield, in ascending order, for the ranges of the disk that a
+// bitmap says were written to, in bytes. A bitmap that cannot be relied on is an
+// error: the whole disk must be read instead. It stops at the first error of yield
+// and returns that.
+func (d *Disk) DirtyRanges(ctx context.Context, name string, yield func(off, length int64) error) error {
+	r := wire.Dirty{Number: d.number, Name: name}
+	for {
+		k, answer, err := d.client.ask(ctx, wire.OpDirty, r)
+		if err != nil {
+			return err
+		}
+		page, err := wire.DecodeDirtyPage(answer, r, d.size)
+		if err != nil {
+			return d.client.lied(k, err)
+		}
+		for _, g := range page.List {
+			if err := yield(g.Off, g.Length); err != nil {
+				return err
+			}
+			r.From = g.Off + g.Length
+		}
+		if page.Last {
+			return nil
+		}
+	}
 }

@@ -77,6 +77,10 @@ func (k *call) String() string {
 		return "opening the disks"
 	case wire.OpSnapshots:
 		return "listing snapshots"
+	case wire.OpBitmaps:
+		return "listing dirty bitmaps"
+	case wire.OpDirty:
+		return "reading a dirty bitmap"
 	case wire.OpVolumes:
 		return "recognising volumes"
 	case wire.OpMount:

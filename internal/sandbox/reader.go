@@ -342,6 +342,9 @@ func (r *Reader) list(ctx context.Context, op wire.Op, number uint32, limit int,
 // maxSnapshots is how many snapshots a qcow2 image can have.
 const maxSnapshots = 65536
 
+// maxBitmaps is how many bitmaps a qcow2 image can have, as QEMU limits them.
+const maxBitmaps = 65535
+
 // maxSubvolumes is what inode numbers leave room for, see
 // [disk.SubvolumeShift].
 const maxSubvolumes = 1 << 16

@@ -129,7 +129,7 @@ func (d *decoder) image() Image {
 
 // List asks for a page of a list about disk or tree Number: the items after the
 // first Skip. It is the payload of OpSnapshots, whose answer is a [SnapshotPage],
-// of OpVolumes ([VolumePage], Number is 0), and of OpSubvolumes
+// of OpBitmaps ([BitmapPage]), of OpVolumes ([VolumePage], Number is 0), and of OpSubvolumes
 // ([SubvolumePage]).
 type List struct{ Number, Skip uint32 }
 

@@ -86,6 +86,8 @@ const (
 	MaxSnapshotName = 1023
 	// MaxSnapshots is how many snapshots one answer lists.
 	MaxSnapshots = 128
+	// MaxBitmaps is how many dirty bitmaps one answer lists.
+	MaxBitmaps = 128
 	// MaxVolumes is how many volumes all disks of a VM may have.
 	MaxVolumes = 4096
 	// MaxVolumePage is how many volumes one answer lists.
@@ -138,6 +140,8 @@ const (
 	OpSetup Op = iota + 1
 	OpOpen
 	OpSnapshots
+	OpBitmaps
+	OpDirty
 	OpVolumes
 	OpMount
 	OpGuest

@@ -44,6 +44,8 @@ func reencode(name string, b []byte) ([]byte, error) {
 		return again(DecodeList, b)
 	case "guest":
 		return again(DecodeGuest, b)
+	case "dirty":
+		return again(DecodeDirty, b)
 	case "mount":
 		return again(DecodeMount, b)
 	case "node":
@@ -234,6 +236,12 @@ func reanswer(name string, b []byte) ([]byte, error) {
 		return v.Append(nil), err
 	case "volumes":
 		v, err := DecodeVolumePage(b, 7)
+		return v.Append(nil), err
+	case "bitmaps":
+		v, err := DecodeBitmapPage(b)
+		return v.Append(nil), err
+	case "dirty":
+		v, err := DecodeDirtyPage(b, Dirty{From: 65536}, 1<<30)
 		return v.Append(nil), err
 	case "guest":
 		v, err := DecodeGuestInfo(b)

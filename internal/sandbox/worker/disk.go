@@ -80,7 +80,12 @@ func openImages(files []*os.File, images []wire.Image) (*openDisk, error) {
 			continue
 		}
 		opts := qcow2.Options{Snapshot: m.Snapshot, Backing: k.top}
-		if k.image, err = qcow2.Open(files[end], m.Size, opts); err != nil {
+		if m.DataSize >= 0 {
+			if opts.DataFile, err = raw.Open(files[end+1], m.DataSize); err != nil {
+				return nil, err
+			}
+		}
+		if k.image, err = qcow2.Open(base, m.Size, opts); err != nil {
 			return nil, err
 		}
 		k.top, k.snapshots = k.image, k.image.Snapshots()
@@ -104,6 +109,10 @@ func (d *reader) handle(op wire.Op, payload, b []byte) ([]byte, error) {
 	switch op {
 	case wire.OpSnapshots:
 		return answer(wire.DecodeList, payload, b, d.listSnapshots)
+	case wire.OpBitmaps:
+		return answer(wire.DecodeList, payload, b, d.listBitmaps)
+	case wire.OpDirty:
+		return answer(wire.DecodeDirty, payload, b, d.dirtyRanges)
 	case wire.OpVolumes:
 		return answer(wire.DecodeList, payload, b, d.listVolumes)
 	case wire.OpMount:
@@ -160,6 +169,62 @@ func (d *reader) listSnapshots(r wire.List, b []byte) ([]byte, error) {
 			Time:     disk.Time{Sec: s.Time.Sec, Nsec: min(s.Time.Nsec, 1e9-1)},
 			DiskSize: s.Size, StateSize: int64(min(s.VMStateSize, math.MaxInt64)),
 		})
+	}
+	return out.Append(b), nil
+}
+
+// bitmaps returns the persistent dirty bitmaps of a disk; a raw one has none.
+func (k *openDisk) bitmaps() ([]qcow2.Bitmap, error) {
+	if k.image == nil {
+		return nil, nil
+	}
+	return k.image.Bitmaps()
+}
+
+func (d *reader) listBitmaps(r wire.List, b []byte) ([]byte, error) {
+	k, err := d.disk(r.Number)
+	if err != nil {
+		return nil, err
+	}
+	all, err := k.bitmaps()
+	if err != nil {
+		return nil, err
+	}
+	var out wire.BitmapPage
+	list, last := page(all, r.Skip, wire.MaxBitmaps)
+	out.Last = last
+	for _, m := range list {
+		out.List = append(out.List, wire.Bitmap{
+			Name: clip([]byte(m.Name), wire.MaxSnapshotName), Granularity: m.Granularity, State: uint8(m.State), Auto: m.Auto,
+		})
+	}
+	return out.Append(b), nil
+}
+
+// dirtyRanges answers with as many ranges as fit.
+func (d *reader) dirtyRanges(r wire.Dirty, b []byte) ([]byte, error) {
+	k, err := d.disk(r.Number)
+	if err != nil {
+		return nil, err
+	}
+	if k.image == nil {
+		return nil, &disk.Error{Layer: "raw", Structure: "dirty bitmap", Offset: -1, Err: disk.ErrNotExist, Detail: "a raw image has none"}
+	}
+	out := wire.DirtyPage{Last: true}
+	err = k.image.DirtyRanges(r.Name, func(off, length int64) error {
+		end := off + length
+		if off = max(off, r.From); off >= end {
+			return nil
+		}
+		if len(out.List) == wire.MaxPieces {
+			out.Last = false
+			return errEnough
+		}
+		out.List = append(out.List, wire.ByteRange{Off: off, Length: end - off})
+		return nil
+	})
+	if err != nil && err != errEnough {
+		return nil, err
 	}
 	return out.Append(b), nil
 }
