@@ -1,8 +1,13 @@
 package btrfs
 
 import (
+	"bytes"
+	"cmp"
+	"fmt"
 	"slices"
 	"sort"
+
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // sumRange is the checksums that the log has for a range of addresses.
@@ -45,6 +50,143 @@ func (r addressRanges) within(start, length uint64) addressRanges {
 	return r[first:last]
 }
 
+const (
+	// maxLogBytes bounds the tree blocks of all logs together. A log lives for
+	// one commit, 30 s, and has about 1 KiB for a file that was synced.
+	maxLogBytes = 128 << 20
+
+	// maxChangeBytes bounds what a replay keeps in memory: the items that it
+	// changes, with about a hundred bytes for each.
+	maxChangeBytes = 48 << 20
+	changeOverhead = 96
+)
+
+// logName is the log in errors.
+const logName = "log"
+
+const logHint = "shut the guest down cleanly, or back this disk up as an image"
+
+// replay reads the logs of all subvolumes, and does in memory what Linux does on
+// disk when it mounts the filesystem.
+//
+// The tree of logs has a root item for each: (-6, ROOT_ITEM, subvolume). A log has
+// the items of files that were synced since the last commit, as the tree of the
+// subvolume would have them, and for directories the ranges in which it has all
+// entries: (directory, DIR_LOG_INDEX, first), 8 bytes of the last index.
 func (fs *Filesystem) replay() error {
-	return layer.Unsupported("log", int64(fs.sb.logRoot.block), "shut the guest down cleanly, or back this disk up as an image", "a log that must be replayed")
+	logs := &tree{volume: fs.volume, name: logName, owner: treeLog, root: fs.sb.logRoot}
+	used := &logUse{fs: fs}
+	if err := used.tree(logs); err != nil {
+		return err
+	}
+	budget := maxChangeBytes
+	all := make(map[uint64]*changes)
+	var w walk
+	err := logs.seek(&w, key{treeLog, kindRoot, 0})
+	for ; err == nil && w.valid() && w.key().is(treeLog, kindRoot); err = w.next() {
+		id := w.key().offset
+		item, err := parseRoot(logName, w.value())
+		if err != nil {
+			return err
+		}
+		log := &tree{volume: fs.volume, name: fmt.Sprintf("log of subvolume %d", id), owner: treeLog, root: item.pointer}
+		if err := used.tree(log); err != nil {
+			return err
+		}
+		done, err := fs.replaySubvolume(id, log, &budget)
+		if err != nil {
+			return err
+		}
+		if done != nil {
+			all[id] = done
+		}
+	}
+	if err != nil {
+		return err
+	}
+	fs.log, fs.logUsed = all, used.sorted()
+	fs.logSums, err = used.sumRanges()
+	fs.subvolumes = make(map[uint64]*subvolume) // those known so far have no changes
+	return err
+}
+
+// logUse collects what logs take on disk: their blocks, the extents that they
+// refer to, and the checksums of these.
+type logUse struct {
+	fs     *Filesystem
+	bytes  int64
+	ranges addressRanges
+	sums   sumRanges
+}
+
+// tree collects what one log takes.
+func (u *logUse) tree(t *tree) error {
+	return u.block(t, &expectation{pointer: t.root, owner: t.owner, name: t.name, end: maxKey, isRoot: true})
+}
+
+// block does so from one block down. It goes no deeper than the level of the root,
+// and comes to no block twice, see [walk.nextLeaf].
+func (u *logUse) block(t *tree, e *expectation) error {
+	n, err := t.read(e)
+	if err != nil {
+		return err
+	}
+	if u.bytes += int64(len(n)); u.bytes > maxLogBytes {
+		return layer.Unsupported(t.name, int64(e.block), logHint, "a log of more than %d bytes", maxLogBytes)
+	}
+	u.ranges = append(u.ranges, addressRange{e.block, uint64(len(n))})
+	for i := range n.count() {
+		if n.level() == 0 {
+			u.item(n.key(i), n.value(i))
+			continue
+		}
+		end := e.end
+		if i+1 < n.count() {
+			end = n.key(i + 1)
+		}
+		child := &expectation{pointer: n.child(i), owner: e.owner, name: e.name, first: n.key(i), end: end}
+		if err := u.block(t, child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *logUse) item(k key, raw []byte) {
+	switch {
+	case k.is(csumObject, kindCsum):
+		u.sums = append(u.sums, sumRange{first: k.offset, sums: raw})
+	case k.kind == kindExtentData && len(raw) == extentItemSize:
+		c := newCursor(raw)
+		c.Seek(extentHeaderSize)
+		if r := (addressRange{c.U64(), c.U64()}); r.start != 0 {
+			u.ranges = append(u.ranges, r)
+		}
+	}
+}
+
+func (u *logUse) sorted() addressRanges {
+	slices.SortFunc(u.ranges, func(a, b addressRange) int { return cmp.Compare(a.start, b.start) })
+	return u.ranges
+}
+
+// sumRanges returns the checksums of all logs: copies, so that nothing keeps the
+// blocks, and without what two have.
+func (u *logUse) sumRanges() (sumRanges, error) {
+	sector, size := uint64(u.fs.sb.sectorSize), uint64(u.fs.sb.checksum.size)
+	slices.SortStableFunc(u.sums, func(a, b sumRange) int { return cmp.Compare(a.first, b.first) })
+	var out sumRanges
+	for _, r := range u.sums {
+		count := uint64(len(r.sums)) / size
+		if uint64(len(r.sums))%size != 0 || r.first%sector != 0 || !ondisk.WithinU(r.first, count*sector, 1<<63) {
+			return nil, layer.Damaged(logName, ondisk.Nowhere, "the checksums of address %#x have %d bytes", r.first, len(r.sums))
+		}
+		r.end = r.first + count*sector
+		if n := len(out); n > 0 && out[n-1].end > r.first {
+			out[n-1].end = r.first
+		}
+		r.sums = bytes.Clone(r.sums)
+		out = append(out, r)
+	}
+	return slices.DeleteFunc(out, func(r sumRange) bool { return r.first >= r.end }), nil
 }

@@ -4,14 +4,44 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // maxDirSize is the most that a directory can have: 65,536 entries, of the
 // specification and of Linux.
 const maxDirSize = 65536 * entrySize
+
+// maxDirClusters is how many clusters all directories may have together: two
+// gigabytes of names in clusters of 4 KiB. It bounds the table of owners to some
+// 20 MB.
+const maxDirClusters = 1 << 19
+
+// owners says which directory each cluster of a directory belongs to: the one that
+// was read first. Without it a disk of a few megabytes could hold thousands of
+// directories that share thousands of entries.
+type owners struct {
+	mu  sync.Mutex
+	ino map[uint32]uint64 // by cluster
+}
+
+// claim notes that a cluster belongs to directory ino.
+func (o *owners) claim(cluster uint32, ino uint64, off int64) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	owner, known := o.ino[cluster]
+	switch {
+	case known && owner != ino:
+		return layer.Damaged(directoryName(ino), off, "its cluster %d is one of directory %d as well", cluster, owner)
+	case known:
+	case len(o.ino) == maxDirClusters:
+		return layer.Beyond(directoryName(ino), off, "the directories that were read have more than %d clusters", maxDirClusters)
+	default:
+		o.ino[cluster] = ino
+	}
+	return nil
+}
 
 // errEnd ends the reading of a directory.
 var errEnd = errors.New("end of the directory")
@@ -28,10 +58,14 @@ func (fs *Filesystem) entries(ino uint64, first uint32, yield func(off int64, ra
 		return err
 	}
 	for read := int64(0); c.cluster != 0; read += fs.geo.clusterSize {
+		off := fs.geo.offset(c.cluster)
 		if read >= maxDirSize {
-			return layer.Damaged(directoryName(ino), fs.geo.offset(c.cluster), "it has more than %d entries", maxDirSize/entrySize)
+			return layer.Damaged(directoryName(ino), off, "it has more than %d entries", maxDirSize/entrySize)
 		}
-		if err := fs.entriesIn(ino, fs.geo.offset(c.cluster), fs.geo.clusterSize, yield); err != nil {
+		if err := fs.owners.claim(c.cluster, ino, off); err != nil {
+			return err
+		}
+		if err := fs.entriesIn(ino, off, fs.geo.clusterSize, yield); err != nil {
 			return notEnd(err)
 		}
 		if err := c.next(); err != nil {
@@ -73,7 +107,8 @@ func (fs *Filesystem) entriesIn(ino uint64, off, length int64, yield func(off in
 func directoryName(ino uint64) string { return fmt.Sprintf("directory %d", ino) }
 
 // ReadDir implements [disk.Filesystem]. An entry whose name is none is left out:
-// the error comes when all others have been yielded.
+// the error comes when all others have been yielded. Of directories that share
+// clusters, the one that is read first has them.
 func (fs *Filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	r := &dirReader{fs: fs, ino: ino, yield: yield, first: fs.geo.rootCluster}
 	if ino != rootInode {
@@ -90,10 +125,12 @@ func (fs *Filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 		return err
 	}
 	if ino != rootInode && r.index < 2 {
-		return r.noDots()
+		r.damaged(r.fs.geo.offset(r.first), noDots)
 	}
 	return r.damage
 }
+
+const noDots = "it does not start with the entries of itself and of the directory above"
 
 // dirReader turns the entries of one directory into names.
 type dirReader struct {
@@ -110,8 +147,8 @@ type dirReader struct {
 func (r *dirReader) entry(off int64, raw []byte) error {
 	index := r.index
 	r.index++
-	if index < 2 && r.ino != rootInode {
-		return r.dot(index, raw)
+	if index < 2 && r.ino != rootInode && r.dot(index, off, raw) {
+		return nil
 	}
 	switch kindOf(raw) {
 	case kindLong:
@@ -125,22 +162,23 @@ func (r *dirReader) entry(off int64, raw []byte) error {
 	return nil
 }
 
-// dot checks the first two entries of a directory, "." and "..". They are all
-// that tells a directory from what else its clusters may have been used for.
-func (r *dirReader) dot(index int, raw []byte) error {
-	e, err := r.fs.geo.parseEntry(raw)
-	if err != nil {
-		return layer.Damaged(directoryName(r.ino), ondisk.Nowhere, "%v", err)
+// damaged notes what is wrong with the directory, while its reading goes on.
+func (r *dirReader) damaged(off int64, format string, args ...any) {
+	if r.damage == nil {
+		r.damage = layer.Damaged(directoryName(r.ino), off, format, args...)
 	}
-	want := [...][]byte{dotName, dotDotName}[index]
-	if !bytes.Equal(e.name, want) || !e.isDirectory() || index == 0 && e.cluster != r.first {
-		return r.noDots()
-	}
-	return nil
 }
 
-func (r *dirReader) noDots() error {
-	return layer.Damaged(directoryName(r.ino), r.fs.geo.offset(r.first), "it does not start with the entries of itself and of the directory above")
+// dot checks the first two entries of a directory, "." and "..". They are all
+// that tells a directory from what else its clusters may have been used for. It
+// reports whether an entry is one of these.
+func (r *dirReader) dot(index int, off int64, raw []byte) bool {
+	e, err := r.fs.geo.parseEntry(raw)
+	want := [...][]byte{dotName, dotDotName}[index]
+	if err != nil || !bytes.Equal(e.name, want) || !e.isDirectory() || index == 0 && e.cluster != r.first {
+		r.damaged(off, noDots)
+	}
+	return isDot(raw)
 }
 
 // file yields the entry of a file or directory.
@@ -154,9 +192,7 @@ func (r *dirReader) file(off int64, raw []byte) error {
 		name = e.appendShort(r.buf[:0])
 	}
 	if wrong := checkName(name); wrong != "" {
-		if r.damage == nil {
-			r.damage = layer.Damaged(directoryName(r.ino), off, "an entry is left out: %s", wrong)
-		}
+		r.damaged(off, "an entry is left out: %s", wrong)
 		return nil
 	}
 	return r.yield(disk.DirEntry{Name: name, Ino: inodeAt(off), Type: e.mode() & disk.ModeType})

@@ -14,8 +14,8 @@
 // panic, and memory that depends on named limits and never on what a disk
 // claims. FAT has no checksums. What the reader can verify, it does: clusters that
 // do not exist, are free or lead in a circle, files larger than their clusters,
-// and directories that do not start with themselves are errors, of that file
-// alone. Clusters that two files share are read for both.
+// and directories that do not start with themselves or share clusters are errors,
+// of that file alone. Content that two files share is read for both.
 //
 //	fs, err := fat.Open(volume, fat.Options{})
 //	err = fs.ReadDir(fs.Info().Root, func(e disk.DirEntry) error { ... })

@@ -27,6 +27,7 @@ type Options struct {
 type Filesystem struct {
 	geo     *geometry
 	dev     *device
+	owners  owners
 	label   []byte
 	remarks []string
 }
@@ -79,6 +80,7 @@ func Open(d disk.Sparse, opts Options) (*Filesystem, error) {
 		return nil, err
 	}
 	fs := &Filesystem{geo: geo, dev: &device{disk: d, cache: cache.New[int64](opts.CacheSize)}}
+	fs.owners.ino = make(map[uint32]uint64)
 	if err := fs.readState(); err != nil {
 		return nil, err
 	}

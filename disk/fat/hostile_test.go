@@ -145,8 +145,14 @@ func TestDamagedDirectory(t *testing.T) {
 				v.change(e)
 				files := 0
 				fs := e.open()
-				err := disktest.WalkLeniently(fs, func(string, disktest.Node) { files++ })
+				ignore := func(disk.DirEntry) error { return nil }
+				err := fs.ReadDir(lookup(t, fs, "dir/many"), ignore)
+				if err == nil {
+					err = fs.ReadDir(fs.Info().Root, ignore)
+				}
 				wantError(t, err, disk.ErrCorrupt, v.text)
+				err = disktest.WalkLeniently(fs, func(string, disktest.Node) { files++ })
+				wantError(t, err, disk.ErrCorrupt, "")
 				if files < 10 { // 30 without damage, 20 of them in dir/many
 					t.Errorf("%d files are left", files)
 				}
@@ -156,18 +162,37 @@ func TestDamagedDirectory(t *testing.T) {
 	}
 }
 
-// TestDirectoryInItself: an entry that leads to its own directory is one inode,
-// which a walk can know again.
-func TestDirectoryInItself(t *testing.T) {
-	e := edit(t, "fat16")
-	dir := e.cluster(start(e.entry("DIR        ")))
-	entry := dir[64:96]
-	copy(entry, "LOOP       \x10\x00")
-	setStart(entry, start(e.entry("DIR        ")))
-	fs := e.open()
-	loop := lookup(t, fs, "dir/LOOP")
-	if again := lookup(t, fs, "dir/LOOP/LOOP/LOOP"); again != loop {
-		t.Errorf("inode %d within inode %d", again, loop)
+// TestSharedDirectory: of two directories that share clusters, one can be read.
+func TestSharedDirectory(t *testing.T) {
+	for name, change := range map[string]func(e *editor){
+		"the same": func(e *editor) { setStart(e.entry("SUB        "), start(e.entry("MANY       "))) },
+		"one behind": func(e *editor) {
+			e.set(start(e.entry("SUB        ")), uint32(start(e.entry("MANY       "))))
+			e.fill("SUB        ")
+		},
+		"the one above":   func(e *editor) { setStart(e.entry("SUB        "), start(e.entry("DIR        "))) },
+		"the root itself": func(e *editor) { setStart(e.entry("SUB        "), int(binary.LittleEndian.Uint32(e.raw[0x2c:]))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := edit(t, "fat32")
+			change(e)
+			names := make(map[string]int)
+			err := disktest.WalkLeniently(e.open(), func(path string, _ disktest.Node) { names[path]++ })
+			wantError(t, err, disk.ErrCorrupt, "as well")
+			both := names["/dir/many/number 19, long"] + names["/dir/sub/number 19, long"]
+			if both != 1 || names["/README.TXT"]+names["/dir/sub/README.TXT"] != 1 {
+				t.Errorf("not once: %v", names)
+			}
+		})
+	}
+}
+
+// fill makes the first cluster of a directory full.
+func (e *editor) fill(short string) {
+	for at := 64; at < 512; at += 32 {
+		if p := e.cluster(start(e.entry(short)))[at:]; p[0] == 0 {
+			p[0] = 0xe5
+		}
 	}
 }
 
@@ -175,33 +200,12 @@ func TestDirectoryInItself(t *testing.T) {
 // are read, and no more.
 func TestDirectoryTooLong(t *testing.T) {
 	for _, extra := range []int{0, 1} {
-		image := makeImage(t, 34<<20, "-F", "32", "-s", "1")
-		mtools(t, image, "mmd", "::/DIR")
-		e := &editor{t: t, raw: make([]byte, 34<<20), bits: 32}
-		if _, err := disktest.OpenImage(t, image).ReadAt(e.raw, 0); err != nil {
-			t.Fatal(err)
-		}
-		e.fat = int(binary.LittleEndian.Uint16(e.raw[0x0e:])) * 512
-		e.root = e.fat + 2*512*int(binary.LittleEndian.Uint32(e.raw[0x24:]))
-		e.data = e.root
-		first, count := start(e.entry("DIR        ")), 65536/16+extra
-		for i := range count {
-			next := uint32(first + i + 1)
-			if i == count-1 {
-				next = markEnd
-			}
-			e.set(first+i, next)
-			for at := range 16 {
-				if i > 0 || at > 1 {
-					copy(e.cluster(first + i)[32*at:], fmt.Sprintf("%-11d ", i*16+at))
-				}
-			}
-		}
+		e, first := largeDirectory(t, 65536/16+extra, func(p []byte, i int) { copy(p, fmt.Sprintf("%-11d ", i)) })
 		fs := e.open()
 		names := 0
-		err := fs.ReadDir(lookup(t, fs, "DIR"), func(disk.DirEntry) error { names++; return nil })
+		err := fs.ReadDir(inodeOf(e, "DIR        "), func(disk.DirEntry) error { names++; return nil })
 		if names != 65534 {
-			t.Errorf("%d names", names)
+			t.Errorf("%d names from cluster %d on", names, first)
 		}
 		if extra == 0 && err != nil {
 			t.Error(err)
@@ -209,6 +213,63 @@ func TestDirectoryTooLong(t *testing.T) {
 			wantError(t, err, disk.ErrCorrupt, "more than 65536 entries")
 		}
 	}
+}
+
+// TestDirectoryBomb: 65,534 directories that all have the same 65,534 entries are
+// four thousand million names on four megabytes. One of them is read.
+func TestDirectoryBomb(t *testing.T) {
+	e, first := largeDirectory(t, 65536/16, func(p []byte, i int) {
+		copy(p, fmt.Sprintf("%-11d\x10", i))
+		setStart(p, 3)
+	})
+	if first != 3 {
+		t.Fatalf("the directory starts at cluster %d", first)
+	}
+	fs := e.open()
+	var list []uint64
+	dir := inodeOf(e, "DIR        ")
+	if err := fs.ReadDir(dir, func(d disk.DirEntry) error { list = append(list, d.Ino); return nil }); err != nil || len(list) != 65534 {
+		t.Fatalf("%d names, %v", len(list), err)
+	}
+	for _, ino := range list {
+		err := fs.ReadDir(ino, func(disk.DirEntry) error { return errors.New("read again") })
+		wantError(t, err, disk.ErrCorrupt, "as well")
+	}
+}
+
+// inodeOf is the number of the file whose entry has a short name.
+func inodeOf(e *editor, short string) uint64 {
+	e.t.Helper()
+	return uint64(e.root+bytes.Index(e.raw[e.root:], []byte(short))) / 32
+}
+
+// largeDirectory makes a FAT32 with a directory DIR of so many clusters, all of
+// whose entries but the first two entry writes.
+func largeDirectory(t *testing.T, clusters int, entry func(p []byte, i int)) (e *editor, first int) {
+	t.Helper()
+	image := makeImage(t, 34<<20, "-F", "32", "-s", "1")
+	mtools(t, image, "mmd", "::/DIR")
+	e = &editor{t: t, raw: make([]byte, 34<<20), bits: 32}
+	if _, err := disktest.OpenImage(t, image).ReadAt(e.raw, 0); err != nil {
+		t.Fatal(err)
+	}
+	e.fat = int(binary.LittleEndian.Uint16(e.raw[0x0e:])) * 512
+	e.root = e.fat + 2*512*int(binary.LittleEndian.Uint32(e.raw[0x24:]))
+	e.data = e.root
+	first = start(e.entry("DIR        "))
+	for i := range clusters {
+		next := uint32(first + i + 1)
+		if i == clusters-1 {
+			next = markEnd
+		}
+		e.set(first+i, next)
+		for at := range 16 {
+			if i > 0 || at > 1 {
+				entry(e.cluster(first + i)[32*at:][:32], i*16+at)
+			}
+		}
+	}
+	return e, first
 }
 
 // TestBadClusters: clusters marked as bad are not in use, nobody needs to read

@@ -1,9 +1,15 @@
 package xfs_test
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -104,4 +110,94 @@ func TestCopyOfRunning(t *testing.T) {
 	copied := disktest.CopyImage(t, path)
 	unmount()
 	compareCrashed(t, copied)
+}
+
+// TestSnapshots reads copies that are each of one moment, of an image that is
+// written to meanwhile: as if the power had failed just then. The log is small,
+// and goes round many times.
+func TestSnapshots(t *testing.T) {
+	outer := makeImage(t, 4<<30)
+	host, _ := disktest.Mount(t, outer, "xfs", "rw")
+	for _, profile := range [][]string{nil, {"-b", "size=1024", "-m", "rmapbt=1"}, {"-l", "su=128k", "-i", "sparse=0"}} {
+		path := filepath.Join(host, "guest.img")
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, 96<<20); err != nil {
+			t.Fatal(err)
+		}
+		disktest.Run(t, "mkfs.xfs", append([]string{"-q", "-f", "--unsupported", path}, profile...)...)
+		dir, unmount := disktest.Mount(t, path, "xfs", "rw")
+		w := &disktest.CrashWriter{T: t, Dir: dir}
+		w.Base()
+		var writers sync.WaitGroup
+		var stop atomic.Bool
+		writers.Go(func() {
+			for seed := uint64(1); !stop.Load(); seed++ {
+				w.Work(seed, 150)
+				churn(t, dir, seed)
+			}
+		})
+		var copies []string
+		for i := range snapshots() {
+			time.Sleep(300 * time.Millisecond)
+			copied := filepath.Join(host, fmt.Sprintf("copy-%d", i))
+			disktest.Run(t, "cp", "--reflink=always", path, copied)
+			copies = append(copies, copied)
+		}
+		stop.Store(true)
+		writers.Wait()
+		unmount()
+		for _, c := range copies {
+			t.Run(filepath.Base(c), func(t *testing.T) { compareCrashed(t, c) })
+		}
+	}
+}
+
+func snapshots() int {
+	if *thorough {
+		return 10
+	}
+	return 3
+}
+
+// churn makes and removes directories and attributes, and shares blocks, so that
+// blocks of metadata are freed and become something else.
+func churn(t *testing.T, dir string, seed uint64) {
+	for g := range 3 {
+		if err := os.RemoveAll(filepath.Join(dir, fmt.Sprintf("work-%d-%d", seed-1, g))); err != nil {
+			t.Error(err)
+		}
+	}
+	large := filepath.Join(dir, fmt.Sprintf("large-%d", seed%2))
+	if err := os.RemoveAll(large); err != nil {
+		t.Error(err)
+	}
+	if err := os.Mkdir(large, 0o755); err != nil {
+		t.Error(err)
+	}
+	first := filepath.Join(large, "first")
+	if err := os.WriteFile(first, []byte(strings.Repeat("shared", 30_000)), 0o644); err != nil {
+		t.Error(err)
+		return
+	}
+	for i := range 300 {
+		name := filepath.Join(large, fmt.Sprintf("a name of some length, number %d", i))
+		var err error
+		switch i % 4 {
+		case 0:
+			err = os.Symlink(strings.Repeat("target", 1+i/2), name)
+		case 1:
+			if err = os.WriteFile(name, nil, 0o600); err == nil {
+				err = unix.Lsetxattr(name, "user.large", []byte(strings.Repeat("v", i*20)), 0)
+			}
+		default:
+			err = os.Link(first, name)
+		}
+		if err != nil {
+			t.Errorf("%.50q: %v", name, err)
+			return
+		}
+	}
+	exec.Command("cp", "--reflink=always", first, first+"-shared").Run() // where the filesystem can
 }

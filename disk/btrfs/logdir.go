@@ -1,0 +1,249 @@
+package btrfs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+
+	"github.com/drydock-vm/drydock/disk"
+)
+
+// dropEntries takes out of a directory what lies in a range of which the log has
+// all, and is not in the log.
+func (r *replayer) dropEntries(dir uint64) error {
+	var w walk
+	err := r.log.seek(&w, key{dir, kindDirLogIndex, 0})
+	for ; err == nil && w.valid() && w.key().is(dir, kindDirLogIndex); err = w.next() {
+		if len(w.value()) != 8 {
+			return r.damaged(dir, "a range of entries in %d bytes", len(w.value()))
+		}
+		first, last := w.key().offset, binary.LittleEndian.Uint64(w.value())
+		err := r.dropRange(dir, first, last, func(item dirItem, index uint64) (bool, error) {
+			raw, err := r.log.get(key{dir, kindDirIndex, index})
+			if err != nil {
+				return false, err
+			}
+			logged, _, ok := parseDirItem(raw)
+			return ok && bytes.Equal(logged.name, item.name), nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// dropRange takes the entries with an index from first to last out of a directory,
+// but for those that keep says to leave.
+func (r *replayer) dropRange(dir, first, last uint64, keep func(dirItem, uint64) (bool, error)) error {
+	var gone []dirItem
+	err := r.s.items(dir, kindDirIndex, first, func(index uint64, raw []byte) error {
+		if index > last {
+			return errEnough
+		}
+		item, _, ok := parseDirItem(raw)
+		if !ok {
+			return r.damaged(dir, "an entry of %d bytes", len(raw))
+		}
+		stays, err := keep(item, index)
+		if err == nil && !stays {
+			gone = append(gone, item)
+			err = r.spend(0)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	for _, item := range gone {
+		if item.location.kind != kindInode {
+			continue // whoever deletes a subvolume commits
+		}
+		if err := r.unlink(dir, item.location.object, item.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entryPass replays the entries of directories. Only names of inodes that are
+// there come back: to sync a directory is not to sync what is new in it.
+func (r *replayer) entryPass(k key, raw []byte) error {
+	if k.kind != kindDirIndex {
+		return nil
+	}
+	item, rest, ok := parseDirItem(raw)
+	if !ok || len(rest) != 0 || !validName(item.name) {
+		return r.damaged(k.object, "an entry of %d bytes", len(raw))
+	}
+	dir, err := r.inode(k.object)
+	if err != nil {
+		return err
+	}
+	if dir == nil {
+		return r.damaged(k.object, "it has entries, but is not there")
+	}
+	var target []byte
+	if item.location.kind == kindInode {
+		if target, err = r.inode(item.location.object); err != nil {
+			return err
+		}
+	}
+	old, found, err := r.byName(k.object, item.name)
+	if err != nil {
+		return err
+	}
+	named, err := r.displace(k.object, old, found, item, target != nil)
+	if err != nil {
+		return err
+	}
+	old, found, err = r.byIndex(k.object, k.offset, item.name)
+	if err != nil {
+		return err
+	}
+	placed, err := r.displace(k.object, old, found, item, target != nil)
+	if err != nil || named && placed || target == nil {
+		return err
+	}
+	return r.addEntry(k, item, target)
+}
+
+// displace makes room for item: an entry for something else loses its name, if
+// what item names is there. It reports whether the entry is that of item already.
+func (r *replayer) displace(dir uint64, old dirItem, found bool, item dirItem, exists bool) (bool, error) {
+	switch {
+	case !found:
+		return false, nil
+	case old.location == item.location && old.kind == item.kind:
+		return true, nil
+	case !exists || old.location.kind != kindInode:
+		return false, nil
+	}
+	return false, r.unlink(dir, old.location.object, old.name)
+}
+
+// addEntry adds an entry with its reference, unless the log has that: then it
+// comes with it.
+func (r *replayer) addEntry(k key, item dirItem, target []byte) error {
+	object := item.location.object
+	if later, err := r.logged(object, k.object, item.name); err != nil || later {
+		return err
+	}
+	added, err := r.link(k.object, object, k.offset, item.name, target)
+	if err != nil || !added {
+		return err
+	}
+	ref := key{object, kindInodeRef, k.object}
+	list, err := r.refs(r.s.get, ref)
+	if err != nil {
+		return err
+	}
+	if err := r.putRefs(ref, append(list, inodeRef{dir: k.object, index: k.offset, name: item.name})); err != nil {
+		return err
+	}
+	if modeOf(target)&disk.ModeType == disk.ModeDir {
+		return nil
+	}
+	return r.recounted(object)
+}
+
+// replayRefs replays an item with references of an inode: afterwards it has those
+// names in that place, and no others.
+func (r *replayer) replayRefs(k key, raw []byte) error {
+	refs, ok := parseRefs(k, raw)
+	if !ok {
+		return r.damaged(k.object, "a reference of %d bytes", len(raw))
+	}
+	target, err := r.inode(k.object)
+	if err != nil {
+		return err
+	}
+	if target == nil {
+		return r.damaged(k.object, "it has references, but is not there")
+	}
+	if k.is(subvolumeRoot, kindInodeRef) && k.offset == subvolumeRoot {
+		return nil // the root directory has itself for a parent
+	}
+	for _, ref := range refs {
+		// Directories that were not logged may be missing: then there is no
+		// such name.
+		dir, err := r.inode(ref.dir)
+		if err != nil {
+			return err
+		}
+		if dir == nil {
+			return nil
+		}
+		if err := r.addName(k.object, target, ref); err != nil {
+			return err
+		}
+	}
+	if err := r.dropOldRefs(k); err != nil {
+		return err
+	}
+	return r.put(k, raw)
+}
+
+// dropOldRefs takes the names of an inode away that an item of the subvolume has
+// and that of the log does not.
+func (r *replayer) dropOldRefs(k key) error {
+	old, err := r.refs(r.s.get, k)
+	if err != nil {
+		return err
+	}
+	refs, err := r.refs(r.log.get, k)
+	if err != nil {
+		return err
+	}
+	for _, ref := range old {
+		if findRef(refs, ref.dir, ref.name) < 0 {
+			if err := r.unlink(ref.dir, k.object, ref.name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addName adds a name of an inode, whose item is target, unless it is there.
+func (r *replayer) addName(object uint64, target []byte, ref inodeRef) error {
+	if !validName(ref.name) {
+		return r.damaged(object, "a reference with the name %q", ref.name)
+	}
+	placed, atIndex, err := r.byIndex(ref.dir, ref.index, ref.name)
+	if err != nil {
+		return err
+	}
+	named, atName, err := r.byName(ref.dir, ref.name)
+	if err != nil {
+		return err
+	}
+	if atIndex && atName && placed.location.is(object, kindInode) && named.location.is(object, kindInode) {
+		return nil
+	}
+	// What the inode had for names in that directory, what has the name or the
+	// place, and the same name in another place.
+	for _, k := range refKeys(object, ref.dir, ref.name) {
+		if err := r.dropOldRefs(k); err != nil {
+			return err
+		}
+	}
+	for _, e := range []struct {
+		item  dirItem
+		found bool
+	}{{placed, atIndex}, {named, atName}} {
+		if e.found && e.item.location.kind == kindInode {
+			if err := r.unlink(ref.dir, e.item.location.object, ref.name); err != nil {
+				return err
+			}
+		}
+	}
+	if err := r.unlink(ref.dir, object, ref.name); err != nil {
+		return err
+	}
+	added, err := r.link(ref.dir, object, ref.index, ref.name, target)
+	if err == nil && !added {
+		err = r.damaged(object, "the place of name %q in directory %d is taken", ref.name, ref.dir)
+	}
+	return err
+}

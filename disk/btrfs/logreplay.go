@@ -1,0 +1,262 @@
+package btrfs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
+)
+
+// replayer does what the log of one subvolume says. It works in the three passes
+// of Linux: inodes, entries of directories, all else; then it counts the links of
+// what it touched.
+type replayer struct {
+	log     *tree
+	s       *subvolume // as changed so far
+	budget  *int       // bytes of changes that are left
+	ignored map[uint64]bool
+	recount map[uint64]bool // inodes whose number of links is to be counted
+	files   int
+}
+
+// replaySubvolume replays a log, and returns what it changes: nothing if the
+// subvolume is not there any more.
+func (fs *Filesystem) replaySubvolume(id uint64, log *tree, budget *int) (*changes, error) {
+	s, err := fs.readSubvolume(id)
+	if errors.Is(err, disk.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.changes = &changes{}
+	r := &replayer{log: log, s: s, budget: budget, ignored: make(map[uint64]bool), recount: make(map[uint64]bool)}
+	for _, pass := range []func(key, []byte) error{r.inodePass, r.entryPass, r.lastPass} {
+		if err := r.each(pass); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.countLinks(); err != nil {
+		return nil, err
+	}
+	fs.replayed += r.files
+	return s.changes, nil
+}
+
+// each calls yield for all items of the log, but for those of files without a
+// name: to replay these would be to make and delete them.
+func (r *replayer) each(yield func(key, []byte) error) error {
+	var w walk
+	err := r.log.seek(&w, key{})
+	for ; err == nil && w.valid(); err = w.next() {
+		if r.ignored[w.key().object] {
+			continue
+		}
+		if err := yield(w.key(), w.value()); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+func (r *replayer) damaged(object uint64, format string, args ...any) error {
+	return layer.Damaged(logName+" of "+inodeName(r.s.id, object), ondisk.Nowhere, format, args...)
+}
+
+// spend counts what the replay keeps.
+func (r *replayer) spend(n int) error {
+	if *r.budget -= n + changeOverhead; *r.budget < 0 {
+		return layer.Unsupported(logName, ondisk.Nowhere, logHint, "a log that changes more than %d bytes", maxChangeBytes)
+	}
+	return nil
+}
+
+// put gives an item a content, which it copies.
+func (r *replayer) put(k key, value []byte) error {
+	r.s.changes.set(change{key: k, value: bytes.Clone(value)})
+	return r.spend(len(value))
+}
+
+// remove takes an item away.
+func (r *replayer) remove(k key) error {
+	r.s.changes.set(change{key: k, gone: true})
+	return r.spend(0)
+}
+
+// inodePass replays the inode items, and what must go before anything else comes:
+// attributes, entries, and extents behind the end.
+func (r *replayer) inodePass(k key, raw []byte) error {
+	if k.kind != kindInode {
+		return nil
+	}
+	if len(raw) != inodeItemSize {
+		return r.damaged(k.object, "an inode of %d bytes", len(raw))
+	}
+	if binary.LittleEndian.Uint32(raw[linksOffset:]) == 0 {
+		r.ignored[k.object] = true
+		return r.spend(0)
+	}
+	r.files++
+	if err := r.dropXattrs(k.object); err != nil {
+		return err
+	}
+	if modeOf(raw)&disk.ModeType == disk.ModeDir {
+		if err := r.dropEntries(k.object); err != nil {
+			return err
+		}
+	}
+	if err := r.putInode(k, raw); err != nil {
+		return err
+	}
+	return r.recounted(k.object)
+}
+
+// recounted notes that the links of an inode are to be counted.
+func (r *replayer) recounted(object uint64) error {
+	if r.recount[object] {
+		return nil
+	}
+	r.recount[object] = true
+	return r.spend(0)
+}
+
+func modeOf(inode []byte) uint32 { return binary.LittleEndian.Uint32(inode[modeOffset:]) }
+func sizeOf(inode []byte) uint64 { return binary.LittleEndian.Uint64(inode[sizeOffset:]) }
+
+// inode returns the item of an inode of the subvolume as changed, or nil.
+func (r *replayer) inode(object uint64) ([]byte, error) {
+	raw, err := r.s.get(key{object, kindInode, 0})
+	if err == nil && raw != nil && len(raw) != inodeItemSize {
+		return nil, r.damaged(object, "an inode of %d bytes", len(raw))
+	}
+	return raw, err
+}
+
+// putInode replays an inode item. One of generation 0 says only that the inode is
+// there, and how large it is, if that is not 0. The size of a directory follows
+// from what happens to its entries.
+func (r *replayer) putInode(k key, raw []byte) error {
+	old, err := r.inode(k.object)
+	if err != nil {
+		return err
+	}
+	n := bytes.Clone(raw)
+	kind := modeOf(raw) & disk.ModeType
+	same := old != nil && modeOf(old)&disk.ModeType == kind
+	generation := binary.LittleEndian.Uint64(raw)
+	switch {
+	case old != nil && generation == 0:
+		n = bytes.Clone(old)
+		if same && kind == disk.ModeRegular && sizeOf(raw) != 0 {
+			binary.LittleEndian.PutUint64(n[sizeOffset:], sizeOf(raw))
+		}
+	case kind == disk.ModeDir && same:
+		binary.LittleEndian.PutUint64(n[sizeOffset:], sizeOf(old))
+	case kind == disk.ModeDir:
+		binary.LittleEndian.PutUint64(n[sizeOffset:], 0)
+	}
+	if generation == 0 && old == nil {
+		binary.LittleEndian.PutUint64(n, r.s.sb.generation+1)
+	}
+	if err := r.put(key{k.object, kindInode, 0}, n); err != nil {
+		return err
+	}
+	if kind != disk.ModeRegular {
+		return nil
+	}
+	// Now, and not at the end: the log may have preallocated extents there.
+	sector := uint64(r.s.sb.sectorSize)
+	if end := sizeOf(n); end <= maxFileEnd {
+		return r.dropExtents(k.object, (end+sector-1)&^(sector-1), maxOffset)
+	}
+	return nil
+}
+
+// dropXattrs takes away the attributes that the log does not have: it has all of
+// an inode that it has.
+func (r *replayer) dropXattrs(object uint64) error {
+	var gone []key
+	err := r.s.items(object, kindXattr, 0, func(hash uint64, _ []byte) error {
+		k := key{object, kindXattr, hash}
+		logged, err := r.log.get(k)
+		if err == nil && logged == nil {
+			gone = append(gone, k)
+			err = r.spend(0)
+		}
+		return err
+	})
+	for i := 0; err == nil && i < len(gone); i++ {
+		err = r.remove(gone[i])
+	}
+	return err
+}
+
+// lastPass replays attributes, references and extents.
+func (r *replayer) lastPass(k key, raw []byte) error {
+	switch k.kind {
+	case kindXattr:
+		return r.put(k, raw)
+	case kindInodeRef, kindInodeExtref:
+		return r.replayRefs(k, raw)
+	case kindExtentData:
+		return r.replayExtent(k, raw)
+	}
+	return nil
+}
+
+// countLinks sets the number of links of what was touched to that of its names.
+// What has none is gone, and what was in it loses a name in turn.
+func (r *replayer) countLinks() error {
+	for len(r.recount) > 0 {
+		todo := make([]uint64, 0, len(r.recount))
+		for object := range r.recount {
+			todo = append(todo, object)
+		}
+		slices.Sort(todo)
+		clear(r.recount)
+		for _, object := range todo {
+			if err := r.countLinksOf(object); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *replayer) countLinksOf(object uint64) error {
+	raw, err := r.inode(object)
+	if err != nil || raw == nil {
+		return err
+	}
+	links := uint32(0)
+	for _, kind := range []uint8{kindInodeRef, kindInodeExtref} {
+		err := r.s.items(object, kind, 0, func(offset uint64, refs []byte) error {
+			list, ok := parseRefs(key{object, kind, offset}, refs)
+			if !ok {
+				return r.damaged(object, "a reference of %d bytes", len(refs))
+			}
+			links += uint32(len(list))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if links == 0 {
+		if modeOf(raw)&disk.ModeType == disk.ModeDir {
+			if err := r.dropRange(object, 0, maxOffset, func(dirItem, uint64) (bool, error) { return false, nil }); err != nil {
+				return err
+			}
+		}
+		return r.remove(key{object, kindInode, 0})
+	}
+	if links == binary.LittleEndian.Uint32(raw[linksOffset:]) {
+		return nil
+	}
+	n := bytes.Clone(raw)
+	binary.LittleEndian.PutUint32(n[linksOffset:], links)
+	return r.put(key{object, kindInode, 0}, n)
+}
