@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,8 +16,8 @@ import (
 	"github.com/drydock-vm/drydock/internal/fusefs"
 )
 
-// helperEnv has this test program be a server at the folder that it names; see
-// TestKilled.
+// helperEnv has this test program be a server at the folder that it names, until
+// its input ends; see TestKilled and TestOrdinaryUser.
 const helperEnv = "DRYDOCK_TEST_FUSE_DIR"
 
 func TestMain(m *testing.M) {
@@ -33,7 +34,21 @@ func serve(dir string) int {
 		return 1
 	}
 	os.Stdout.WriteString("mounted\n")
-	m.Wait()
+	io.Copy(io.Discard, os.Stdin)
+	f, err := os.Open(filepath.Join(dir, "one"))
+	if err != nil {
+		println(err.Error())
+		return 1
+	}
+	if err := m.Unmount(); !errors.Is(err, unix.EBUSY) {
+		println("unmount with an open file:", err.Error())
+		return 1
+	}
+	f.Close()
+	if err := m.Unmount(); err != nil {
+		println(err.Error())
+		return 1
+	}
 	return 0
 }
 
@@ -83,8 +98,8 @@ type memFile struct {
 // memFS is a filesystem in memory, which counts what it is asked. Its root is
 // inode 2, as ext4's is, and there is a file with the number of FUSE's root.
 type memFS struct {
-	files              map[uint64]*memFile
-	listed, opened, at atomic.Int64
+	files          map[uint64]*memFile
+	listed, opened atomic.Int64
 }
 
 func newMemFS() *memFS {
