@@ -86,14 +86,14 @@ func TestUnusedBytes(t *testing.T) {
 		at   int
 		want string
 	}{
-		{0x7f, "superblock"},                                              // the most that inodes take
-		{2*512 + 0x1c, "inode header of group #"},                         // free inodes
-		{bytes.Index(raw, []byte("IAB3")) + 900, "inode tree of group #"}, // behind the records
-		{inodeAt(lookup(t, fs, "a/small")) + 104 + 7, "inode #"},          // the count of changes
-		{bytes.Index(raw, []byte("XSLM")) + 1000, "symlink #"},            // behind the target
-		{bytes.Index(raw, []byte("XARM")) + 48, "attribute value of inode #"},
-		{bytes.Index(raw, []byte("XDD3")) + 48, "directory #"}, // the largest free piece
-		{bytes.Index(raw, []byte("BMA3")) + 1000, "extents of inode #"},
+		{0x7f, "superblock"},                                     // the most that inodes take
+		{2*512 + 0x1c, "inode header of group #"},                // free inodes
+		{blockWith(raw, "IAB3") + 900, "inode tree of group #"},  // behind the records
+		{inodeAt(lookup(t, fs, "a/small")) + 104 + 7, "inode #"}, // the count of changes
+		{blockWith(raw, "XSLM") + 1000, "symlink #"},             // behind the target
+		{blockWith(raw, "XARM") + 48, "attribute value of inode #"},
+		{blockWith(raw, "XDD3") + 48, "directory #"}, // the largest free piece
+		{blockWith(raw, "BMA3") + 1000, "extents of inode #"},
 	} {
 		p := disktest.Patched{Image: m, Off: int64(d.at), Data: []byte{raw[d.at] ^ 0x40}}
 		var detail *disk.Error
@@ -106,6 +106,16 @@ func TestUnusedBytes(t *testing.T) {
 // inodeAt is where a seed of one group, with two inodes in a block of 1 KiB, has
 // an inode.
 func inodeAt(ino uint64) int { return int(ino) * 512 }
+
+// blockWith is where the first block with a magic number starts.
+func blockWith(raw []byte, magic string) int {
+	for at := 0; at < len(raw); at += 1024 {
+		if bytes.HasPrefix(raw[at:], []byte(magic)) {
+			return at
+		}
+	}
+	return -1
+}
 
 // kindOf replaces numbers by #.
 func kindOf(structure string) string {
