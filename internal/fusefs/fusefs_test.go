@@ -329,7 +329,7 @@ func TestUnmountWaits(t *testing.T) {
 		}
 		read <- err
 	}()
-	time.Sleep(100 * time.Millisecond)
+	slow.gate <- struct{}{} // it has begun
 	if err := m.Unmount(); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("unmount while a file is read: %v", err)
 	}

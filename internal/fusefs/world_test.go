@@ -193,13 +193,14 @@ type content struct {
 	*bytes.Reader
 	err   error // of every read at or behind errAt
 	errAt int64
-	gate  chan struct{} // which reads wait for, unless nil
+	gate  chan struct{} // which reads take one from and then wait for, unless nil
 }
 
 func newContent(s string) *content { return &content{Reader: bytes.NewReader([]byte(s))} }
 
 func (c *content) ReadAt(p []byte, off int64) (int, error) {
 	if c.gate != nil {
+		<-c.gate
 		<-c.gate
 	}
 	if c.err != nil && off+int64(len(p)) > c.errAt {
