@@ -37,6 +37,28 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestSealedDamage damages fields, and makes the checksums right again.
+func TestSealedDamage(t *testing.T) {
+	for _, s := range seeds {
+		if s.version == 5 {
+			t.Run(s.name, func(t *testing.T) {
+				t.Parallel()
+				d := sealedDamage()
+				if s.dirty {
+					d.Share *= 3
+				}
+				d.Fields(t, disktest.LoadSeed(t, s.name), false)
+			})
+		}
+	}
+}
+
+func sealedDamage() *disktest.Damage {
+	d := damage()
+	d.Open = func(s disk.Sparse) (disk.Filesystem, error) { return open(resealed{s}) }
+	return d
+}
+
 // TestCut cuts images at each structure.
 func TestCut(t *testing.T) {
 	for _, s := range seeds {

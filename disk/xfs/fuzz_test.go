@@ -22,5 +22,6 @@ func FuzzOpenWalk(f *testing.F) {
 			images[which] = m
 		}
 		damage().Fuzz(t, m, input)
+		sealedDamage().Fuzz(t, m, input)
 	})
 }
