@@ -99,6 +99,14 @@ func TestMountOptions(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	var root unix.Stat_t
+	if err := unix.Stat(m.dir, &root); err != nil {
+		t.Fatal(err)
+	}
+	ahead, err := os.ReadFile(fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(root.Dev), unix.Minor(root.Dev)))
+	if err != nil || string(ahead) != "1024\n" {
+		t.Errorf("the kernel reads %q KiB ahead, %v", ahead, err)
+	}
 	// The file whose number FUSE's root has is not the root.
 	if got, err := os.ReadFile(filepath.Join(m.dir, "one")); err != nil || string(got) != "the first inode" {
 		t.Errorf("%q, %v", got, err)
