@@ -100,3 +100,5 @@ func compare(t *testing.T, paths []string, fs disk.Filesystem, options string) {
 	want := withoutSubvolume(kernelTree(t, paths, options))
 	disktest.CompareTrees(t, want, withoutSubvolume(disktest.ReadTree(t, fs)))
 }
+
+func openMany(devices ...disk.Sparse) []disk.Sparse { return devices }
