@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"io"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -183,7 +184,7 @@ func TestRefused(t *testing.T) {
 	loop := disktest.AttachLoop(t, sprouted[1])
 	disktest.Run(t, "btrfs", "device", "add", loop, dir)
 	unmount()
-	disktest.Run(t, "losetup", "-d", loop)
+	disktest.DetachLoop(t, loop)
 	_, err = btrfs.Open(openImages(t, sprouted[1:]), btrfs.Options{})
 	checkRefused(t, err, disk.ErrUnsupported, "seeding")
 
@@ -272,19 +273,26 @@ func TestUsed(t *testing.T) {
 	}
 }
 
-// keepUsed zeroes what is not in use.
+// keepUsed makes holes of what is not in use.
 func keepUsed(t *testing.T, fs *btrfs.Filesystem, device int, path string) {
 	t.Helper()
 	m := disktest.OpenImage(t, path)
-	kept := make([]byte, m.Length)
-	err := fs.Used(device, func(off, length int64) error {
-		_, err := m.ReadAt(kept[off:off+length], off)
-		return err
-	})
+	kept, err := os.Create(path + ".kept")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, kept, 0o600); err != nil {
+	defer kept.Close()
+	err = fs.Used(device, func(off, length int64) error {
+		_, err := io.Copy(io.NewOffsetWriter(kept, off), io.NewSectionReader(m, off, length))
+		return err
+	})
+	if err == nil {
+		err = kept.Truncate(m.Length)
+	}
+	if err == nil {
+		err = os.Rename(path+".kept", path)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }

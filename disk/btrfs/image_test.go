@@ -34,7 +34,7 @@ func mount(t testing.TB, paths []string, options string) (dir string, unmount fu
 	detach := func() {
 		unmountFirst()
 		for _, loop := range loops {
-			disktest.Run(t, "losetup", "-d", loop)
+			disktest.DetachLoop(t, loop)
 		}
 		loops = nil
 	}
