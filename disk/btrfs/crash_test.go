@@ -273,7 +273,10 @@ func TestCrash(t *testing.T) {
 						c.syncSome()
 					}
 				}
-				c.syncSome()
+				for i := range 2 { // the first may commit
+					c.write(fmt.Sprintf("last-%d", i), "last")
+					c.sync(fmt.Sprintf("last-%d", i))
+				}
 			}, 1)
 		})
 	}

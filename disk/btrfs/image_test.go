@@ -34,7 +34,7 @@ func mount(t testing.TB, paths []string, options string) (dir string, unmount fu
 	detach := func() {
 		unmountFirst()
 		for _, loop := range loops {
-			disktest.Run(t, "losetup", "-d", loop)
+			disktest.DetachLoop(t, loop)
 		}
 		loops = nil
 	}
@@ -100,3 +100,5 @@ func compare(t *testing.T, paths []string, fs disk.Filesystem, options string) {
 	want := withoutSubvolume(kernelTree(t, paths, options))
 	disktest.CompareTrees(t, want, withoutSubvolume(disktest.ReadTree(t, fs)))
 }
+
+func openMany(devices ...disk.Sparse) []disk.Sparse { return devices }

@@ -2,7 +2,6 @@ package ext4_test
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/ext4"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
@@ -73,12 +71,13 @@ func compareCrashed(t *testing.T, path string, matters bool) {
 		t.Error("the journal of this crash makes no difference")
 	}
 	fs := openFilesystem(t, path)
-	if fs.Replayed() == 0 {
+	transactions, fast := fs.Replayed()
+	if transactions+fast == 0 {
 		t.Error("nothing was replayed")
 	}
 	got := disktest.ReadTree(t, fs)
 	disktest.CompareTrees(t, want, got)
-	t.Logf("%d transactions, %d files", fs.Replayed(), len(got))
+	t.Logf("%d transactions, %d fast commits, %d files", transactions, fast, len(got))
 }
 
 // staleTree is what the kernel sees without the journal, or nil where that is
@@ -124,27 +123,6 @@ func TestCopyOfRunning(t *testing.T) {
 	w.Settle()
 	w.Work(7, 200)
 	compareCrashed(t, disktest.CopyImage(t, path), true)
-}
-
-// TestFastCommit has the journal's fast commits refused, and only those.
-func TestFastCommit(t *testing.T) {
-	path := makeImage(t, 64<<20, "-t", "ext4", "-b", "4096", "-O", "fast_commit")
-	dir, unmount := disktest.Mount(t, path, "ext4", "rw")
-	w := &disktest.CrashWriter{T: t, Dir: dir}
-	w.Base()
-	w.Settle() // a full commit
-	full := disktest.CopyImage(t, path)
-	w.Sync(filepath.Join(dir, "synced"))
-	fast := disktest.CopyImage(t, path)
-	unmount()
-
-	compareCrashed(t, full, false)
-	openFilesystem(t, path)
-	_, err := ext4.Open(disktest.OpenImage(t, fast), ext4.Options{})
-	var refusal *disk.Error
-	if !errors.As(err, &refusal) || !errors.Is(err, disk.ErrUnsupported) || !strings.Contains(refusal.Detail, "fast_commit") {
-		t.Errorf("a fast commit gives %v", err)
-	}
 }
 
 // TestWrittenJournal replays journals that debugfs wrote: checksums of version

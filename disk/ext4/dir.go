@@ -44,6 +44,8 @@ type dirReader struct {
 	fs    *Filesystem
 	dir   *inode
 	yield func(disk.DirEntry) error
+	// changed is what fast commits say of the directory, or nil.
+	changed *changedDir
 }
 
 // dirBlock is a block of a directory, or a part of an inline one.
@@ -64,11 +66,41 @@ func (fs *Filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 	if n.Type() != disk.ModeDir {
 		return layer.Absent(inodeName(ino), "mode %#o is not a directory", n.Mode)
 	}
-	r := &dirReader{fs: fs, dir: n, yield: yield}
-	if n.flags&flagInlineData != 0 {
+	r := &dirReader{fs: fs, dir: n, yield: yield, changed: fs.changes.dir(ino)}
+	if err := r.readDisk(); err != nil || r.changed == nil {
+		return err
+	}
+	return r.readAdded()
+}
+
+func (r *dirReader) readDisk() error {
+	switch {
+	case r.changed != nil && r.changed.created:
+		return nil
+	case r.dir.flags&flagInlineData != 0:
 		return r.readInline()
 	}
 	return r.readBlocks()
+}
+
+// readAdded yields the entries that fast commits added.
+func (r *dirReader) readAdded() error {
+	for _, e := range r.changed.entries {
+		if e.ino == 0 || e.ino == e.base {
+			continue
+		}
+		if err := r.checkName([]byte(e.name), e.ino); err != nil {
+			return layer.Damaged(fastCommitName, ondisk.Nowhere, "in directory %d, %v", r.dir.Ino, err)
+		}
+		entry := disk.DirEntry{Name: []byte(e.name), Ino: e.ino}
+		if n, err := r.fs.file(e.ino); err == nil {
+			entry.Type = n.Type()
+		}
+		if err := r.yield(entry); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *dirReader) readBlocks() error {
@@ -221,20 +253,31 @@ func (r *dirReader) entry(b *dirBlock, raw []byte, number int) error {
 	if ino == 0 || string(name) == "." || string(name) == ".." {
 		return nil
 	}
-	if len(name) == 0 || len(name) > maxNameLen {
-		return r.damaged(b, "an entry for inode %d has a name of %d bytes", ino, len(name))
+	if err := r.checkName(name, ino); err != nil {
+		return r.damaged(b, "%v", err)
 	}
-	if ino > uint64(r.fs.sb.inodeCount) || r.fs.reserved(ino) {
-		return r.damaged(b, "entry %q refers to inode %d, which no file can have", name, ino)
+	if r.changed != nil && r.changed.replaces(name, ino) {
+		return nil
 	}
 	if r.dir.flags&flagEncrypt != 0 {
 		name = encodeEncrypted(name)
-	} else if bytes.IndexByte(name, '/') >= 0 || bytes.IndexByte(name, 0) >= 0 {
-		return r.damaged(b, "the entry of inode %d has a name with '/' or NUL: %q", ino, name)
 	}
 	e := disk.DirEntry{Name: name, Ino: ino}
 	if r.fs.sb.incompat&incompatFiletype != 0 && int(raw[7]) < len(fileTypes) {
 		e.Type = fileTypes[raw[7]]
 	}
 	return r.yield(e)
+}
+
+// checkName checks a name, and the inode that it is for.
+func (r *dirReader) checkName(name []byte, ino uint64) error {
+	switch {
+	case len(name) == 0 || len(name) > maxNameLen:
+		return fmt.Errorf("an entry for inode %d has a name of %d bytes", ino, len(name))
+	case ino > uint64(r.fs.sb.inodeCount) || r.fs.reserved(ino):
+		return fmt.Errorf("entry %q refers to inode %d, which no file can have", name, ino)
+	case r.dir.flags&flagEncrypt == 0 && (bytes.IndexByte(name, '/') >= 0 || bytes.IndexByte(name, 0) >= 0):
+		return fmt.Errorf("the entry of inode %d has a name with '/' or NUL: %q", ino, name)
+	}
+	return nil
 }

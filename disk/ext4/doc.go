@@ -5,13 +5,14 @@
 // It supports block sizes of 1 to 64 KiB, extents and indirect block maps,
 // inline data, directories of every kind, extended attributes wherever they
 // live, and the features that mke2fs of e2fsprogs 1.47 can turn on. The content
-// of encrypted files, external journals and fast commits are refused by name.
+// of encrypted files and external journals are refused by name.
 //
 // It promises what package [disk] promises: the content or a [disk.Error], no
 // panic, and memory that depends on named limits and never on what a disk
 // claims. Where metadata_csum is on, every structure that is used is verified
 // first. A filesystem that needs its journal is never read without it: [Open]
-// replays it into a table of replaced blocks and writes nothing.
+// replays it into a table of replaced blocks, and its fast commits into a small
+// model of changed inodes and directories, and writes nothing.
 //
 //	fs, err := ext4.Open(volume, ext4.Options{})
 //	err = fs.ReadDir(fs.Info().Root, func(e disk.DirEntry) error { ... })

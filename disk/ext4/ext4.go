@@ -26,7 +26,8 @@ type Filesystem struct {
 	sb       *superblock
 	dev      *device
 	groups   groupTable
-	replayed int
+	changes  *changes // of fast commits, or nil
+	replayed counts
 }
 
 var _ disk.Filesystem = (*Filesystem)(nil)
@@ -87,26 +88,32 @@ func (fs *Filesystem) readSuperblock() error {
 
 // recover replays the journal. What was read so far may be out of date.
 func (fs *Filesystem) recover(opts Options) error {
-	replaced, transactions, err := fs.replay()
+	r, err := fs.replay()
 	if err != nil {
 		return err
 	}
 	blockSize := fs.sb.blockSize()
-	fs.dev = &device{disk: fs.dev.disk, blockSize: blockSize, replaced: replaced, cache: cache.New[span](opts.CacheSize)}
+	fs.dev = &device{disk: fs.dev.disk, blockSize: blockSize, replaced: r.blocks, cache: cache.New[span](opts.CacheSize)}
 	fs.groups = groupTable{}
-	fs.replayed = transactions
+	fs.replayed = r.counts
 	if err := fs.readSuperblock(); err != nil {
 		return err
 	}
 	if fs.sb.blockSize() != blockSize {
 		return sbDamaged("the journal changes the block size")
 	}
+	if len(r.fast) > 0 {
+		return fs.applyFast(r.fast)
+	}
 	return nil
 }
 
-// Replayed returns how many transactions of the journal were replayed: more
-// than zero means that the guest did not unmount cleanly.
-func (fs *Filesystem) Replayed() int { return fs.replayed }
+// Replayed returns how many transactions and how many fast commits of the
+// journal were replayed: more than zero means that the guest did not unmount
+// cleanly.
+func (fs *Filesystem) Replayed() (transactions, fastCommits int) {
+	return fs.replayed.transactions, fs.replayed.fastCommits
+}
 
 // Info implements [disk.Filesystem].
 func (fs *Filesystem) Info() disk.FilesystemInfo {

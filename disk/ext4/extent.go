@@ -144,15 +144,7 @@ func (m *mapping) extentLeaf(node extentNode) (*segment, error) {
 	}
 	next := node.first
 	for e := node.entries; len(e) > 0; e = e[extentEntrySize:] {
-		r := run{
-			logical:  uint64(binary.LittleEndian.Uint32(e)),
-			length:   uint64(binary.LittleEndian.Uint16(e[4:])),
-			physical: uint64(binary.LittleEndian.Uint16(e[6:]))<<32 | uint64(binary.LittleEndian.Uint32(e[8:])),
-		}
-		if r.length > maxInitialized {
-			r.unwritten = true
-			r.length -= maxInitialized
-		}
+		r := parseExtent(e)
 		if r.length == 0 || r.logical < next || r.logical+r.length > node.end {
 			return nil, layer.Damaged(m.name(), node.off, "an extent of %d blocks at block %d is out of order", r.length, r.logical)
 		}
@@ -164,4 +156,18 @@ func (m *mapping) extentLeaf(node extentNode) (*segment, error) {
 		s.runs = append(s.runs, r)
 	}
 	return s, nil
+}
+
+// parseExtent reads an entry of a leaf.
+func parseExtent(e []byte) run {
+	r := run{
+		logical:  uint64(binary.LittleEndian.Uint32(e)),
+		length:   uint64(binary.LittleEndian.Uint16(e[4:])),
+		physical: uint64(binary.LittleEndian.Uint16(e[6:]))<<32 | uint64(binary.LittleEndian.Uint32(e[8:])),
+	}
+	if r.length > maxInitialized {
+		r.unwritten = true
+		r.length -= maxInitialized
+	}
+	return r
 }

@@ -55,6 +55,9 @@ type inode struct {
 }
 
 const (
+	linksOffset        = 0x1a
+	flagsOffset        = 0x20
+	blockFieldOffset   = 0x28
 	blockFieldSize     = 60
 	generationOffset   = 0x64
 	extraSizeOffset    = 0x80
@@ -86,27 +89,29 @@ func (fs *Filesystem) reserved(ino uint64) bool {
 
 // inode reads and verifies any inode in use.
 func (fs *Filesystem) inode(ino uint64) (*inode, error) {
-	if ino == 0 || ino > uint64(fs.sb.inodeCount) {
-		return nil, layer.Absent(inodeName(ino), "the filesystem has inodes 1 to %d", fs.sb.inodeCount)
-	}
-	where, at, err := fs.inodeSpan(uint32(ino))
+	raw, off, err := fs.rawInode(ino)
 	if err != nil {
 		return nil, err
 	}
-	off := where.off + int64(at)
-	chunk, err := fs.dev.metadata(where)
-	if err != nil {
-		return nil, layer.Unreadable(inodeName(ino), off, err)
+	changed := fs.changes.inode(ino)
+	if changed != nil {
+		raw = changed.raw(raw)
 	}
-	n := &inode{raw: chunk[at : at+fs.sb.inodeSize]}
+	n := &inode{raw: raw}
 	n.Ino = ino
-	n.Links = uint32(binary.LittleEndian.Uint16(n.raw[0x1a:]))
+	n.Links = uint32(binary.LittleEndian.Uint16(n.raw[linksOffset:]))
 	if n.Links == 0 {
 		// A free inode need not have a checksum.
 		return nil, layer.Absent(inodeName(ino), "it is not in use, though something refers to it")
 	}
-	if err := fs.verifyInode(n, off); err != nil {
+	if err := n.setEnd(off); err != nil {
 		return nil, err
+	}
+	n.seed = fs.sb.seed.addUint32(uint32(ino)).add(n.raw[generationOffset : generationOffset+4])
+	if fs.sb.hasChecksum() && changed == nil { // the checksum of the fast commit covers the others
+		if err := n.verify(off); err != nil {
+			return nil, err
+		}
 	}
 	if err := fs.parseInode(n, off); err != nil {
 		return nil, err
@@ -114,8 +119,25 @@ func (fs *Filesystem) inode(ino uint64) (*inode, error) {
 	return n, nil
 }
 
-// verifyInode settles where the inode's fixed fields end, and its checksum.
-func (fs *Filesystem) verifyInode(n *inode, off int64) error {
+// rawInode returns an inode as it is on disk, and its byte offset there.
+func (fs *Filesystem) rawInode(ino uint64) ([]byte, int64, error) {
+	if ino == 0 || ino > uint64(fs.sb.inodeCount) {
+		return nil, 0, layer.Absent(inodeName(ino), "the filesystem has inodes 1 to %d", fs.sb.inodeCount)
+	}
+	where, at, err := fs.inodeSpan(uint32(ino))
+	if err != nil {
+		return nil, 0, err
+	}
+	off := where.off + int64(at)
+	chunk, err := fs.dev.metadata(where)
+	if err != nil {
+		return nil, 0, layer.Unreadable(inodeName(ino), off, err)
+	}
+	return chunk[at : at+fs.sb.inodeSize], off, nil
+}
+
+// setEnd settles where the inode's fixed fields end.
+func (n *inode) setEnd(off int64) error {
 	n.end = oldInodeSize
 	if len(n.raw) > oldInodeSize {
 		extra := int(binary.LittleEndian.Uint16(n.raw[extraSizeOffset:]))
@@ -124,10 +146,11 @@ func (fs *Filesystem) verifyInode(n *inode, off int64) error {
 		}
 		n.end += extra
 	}
-	n.seed = fs.sb.seed.addUint32(uint32(n.Ino)).add(n.raw[generationOffset : generationOffset+4])
-	if !fs.sb.hasChecksum() {
-		return nil
-	}
+	return nil
+}
+
+// verify checks the inode's checksum.
+func (n *inode) verify(off int64) error {
 	want := uint32(binary.LittleEndian.Uint16(n.raw[checksumLowOffset:]))
 	mask := uint32(math.MaxUint16)
 	got := n.seed.addWithout(n.raw[:oldInodeSize], checksumLowOffset, 2)

@@ -80,26 +80,45 @@ type journal struct {
 	seed             checksum
 }
 
-// replay returns the blocks that the journal would put in place, and how many
-// transactions they come from.
-func (fs *Filesystem) replay() ([]replacement, int, error) {
+// replayed is what the journal holds for the filesystem.
+type replayed struct {
+	counts
+	blocks []replacement // by transactions
+	fast   []fastTag
+}
+
+// counts say how much was replayed.
+type counts struct {
+	transactions, fastCommits int
+	torn                      bool // a fast commit was begun, and is left out
+}
+
+// replay returns what the journal would put in place.
+func (fs *Filesystem) replay() (replayed, error) {
 	j, err := fs.openJournal()
 	if err != nil || j.start == 0 {
-		return nil, 0, err
+		return replayed{}, err
 	}
 	log, err := j.scan()
 	if err != nil {
-		return nil, 0, err
-	}
-	if err := j.refuseFastCommit(log.end); err != nil {
-		return nil, 0, err
+		return replayed{}, err
 	}
 	log.sort()
 	if err := j.applyRevokes(log); err != nil {
-		return nil, 0, err
+		return replayed{}, err
 	}
-	replaced, err := j.replacements(log)
-	return replaced, int(log.end - j.sequence), err
+	blocks, err := j.replacements(log)
+	if err != nil {
+		return replayed{}, err
+	}
+	fast, err := j.scanFast(log.end)
+	if err != nil {
+		return replayed{}, err
+	}
+	return replayed{
+		counts: counts{int(log.end - j.sequence), fast.commits, fast.torn()},
+		blocks: blocks, fast: fast.tags,
+	}, nil
 }
 
 func (fs *Filesystem) openJournal() (*journal, error) {
@@ -191,29 +210,6 @@ func (j *journal) verifySuperblock(raw []byte) error {
 		return layer.Damaged(journalName, ondisk.Nowhere, "checksum is %#08x, the superblock says %#08x", got, want)
 	}
 	j.seed = startChecksum.add(raw[0x30:0x40])
-	return nil
-}
-
-// refuseFastCommit refuses a log that goes on in the fast commit area, which
-// describes changes instead of holding blocks. sequence is that of the
-// transaction behind the log.
-//
-// A fast commit starts with a tag (2 tag, 2 length, little endian) of kind 9,
-// and in it 4 bytes of features and 4 of the sequence.
-func (j *journal) refuseFastCommit(sequence uint32) error {
-	const headTag = 9
-	if j.incompat&journalIncompatFastCommit == 0 || j.end+1 >= j.length {
-		return nil
-	}
-	raw := make([]byte, j.fs.sb.blockSize())
-	at := j.end + 1 // jbd2 leaves one block free
-	if err := j.read(raw, at); err != nil {
-		return err
-	}
-	if binary.LittleEndian.Uint16(raw) == headTag && binary.LittleEndian.Uint32(raw[8:]) == sequence {
-		return layer.Unsupported(journalBlockName(at), ondisk.Nowhere, hintClean,
-			"feature fast_commit: the newest changes are kept in a form that is not replayed")
-	}
 	return nil
 }
 

@@ -37,7 +37,8 @@ func (b *logBuilder) replayed(t *testing.T) (letters string, transactions int, e
 			letters += "?"
 		}
 	}
-	return letters, fs.Replayed(), nil
+	transactions, _ = fs.Replayed()
+	return letters, transactions, nil
 }
 
 // rules are the cases that a replay has to tell apart. The letters that come

@@ -25,6 +25,8 @@ type mapping struct {
 	flags uint32
 	root  [blockFieldSize]byte
 	last  atomic.Pointer[segment]
+	// changes are the blocks that fast commits moved, sorted.
+	changes []change
 }
 
 // segment is what one leaf says: everything about the blocks [first, end) of
@@ -50,11 +52,39 @@ type stretch struct {
 }
 
 func newMapping(fs *Filesystem, n *inode) *mapping {
-	return &mapping{fs: fs, ino: n.Ino, seed: n.seed, flags: n.flags, root: n.block}
+	m := &mapping{fs: fs, ino: n.Ino, seed: n.seed, flags: n.flags, root: n.block}
+	if c := fs.changes.inode(n.Ino); c != nil {
+		m.changes = c.blocks
+	}
+	return m
 }
 
 // at returns what is known of the file from logical block on.
 func (m *mapping) at(block uint64) (stretch, error) {
+	if len(m.changes) == 0 {
+		return m.onDisk(block)
+	}
+	i := sort.Search(len(m.changes), func(i int) bool { return m.changes[i].end > block })
+	if i == len(m.changes) || block < m.changes[i].first {
+		s, err := m.onDisk(block)
+		if err == nil && i < len(m.changes) {
+			s.length = min(s.length, m.changes[i].first-block)
+		}
+		return s, err
+	}
+	c := m.changes[i].part(block, m.changes[i].end)
+	s := stretch{length: c.end - c.first, kind: c.kind}
+	if c.kind != disk.ExtentHole {
+		if s.physical = c.physical; !m.fs.sb.validBlocks(s.physical, s.length) {
+			return stretch{}, layer.Damaged(m.name(), ondisk.Nowhere, "a fast commit says that it is in blocks %d to %d, the filesystem has %d",
+				c.physical, c.physical+s.length-1, m.fs.sb.blockCount)
+		}
+	}
+	return s, nil
+}
+
+// onDisk is what the tree or map says.
+func (m *mapping) onDisk(block uint64) (stretch, error) {
 	s := m.last.Load()
 	if s == nil || block < s.first || block >= s.end {
 		var err error

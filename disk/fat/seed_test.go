@@ -71,6 +71,8 @@ func writeSeed(t *testing.T, name string, size int64, sectors int, mkfs []string
 			t.Fatal(err)
 		}
 		binary.LittleEndian.PutUint32(raw[0x20:], uint32(sectors))
+		copy(raw[6*512:], raw[:512])                            // the copy of the boot sector
+		binary.LittleEndian.PutUint32(raw[512+0x1e8:], 1<<32-1) // free clusters: not known
 		if err := os.WriteFile(image, raw[:sectors*512], 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -75,6 +75,7 @@ func (l *Layout) addDisk(i int, d Disk) {
 	v := &l.volumes[whole]
 	if err != nil {
 		v.Err = err
+		v.remarkSectorSize(d)
 		return
 	}
 	if table.Kind == partition.None {

@@ -66,18 +66,17 @@ func (l *Layout) recognise(i int) {
 	if v.bytes == nil {
 		return
 	}
+	var found []identity
 	e, err := readEnds(v.bytes)
-	if err != nil {
-		v.fail(err)
-		return
+	if err == nil {
+		found, err = identify(e)
 	}
-	found, err := identify(e)
-	if err != nil {
-		v.fail(err)
+	switch {
+	case v.Table != "":
+		v.remarkTable(found) // it needs nothing else of the disk
 		return
-	}
-	if v.Table != "" {
-		v.remarkTable(found)
+	case err != nil:
+		v.fail(err)
 		return
 	}
 	switch len(found) {

@@ -148,10 +148,17 @@ func compareBlkid(t *testing.T, path string, v layout.Volume) {
 // judge what is there.
 func TestLeftovers(t *testing.T) {
 	ambiguous := 0
+	made := make(map[string]string)
+	content := func(name string) string {
+		if made[name] == "" {
+			made[name] = makeContent(t, name)
+		}
+		return made[name]
+	}
 	for _, first := range []string{"ext4", "xfs", "btrfs", "fat32", "swap", "luks2", "iso9660", "f2fs"} {
 		for _, second := range []string{"ext2", "xfs", "btrfs", "fat16", "swap", "luks1", "erofs", "squashfs"} {
 			t.Run(first+" under "+second, func(t *testing.T) {
-				below, above := makeContent(t, first), makeContent(t, second)
+				below, above := content(first), content(second)
 				// What the second wrote, over the first: its blocks that are not zero.
 				path := filepath.Join(t.TempDir(), "both.img")
 				disktest.Run(t, "cp", "--sparse=always", below, path)

@@ -29,7 +29,6 @@ var containers = []*signature{
 	{content: "bcache", title: "a bcache device", detect: detectBcache},
 	{content: contentLVM, title: "an LVM physical volume", detect: detectLVM, harmless: true},
 	{content: "crypto_LUKS", title: "a LUKS container", detect: detectLUKS},
-	{content: "zfs_member", title: "a member of a ZFS pool", detect: detectZFS},
 }
 
 // filesystems exclude each other. They are in the order of blkid.
@@ -40,6 +39,7 @@ var filesystems = []*signature{
 	{content: contentXFS, title: "an XFS filesystem", recognise: xfs.Recognise, details: xfsDetails, open: openXFS},
 	{content: "ext4", title: "an ext2, ext3 or ext4 filesystem", recognise: ext4.Recognise, details: extDetails, open: openExt4},
 	{content: "iso9660", title: "an ISO 9660 image", detect: detectISO, hybrid: true},
+	{content: "zfs_member", title: "a member of a ZFS pool", detect: detectZFS},
 	{content: contentBtrfs, title: "a btrfs filesystem", recognise: btrfs.Recognise, open: openBtrfs},
 	{content: "bcachefs", title: "a bcachefs filesystem", detect: detectBcachefs},
 	{content: "ntfs", title: "an NTFS filesystem", detect: detectNTFS},
@@ -203,13 +203,17 @@ func isPrintableUUID(s string) bool {
 
 // detectZFS looks for the uberblocks in the first label: a ring of 128 of them at
 // 128 KiB, of which a few have been written (ZFS On-Disk Specification, chapter
-// 1). blkid wants four.
+// 1). blkid wants four, on a device of at least 64 MiB.
 func detectZFS(e *ends, _ *identity) bool {
 	const (
 		ring, ringEnd, step = 128 << 10, 256 << 10, 1 << 10
 		magic               = 0x00bab10c
 		wanted              = 4
+		leastSize           = 64 << 20
 	)
+	if e.d.Size() < leastSize {
+		return false
+	}
 	found := 0
 	for off := int64(ring); off < ringEnd; off += step {
 		if p := e.at(off, 8); p != nil && (binary.LittleEndian.Uint64(p) == magic || binary.BigEndian.Uint64(p) == magic) {

@@ -83,32 +83,34 @@ func (fs *Filesystem) inodeTreeOf(group uint32) (*groupTree, error) {
 	return t, t.check(off)
 }
 
-// checkAllocated refuses an inode that the tree of its group does not have, or
-// has as free.
-func (fs *Filesystem) checkAllocated(ino uint64) error {
+// chunkOf returns the first of the 64 inodes that ino was made with, as a number
+// in its group. It refuses an inode that the group's tree does not have, or has as
+// free.
+func (fs *Filesystem) chunkOf(ino uint64) (uint64, error) {
 	group, within := fs.sb.splitInode(ino)
 	t, err := fs.inodeTreeOf(uint32(group))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	s := span{0, 1 << 32}
 	n, err := t.read(uint64(t.root), int(t.depth)-1, s)
 	for err == nil && n.level > 0 {
 		i, childSpan, ok := n.child(within, s)
 		if !ok {
-			return notAllocated(ino)
+			return 0, notAllocated(ino)
 		}
 		s = childSpan
 		n, err = t.read(n.pointerAt(i), n.level-1, s)
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	i := n.recordOf(within)
 	if i < 0 || !fs.inUse(n.recordAt(i), within) {
-		return notAllocated(ino)
+		return 0, notAllocated(ino)
 	}
-	return nil
+	first, _ := n.leafOrder(n.recordAt(i))
+	return first, nil
 }
 
 func notAllocated(ino uint64) error {

@@ -74,10 +74,11 @@ func (fs *Filesystem) file(ino uint64) (*inode, error) {
 	if !fs.sb.validInode(ino) {
 		return nil, layer.Absent(inodeName(ino), "the filesystem has no place for it")
 	}
-	if err := fs.checkAllocated(ino); err != nil {
+	chunk, err := fs.chunkOf(ino)
+	if err != nil {
 		return nil, err
 	}
-	raw, off, err := fs.rawInode(ino)
+	raw, off, err := fs.rawInode(ino, chunk)
 	if err != nil {
 		return nil, err
 	}
@@ -92,25 +93,33 @@ func (fs *Filesystem) file(ino uint64) (*inode, error) {
 // chunkForm is of runs of inodes, each of which is verified by itself.
 var chunkForm = &form{}
 
-// rawInode reads an inode together with its neighbours.
-func (fs *Filesystem) rawInode(ino uint64) ([]byte, int64, error) {
+// rawInode reads an inode together with its neighbours, which are those of the
+// chunk that starts with inode number chunk of the group.
+func (fs *Filesystem) rawInode(ino, chunk uint64) ([]byte, int64, error) {
 	sb := fs.sb
 	group, within := sb.splitInode(ino)
-	start := sb.offset(group << sb.agShift)
-	length := int64(sb.agLength(uint32(group))) << sb.blockShift
-	at := int64(within) << sb.inodeShift
-	size := max(sb.blockSize(), inodeChunk)
-	first := at &^ (size - 1)
-	key := blockKey{chunkForm, start + first, int(min(size, length-first))}
-	chunk := fs.dev.cache.Get(key)
-	if chunk == nil {
-		chunk = make([]byte, key.length)
-		if _, err := fs.dev.readAt(chunk, key.off); err != nil {
-			return nil, 0, layer.Unreadable(inodeName(ino), start+at, err)
-		}
-		fs.dev.cache.Add(key, chunk)
+	perBlock := uint64(1) << (sb.blockShift - sb.inodeShift)
+	end := chunk + inodesPerChunk
+	if end > sb.agLength(uint32(group))*perBlock {
+		// A sparse chunk may go beyond the end of the group.
+		chunk = within &^ (perBlock - 1)
+		end = chunk + perBlock
 	}
-	return chunk[at-first:][:sb.inodeSize()], start + at, nil
+	step := uint64(max(sb.blockSize(), inodeChunk)) >> sb.inodeShift
+	first := chunk + (within-chunk)/step*step
+	start := sb.offset(group << sb.agShift)
+	count := min(step, end-first)
+	key := blockKey{chunkForm, start + int64(first)<<sb.inodeShift, int(count) << sb.inodeShift}
+	off := start + int64(within)<<sb.inodeShift
+	data := fs.dev.cache.Get(key)
+	if data == nil {
+		data = make([]byte, key.length)
+		if _, err := fs.dev.readAt(data, key.off); err != nil {
+			return nil, 0, layer.Unreadable(inodeName(ino), off, err)
+		}
+		fs.dev.cache.Add(key, data)
+	}
+	return data[off-key.off:][:sb.inodeSize()], off, nil
 }
 
 // verifyInode settles that raw is the inode that it should be, and in use.

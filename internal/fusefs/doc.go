@@ -12,6 +12,9 @@
 // named limits, and that every error of the disk becomes the fitting errno for
 // the program that reads and one call of [Options.Report].
 //
+// Only a file called ".go-fuse-epoll-hack" in the root cannot be seen: the FUSE
+// library needs that name.
+//
 // A mount is read-only, and setuid bits and device nodes in it mean nothing.
 // Symlinks mean what they say: one to /etc/passwd leads to the host's.
 //

@@ -1,13 +1,11 @@
 package fusefs_test
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -101,6 +99,14 @@ func TestMountOptions(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	var root unix.Stat_t
+	if err := unix.Stat(m.dir, &root); err != nil {
+		t.Fatal(err)
+	}
+	ahead, err := os.ReadFile(fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(root.Dev), unix.Minor(root.Dev)))
+	if err != nil || string(ahead) != "1024\n" {
+		t.Errorf("the kernel reads %q KiB ahead, %v", ahead, err)
+	}
 	// The file whose number FUSE's root has is not the root.
 	if got, err := os.ReadFile(filepath.Join(m.dir, "one")); err != nil || string(got) != "the first inode" {
 		t.Errorf("%q, %v", got, err)
@@ -191,7 +197,7 @@ func TestFailures(t *testing.T) {
 	fsys.add(10, "inode", &memFile{inodeErr: disk.ErrCorrupt})
 	fsys.add(11, "open", &memFile{openErr: disk.ErrUnsupported, Inode: disk.Inode{Size: 10}})
 	fsys.add(12, "read", &memFile{content: damaged})
-	fsys.add(13, "dir", &memFile{dirErr: broken, entries: []disk.DirEntry{{Name: []byte("there"), Ino: 1}}})
+	fsys.add(13, "dir", &memFile{dirErr: broken, entries: []disk.DirEntry{{Name: []byte("there"), Ino: 1, Type: disk.ModeRegular}, {Name: []byte("self"), Ino: 13, Type: disk.ModeDir}}})
 	fsys.add(14, "link", &memFile{target: "x", readErr: disk.ErrLimit})
 	fsys.add(15, "xattr", &memFile{xattrErr: disk.ErrCorrupt})
 	fsys.add(17, "mode", &memFile{Inode: disk.Inode{Mode: 0o170000}})
@@ -238,6 +244,9 @@ func TestFailures(t *testing.T) {
 	}
 	if _, err := os.Lstat(at("dir/there")); err != nil {
 		t.Errorf("what is before the damage of a directory: %v", err)
+	}
+	if _, err := os.Lstat(at("dir/self")); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("a directory in itself: %v", err)
 	}
 	if _, err := os.Lstat(at("dir/other")); !errors.Is(err, unix.EIO) {
 		t.Errorf("what may be behind the damage of a directory: %v", err)
@@ -328,53 +337,13 @@ func TestUnmountWaits(t *testing.T) {
 		}
 		read <- err
 	}()
-	time.Sleep(100 * time.Millisecond)
+	slow.gate <- struct{}{} // it has begun
 	if err := m.Unmount(); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("unmount while a file is read: %v", err)
 	}
 	close(slow.gate)
 	if err := <-read; err != nil {
 		t.Error(err)
-	}
-}
-
-// TestKilled kills the process that serves a mount.
-func TestKilled(t *testing.T) {
-	dir := t.TempDir()
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command(program)
-	c.Env = append(os.Environ(), helperEnv+"="+dir)
-	c.Stderr = os.Stderr
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = exec.Command("fusermount3", "-u", "-z", dir).Run() })
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "mounted\n" {
-		t.Fatalf("%q, %v", line, err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "one")); err != nil {
-		t.Error(err)
-	}
-	if err := c.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.Wait()
-	if _, err := os.Stat(filepath.Join(dir, "two")); !errors.Is(err, unix.ENOTCONN) {
-		t.Errorf("what is left answers %v", err)
-	}
-	if _, err := fusefs.Mount(dir, newMemFS(), fusefs.Options{}); err == nil || !strings.Contains(err.Error(), "fusermount3 -u") {
-		t.Errorf("mounting over it: %v", err)
-	}
-	run(t, "fusermount3", "-u", dir)
-	if _, err := os.Stat(filepath.Join(dir, "one")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("after fusermount3: %v", err)
 	}
 }
 

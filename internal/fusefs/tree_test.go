@@ -233,7 +233,7 @@ func makeImage(t *testing.T, fill func(dir string)) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(f.Truncate(512<<20), f.Close()); err != nil {
+	if err := errors.Join(f.Truncate(1<<30), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	run(t, "mke2fs", "-q", "-F", "-t", "ext4", image)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,8 +16,8 @@ import (
 	"github.com/drydock-vm/drydock/internal/fusefs"
 )
 
-// helperEnv has this test program be a server at the folder that it names; see
-// TestKilled.
+// helperEnv has this test program be a server at the folder that it names, until
+// its input ends; see TestKilled and TestOrdinaryUser.
 const helperEnv = "DRYDOCK_TEST_FUSE_DIR"
 
 func TestMain(m *testing.M) {
@@ -33,7 +34,21 @@ func serve(dir string) int {
 		return 1
 	}
 	os.Stdout.WriteString("mounted\n")
-	m.Wait()
+	io.Copy(io.Discard, os.Stdin)
+	f, err := os.Open(filepath.Join(dir, "one"))
+	if err != nil {
+		println(err.Error())
+		return 1
+	}
+	if err := m.Unmount(); !errors.Is(err, unix.EBUSY) {
+		println("unmount with an open file:", err.Error())
+		return 1
+	}
+	f.Close()
+	if err := m.Unmount(); err != nil {
+		println(err.Error())
+		return 1
+	}
 	return 0
 }
 
@@ -83,8 +98,8 @@ type memFile struct {
 // memFS is a filesystem in memory, which counts what it is asked. Its root is
 // inode 2, as ext4's is, and there is a file with the number of FUSE's root.
 type memFS struct {
-	files              map[uint64]*memFile
-	listed, opened, at atomic.Int64
+	files          map[uint64]*memFile
+	listed, opened atomic.Int64
 }
 
 func newMemFS() *memFS {
@@ -178,13 +193,14 @@ type content struct {
 	*bytes.Reader
 	err   error // of every read at or behind errAt
 	errAt int64
-	gate  chan struct{} // which reads wait for, unless nil
+	gate  chan struct{} // which reads take one from and then wait for, unless nil
 }
 
 func newContent(s string) *content { return &content{Reader: bytes.NewReader([]byte(s))} }
 
 func (c *content) ReadAt(p []byte, off int64) (int, error) {
 	if c.gate != nil {
+		<-c.gate
 		<-c.gate
 	}
 	if c.err != nil && off+int64(len(p)) > c.errAt {

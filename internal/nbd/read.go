@@ -138,16 +138,13 @@ type pieceWriter struct {
 	*transmission
 	request
 	memory []byte
-	start  int    // of out in memory
-	out    []byte // what is to be sent
+	out    []byte // what is to be sent, in memory
 	last   int    // where in out the latest chunk begins
 }
 
-// restart begins with an empty buffer.
-func (w *pieceWriter) restart() {
-	w.start = headroom - chunkDataSize
-	w.out = w.memory[w.start:w.start]
-}
+// restart begins with an empty buffer, such that content behind a first header
+// lies where [headroom] says.
+func (w *pieceWriter) restart() { w.out = w.memory[headroom-chunkDataSize:][:0] }
 
 // flush sends what is there.
 func (w *pieceWriter) flush(done bool) {

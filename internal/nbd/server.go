@@ -40,7 +40,7 @@ type Options struct {
 
 // Serve answers the clients that connect to l until ctx is done, and then
 // returns nil: l and all connections are closed, and no read of a disk is in
-// progress. Any other end is an error.
+// progress. Any other end is an error. It closes l in any case.
 func Serve(ctx context.Context, l net.Listener, opts Options) error {
 	if err := opts.check(); err != nil {
 		l.Close()

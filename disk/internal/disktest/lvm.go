@@ -26,7 +26,7 @@ func NewLVM(t testing.TB, devices ...string) *LVM {
 	for _, d := range devices {
 		fmt.Fprintf(&filter, `"a|^%s$|", `, d)
 	}
-	config := fmt.Sprintf(`devices { use_devicesfile=0 global_filter=[%s"r|.*|"] obtain_device_list_from_udev=0 external_device_info_source="none" md_component_detection=0 multipath_component_detection=0 }
+	config := fmt.Sprintf(`devices { pv_min_size=512 use_devicesfile=0 global_filter=[%s"r|.*|"] obtain_device_list_from_udev=0 external_device_info_source="none" md_component_detection=0 multipath_component_detection=0 }
 activation { udev_sync=0 udev_rules=0 monitoring=0 }
 global { use_lvmpolld=0 use_lvmlockd=0 event_activation=0 locking_dir=%q }
 backup { backup=0 archive=0 }

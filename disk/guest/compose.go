@@ -1,0 +1,289 @@
+package guest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/layout"
+)
+
+// composer puts a tree together.
+type composer struct {
+	layout *layout.Layout
+	resolver
+	fs   *Filesystem
+	walk *walker
+	used map[int]bool // volumes that are shown, or that a remark is about
+}
+
+// Open puts the tree of a guest together. The error wraps [disk.ErrNotExist]
+// where no volume looks like its root; any other mount that fails is a remark.
+func Open(l *layout.Layout, opts Options) (*Filesystem, error) {
+	c := &composer{layout: l, resolver: resolver{l.Volumes()}, used: make(map[int]bool)}
+	root, err := c.findRoot(opts.Root)
+	if err != nil {
+		return nil, err
+	}
+	first := mount{Mount: Mount{Path: []byte("/"), Volume: root.volume, Subvolume: root.subvolume}, fs: root.fs, root: root.root}
+	c.fs = &Filesystem{mounts: []mount{first}, remarks: root.remarks}
+	c.walk = newWalker(c.fs)
+	c.used[root.volume] = true
+	c.checkRoot(root)
+	for _, e := range order(root.entries) {
+		c.add(&e)
+	}
+	c.remarkRest()
+	return c.fs, nil
+}
+
+func (c *composer) remark(format string, args ...any) {
+	c.fs.remarks = append(c.fs.remarks, fmt.Sprintf(format, args...))
+}
+
+// checkRoot notes an entry for "/" that is about something else.
+func (c *composer) checkRoot(root *candidate) {
+	for i := range root.entries {
+		e := &root.entries[i]
+		if e.target != "/" {
+			continue
+		}
+		c.fs.mounts[0].Source = e.source
+		if root.score != rootNamed {
+			c.remark("/etc/fstab has %.150q as the root; %s is shown", e.source, known(&c.volumes[root.volume]))
+		}
+		return
+	}
+}
+
+// order sorts entries as they have to be mounted: each after those that its
+// mountpoint, and the source of a bind mount, lie in.
+func order(entries []entry) []entry {
+	var pending []*entry
+	for i := range entries {
+		if entries[i].target != "/" {
+			pending = append(pending, &entries[i])
+		}
+	}
+	slices.SortStableFunc(pending, func(a, b *entry) int { return len(splitPath(a.target)) - len(splitPath(b.target)) })
+	out := make([]entry, 0, len(pending))
+	for len(pending) > 0 {
+		next := max(0, slices.IndexFunc(pending, func(e *entry) bool { return !waits(e, pending) }))
+		out = append(out, *pending[next])
+		pending = slices.Delete(pending, next, next+1)
+	}
+	return out
+}
+
+// waits reports whether a bind mount needs one of the others first. That a
+// mountpoint does, the order by depth has seen to.
+func waits(e *entry, pending []*entry) bool {
+	return slices.ContainsFunc(pending, func(o *entry) bool {
+		return o != e && (within(e.target, o.target) && !within(o.target, e.target) || e.bind() && within(e.source, o.target))
+	})
+}
+
+// within reports whether path is dir or below it.
+func within(path, dir string) bool {
+	path, dir = strings.TrimRight(path, "/"), strings.TrimRight(dir, "/")
+	return path == dir || strings.HasPrefix(path, dir+"/")
+}
+
+// add mounts what an entry says, or notes why not.
+func (c *composer) add(e *entry) {
+	switch {
+	case e.kind == "swap" || slices.Contains(inMemory, e.kind):
+		return
+	case slices.Contains(elsewhere, e.kind) || strings.HasPrefix(e.kind, "fuse"):
+		c.remark("%.150q is not on these disks: %.40q is mounted from elsewhere", e.target, e.kind)
+		return
+	case !strings.HasPrefix(e.target, "/"):
+		if e.target != "none" {
+			c.remark("the mountpoint %.150q is not a path", e.target)
+		}
+		return
+	}
+	m, err := c.source(e)
+	switch {
+	case err != nil && !e.automatic():
+		return // a drive or a stick
+	case err != nil:
+		c.remark("%.150q is not shown: %v", e.target, err)
+		return
+	case !e.automatic():
+		c.used[m.Volume] = true
+		c.remark("%.150q is not shown, since the guest mounts it on demand only (noauto): %s", e.target, known(&c.volumes[m.Volume]))
+		return
+	}
+	if err := c.mount(m, e); err != nil {
+		c.remark("%.150q is not shown: %v", e.target, err)
+	}
+}
+
+// source opens what an entry mounts.
+func (c *composer) source(e *entry) (*mount, error) {
+	if e.bind() {
+		return c.bound(e)
+	}
+	volume, guessed, err := c.resolve(e.source)
+	if err != nil {
+		return nil, err
+	}
+	c.used[volume] = true
+	v := &c.volumes[volume]
+	fs, err := c.layout.Open(volume)
+	if err != nil {
+		return nil, err
+	}
+	root, subvolume, err := chooseTree(fs, e)
+	if err != nil {
+		return nil, err
+	}
+	if guessed && e.automatic() {
+		c.remark("%.150q at %.150q was taken by its letter for %s", e.source, e.target, known(v))
+	}
+	if !sameKind(e.kind, v.Content) {
+		c.remark("/etc/fstab calls what is at %.150q %.40q, but %s is shown", e.target, e.kind, known(v))
+	}
+	return &mount{Mount: Mount{Volume: volume, Subvolume: subvolume, Source: e.source}, fs: fs, root: root}, nil
+}
+
+// sameKind reports whether a type of an fstab can stand for a content.
+func sameKind(kind, content string) bool {
+	family := func(s string) string {
+		switch s {
+		case "ext2", "ext3", "ext4":
+			return "ext"
+		case "msdos", "fat", "vfat":
+			return "fat"
+		}
+		return s
+	}
+	return kind == "auto" || kind == "none" || slices.ContainsFunc(strings.Split(kind, ","), func(k string) bool { return family(k) == family(content) })
+}
+
+// bound returns a part of the tree for a bind mount.
+func (c *composer) bound(e *entry) (*mount, error) {
+	if !strings.HasPrefix(e.source, "/") {
+		return nil, layer.Absent(fmt.Sprintf("source %.100q", e.source), "it is not a path")
+	}
+	at, err := c.walk.walk(e.source)
+	if err != nil {
+		return nil, err
+	}
+	if e.has("rbind") {
+		c.remark("what is mounted below %.150q is not shown again below %.150q", e.source, e.target)
+	}
+	from := &c.fs.mounts[at.mount]
+	return &mount{Mount: Mount{Volume: from.Volume, Subvolume: from.Subvolume, Source: e.source}, fs: from.fs, root: at.ino}, nil
+}
+
+// mount puts m where the entry says.
+func (c *composer) mount(m *mount, e *entry) error {
+	if len(c.fs.mounts) == MaxMounts {
+		return layer.Beyond("tree", nowhere, "more than %d mounts", MaxMounts)
+	}
+	at, err := c.walk.walk(e.target)
+	if err != nil {
+		return err
+	}
+	if at.name == "" {
+		return layer.Unsupported(pathName(e.target), nowhere, "", "it is the root")
+	}
+	below, err := c.fs.mounts[at.mount].fs.Inode(at.ino)
+	if err != nil {
+		return err
+	}
+	above, err := m.fs.Inode(m.root)
+	if err != nil {
+		return err
+	}
+	if (below.Type() == disk.ModeDir) != (above.Type() == disk.ModeDir) {
+		return layer.Absent(pathName(e.target), "one is a directory, the other is not")
+	}
+	dir := &c.fs.mounts[at.from.mount]
+	if dir.covered == nil {
+		dir.covered = make(map[uint64]map[string]int)
+	}
+	if dir.covered[at.from.ino] == nil {
+		dir.covered[at.from.ino] = make(map[string]int)
+	}
+	if hidden, twice := dir.covered[at.from.ino][at.name]; twice {
+		c.remark("what is mounted from %.150q at %.150q is hidden by another mount", c.fs.mounts[hidden].Source, e.target)
+	}
+	m.Path = []byte("/" + strings.Join(splitPath(e.target), "/"))
+	dir.covered[at.from.ino][at.name] = len(c.fs.mounts)
+	c.fs.mounts = append(c.fs.mounts, *m)
+	return nil
+}
+
+// remarkRest notes what the filesystems say of themselves, and what is not part
+// of the tree.
+func (c *composer) remarkRest() {
+	shown := make(map[int]disk.Filesystem)
+	for _, m := range c.fs.mounts {
+		shown[m.Volume] = m.fs
+	}
+	for i := range c.volumes {
+		v := &c.volumes[i]
+		switch fs := shown[i]; {
+		case fs != nil:
+			for _, r := range fs.Info().Remarks {
+				c.remark("volume %q: %s", v.Name, r)
+			}
+			c.remarkSubvolumes(i, fs)
+		case c.used[i]:
+		case v.Err != nil:
+			c.remark("volume %q cannot be read: %v", v.Name, v.Err)
+		case v.Readable:
+			c.remark("%s is not shown: /etc/fstab does not mount it", known(v))
+		}
+	}
+}
+
+// remarkSubvolumes counts the subvolumes of a volume that no mount shows.
+func (c *composer) remarkSubvolumes(volume int, fs disk.Filesystem) {
+	list, err := c.listSubvolumes(fs)
+	if err != nil || len(list) == 0 {
+		return
+	}
+	parents := make(map[uint64]uint64, len(list))
+	for _, s := range list {
+		parents[s.ID] = s.Parent
+	}
+	visible := map[uint64]bool{0: false} // what is known
+	for _, m := range c.fs.mounts {
+		if m.Volume == volume {
+			visible[m.Subvolume] = true
+		}
+	}
+	hidden := 0
+	for _, s := range list {
+		if !isVisible(s.ID, parents, visible) && s.Parent != 0 {
+			hidden++
+		}
+	}
+	if hidden > 0 {
+		c.remark("volume %q: %d subvolumes are mounted nowhere and not shown", c.volumes[volume].Name, hidden)
+	}
+}
+
+// isVisible reports whether a subvolume lies in one that is visible, and notes
+// that for all on the way: each is passed once, and parents in a circle are not
+// visible.
+func isVisible(id uint64, parents map[uint64]uint64, visible map[uint64]bool) bool {
+	var passed []uint64
+	for {
+		known, ok := visible[id]
+		if ok {
+			for _, p := range passed {
+				visible[p] = known
+			}
+			return known
+		}
+		visible[id] = false
+		passed = append(passed, id)
+		id = parents[id]
+	}
+}

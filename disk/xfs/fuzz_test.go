@@ -1,0 +1,27 @@
+package xfs_test
+
+import (
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
+)
+
+// FuzzOpenWalk changes the seeds of testdata as [disktest.Mutate] does. Whatever
+// that makes, reading comes to an end, and reading again gives the same.
+func FuzzOpenWalk(f *testing.F) {
+	for i := range seeds {
+		f.Add(byte(i), []byte{})
+		f.Add(byte(i), []byte{0, 0, 0x54, 1, 2, 3, 4})
+	}
+	images := make(map[byte]disktest.Image)
+	f.Fuzz(func(t *testing.T, which byte, input []byte) {
+		which %= byte(len(seeds))
+		m, ok := images[which]
+		if !ok {
+			m = disktest.LoadSeed(t, seeds[which].name)
+			images[which] = m
+		}
+		damage().Fuzz(t, m, input)
+		sealedDamage().Fuzz(t, m, input)
+	})
+}

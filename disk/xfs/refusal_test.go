@@ -1,0 +1,133 @@
+package xfs_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
+	"github.com/drydock-vm/drydock/disk/xfs"
+)
+
+// TestRefusals checks that what is not supported is refused by its name.
+func TestRefusals(t *testing.T) {
+	incompat := func(bit uint32) func([]byte) {
+		return func(sb []byte) { binary.BigEndian.PutUint32(sb[216:], binary.BigEndian.Uint32(sb[216:])|bit) }
+	}
+	for _, r := range []struct {
+		name   string
+		damage func(sb []byte)
+		want   error
+		text   string
+	}{
+		{"needsrepair", incompat(0x10), disk.ErrUnsupported, "needsrepair"},
+		{"metadir", incompat(0x100), disk.ErrUnsupported, "metadir"},
+		{"zoned", incompat(0x200), disk.ErrUnsupported, "zoned"},
+		{"unknown incompat", incompat(1 << 31), disk.ErrUnsupported, "incompat bit 0x80000000"},
+		{"unknown ro_compat", func(sb []byte) { sb[212] |= 0x40 }, disk.ErrUnsupported, "ro_compat bit 0x40000000"},
+		{"unknown compat", func(sb []byte) { sb[208] |= 0x40 }, disk.ErrUnsupported, "compat bit 0x40000000"},
+		{"unknown log_incompat", func(sb []byte) { sb[220] |= 0x40 }, disk.ErrUnsupported, "log_incompat bit 0x40000000"},
+		{"version 3", func(sb []byte) { sb[101] = sb[101]&0xf0 | 3 }, disk.ErrUnsupported, "version 3"},
+		{"directories of version 1", func(sb []byte) { sb[100] &^= 0x20 }, disk.ErrUnsupported, "directories of version 1"},
+		{"external log", func(sb []byte) { clear(sb[48:56]) }, disk.ErrUnsupported, "external log"},
+		{"mkfs in progress", func(sb []byte) { sb[126] = 1 }, disk.ErrCorrupt, "mkfs.xfs did not finish"},
+		{"too large", func(sb []byte) { sb[85]++; sb[14]++ }, disk.ErrCorrupt, ""},
+		{"newer than the log", func(sb []byte) { sb[240]++ }, disk.ErrCorrupt, "the log ends at"},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			m := disktest.LoadSeed(t, "v5-1k")
+			sb := make([]byte, 512)
+			if _, err := m.ReadAt(sb, 0); err != nil {
+				t.Fatal(err)
+			}
+			r.damage(sb)
+			seal(sb, 224)
+			_, err := xfs.Open(disktest.Patched{Image: m, Data: sb}, xfs.Options{})
+			var detail *disk.Error
+			if !errors.Is(err, r.want) || !errors.As(err, &detail) || !strings.Contains(detail.Detail, r.text) || detail.Hint == "" {
+				t.Errorf("got %v, want %v with %q", err, r.want, r.text)
+			}
+		})
+	}
+}
+
+// TestRealtime refuses the one file whose content lies on another device.
+func TestRealtime(t *testing.T) {
+	m := disktest.LoadSeed(t, "v5-1k")
+	fs := openSeed(t, "v5-1k", xfs.Options{})
+	ino := lookup(t, fs, "a/small")
+	flags := disktest.Patched{Image: m, Off: int64(ino)*512 + 90, Data: []byte{0, 1}}
+	fs, err := xfs.Open(resealed{flags}, xfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fs.Open(ino); !errors.Is(err, disk.ErrUnsupported) || !strings.Contains(err.Error(), "realtime") {
+		t.Errorf("the content gives %v", err)
+	}
+	if _, err := fs.Open(lookup(t, fs, "a/medium")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRecognise checks what is no filesystem at all.
+func TestRecognise(t *testing.T) {
+	for _, size := range []int{0, 1, 3, 4, 512, 4096} {
+		m := disktest.Image{ReaderAt: bytes.NewReader(make([]byte, size)), Length: int64(size)}
+		if known, err := xfs.Recognise(m); known || err != nil {
+			t.Errorf("%d zeros: %v, %v", size, known, err)
+		}
+		if _, err := xfs.Open(m, xfs.Options{}); err == nil {
+			t.Errorf("%d zeros open", size)
+		}
+	}
+}
+
+// TestHuge opens a sparse disk of 16 TiB, and counts what that reads.
+func TestHuge(t *testing.T) {
+	var proto strings.Builder
+	proto.WriteString("/boot\n0 0\nd--755 0 0\nd d--755 0 0\n")
+	for i := range 10 {
+		fmt.Fprintf(&proto, "%d p--644 0 0\n", i)
+	}
+	proto.WriteString("$\n$\n")
+	file := t.TempDir() + "/prototype"
+	if err := os.WriteFile(file, []byte(proto.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	path := makeImage(t, 16<<40-64<<10, "-p", file)
+	counted := &countingImage{Image: disktest.OpenImage(t, path)}
+	fs, err := xfs.Open(counted, xfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := 0
+	if err := disktest.WalkLeniently(fs, func(string, disktest.Node) { names++ }); err != nil {
+		t.Fatal(err)
+	}
+	if names != 11 {
+		t.Errorf("%d names", names)
+	}
+	if counted.bytes > 1<<20 {
+		t.Errorf("%d bytes read for %d small files", counted.bytes, names)
+	}
+	used := int64(0)
+	if err := fs.Used(0, func(_, length int64) error { used += length; return nil }); err != nil || used > 4<<30 {
+		t.Errorf("%d bytes are used: %v", used, err)
+	}
+}
+
+// countingImage counts the bytes that are read from it.
+type countingImage struct {
+	disktest.Image
+	bytes int64
+}
+
+func (c *countingImage) ReadAt(p []byte, off int64) (int, error) {
+	c.bytes += int64(len(p))
+	return c.Image.ReadAt(p, off)
+}
