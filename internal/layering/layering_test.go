@@ -58,10 +58,12 @@ var within = map[string][]string{
 }
 
 // testOnly rooms are imported by tests alone.
-var testOnly = []string{"internal/testguest", "internal/testsystemd", "internal/layering", "internal/vm/vmtest", "disk/internal/disktest"}
+var testOnly = []string{"internal/benchdisk", "internal/testguest", "internal/testsystemd", "internal/layering", "internal/vm/vmtest", "disk/internal/disktest"}
 
 // readers are what only the sandbox may import: they parse what a guest wrote.
-var readers = []string{"disk/qcow2", "disk/raw", "disk/partition", "disk/ext4"}
+var readers = []string{
+	"disk/qcow2", "disk/raw", "disk/partition", "disk/lvm", "disk/ext4", "disk/xfs", "disk/btrfs", "disk/fat", "disk/layout", "disk/guest",
+}
 
 type pkg struct {
 	ImportPath string

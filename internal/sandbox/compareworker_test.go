@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/btrfs"
 	"github.com/drydock-vm/drydock/disk/ext4"
 	"github.com/drydock-vm/drydock/disk/raw"
 	"github.com/drydock-vm/drydock/disk/xfs"
@@ -18,6 +19,9 @@ import (
 var inProcess = map[string]func(disk.Sparse) (disk.Filesystem, error){
 	"ext4": func(d disk.Sparse) (disk.Filesystem, error) { return ext4.Open(d, ext4.Options{}) },
 	"xfs":  func(d disk.Sparse) (disk.Filesystem, error) { return xfs.Open(d, xfs.Options{}) },
+	"btrfs": func(d disk.Sparse) (disk.Filesystem, error) {
+		return btrfs.Open([]disk.Sparse{d}, btrfs.Options{})
+	},
 }
 
 // TestCompareWorker reads everything of a filesystem as tar does, in process and
@@ -25,7 +29,7 @@ var inProcess = map[string]func(disk.Sparse) (disk.Filesystem, error){
 // directory sorted by name.
 func TestCompareWorker(t *testing.T) {
 	benchdisk.Wanted(t)
-	for _, fstype := range []string{"ext4"} {
+	for _, fstype := range []string{"ext4", "xfs", "btrfs"} {
 		for _, order := range []string{"as listed", "sorted"} {
 			t.Run(fstype+"/"+order, func(t *testing.T) {
 				path := benchdisk.System(t, fstype)
