@@ -98,6 +98,9 @@ func (fs *Filesystem) chooseRoot(opts Options) error {
 	if err != nil {
 		return err
 	}
+	if _, err := fs.subvolume(id); err != nil {
+		return err
+	}
 	fs.start = makeIno(id, subvolumeRoot)
 	root, err := fs.file(fs.start)
 	if err != nil {

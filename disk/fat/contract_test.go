@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -242,27 +243,95 @@ type unreadable struct{ disktest.Mem }
 
 func (unreadable) ReadAt([]byte, int64) (int, error) { return 0, errDisk }
 
-// TestUnreadable: what cannot be read is not damage, and no end.
+// TestUnreadable: what cannot be read is neither damage nor an end.
 func TestUnreadable(t *testing.T) {
-	m := disktest.LoadSeed(t, "fat16")
-	fs := openFilesystem(t, m)
-	f, err := fs.Open(lookup(t, fs, "pieces"))
+	e := edit(t, "fat12")
+	m := disktest.LoadSeed(t, "fat12")
+	content := e.data + (chainOf(t, e.open(), e)[0]-2)*512
+	many := e.data + (start(e.entry("MANY       "))-2)*512
+	for _, at := range []int{0, e.fat, e.root, many, content} {
+		err := damage().Read(brokenAt{m, int64(at)}).Err
+		var d *disk.Error
+		if !errors.Is(err, errDisk) || errors.Is(err, disk.ErrCorrupt) || errors.Is(err, io.EOF) || !errors.As(err, &d) || d.Layer != "fat" {
+			t.Errorf("byte %#x: %v", at, err)
+		}
+	}
+	fs, err := fat.Open(brokenAt{m, int64(content)}, fat.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var at int64
-	if err := f.(disk.Locator).Locate(0, 1, func(l disk.Location) error { at = l.At; return nil }); err != nil {
-		t.Fatal(err)
+	if got := readAll(t, fs, lookup(t, fs, "README.TXT")); string(got) != "upper" {
+		t.Errorf("another file is %q", got)
 	}
-	broken := openFilesystem(t, brokenAt{m, at + 100})
-	f, err = broken.Open(lookup(t, broken, "pieces"))
-	if err != nil {
-		t.Fatal(err)
+}
+
+// lateBroken is an image that cannot be read from some time on.
+type lateBroken struct {
+	disktest.Image
+	broken *atomic.Bool
+}
+
+func (b lateBroken) ReadAt(p []byte, off int64) (int, error) {
+	if b.broken.Load() {
+		return 0, errDisk
 	}
-	_, err = f.ReadAt(make([]byte, 512), 0)
-	var e *disk.Error
-	if !errors.Is(err, errDisk) || !errors.As(err, &e) || errors.Is(err, io.EOF) {
-		t.Errorf("%v", err)
+	return b.Image.ReadAt(p, off)
+}
+
+// TestLost: the disk goes away while the filesystem is open. What is asked then
+// gives an error of the disk, without the cache's help.
+func TestLost(t *testing.T) {
+	for _, s := range seeds {
+		d := lateBroken{disktest.LoadSeed(t, s.name), new(atomic.Bool)}
+		fs, err := fat.Open(d, fat.Options{CacheSize: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieces, dir := lookup(t, fs, "pieces"), lookup(t, fs, "dir")
+		f, err := fs.Open(pieces)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.broken.Store(true)
+		for what, ask := range map[string]func() error{
+			"inode":     func() error { _, err := fs.Inode(pieces); return err },
+			"xattrs":    func() error { _, err := fs.Xattrs(dir); return err },
+			"open":      func() error { _, err := fs.Open(pieces); return err },
+			"directory": func() error { return fs.ReadDir(dir, nil) },
+			"root":      func() error { return fs.ReadDir(fs.Info().Root, nil) },
+			"used":      func() error { return fs.Used(0, func(int64, int64) error { return nil }) },
+			"content":   func() error { _, err := f.ReadAt(make([]byte, 10), 2000); return err },
+			"extents":   func() error { return f.Extents(0, f.Size(), func(disk.Extent) error { return nil }) },
+			"locate":    func() error { return f.(disk.Locator).Locate(5000, 1, func(disk.Location) error { return nil }) },
+		} {
+			if err := ask(); !errors.Is(err, errDisk) {
+				t.Errorf("%s, %s: %v", s.name, what, err)
+			}
+		}
+	}
+}
+
+// TestChanged: whoever opened a file before its disk changed gets an error, and
+// not what lies elsewhere.
+func TestChanged(t *testing.T) {
+	for mark, text := range map[uint32]string{markEnd: "did not when it was opened", 0: "is marked as free"} {
+		e := edit(t, "fat16")
+		fs, err := fat.Open(e.image(), fat.Options{CacheSize: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := fs.Open(lookup(t, fs, "pieces"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.set(chainOf(t, fs, e)[5], mark)
+		_, err = f.ReadAt(make([]byte, seedPieces), 0)
+		wantError(t, err, disk.ErrCorrupt, text)
+		_, err = f.ReadAt(make([]byte, 1), 6*512)
+		wantError(t, err, disk.ErrCorrupt, text)
+		if _, err := f.ReadAt(make([]byte, 1), 5*512); err != nil {
+			t.Errorf("the cluster before: %v", err)
+		}
 	}
 }
 

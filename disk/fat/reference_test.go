@@ -257,3 +257,15 @@ func compareBlkid(t *testing.T, image string, fs *fat.Filesystem, bits int) {
 		t.Errorf("not recognised: %v", err)
 	}
 }
+
+// TestEntryInTwoPages: the entry of cluster 2389 of a floppy disk starts in the
+// last byte of a page.
+func TestEntryInTwoPages(t *testing.T) {
+	image := makeImage(t, 1440<<10, "-F", "12")
+	s := source{"almost all": large(2800 * 512)}
+	s.put(t, image)
+	fs := openFilesystem(t, disktest.OpenImage(t, image))
+	compareSource(t, s, fs)
+	compareClusters(t, image, fs)
+	compareFsck(t, image, fs)
+}

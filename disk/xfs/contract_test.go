@@ -1,6 +1,11 @@
 package xfs_test
 
 import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -25,4 +30,120 @@ func openSeed(t testing.TB, name string, opts xfs.Options) *xfs.Filesystem {
 		t.Fatal(err)
 	}
 	return fs
+}
+
+// TestContract holds files of all kinds against the contract of [disk.Sparse].
+func TestContract(t *testing.T) {
+	for _, s := range seeds {
+		for _, path := range []string{"holes", "a/medium", "a/small"} {
+			if s.dirty && path != "holes" || s.version == 4 && path == "a/medium" {
+				continue // these were empty when the guest crashed, or are not there
+			}
+			t.Run(s.name+"/"+path, func(t *testing.T) {
+				fs := openSeed(t, s.name, xfs.Options{})
+				f, err := fs.Open(lookup(t, fs, path))
+				if err != nil {
+					t.Fatal(err)
+				}
+				whole := make([]byte, f.Size())
+				if n, err := f.ReadAt(whole, 0); n != len(whole) || err != nil && err != io.EOF {
+					t.Fatalf("read %d of %d bytes: %v", n, len(whole), err)
+				}
+				disktest.Check(t, f, whole)
+			})
+		}
+	}
+}
+
+// TestConcurrent walks one filesystem from several goroutines, with a cache
+// that is too small.
+func TestConcurrent(t *testing.T) {
+	for _, name := range []string{"v5-1k", "v5-dirty"} {
+		fs := openSeed(t, name, xfs.Options{CacheSize: 40 << 10})
+		want := disktest.ReadTree(t, openSeed(t, name, xfs.Options{}))
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { disktest.CompareTrees(t, want, disktest.ReadTree(t, fs)) })
+		}
+		wg.Wait()
+	}
+}
+
+// TestWrongType asks of files what they are not.
+func TestWrongType(t *testing.T) {
+	fs := openSeed(t, "v5-1k", xfs.Options{})
+	file, dir := lookup(t, fs, "a/small"), lookup(t, fs, "a")
+	if _, err := fs.Open(dir); !errors.Is(err, disk.ErrNotExist) {
+		t.Errorf("content of a directory: %v", err)
+	}
+	if _, err := fs.Readlink(file); !errors.Is(err, disk.ErrNotExist) {
+		t.Errorf("target of a file: %v", err)
+	}
+	if err := fs.ReadDir(file, nil); !errors.Is(err, disk.ErrNotExist) {
+		t.Errorf("entries of a file: %v", err)
+	}
+	stop := errors.New("stop")
+	for _, path := range []string{"a", "block", "large"} { // in the inode, in one block, in several
+		if err := fs.ReadDir(lookup(t, fs, path), func(disk.DirEntry) error { return stop }); err != stop {
+			t.Errorf("%s: the error of yield comes back as %v", path, err)
+		}
+	}
+}
+
+// TestRemarks checks that an administrator is told what was replayed.
+func TestRemarks(t *testing.T) {
+	if remarks := openSeed(t, "v5-1k", xfs.Options{}).Info().Remarks; len(remarks) > 0 {
+		t.Errorf("a clean filesystem has remarks: %q", remarks)
+	}
+	remarks := openSeed(t, "v5-dirty", xfs.Options{}).Info().Remarks
+	if len(remarks) != 1 || !strings.Contains(remarks[0], "log was replayed") {
+		t.Errorf("a dirty filesystem has remarks %q", remarks)
+	}
+}
+
+// TestDirectoryOfItself maps all blocks of a directory to one: it would have
+// the same names again and again.
+func TestDirectoryOfItself(t *testing.T) {
+	m := disktest.LoadSeed(t, "v4-1k")
+	fs := openSeed(t, "v4-1k", xfs.Options{})
+	ino := lookup(t, fs, "large")
+	raw := make([]byte, 512)
+	if _, err := m.ReadAt(raw, int64(ino)*512); err != nil {
+		t.Fatal(err)
+	}
+	if raw[5] != 2 || raw[79] < 2 {
+		t.Fatalf("the directory has format %d and %d extents", raw[5], raw[79])
+	}
+	copy(raw[100+16+8:100+32], raw[100+8:100+16]) // block and length of the first extent
+	copy(raw[100+16+7:], raw[100+7:100+8])
+	damaged := disktest.Patched{Image: m, Off: int64(ino) * 512, Data: raw}
+	again, err := xfs.Open(damaged, xfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.ReadDir(ino, func(disk.DirEntry) error { return nil }); !errors.Is(err, disk.ErrCorrupt) {
+		t.Errorf("a directory with a block twice: %v", err)
+	}
+}
+
+// TestSelfDescription copies a block over another of its kind, with all that it
+// says of itself.
+func TestSelfDescription(t *testing.T) {
+	m := disktest.LoadSeed(t, "v5-1k")
+	raw := make([]byte, m.Length)
+	if _, err := m.ReadAt(raw, 0); err != nil {
+		t.Fatal(err)
+	}
+	first := blockWith(raw, "XDD3")
+	second := first + 4096 + blockWith(raw[first+4096:], "XDD3")
+	p := disktest.Patched{Image: m, Off: int64(second), Data: bytes.Clone(raw[first : first+4096])}
+	if got := damage().Read(p); !errors.Is(got.Err, disk.ErrCorrupt) {
+		t.Errorf("a block in the place of another: %v", got.Err)
+	}
+	inode := bytes.Clone(raw[int(lookup(t, openSeed(t, "v5-1k", xfs.Options{}), "a/small"))*512:][:512])
+	other := lookup(t, openSeed(t, "v5-1k", xfs.Options{}), "a/medium")
+	p = disktest.Patched{Image: m, Off: int64(other) * 512, Data: inode}
+	if got := damage().Read(p); !errors.Is(got.Err, disk.ErrCorrupt) {
+		t.Errorf("an inode in the place of another: %v", got.Err)
+	}
 }
