@@ -370,7 +370,7 @@ func TestLookInside(t *testing.T) {
 		"cat " + qcow2 + ":/etc":          "not a regular file",
 		"ls " + dir + "/none.qcow2":       "no such file",
 		"ls " + qcow2 + "#nothing":        "nothing",
-		"cat --raw " + qcow2 + ":/x":      "--raw takes",
+		"cat --raw " + qcow2 + ":/x":      "is no disk",
 		"restore " + qcow2 + " --to /tmp": "names no backup",
 	} {
 		r := h.try(strings.Fields(args)...)
