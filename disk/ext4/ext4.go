@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"sync/atomic"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/cache"
@@ -28,9 +29,16 @@ type Filesystem struct {
 	groups   groupTable
 	changes  *changes // of fast commits, or nil
 	replayed counts
+
+	badBitmaps atomic.Uint64 // groups that the last call of Used could not tell about
 }
 
-var _ disk.Filesystem = (*Filesystem)(nil)
+var (
+	_ disk.Filesystem = (*Filesystem)(nil)
+	_ disk.Usage      = (*Filesystem)(nil)
+	_ disk.Locator    = (*file)(nil)
+	_ disk.Locator    = (*inlineFile)(nil)
+)
 
 // Recognise reports whether d carries the magic number of an ext2, ext3 or
 // ext4 superblock. It checks nothing else: that is [Open]'s work.
@@ -96,8 +104,12 @@ func (fs *Filesystem) recover(opts Options) error {
 	fs.dev = &device{disk: fs.dev.disk, blockSize: blockSize, replaced: r.blocks, cache: cache.New[span](opts.CacheSize)}
 	fs.groups = groupTable{}
 	fs.replayed = r.counts
+	before := fs.sb.errors
 	if err := fs.readSuperblock(); err != nil {
 		return err
+	}
+	if fs.sb.errors.count == 0 { // the kernel writes these past the journal
+		fs.sb.errors = before
 	}
 	if fs.sb.blockSize() != blockSize {
 		return sbDamaged("the journal changes the block size")
@@ -126,6 +138,7 @@ func (fs *Filesystem) Info() disk.FilesystemInfo {
 		BlockSize:  fs.sb.blockSize(),
 		Size:       int64(fs.sb.blockCount) << fs.sb.blockShift,
 		InodeCount: uint64(fs.sb.inodeCount),
+		Remarks:    fs.remarks(),
 	}
 }
 

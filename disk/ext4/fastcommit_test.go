@@ -62,6 +62,7 @@ func compareFast(t *testing.T, path string) (fastCommits int) {
 	t.Helper()
 	fs := openFilesystem(t, path)
 	got := disktest.ReadTree(t, fs)
+	crashed := disktest.CopyImage(t, path)
 	// A read-only mount does not replay changes of directories.
 	_, unmount := disktest.Mount(t, path, "ext4", "rw,noatime")
 	unmount()
@@ -69,6 +70,8 @@ func compareFast(t *testing.T, path string) (fastCommits int) {
 	want := disktest.KernelTree(t, dir)
 	unmount()
 	disktest.CompareTrees(t, withoutDirs(want), withoutDirs(got))
+	checkReadsUsed(t, crashed)
+	checkLocations(t, disktest.OpenImage(t, crashed), fs)
 	transactions, fast := fs.Replayed()
 	t.Logf("%d transactions, %d fast commits, %d files", transactions, fast, len(got))
 	return fast

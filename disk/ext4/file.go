@@ -89,6 +89,14 @@ func (f *file) readSome(p []byte, off int64) (int, error) {
 
 // Extents implements [disk.Sparse].
 func (f *file) Extents(off, length int64, yield func(disk.Extent) error) error {
+	return f.stretches(off, length, func(s stretch, off, length int64) error {
+		return yield(disk.Extent{Offset: off, Length: length, Kind: s.kind})
+	})
+}
+
+// stretches calls yield for the runs and holes of a range, with the bytes of the
+// file that they stand for.
+func (f *file) stretches(off, length int64, yield func(s stretch, off, length int64) error) error {
 	if err := checkRange(off, length, f.size); err != nil {
 		return err
 	}
@@ -106,7 +114,7 @@ func (f *file) Extents(off, length int64, yield func(disk.Extent) error) error {
 			}
 		}
 		n := min(int64(s.length)*blockSize-off%blockSize, end-off)
-		if err := yield(disk.Extent{Offset: off, Length: n, Kind: s.kind}); err != nil {
+		if err := yield(s, off, n); err != nil {
 			return err
 		}
 		off += n

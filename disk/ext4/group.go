@@ -21,16 +21,27 @@ type groupTable [groupSlots]atomic.Pointer[group]
 // Layout (Documentation/filesystems/ext4/group_descr.rst), little endian, 32
 // bytes, or s_desc_size with the 64bit feature:
 //
-//	0x08 4 bg_inode_table_lo   0x1E 2 bg_checksum   0x28 4 bg_inode_table_hi
+//	0x00 4 bg_block_bitmap_lo        0x20 4 bg_block_bitmap_hi
+//	0x04 4 bg_inode_bitmap_lo        0x24 4 bg_inode_bitmap_hi
+//	0x08 4 bg_inode_table_lo         0x28 4 bg_inode_table_hi
+//	0x12 2 bg_flags                  0x38 2 bg_block_bitmap_csum_hi
+//	0x18 2 bg_block_bitmap_csum_lo
+//	0x1E 2 bg_checksum
 type group struct {
-	number     uint64
-	inodeTable uint64 // block number
+	number      uint64
+	blockBitmap uint64 // block number, not checked
+	inodeBitmap uint64 // block number, not checked
+	inodeTable  uint64 // block number
+	flags       uint16
+	bitmapSum   uint32
 }
 
 const (
-	groupTableLow       = 0x08
+	groupFlagsOffset    = 0x12
+	groupBitmapSumLow   = 0x18
 	groupChecksumOffset = 0x1e
-	groupTableHigh      = 0x28
+	groupHighOffset     = 0x20 // of the upper halves of block numbers
+	groupBitmapSumHigh  = 0x38
 )
 
 func (fs *Filesystem) group(number uint64) (*group, error) {
@@ -66,14 +77,31 @@ func (fs *Filesystem) readGroup(number uint64) (*group, error) {
 			return nil, layer.Damaged(structure(), off, "checksum is %#04x, the descriptor says %#04x", got, want)
 		}
 	}
-	g := &group{number: number, inodeTable: uint64(binary.LittleEndian.Uint32(desc[groupTableLow:]))}
-	if fs.sb.incompat&incompat64Bit != 0 {
-		g.inodeTable |= uint64(binary.LittleEndian.Uint32(desc[groupTableHigh:])) << 32
-	}
+	g := parseGroup(number, desc)
 	if !fs.sb.validBlocks(g.inodeTable, fs.tableBlocks()) {
 		return nil, layer.Damaged(structure(), off, "the inode table at block %d is outside the filesystem", g.inodeTable)
 	}
 	return g, nil
+}
+
+// parseGroup reads a group descriptor, which is long enough to have upper halves
+// or does not have them.
+func parseGroup(number uint64, desc []byte) *group {
+	g := &group{
+		number:    number,
+		flags:     binary.LittleEndian.Uint16(desc[groupFlagsOffset:]),
+		bitmapSum: uint32(binary.LittleEndian.Uint16(desc[groupBitmapSumLow:])),
+	}
+	for i, block := range [...]*uint64{&g.blockBitmap, &g.inodeBitmap, &g.inodeTable} {
+		*block = uint64(binary.LittleEndian.Uint32(desc[4*i:]))
+		if len(desc) > descSize32 {
+			*block |= uint64(binary.LittleEndian.Uint32(desc[groupHighOffset+4*i:])) << 32
+		}
+	}
+	if len(desc) > descSize32 {
+		g.bitmapSum |= uint32(binary.LittleEndian.Uint16(desc[groupBitmapSumHigh:])) << 16
+	}
+	return g
 }
 
 // tableBlocks is the number of blocks of one group's inode table.

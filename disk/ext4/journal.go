@@ -77,6 +77,7 @@ type journal struct {
 	start            uint32 // its block, or 0: the log is empty
 	first, end       uint32 // the log is blocks [first, end), as a ring
 	length           uint32 // of the journal
+	errno            uint32
 	seed             checksum
 }
 
@@ -90,14 +91,18 @@ type replayed struct {
 // counts say how much was replayed.
 type counts struct {
 	transactions, fastCommits int
-	torn                      bool // a fast commit was begun, and is left out
+	torn                      bool   // a fast commit was begun, and is left out
+	errno                     uint32 // why the guest's kernel gave the journal up, or 0
 }
 
 // replay returns what the journal would put in place.
 func (fs *Filesystem) replay() (replayed, error) {
 	j, err := fs.openJournal()
-	if err != nil || j.start == 0 {
+	if err != nil {
 		return replayed{}, err
+	}
+	if j.start == 0 {
+		return replayed{counts: counts{errno: j.errno}}, nil
 	}
 	log, err := j.scan()
 	if err != nil {
@@ -116,7 +121,7 @@ func (fs *Filesystem) replay() (replayed, error) {
 		return replayed{}, err
 	}
 	return replayed{
-		counts: counts{int(log.end - j.sequence), fast.commits, fast.torn()},
+		counts: counts{int(log.end - j.sequence), fast.commits, fast.torn(), j.errno},
 		blocks: blocks, fast: fast.tags,
 	}, nil
 }
@@ -150,7 +155,7 @@ func (j *journal) parseSuperblock(raw []byte, size int64) error {
 	c.Skip(4)
 	blockSize := c.U32()
 	j.length, j.first, j.sequence, j.start = c.U32(), c.U32(), c.U32(), c.U32()
-	c.Skip(4) // errno
+	j.errno = c.U32()
 	var ro feature
 	if kind == journalSuperblockV2 {
 		j.compat, j.incompat, ro = feature(c.U32()), feature(c.U32()), feature(c.U32())

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk/ext4"
@@ -64,6 +65,13 @@ func TestKernel(t *testing.T) {
 			unmount()
 			fs := openFilesystem(t, path)
 			disktest.CompareTrees(t, want, disktest.ReadTree(t, fs))
+
+			checkUsed(t, path, fs)
+			checkReadsUsed(t, path)
+			located, nowhere := checkLocations(t, disktest.OpenImage(t, path), fs)
+			if inline := strings.Contains(strings.Join(p.mkfs, ""), "inline_data"); located == 0 || nowhere > 0 != inline {
+				t.Errorf("%d bytes of data are located, %d are not", located, nowhere)
+			}
 
 			info := fs.Info()
 			if info.Type != p.kind || string(info.Label) != "a label" || info.BlockSize != int64(p.block) || info.Size > p.size || info.Size < p.size-64<<10 {

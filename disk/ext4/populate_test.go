@@ -41,7 +41,10 @@ func TestPopulated(t *testing.T) {
 	} {
 		t.Run(p.name, func(t *testing.T) {
 			path := makeImage(t, 256<<20, append(p.mkfs, "-t", "ext4", "-b", strconv.Itoa(p.block), "-N", "8192", "-d", source)...)
-			got := disktest.ReadTree(t, openFilesystem(t, path))
+			fs := openFilesystem(t, path)
+			checkUsed(t, path, fs)
+			checkReadsUsed(t, path)
+			got := disktest.ReadTree(t, fs)
 			delete(got, "/lost+found")
 			want := withoutPlace(full)
 			if strings.Contains(p.name, "inline") {

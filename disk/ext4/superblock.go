@@ -46,10 +46,14 @@ const (
 //	0x024 4 s_clusters_per_group    0x104 4 s_first_meta_bg
 //	0x028 4 s_inodes_per_group      0x150 4 s_blocks_count_hi
 //	0x038 2 s_magic                 0x160 4 s_flags
-//	0x04C 4 s_rev_level             0x175 1 s_checksum_type
-//	0x054 4 s_first_ino             0x24C 8 s_backup_bgs[2]
-//	0x058 2 s_inode_size            0x270 4 s_checksum_seed
+//	0x03A 2 s_state                 0x175 1 s_checksum_type
+//	0x04C 4 s_rev_level             0x194 4 s_error_count
+//	0x054 4 s_first_ino             0x198 4 s_first_error_time
+//	0x058 2 s_inode_size            0x1CC 4 s_last_error_time
+//	0x0CE 2 s_reserved_gdt_blocks   0x24C 8 s_backup_bgs[2]
+//	0x0E8 4 s_last_orphan           0x270 4 s_checksum_seed
 //	0x05C 12 s_feature_compat, _incompat, _ro_compat
+//	0x278 1 s_first_error_time_hi   0x279 1 s_last_error_time_hi
 //	0x3FC 4 s_checksum
 type superblock struct {
 	compat, incompat, ro feature
@@ -60,6 +64,7 @@ type superblock struct {
 	blockShift   uint
 	clusterShift uint
 	groupBlocks  uint64 // blocks_per_group
+	reservedGDT  uint64 // blocks for more group descriptors
 	groupInodes  uint32 // inodes_per_group
 	firstInode   uint32 // the first that is not reserved
 	inodeSize    int
@@ -67,6 +72,9 @@ type superblock struct {
 	firstMetaBG  uint64
 	backupGroups [2]uint64
 
+	state        uint16
+	lastOrphan   uint32
+	errors       recordedErrors
 	journalInode uint32
 	uuid         [16]byte
 	label        [16]byte
@@ -133,6 +141,7 @@ func decodeSuperblock(raw []byte) (sb *superblock, clusterGroup uint64, err erro
 	sb.groupInodes = c.U32()
 	c.Seek(magicOffset)
 	magic := c.U16()
+	sb.state = c.U16()
 	c.Seek(0x4c)
 	revision := c.U32()
 	c.Seek(0x54)
@@ -142,14 +151,19 @@ func decodeSuperblock(raw []byte) (sb *superblock, clusterGroup uint64, err erro
 	sb.compat, sb.incompat, sb.ro = feature(c.U32()), feature(c.U32()), feature(c.U32())
 	copy(sb.uuid[:], c.Bytes(16))
 	copy(sb.label[:], c.Bytes(16))
+	c.Seek(0xce)
+	sb.reservedGDT = uint64(c.U16())
 	c.Seek(0xe0)
 	sb.journalInode = c.U32()
+	c.Skip(4) // device of the journal
+	sb.lastOrphan = c.U32()
 	c.Seek(0xfe)
 	sb.descSize = int(c.U16())
 	c.Seek(0x104)
 	sb.firstMetaBG = uint64(c.U32())
 	c.Seek(0x150)
 	blocksHigh := c.U32()
+	sb.errors = parseErrors(c)
 	c.Seek(0x24c)
 	sb.backupGroups = [2]uint64{uint64(c.U32()), uint64(c.U32())}
 	c.Seek(0x270)

@@ -8,7 +8,8 @@
 // there are no links, holes or extended attributes. Names are UTF-8: long ones as
 // they are, with unpaired surrogates in the three bytes that UTF-8 would give
 // them; short ones from code page 437. A long name that is damaged, or of more
-// than 255 bytes, gives way to the short one.
+// than 255 bytes, gives way to the short one. What Windows has encrypted is read as
+// it lies there.
 //
 // It promises what package [disk] promises: the content or a [disk.Error], no
 // panic, and memory that depends on named limits and never on what a disk

@@ -23,8 +23,11 @@ const (
 	nameEnd     = 0x00 // this entry and all behind it are unused
 	nameE5      = 0x05 // stands for 0xe5
 
-	lowerBase      = 0x08 // in the byte of Windows NT: the name is in lower case
+	// The byte of Windows: which parts of the name are in lower case, and that
+	// the content is encrypted (Windows 10, EFS).
+	lowerBase      = 0x08
 	lowerExtension = 0x10
+	encrypted      = 0x01
 
 	shortNameSize = 11 // 8 of the name, 3 of the extension, filled up with blanks
 )
@@ -41,7 +44,7 @@ var (
 //
 //	0x00 11 name                      0x14 2 first cluster, bits 16 to 31; FAT32
 //	0x0B  1 attributes                0x16 2 time of the last write
-//	0x0C  1 case, of Windows NT       0x18 2 date of the last write
+//	0x0C  1 flags of Windows          0x18 2 date of the last write
 //	0x0D  1 creation, 10 ms each      0x1A 2 first cluster, bits 0 to 15
 //	0x0E  2 time of creation          0x1C 4 size in bytes, 0 of directories
 //	0x10  2 date of creation
@@ -49,7 +52,7 @@ var (
 type entry struct {
 	name       []byte // shortNameSize bytes
 	attributes uint8
-	lowerCase  uint8
+	windows    uint8
 	created    stamp
 	accessed   stamp
 	written    stamp
@@ -60,7 +63,7 @@ type entry struct {
 // parseEntry takes the fields of an entry of entrySize bytes.
 func (g *geometry) parseEntry(raw []byte) (entry, error) {
 	c := ondisk.NewCursor(raw, binary.LittleEndian)
-	e := entry{name: c.Bytes(shortNameSize), attributes: c.U8(), lowerCase: c.U8()}
+	e := entry{name: c.Bytes(shortNameSize), attributes: c.U8(), windows: c.U8()}
 	e.created.hundredths = c.U8()
 	e.created.time, e.created.date = c.U16(), c.U16()
 	e.accessed.date = c.U16()

@@ -108,6 +108,10 @@ func TestGoodClusters(t *testing.T) {
 		if got := readAll(t, fs, lookup(t, fs, "empty")); len(got) != 0 {
 			t.Errorf("%s: %d bytes in an empty file", s.name, len(got))
 		}
+		e.entry("README  TXT")[12] |= 1
+		if n, err := e.open().Inode(lookup(t, e.open(), "README.TXT")); err != nil || n.Flags != disk.FlagEncrypted {
+			t.Errorf("%s: encrypted by Windows: %+v, %v", s.name, n, err)
+		}
 		// Two files may share clusters.
 		setStart(e.entry("README  TXT"), c[3])
 		fs = e.open()

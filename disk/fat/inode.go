@@ -66,6 +66,9 @@ func (fs *Filesystem) Inode(ino uint64) (disk.Inode, error) {
 		return disk.Inode{}, err
 	}
 	n.Mode = e.mode()
+	if e.windows&encrypted != 0 {
+		n.Flags = disk.FlagEncrypted
+	}
 	n.Modify = e.written.unix()
 	n.Access, n.Change = n.Modify, n.Modify
 	if e.accessed.date != 0 {

@@ -121,13 +121,13 @@ func (e *entry) appendShort(buf []byte) []byte {
 		if i == 0 && c == nameE5 {
 			c = nameDeleted
 		}
-		buf = appendOEM(buf, c, e.lowerCase&lowerBase != 0)
+		buf = appendOEM(buf, c, e.windows&lowerBase != 0)
 	}
 	if len(extension) > 0 {
 		buf = append(buf, '.')
 	}
 	for _, c := range extension {
-		buf = appendOEM(buf, c, e.lowerCase&lowerExtension != 0)
+		buf = appendOEM(buf, c, e.windows&lowerExtension != 0)
 	}
 	return buf
 }

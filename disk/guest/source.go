@@ -160,9 +160,11 @@ func (r *resolver) device(name string) (volume int, guessed bool, err error) {
 func splitDevice(name string) (base string, number, index int, err error) {
 	base, part := name, ""
 	if rest, ok := strings.CutPrefix(name, "nvme"); ok {
-		at := strings.IndexByte(rest, 'p')
-		if at >= 0 {
+		if at := strings.IndexByte(rest, 'p'); at >= 0 {
 			base, part = name[:len("nvme")+at], rest[at+1:]
+			if part == "" {
+				part = "0" // which is none
+			}
 		}
 		controller, _, _ := strings.Cut(strings.TrimPrefix(base, "nvme"), "n")
 		index, err = strconv.Atoi(controller)

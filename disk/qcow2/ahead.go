@@ -2,13 +2,16 @@ package qcow2
 
 import "sync"
 
-// Reading ahead: a read that goes on where another ended is taken for a stream,
-// and the compressed clusters that come next are decompressed while the caller
-// is busy with what it has.
+// Reading ahead: a read that goes on where another ended, or a little behind, is
+// taken for a stream, and the compressed clusters that come next are decompressed
+// while the caller is busy with what it has.
 const (
 	// maxStreams is how many streams are followed at a time: enough for a copy
 	// of several files, or of a disk in a few parts.
 	maxStreams = 4
+	// maxGap is what a stream may leave out, in bytes: the ends of the blocks of
+	// files that are read one after the other, and what lies between them.
+	maxGap = 64 << 10
 	// minAhead is how far the first reading ahead goes, in bytes of the disk.
 	// Each one goes twice as far, so that two small reads cost little.
 	minAhead = 128 << 10
@@ -61,7 +64,7 @@ func (s *streams) advance(off, end, size int64) (int64, int64) {
 	oldest := &s.list[0]
 	for i := range s.list {
 		st := &s.list[i]
-		if st.next == off && st.used != 0 {
+		if off >= st.next && off-st.next <= maxGap && st.used != 0 {
 			st.next, st.used = end, s.clock
 			return st.advance(s.limit, size)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -96,25 +95,28 @@ func TestSnapshotOfOtherSize(t *testing.T) {
 // TestSnapshotUnderWrites reads a snapshot, opened once, while QEMU writes to the
 // active state of the same file.
 func TestSnapshotUnderWrites(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "disk.qcow2")
-	disktest.Run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", source(t, 16<<20), path)
-	disktest.Run(t, "qemu-img", "snapshot", "-c", "s", path)
+	for name, args := range map[string][]string{"uncompressed": nil, "zlib": {"-c"}, "zstd": {"-c", "-o", "compression_type=zstd"}} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "disk.qcow2")
+			args = append([]string{"convert", "-f", "raw", "-O", "qcow2"}, args...)
+			disktest.Run(t, "qemu-img", append(args, source(t, 16<<20), path)...)
+			disktest.Run(t, "qemu-img", "snapshot", "-c", "s", path)
+			readWhileWritten(t, path)
+		})
+	}
+}
+
+func readWhileWritten(t *testing.T, path string) {
+	t.Helper()
 	want := content(t, path)
 	im := open(t, path, qcow2.Options{Snapshot: "s", L2CacheBytes: -1})
-
 	rng := rand.New(rand.NewPCG(5, 6))
 	commands := []string{"discard 2M 3M"}
 	for range 300 {
 		commands = append(commands, fmt.Sprintf("write -P %d %dk %dk", rng.IntN(255)+1, rng.IntN(16000), rng.IntN(300)+1))
 	}
 	written := make(chan error, 1)
-	go func() {
-		out, err := exec.Command("qemu-io", qemuIOArgs(path, commands)...).CombinedOutput()
-		if err != nil {
-			err = fmt.Errorf("qemu-io: %w: %s", err, out)
-		}
-		written <- err
-	}()
+	go func() { written <- runQuietly("qemu-io", qemuIOArgs(path, commands)...) }()
 	for done := false; !done; {
 		select {
 		case err := <-written:
@@ -125,6 +127,7 @@ func TestSnapshotUnderWrites(t *testing.T) {
 		default:
 		}
 		disktest.Check(t, im, want)
+		stream(t, im, want, 0, 100_000)
 	}
 	disktest.Check(t, open(t, path, qcow2.Options{Snapshot: "s"}), want)
 }

@@ -52,6 +52,22 @@ func TestRandomReadsReadNothingAhead(t *testing.T) {
 	}
 }
 
+// TestFilesInOrderAreAStream: small files one after the other, of which each ends within a
+// block, are a stream, too.
+func TestFilesInOrderAreAStream(t *testing.T) {
+	im, c := openCounted(t, "-c")
+	buf := make([]byte, 3000)
+	for off := int64(0); off < im.Size()-4096; off += 4096 * (1 + off%7) {
+		if _, err := im.ReadAt(buf, off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitForWorkers(t, 0)
+	if n := c.reads.Load(); n > 60 { // and not one for each of the 128 clusters
+		t.Errorf("%d reads of the file", n)
+	}
+}
+
 // waitForWorkers waits until at most n goroutines of this package's readers run.
 func waitForWorkers(t *testing.T, n int) {
 	t.Helper()

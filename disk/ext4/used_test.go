@@ -1,0 +1,224 @@
+package ext4_test
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/ext4"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
+)
+
+// usedRanges returns what Used yields, and checks its order.
+func usedRanges(t testing.TB, fs *ext4.Filesystem) (list []disk.Extent) {
+	t.Helper()
+	end := int64(-1)
+	err := fs.Used(0, func(off, length int64) error {
+		if off <= end || length <= 0 {
+			t.Fatalf("%d bytes at %d, behind %d", length, off, end)
+		}
+		end = off + length
+		list = append(list, disk.Extent{Offset: off, Length: length})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// freeBlocks are those that dumpe2fs calls free, as ranges of bytes.
+func freeBlocks(t testing.TB, path string, blockSize int64) (list []disk.Extent) {
+	t.Helper()
+	cluster := int64(1) // blocks; of the last cluster of a range, dumpe2fs names the first block
+	for line := range strings.Lines(string(disktest.Run(t, "dumpe2fs", path))) {
+		if size, ok := strings.CutPrefix(line, "Cluster size:"); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(size), 10, 64)
+			if err != nil {
+				t.Fatalf("dumpe2fs: %q", line)
+			}
+			cluster = n / blockSize
+		}
+		ranges, ok := strings.CutPrefix(line, "  Free blocks:")
+		if !ok {
+			continue
+		}
+		for r := range strings.SplitSeq(strings.TrimSpace(ranges), ", ") {
+			if r == "" {
+				continue
+			}
+			from, to, pair := strings.Cut(r, "-")
+			if !pair {
+				to = from
+			}
+			first, err := strconv.ParseInt(from, 10, 64)
+			last, err2 := strconv.ParseInt(to, 10, 64)
+			if err != nil || err2 != nil {
+				t.Fatalf("dumpe2fs: %q", line)
+			}
+			list = append(list, disk.Extent{Offset: first * blockSize, Length: (last + cluster - first) * blockSize})
+		}
+	}
+	return list
+}
+
+// checkUsed compares what is used with what dumpe2fs calls free: together they
+// are the filesystem, and each block is one or the other.
+func checkUsed(t *testing.T, path string, fs *ext4.Filesystem) {
+	t.Helper()
+	used := usedRanges(t, fs)
+	info := fs.Info()
+	all := append(slices.Clone(used), freeBlocks(t, path, info.BlockSize)...)
+	slices.SortFunc(all, func(a, b disk.Extent) int { return int(a.Offset - b.Offset) })
+	next := int64(0)
+	for _, r := range all {
+		if r.Offset != next {
+			t.Fatalf("used and free do not meet at %d, %d (blocks %d, %d)", next, r.Offset, next/info.BlockSize, r.Offset/info.BlockSize)
+		}
+		next += r.Length
+	}
+	if next < info.Size {
+		t.Errorf("used and free blocks end at %d of %d", next, info.Size)
+	}
+}
+
+// watchedImage fails a test that reads what is not used.
+type watchedImage struct {
+	disktest.Image
+	t    testing.TB
+	used []disk.Extent // nil: anything may be read
+
+	mu    sync.Mutex // guards count
+	count int
+}
+
+func (w *watchedImage) ReadAt(p []byte, off int64) (int, error) {
+	if w.used != nil {
+		i, _ := slices.BinarySearchFunc(w.used, off, func(r disk.Extent, off int64) int {
+			if r.Offset+r.Length <= off {
+				return -1
+			}
+			return 1
+		})
+		if i == len(w.used) || off < w.used[i].Offset || off+int64(len(p)) > w.used[i].Offset+w.used[i].Length {
+			w.t.Errorf("%d bytes at %d are read, which are not in use", len(p), off)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.count++
+	}
+	return w.Image.ReadAt(p, off)
+}
+
+// checkReadsUsed reads all of a disk, and nothing that is not in use.
+func checkReadsUsed(t *testing.T, path string) {
+	t.Helper()
+	w := &watchedImage{Image: disktest.OpenImage(t, path), t: t}
+	fs, err := ext4.Open(w, ext4.Options{CacheSize: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.used = usedRanges(t, fs)
+	disktest.ReadTree(t, fs)
+	if w.count == 0 {
+		t.Error("nothing was read")
+	}
+}
+
+// TestUsedDamaged damages a block bitmap, and a group descriptor: their group
+// counts as used, and there is a remark.
+func TestUsedDamaged(t *testing.T) {
+	path := makeImage(t, 64<<20, "-t", "ext4", "-b", "1024", "-O", "^flex_bg")
+	text := string(disktest.Run(t, "dumpe2fs", path))
+	_, text, _ = strings.Cut(text, "Group 2:")
+	_, text, _ = strings.Cut(text, "Block bitmap at ")
+	bitmap, err := strconv.ParseInt(text[:strings.IndexByte(text, ' ')], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flip := func(p []byte) { p[0] ^= 1 }
+	for name, off := range map[string]int64{"bitmap": bitmap*1024 + 500, "descriptor": 2*1024 + 2*64 + 0x0c} {
+		t.Run(name, func(t *testing.T) {
+			fs, err := ext4.Open(disktest.Patch(t, path, off, 1, flip), ext4.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := false
+			for _, r := range usedRanges(t, fs) {
+				const start, end = (1 + 2*8192) * 1024, (1 + 3*8192) * 1024
+				found = found || r.Offset <= start && r.Offset+r.Length >= end
+			}
+			if !found {
+				t.Errorf("the damaged group is not used as a whole: %v", usedRanges(t, fs))
+			}
+			if remarks := fs.Info().Remarks; len(remarks) != 1 || !strings.Contains(remarks[0], "bitmaps of 1 groups") {
+				t.Errorf("remarks: %q", remarks)
+			}
+		})
+	}
+	fs := openFilesystem(t, path)
+	if err := fs.Used(1, nil); !errors.Is(err, disk.ErrNotExist) {
+		t.Errorf("device 1: %v", err)
+	}
+	if err := fs.Used(0, func(int64, int64) error { return io.ErrShortWrite }); err != io.ErrShortWrite {
+		t.Errorf("the error of yield comes back as %v", err)
+	}
+	if remarks := fs.Info().Remarks; len(remarks) != 0 {
+		t.Errorf("remarks about a sound filesystem: %q", remarks)
+	}
+}
+
+// checkLocations compares each file's content with what lies where Locate says.
+// Data that lies nowhere is counted.
+func checkLocations(t *testing.T, image io.ReaderAt, fs *ext4.Filesystem) (located, nowhere int64) {
+	t.Helper()
+	err := disktest.WalkLeniently(fs, func(path string, n disktest.Node) {
+		if n.Content == "" {
+			return
+		}
+		f, err := fs.Open(n.Ino)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := int64(0)
+		err = f.(disk.Locator).Locate(0, f.Size(), func(l disk.Location) error {
+			if l.Offset != next || l.Length <= 0 {
+				t.Fatalf("%q: location %+v, where offset %d is due", path, l, next)
+			}
+			next += l.Length
+			if l.Device < 0 {
+				return f.Extents(l.Offset, l.Length, func(e disk.Extent) error {
+					if e.Kind == disk.ExtentData {
+						nowhere += e.Length
+					}
+					return nil
+				})
+			}
+			located += l.Length
+			sample := min(l.Length, 64<<10)
+			got, want := make([]byte, sample), make([]byte, sample)
+			if _, err := f.ReadAt(want, l.Offset); err != nil && err != io.EOF {
+				return err
+			}
+			if _, err := image.ReadAt(got, l.At); err != nil && err != io.EOF {
+				return err
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%q: other content at %+v", path, l)
+			}
+			return nil
+		})
+		if err != nil || next != f.Size() {
+			t.Errorf("%q: locations end at %d of %d: %v", path, next, f.Size(), err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return located, nowhere
+}

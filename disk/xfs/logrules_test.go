@@ -1,0 +1,348 @@
+package xfs_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
+	"github.com/drydock-vm/drydock/disk/xfs"
+)
+
+// rules builds logs for one seed.
+type rules struct {
+	*logBuilder
+	fs    *xfs.Filesystem // the seed, without a log
+	small uint64          // inode a/small
+	dir   int             // where the block of directory "block" is, in bytes
+	entry int             // where its entry for entryName is
+}
+
+var entryName = "55" + strings.Repeat("n", 100)
+
+func newRules(t *testing.T, block int) *rules {
+	r := &rules{logBuilder: newLogBuilder(t, "v5-1k", block), fs: openSeed(t, "v5-1k", xfs.Options{})}
+	r.small = lookup(t, r.fs, "a/small")
+	r.dir = blockWith(r.raw, "XDB3")
+	r.entry = r.dir + bytes.Index(r.raw[r.dir:r.dir+4096], []byte(entryName)) - 9
+	return r
+}
+
+// chmod sets the mode of a/small.
+func (r *rules) chmod(mode uint16) [][]byte {
+	return r.inode(r.small, func(core []byte) { binary.LittleEndian.PutUint16(core[2:], 0o100000|mode) })
+}
+
+// relinked logs the chunk with the entry, which is to be a/small. (Another name
+// would have another hash, which the kernel checks.)
+func (r *rules) relinked() [][]byte {
+	off := r.entry &^ 127
+	content := bytes.Clone(r.raw[off : off+128])
+	binary.BigEndian.PutUint64(content[r.entry-off:], r.small)
+	return r.buffer(r.dir, 4096, off, content)
+}
+
+// change is a change of the mapping of a/small, begun.
+func (r *rules) change(id, kind uint64, physical uint64) [][]byte {
+	return [][]byte{little(uint16(0x1244), uint16(1), uint32(1), id, r.small, physical, uint64(0), uint32(1), uint32(kind))}
+}
+
+// state is what the rules are about.
+type state struct {
+	mode   uint32 // of a/small
+	linked bool   // the entry is a/small
+}
+
+var before = state{mode: 0o644}
+
+func (s state) withMode(mode uint32) state { s.mode = mode; return s }
+func (s state) relinked() state            { s.linked = true; return s }
+
+func stateOf(t *testing.T, all disktest.Tree) state {
+	t.Helper()
+	entry, ok := all["/block/"+entryName]
+	if !ok {
+		t.Fatalf("there is no %q", entryName)
+	}
+	return state{mode: all["/a/small"].Mode & 0o7777, linked: entry.Ino == all["/a/small"].Ino}
+}
+
+// TestLogRules builds logs that each are about one rule, and has the kernel judge.
+func TestLogRules(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		block int // where in the ring the log starts
+		build func(r *rules)
+		want  state
+	}{
+		{"an inode", 100, func(r *rules) {
+			r.record(transaction(1, r.chmod(0o600))...)
+		}, before.withMode(0o600)},
+		{"a buffer", 100, func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+		}, before.relinked()},
+		{"not committed", 100, func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+			ops := transaction(2, r.chmod(0o600))
+			r.record(ops[:len(ops)-1]...)
+		}, before.relinked()},
+		{"the last counts", 100, func(r *rules) {
+			r.record(transaction(1, r.chmod(0o600))...)
+			r.record(transaction(2, r.chmod(0o711))...)
+		}, before.withMode(0o711)},
+		{"two at once", 100, func(r *rules) {
+			a, b := transaction(1, r.chmod(0o600)), transaction(2, r.relinked())
+			r.record(append(a[:3:3], b[:3]...)...)
+			r.record(append(b[3:len(b):len(b)], a[3:]...)...)
+		}, before.withMode(0o600).relinked()},
+		{"cancelled", 100, func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+			r.record(transaction(2, cancel(r.dir, 4096), r.chmod(0o600))...)
+		}, before.withMode(0o600)},
+		{"cancelled in the same transaction", 100, func(r *rules) {
+			r.record(transaction(1, cancel(r.dir, 4096), r.relinked(), r.chmod(0o600))...)
+		}, before.withMode(0o600)},
+		{"logged again after the cancellation", 100, func(r *rules) {
+			r.record(transaction(1, cancel(r.dir, 4096))...)
+			r.record(transaction(2, r.relinked())...)
+		}, before.relinked()},
+		{"another length cancelled", 100, func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+			r.record(transaction(2, cancel(r.dir, 2048))...)
+		}, before.relinked()},
+		{"an inode's buffer cancelled", 100, func(r *rules) {
+			item := r.chmod(0o600)
+			start := int(binary.LittleEndian.Uint64(item[0][40:])) * 512
+			r.record(transaction(1, item, r.relinked())...)
+			r.record(transaction(2, cancel(start, 16<<10))...)
+		}, before.relinked()},
+		{"an inode that is newer", 100, func(r *rules) {
+			item := r.chmod(0o600)
+			binary.BigEndian.PutUint64(r.raw[r.small*512+112:], logCycle<<32|101)
+			seal(r.raw[r.small*512:][:512], 100)
+			r.record(transaction(1, item, r.relinked())...)
+			r.record(transaction(2, r.relinked())...)
+		}, before.relinked()},
+		{"an inode of the same time", 100, func(r *rules) {
+			item := r.chmod(0o600)
+			binary.BigEndian.PutUint64(r.raw[r.small*512+112:], logCycle<<32|100)
+			seal(r.raw[r.small*512:][:512], 100)
+			r.record(transaction(1, item)...)
+		}, before.withMode(0o600)},
+		{"a buffer of the same time", 100, func(r *rules) {
+			item := r.relinked()
+			binary.BigEndian.PutUint64(r.raw[r.dir+16:], logCycle<<32|100)
+			seal(r.raw[r.dir:][:4096], 4)
+			r.record(transaction(1, item, r.chmod(0o600))...)
+		}, before.withMode(0o600)},
+		{"a buffer that is older", 100, func(r *rules) {
+			item := r.relinked()
+			binary.BigEndian.PutUint64(r.raw[r.dir+16:], logCycle<<32|99)
+			seal(r.raw[r.dir:][:4096], 4)
+			r.record(transaction(1, item, r.chmod(0o600))...)
+		}, before.withMode(0o600).relinked()},
+		{"a region in two records", 100, func(r *rules) {
+			ops := transaction(1, r.chmod(0o600))
+			core := ops[3].data
+			r.record(append(ops[:3:3], op{1, 4, core[:50]})...)
+			r.record(op{1, 8 | 4, core[50:100]})
+			r.record(append([]op{{1, 8 | 16, core[100:]}}, ops[4:]...)...)
+		}, before.withMode(0o600)},
+		{"a header in two records", 100, func(r *rules) {
+			ops := transaction(1, r.chmod(0o600))
+			header := ops[1].data
+			r.record(ops[0], op{1, 4, header[:8]})
+			r.record(append([]op{{1, 8, header[8:]}}, ops[2:]...)...)
+		}, before.withMode(0o600)},
+		{"the rest of what started before the tail", 100, func(r *rules) {
+			ops := transaction(1, r.chmod(0o600))
+			r.record(ops[2:]...)
+			r.record(transaction(2, r.relinked())...)
+		}, before.relinked()},
+		{"round the end of the ring", -3, func(r *rules) {
+			r.record(transaction(1, r.chmod(0o600))...)
+			r.record(transaction(2, r.relinked())...)
+			r.record(transaction(3, r.chmod(0o611))...)
+		}, before.withMode(0o611).relinked()},
+		{"a header at the end of the ring", -1, func(r *rules) {
+			r.record(transaction(1, r.chmod(0o600))...)
+			r.record(transaction(2, r.relinked())...)
+		}, before.withMode(0o600).relinked()},
+		{"up to the end of the ring", -4, func(r *rules) {
+			r.record(transaction(1, r.chmod(0o600))...)
+			r.record(transaction(2, r.relinked())...)
+		}, before.withMode(0o600).relinked()},
+		{"from the start of the ring", 0, func(r *rules) {
+			r.record(transaction(1, r.chmod(0o600))...)
+			r.record(transaction(2, r.relinked())...)
+		}, before.withMode(0o600).relinked()},
+		{"the last record is torn", 100, func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+			r.record(transaction(2, r.chmod(0o600))...)
+			r.at(r.last + 1)[100] ^= 1
+		}, before.relinked()},
+		{"a record before the last is torn", 100, func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+			r.record(transaction(2, r.chmod(0o600))...)
+			r.at(r.last + 1)[100] ^= 1
+			r.record(transaction(3, r.chmod(0o611))...)
+		}, before.relinked()},
+		{"the last block was not written", 100, func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+			r.record(transaction(2, r.chmod(0o600))...)
+			binary.BigEndian.PutUint32(r.at(r.last+1), logCycle-1)
+		}, before.relinked()},
+		{"a block in between was not written", 100, func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+			r.record(transaction(2, r.chmod(0o600))...)
+			binary.BigEndian.PutUint32(r.at(r.last), logCycle-1)
+			r.record(transaction(3, r.chmod(0o611))...)
+		}, before.relinked()},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRules(t, c.block)
+			c.build(r)
+			path := r.image()
+			fs := openFilesystem(t, path)
+			if fs.Replayed() == 0 {
+				t.Error("nothing was replayed")
+			}
+			all := disktest.ReadTree(t, fs)
+			if got := stateOf(t, all); got != c.want {
+				t.Errorf("got %+v, want %+v", got, c.want)
+			}
+			dir, unmount := disktest.Mount(t, path, "xfs", "rw,noatime")
+			if judged := stateOf(t, disktest.KernelTree(t, dir)); judged != c.want {
+				t.Errorf("the kernel says %+v, want %+v", judged, c.want)
+			}
+			unmount()
+		})
+	}
+}
+
+// TestIntents leaves operations half done. The kernel cannot judge: they go with
+// others that are not there.
+func TestIntents(t *testing.T) {
+	const medium = 2 // MAP is 1, UNMAP 2
+	content := func(t *testing.T, r *rules) (string, error) {
+		fs := openFilesystem(t, r.image())
+		f, err := fs.Open(r.small)
+		if err != nil {
+			return "", err
+		}
+		p := make([]byte, f.Size())
+		_, err = f.ReadAt(p, 0)
+		if errors.Is(err, disk.ErrCorrupt) {
+			return "", err
+		}
+		return string(p), nil
+	}
+	block := func(r *rules) uint64 { return uint64(bytes.Index(r.raw, []byte("mediummedium")) / 1024) }
+	for _, c := range []struct {
+		name  string
+		build func(r *rules)
+		want  string
+	}{
+		{"mapped", func(r *rules) { r.record(transaction(1, r.change(1, 1, block(r)))...) }, "mediu"},
+		{"unmapped", func(r *rules) { r.record(transaction(1, r.change(1, medium, block(r)))...) }, "\x00\x00\x00\x00\x00"},
+		{"unmapped, then mapped", func(r *rules) {
+			r.record(transaction(1, r.change(1, medium, 99), r.change(2, 1, block(r)))...)
+		}, "mediu"},
+		{"mapped as unwritten", func(r *rules) { r.record(transaction(1, r.change(1, 1|1<<30, block(r)))...) }, "\x00\x00\x00\x00\x00"},
+		{"done", func(r *rules) {
+			r.record(transaction(1, r.change(1, 1, block(r)))...)
+			r.record(transaction(2, [][]byte{little(uint16(0x1245), uint16(1), uint32(0), uint64(1))})...)
+		}, "small"},
+		{"another done", func(r *rules) {
+			r.record(transaction(1, r.change(1, 1, block(r)))...)
+			r.record(transaction(2, [][]byte{little(uint16(0x1245), uint16(1), uint32(0), uint64(2))})...)
+		}, "mediu"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRules(t, 100)
+			c.build(r)
+			if got, err := content(t, r); got != c.want || err != nil {
+				t.Errorf("got %q, %v, want %q", got, err, c.want)
+			}
+		})
+	}
+	t.Run("exchange", func(t *testing.T) {
+		r := newRules(t, 100)
+		r.record(transaction(1, [][]byte{little(uint16(0x1248), uint16(1), uint32(0), uint64(1), r.small, uint64(99), uint64(0))})...)
+		if _, err := content(t, r); !errors.Is(err, disk.ErrUnsupported) {
+			t.Errorf("the content gives %v", err)
+		}
+	})
+	t.Run("attribute", func(t *testing.T) {
+		for operation, want := range map[uint32]error{1: disk.ErrUnsupported, 4: nil} {
+			r := newRules(t, 100)
+			ino := lookup(t, r.fs, "xattrs")
+			r.record(transaction(1, [][]byte{little(uint16(0x1246), uint16(1), uint32(0), uint64(1), ino, operation, uint32(0), uint32(0), uint32(0))})...)
+			fs := openFilesystem(t, r.image())
+			if _, err := fs.Xattrs(ino); !errors.Is(err, want) {
+				t.Errorf("operation %d: the attributes give %v", operation, err)
+			}
+			if _, err := fs.Open(ino); err != nil {
+				t.Error(err)
+			}
+			if remarks := fs.Info().Remarks; len(remarks) != 2 || !strings.Contains(remarks[1], "1 operation") {
+				t.Errorf("the remarks are %q", remarks)
+			}
+		}
+	})
+}
+
+// TestLogRefusals has logs refused that cannot be replayed, by name.
+func TestLogRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		build func(r *rules)
+		want  error
+		text  string
+	}{
+		{"unknown item", func(r *rules) { r.record(transaction(1, [][]byte{little(uint16(0x1299), uint16(1))})...) }, disk.ErrUnsupported, "item type 0x1299"},
+		{"a region is missing", func(r *rules) { r.record(transaction(1, r.relinked()[:1])...) }, disk.ErrCorrupt, "of which 1 are there"},
+		{"too many regions", func(r *rules) { r.record(transaction(1, [][]byte{little(uint16(0x123c), uint16(0xffff))})...) }, disk.ErrCorrupt, "65535 regions"},
+		{"behind the disk", func(r *rules) {
+			item := r.relinked()
+			binary.LittleEndian.PutUint64(item[0][8:], 1<<40)
+			r.record(transaction(1, item)...)
+		}, disk.ErrCorrupt, "8 sectors"},
+		{"unknown client", func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+			r.at(r.last + 1)[8] = 1
+			r.reseal()
+		}, disk.ErrCorrupt, "client 0x1"},
+		{"of another filesystem", func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+			r.at(r.last)[304] ^= 1
+			r.reseal()
+		}, disk.ErrCorrupt, "this one is"},
+		{"of IRIX", func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+			r.at(r.last)[303] = 2
+			r.reseal()
+		}, disk.ErrUnsupported, "log format 2"},
+		{"damaged at its tail", func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+			bad := r.last
+			for i := range 20 {
+				r.record(transaction(uint32(i+2), r.chmod(0o600))...)
+			}
+			r.at(bad + 1)[100] ^= 1
+		}, disk.ErrCorrupt, "checksum"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRules(t, 100)
+			c.build(r)
+			_, err := xfs.Open(disktest.OpenImage(t, r.image()), xfs.Options{})
+			var detail *disk.Error
+			if !errors.Is(err, c.want) || !errors.As(err, &detail) || !strings.Contains(detail.Detail, c.text) || detail.Hint == "" {
+				t.Errorf("got %v, want %v with %q", err, c.want, c.text)
+			}
+		})
+	}
+}
