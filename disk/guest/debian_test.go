@@ -1,13 +1,11 @@
 package guest_test
 
 import (
-	"fmt"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -16,6 +14,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/layout"
 	"github.com/drydock-vm/drydock/disk/qcow2"
 	"github.com/drydock-vm/drydock/internal/testguest"
+	"github.com/drydock-vm/drydock/internal/testlvm"
 )
 
 // TestDebian reads a whole operating system off each filesystem, in a logical
@@ -26,7 +25,7 @@ func TestDebian(t *testing.T) {
 	for _, fstype := range []string{"ext4", "xfs", "btrfs"} {
 		t.Run(fstype, func(t *testing.T) {
 			path := disktest.EmptyImage(t, 3<<30)
-			device := makeRootVolume(t, path)
+			device := testlvm.Volume(t, path, "guest", "root")
 			disktest.Run(t, "mkfs."+fstype, device)
 			dir := t.TempDir()
 			disktest.Run(t, "mount", device, dir)
@@ -41,7 +40,7 @@ func TestDebian(t *testing.T) {
 			disktest.Run(t, "mount", "-o", "ro,noatime", device, dir)
 			want := disktest.KernelTree(t, dir)
 			disktest.Run(t, "umount", dir)
-			disktest.Run(t, "losetup", "-d", device)
+			testlvm.Detach(device)
 
 			got := disktest.ReadTree(t, openGuest(t, path))
 			if len(want) < 30_000 {
@@ -67,43 +66,6 @@ func placeless(all disktest.Tree) disktest.Tree {
 		out[path] = n
 	}
 	return out
-}
-
-// makeRootVolume makes a GPT with one partition on the image at path, an LVM group
-// in that and a volume in it, and returns a loop device of the volume's bytes: the
-// kernel of the test need not have a device mapper.
-func makeRootVolume(t *testing.T, path string) string {
-	t.Helper()
-	const first = 2048 // sector
-	disktest.Run(t, "sgdisk", "-n", fmt.Sprintf("1:%d:0", first), "-t", "1:8e00", path)
-	partition := attachPart(t, path, first*512, 0)
-	lvm := disktest.NewLVM(t, partition)
-	lvm.Run("pvcreate", "-y", partition)
-	lvm.Run("vgcreate", "guest", partition)
-	lvm.Create("-l", "100%FREE", "-n", "root", "guest")
-	field := func(of, name string) int64 {
-		var n int64
-		text := strings.TrimSpace(lvm.Run(of, "--noheadings", "--units", "b", "--nosuffix", "-o", name))
-		if _, err := fmt.Sscan(text, &n); err != nil {
-			t.Fatalf("%s: %q: %v", name, text, err)
-		}
-		return n
-	}
-	start, size := field("pvs", "pe_start"), field("lvs", "lv_size")
-	disktest.Run(t, "losetup", "-d", partition)
-	return attachPart(t, path, first*512+start, size)
-}
-
-// attachPart makes a loop device of a part of an image; length 0 is all the rest.
-func attachPart(t *testing.T, path string, off, length int64) string {
-	t.Helper()
-	args := []string{"-f", "--show", "-o", fmt.Sprint(off)}
-	if length > 0 {
-		args = append(args, "--sizelimit", fmt.Sprint(length))
-	}
-	device := strings.TrimSpace(string(disktest.Run(t, "losetup", append(args, path)...)))
-	t.Cleanup(func() { _ = exec.Command("losetup", "-d", device).Run() }) // detached already, as a rule
-	return device
 }
 
 // openGuest compresses a raw image into a qcow2, and opens what the guest on it

@@ -58,7 +58,7 @@ func (a *app) doctor(ctx context.Context) error {
 	cfg, cfgErr := a.load()
 	var o sandbox.Options
 	if cfgErr == nil {
-		o = sandboxOptions(cfg)
+		o = sandboxOptions(cfg, "")
 	}
 	found = append(found, confinement(ctx, o)...)
 	switch {

@@ -139,9 +139,10 @@ func (h *host) builder(name string) (round.VM, error) {
 	return vms[0], nil
 }
 
-// sandboxOptions are how disk reader workers run on this host.
-func sandboxOptions(c *config.Config) sandbox.Options {
-	o := sandbox.Options{MemoryLimit: int64(c.Sandbox.Memory)}
+// sandboxOptions are how disk reader workers run on this host. name is what errors
+// call what one reads; "" is the names of its disks.
+func sandboxOptions(c *config.Config, name string) sandbox.Options {
+	o := sandbox.Options{Name: name, MemoryLimit: int64(c.Sandbox.Memory)}
 	for _, l := range c.Sandbox.AllowWithout {
 		o.AllowWithout = append(o.AllowWithout, string(l))
 	}

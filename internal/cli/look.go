@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func (a *app) openReader(ctx context.Context, o *opened, t target, l *looking) (
 	// image is looked into by anybody.
 	var opts sandbox.Options
 	if c, err := config.Load(a.configPath); err == nil {
-		opts = sandboxOptions(c)
+		opts = sandboxOptions(c, "")
 	}
 	return a.start(ctx, o, opts, specs...)
 }
@@ -148,7 +149,7 @@ func (o *opened) openFile(path string) (*os.File, error) {
 // the file without its ending.
 func diskName(path string) string {
 	name := filepath.Base(path)
-	return strings.TrimSuffix(name, filepath.Ext(name))
+	return cmp.Or(strings.TrimSuffix(name, filepath.Ext(name)), "disk")
 }
 
 // lockForReading keeps a QEMU from starting on the disk while it is read. An

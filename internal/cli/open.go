@@ -124,7 +124,7 @@ func (a *app) openLive(ctx context.Context, o *opened, t target, l *looking) err
 	if l.volume != "" {
 		o.fsys, err = openVolume(ctx, r, l.volume)
 	} else {
-		o.fsys, err = diskFilesystem(ctx, r, t.vm+"/"+d.Name, d)
+		o.fsys, err = diskFilesystem(ctx, r, d)
 	}
 	return err
 }
@@ -138,12 +138,12 @@ func (a *app) startLive(ctx context.Context, o *opened, c *config.Config, d *con
 	if err := lockForReading(f, t); err != nil {
 		return nil, fmt.Errorf("%s/%s: %w", t.vm, d.Name, err)
 	}
-	spec, closeBelow, err := diskSpec(c, t.vm, d, f, d.Format, t.snapshot)
+	spec, closeBelow, err := diskSpec(c, d, f, d.Format, t.snapshot)
 	if err != nil {
 		return nil, err
 	}
 	defer closeBelow()
-	return a.start(ctx, o, sandboxOptions(c), spec)
+	return a.start(ctx, o, sandboxOptions(c, t.vm+"/"+d.Name), spec)
 }
 
 // liveDisk finds the disk of a VM that a TARGET names: by its name, or as the

@@ -23,7 +23,7 @@ type backups struct {
 }
 
 func (b *backups) Check(ctx context.Context) error {
-	if _, err := sandbox.Probe(ctx, sandboxOptions(b.h.config)); err != nil {
+	if _, err := sandbox.Probe(ctx, sandboxOptions(b.h.config, "")); err != nil {
 		return err
 	}
 	repo, err := b.h.openOrCreateRepository(ctx)
@@ -53,20 +53,20 @@ func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks 
 func (b *backups) open(ctx context.Context, v round.VM, disks []round.Source) (*sandbox.Reader, []backup.Source, error) {
 	var specs []sandbox.DiskSpec
 	for _, s := range disks {
-		spec, closeBelow, err := diskSpec(b.h.config, v.Name, b.config(v, s), s.File, s.Format, s.Internal)
+		spec, closeBelow, err := diskSpec(b.h.config, b.config(v, s), s.File, s.Format, s.Internal)
 		if err != nil {
 			return nil, nil, fmt.Errorf("disk %s: %w", s.Disk.Name, err)
 		}
 		defer closeBelow()
 		specs = append(specs, spec)
 	}
-	r, err := sandbox.Start(ctx, sandboxOptions(b.h.config), specs...)
+	r, err := sandbox.Start(ctx, sandboxOptions(b.h.config, v.Name), specs...)
 	if err != nil {
 		return nil, nil, err
 	}
 	var sources []backup.Source
 	for i, s := range disks {
-		src, err := b.source(ctx, r, specs[i].Name, b.config(v, s), s.Identity)
+		src, err := b.source(ctx, r, b.config(v, s), s.Identity)
 		if err != nil {
 			r.Close()
 			return nil, nil, fmt.Errorf("disk %s: %w", s.Disk.Name, err)
@@ -81,8 +81,8 @@ func (b *backups) config(v round.VM, s round.Source) *config.Disk {
 	return b.h.config.VMs[v.Name].Disks[s.Disk.Name]
 }
 
-// source opens one disk's filesystem. name is the disk's in the worker.
-func (b *backups) source(ctx context.Context, r *sandbox.Reader, name string, d *config.Disk, identity string) (backup.Source, error) {
+// source opens one disk's filesystem.
+func (b *backups) source(ctx context.Context, r *sandbox.Reader, d *config.Disk, identity string) (backup.Source, error) {
 	src := backup.Source{Disk: d.Name, Mount: cmp.Or(d.Mount, "/disks/"+d.Name), Identity: identity}
 	var err error
 	if src.Include, err = pattern.Compile(d.Include); err != nil {
@@ -91,7 +91,7 @@ func (b *backups) source(ctx context.Context, r *sandbox.Reader, name string, d 
 	if src.Exclude, err = pattern.Compile(d.Exclude); err != nil {
 		return src, err
 	}
-	src.FS, err = diskFilesystem(ctx, r, name, d)
+	src.FS, err = diskFilesystem(ctx, r, d)
 	return src, err
 }
 

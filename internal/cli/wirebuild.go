@@ -42,17 +42,17 @@ func (b *builds) Harvest(ctx context.Context, v round.VM) (*round.Harvest, error
 	if _, err := imagelock.Acquire(f, imagelock.ReadShared); err != nil {
 		return nil, err
 	}
-	spec, closeBelow, err := diskSpec(b.h.config, v.Name, d, f, d.Format, "")
+	spec, closeBelow, err := diskSpec(b.h.config, d, f, d.Format, "")
 	if err != nil {
 		return nil, err
 	}
-	r, err := sandbox.Start(ctx, sandboxOptions(b.h.config), spec)
+	r, err := sandbox.Start(ctx, sandboxOptions(b.h.config, v.Name+"/"+d.Name), spec)
 	closeBelow()
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	fsys, err := diskFilesystem(ctx, r, spec.Name, d)
+	fsys, err := diskFilesystem(ctx, r, d)
 	if err != nil {
 		return nil, fmt.Errorf("disk %s: %w", d.Name, err)
 	}

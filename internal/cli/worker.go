@@ -16,8 +16,8 @@ import (
 // diskSpec describes a configured disk, whose image is open as f, to a worker.
 // snapshot names a qcow2 internal snapshot, or is empty. What it opened itself is
 // to be closed once the worker has started.
-func diskSpec(c *config.Config, vmName string, d *config.Disk, f *os.File, format, snapshot string) (sandbox.DiskSpec, func(), error) {
-	spec := sandbox.DiskSpec{Name: vmName + "/" + d.Name, File: f, Format: format, Snapshot: snapshot}
+func diskSpec(c *config.Config, d *config.Disk, f *os.File, format, snapshot string) (sandbox.DiskSpec, func(), error) {
+	spec := sandbox.DiskSpec{Name: d.Name, File: f, Format: format, Snapshot: snapshot}
 	if d.Backing == nil {
 		return spec, func() {}, nil
 	}
@@ -57,14 +57,13 @@ func within(path string, folders []string) bool {
 }
 
 // diskFilesystem opens the filesystem that the configuration says a disk holds:
-// in a logical volume, in a partition, or on all of the disk. name is the disk's
-// in the worker.
-func diskFilesystem(ctx context.Context, r *sandbox.Reader, name string, d *config.Disk) (disk.Filesystem, error) {
+// in a logical volume, in a partition, or on all of the disk.
+func diskFilesystem(ctx context.Context, r *sandbox.Reader, d *config.Disk) (disk.Filesystem, error) {
 	volumes, err := r.Volumes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	whole := slices.IndexFunc(volumes, func(v sandbox.Volume) bool { return v.Kind == sandbox.WholeDisk && v.Name == name })
+	whole := slices.IndexFunc(volumes, func(v sandbox.Volume) bool { return v.Kind == sandbox.WholeDisk && v.Name == d.Name })
 	for i, v := range volumes {
 		var here bool
 		switch {

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,12 +132,14 @@ func TestDeclarations(t *testing.T) {
 		"no file":             {Format: Raw},
 		"snapshot of raw":     {File: openFile(t, path), Format: Raw, Snapshot: "x"},
 		"backing file of raw": {File: openFile(t, path), Format: Raw, Backing: &DiskSpec{File: openFile(t, base), Format: Raw}},
+		"a name with a slash": {Name: "a/b", File: openFile(t, path), Format: Qcow2},
 		"sector size":         {File: openFile(t, path), Format: Raw, SectorSize: 1024},
 		"open for writing":    {File: writableImage(t), Format: Raw},
 		"a folder":            {File: openFile(t, t.TempDir()), Format: Raw},
 		"a character device":  {File: openFile(t, "/dev/zero"), Format: Raw},
 	} {
 		t.Run(name, func(t *testing.T) {
+			spec.Name = cmp.Or(spec.Name, "d")
 			if d, err := Start(t.Context(), Options{}, spec); err == nil {
 				d.Close()
 				t.Error("accepted")

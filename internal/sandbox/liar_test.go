@@ -40,12 +40,12 @@ func liars() []liar {
 		return err
 	}
 	mount := func(d *Reader) error {
-		_, err := d.Filesystem(context.Background(), "web/root")
+		_, err := d.Filesystem(context.Background(), "root")
 		return err
 	}
 	onFilesystem := func(ask func(disk.Filesystem) error) func(*Reader) error {
 		return func(d *Reader) error {
-			fs, err := d.Filesystem(context.Background(), "web/root")
+			fs, err := d.Filesystem(context.Background(), "root")
 			if err != nil {
 				return err
 			}
@@ -313,7 +313,7 @@ func honest(op wire.Op) func(uint32, []byte) []byte {
 	case wire.OpOpen:
 		return answering(wire.Opened{Disks: []wire.OpenedDisk{{Size: liarDisk}}}.Append(nil))
 	case wire.OpVolumes:
-		return answering(wire.VolumePage{Last: true, List: []wire.Volume{{Name: "web/root", Kind: 1, Parent: wire.NoParent, Size: liarDisk}}}.Append(nil))
+		return answering(wire.VolumePage{Last: true, List: []wire.Volume{{Name: "root", Kind: 1, Parent: wire.NoParent, Size: liarDisk}}}.Append(nil))
 	case wire.OpPieces:
 		return func(id uint32, payload []byte) []byte {
 			r, _ := wire.DecodePiecesRequest(payload)
@@ -334,7 +334,7 @@ func TestLiars(t *testing.T) {
 	for _, l := range liars() {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			opts := Options{Args: []string{"liar", l.name}}
+			opts := Options{Name: "web/root", Args: []string{"liar", l.name}}
 			if l.want == ErrTimeout {
 				opts.RequestTimeout = 2 * time.Second
 			}
@@ -381,5 +381,5 @@ func liarSpec(t *testing.T) DiskSpec {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	return DiskSpec{Name: "web/root", File: f, Format: Raw}
+	return DiskSpec{Name: "root", File: f, Format: Raw}
 }

@@ -1,12 +1,14 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -69,7 +71,7 @@ func Start(ctx context.Context, opts Options, specs ...DiskSpec) (*Reader, error
 		return nil, err
 	}
 	opts.setDefaults()
-	r, measures, err := startWorker(ctx, opts, workerName(specs), files)
+	r, measures, err := startWorker(ctx, opts, cmp.Or(opts.Name, workerName(specs)), files)
 	if err != nil {
 		return nil, err
 	}
@@ -238,8 +240,11 @@ func openRequest(specs []DiskSpec) (wire.Open, []*os.File, error) {
 	}
 	seen := make(map[string]bool)
 	for i := range specs {
-		if seen[specs[i].Name] {
-			return r, nil, fmt.Errorf("disk %s: another disk has the same name", specs[i].Name)
+		switch name := specs[i].Name; {
+		case seen[name]:
+			return r, nil, fmt.Errorf("disk %s: another disk has the same name", name)
+		case name == "" || len(name) > maxDiskName || strings.Contains(name, "/"):
+			return r, nil, fmt.Errorf("disk %q: a disk's name has 1 to %d bytes and no slash", name, maxDiskName)
 		}
 		seen[specs[i].Name] = true
 		k, its, err := diskOf(&specs[i])
@@ -253,6 +258,9 @@ func openRequest(specs []DiskSpec) (wire.Open, []*os.File, error) {
 	}
 	return r, files, nil
 }
+
+// maxDiskName bounds the name of a disk, in bytes.
+const maxDiskName = 255
 
 // diskOf checks what is declared about a disk, and returns its files, topmost
 // first.

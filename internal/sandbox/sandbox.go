@@ -34,6 +34,10 @@ type Options struct {
 	// Args are its arguments, by default [Verb] alone.
 	Args []string
 
+	// Name is what errors call what the worker reads, by default the names of
+	// the disks.
+	Name string
+
 	// AllowWithout names the [Measures] that may be missing on this host.
 	// Start refuses when any other is.
 	AllowWithout []string
@@ -65,7 +69,8 @@ const (
 
 // DiskSpec is a disk image and what is declared about it.
 type DiskSpec struct {
-	// Name is what errors call the disk.
+	// Name is that of the disk, which those of its volumes start with: 1 to
+	// 255 bytes without a slash, which would look like a logical volume.
 	Name string
 	// File is the image, open for reading only: Start refuses a file that
 	// could be written to. It stays the caller's, who may close it as soon as
