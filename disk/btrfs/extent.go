@@ -77,7 +77,7 @@ func (n *inode) parseExtent(start uint64, raw []byte) (extent, error) {
 	}
 	e.logical, e.length, e.offset = c.U64(), c.U64(), c.U64()
 	count := c.U64()
-	if (e.logical|e.length|e.offset|count)%sector != 0 || !ondisk.WithinU(start, count, maxFileEnd) {
+	if (e.logical|e.length|e.offset|count)%sector != 0 || !ondisk.WithinU(start, count, maxFileEnd) || !ondisk.WithinU(e.logical, e.length, 1<<63) {
 		return damaged("%d bytes of %d at %#x, from %d on", count, e.length, e.logical, e.offset)
 	}
 	e.end = int64(start + count)

@@ -83,9 +83,8 @@ func (fs *Filesystem) file(ino uint64) (*inode, error) {
 
 // parseInode reads and checks an inode item.
 func (s *subvolume) parseInode(object uint64, raw []byte) (*inode, error) {
-	name := inodeName(s.id, object)
 	if len(raw) != inodeItemSize {
-		return nil, layer.Damaged(name, ondisk.Nowhere, "it has %d bytes, not %d", len(raw), inodeItemSize)
+		return nil, layer.Damaged(inodeName(s.id, object), ondisk.Nowhere, "it has %d bytes, not %d", len(raw), inodeItemSize)
 	}
 	c := newCursor(raw)
 	n := &inode{volume: s, object: object}
@@ -105,7 +104,7 @@ func (s *subvolume) parseInode(object uint64, raw []byte) (*inode, error) {
 		}
 	}
 	if size > math.MaxInt64 {
-		return nil, layer.Damaged(name, ondisk.Nowhere, "a size of %d bytes", size)
+		return nil, layer.Damaged(n.name(), ondisk.Nowhere, "a size of %d bytes", size)
 	}
 	n.Size = int64(size)
 	switch n.Type() {
@@ -114,7 +113,7 @@ func (s *subvolume) parseInode(object uint64, raw []byte) (*inode, error) {
 		n.Rdev = disk.Device{Major: uint32(rdev) >> 20, Minor: uint32(rdev) & (1<<20 - 1)}
 	case disk.ModeRegular, disk.ModeDir, disk.ModeSymlink, disk.ModeFIFO, disk.ModeSocket:
 	default:
-		return nil, layer.Damaged(name, ondisk.Nowhere, "mode %#o", n.Mode)
+		return nil, layer.Damaged(n.name(), ondisk.Nowhere, "mode %#o", n.Mode)
 	}
 	for _, f := range []struct {
 		bit  uint64

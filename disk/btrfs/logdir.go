@@ -12,12 +12,16 @@ import (
 // all, and is not in the log.
 func (r *replayer) dropEntries(dir uint64) error {
 	var w walk
+	next := uint64(0) // what is before is done: ranges may overlap
 	err := r.log.seek(&w, key{dir, kindDirLogIndex, 0})
 	for ; err == nil && w.valid() && w.key().is(dir, kindDirLogIndex); err = w.next() {
 		if len(w.value()) != 8 {
 			return r.damaged(dir, "a range of entries in %d bytes", len(w.value()))
 		}
-		first, last := w.key().offset, binary.LittleEndian.Uint64(w.value())
+		first, last := max(w.key().offset, next), binary.LittleEndian.Uint64(w.value())
+		if first > last {
+			continue
+		}
 		err := r.dropRange(dir, first, last, func(item dirItem, index uint64) (bool, error) {
 			raw, err := r.log.get(key{dir, kindDirIndex, index})
 			if err != nil {
@@ -26,9 +30,10 @@ func (r *replayer) dropEntries(dir uint64) error {
 			logged, _, ok := parseDirItem(raw)
 			return ok && bytes.Equal(logged.name, item.name), nil
 		})
-		if err != nil {
+		if err != nil || last == maxOffset {
 			return err
 		}
+		next = last + 1
 	}
 	return err
 }
@@ -40,6 +45,9 @@ func (r *replayer) dropRange(dir, first, last uint64, keep func(dirItem, uint64)
 	err := r.s.items(dir, kindDirIndex, first, func(index uint64, raw []byte) error {
 		if index > last {
 			return errEnough
+		}
+		if err := r.look(raw); err != nil {
+			return err
 		}
 		item, _, ok := parseDirItem(raw)
 		if !ok {
@@ -164,6 +172,7 @@ func (r *replayer) replayRefs(k key, raw []byte) error {
 	if k.is(subvolumeRoot, kindInodeRef) && k.offset == subvolumeRoot {
 		return nil // the root directory has itself for a parent
 	}
+	searched := false
 	for _, ref := range refs {
 		// Directories that were not logged may be missing: then there is no
 		// such name.
@@ -174,6 +183,22 @@ func (r *replayer) replayRefs(k key, raw []byte) error {
 		if dir == nil {
 			return nil
 		}
+		if there, err := r.hasName(k.object, ref); err != nil || there {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		// What the inode had for names in that directory goes first, once.
+		for _, old := range refKeys(k.object, ref.dir, ref.name) {
+			if searched {
+				break
+			}
+			if err := r.dropOldRefs(old); err != nil {
+				return err
+			}
+		}
+		searched = true
 		if err := r.addName(k.object, target, ref); err != nil {
 			return err
 		}
@@ -195,51 +220,51 @@ func (r *replayer) dropOldRefs(k key) error {
 	if err != nil {
 		return err
 	}
+	stays := make(map[string]bool, len(refs)) // at most what an item has room for
+	for _, ref := range refs {
+		stays[string(appendRef(nil, kindInodeExtref, inodeRef{dir: ref.dir, name: ref.name}))] = true
+	}
 	for _, ref := range old {
-		if findRef(refs, ref.dir, ref.name) < 0 {
-			if err := r.unlink(ref.dir, k.object, ref.name); err != nil {
-				return err
-			}
+		if stays[string(appendRef(nil, kindInodeExtref, inodeRef{dir: ref.dir, name: ref.name}))] {
+			continue
+		}
+		if err := r.unlink(ref.dir, k.object, ref.name); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// addName adds a name of an inode, whose item is target, unless it is there.
-func (r *replayer) addName(object uint64, target []byte, ref inodeRef) error {
+// hasName reports whether an inode has a name where a reference says.
+func (r *replayer) hasName(object uint64, ref inodeRef) (bool, error) {
 	if !validName(ref.name) {
-		return r.damaged(object, "a reference with the name %q", ref.name)
+		return false, r.damaged(object, "a reference with the name %q", ref.name)
 	}
 	placed, atIndex, err := r.byIndex(ref.dir, ref.index, ref.name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	named, atName, err := r.byName(ref.dir, ref.name)
-	if err != nil {
-		return err
-	}
-	if atIndex && atName && placed.location.is(object, kindInode) && named.location.is(object, kindInode) {
-		return nil
-	}
-	// What the inode had for names in that directory, what has the name or the
-	// place, and the same name in another place.
-	for _, k := range refKeys(object, ref.dir, ref.name) {
-		if err := r.dropOldRefs(k); err != nil {
+	return atIndex && atName && placed.location.is(object, kindInode) && named.location.is(object, kindInode), err
+}
+
+// addName adds a name of an inode, whose item is target. What has the name or the
+// place loses it; the inode itself may have the name in another place.
+func (r *replayer) addName(object uint64, target []byte, ref inodeRef) error {
+	victims := []uint64{object}
+	for _, k := range []key{{ref.dir, kindDirIndex, ref.index}, hashKey(ref.dir, ref.name)} {
+		old, found, err := r.entryOf(k, ref.name)
+		if err != nil {
 			return err
 		}
-	}
-	for _, e := range []struct {
-		item  dirItem
-		found bool
-	}{{placed, atIndex}, {named, atName}} {
-		if e.found && e.item.location.kind == kindInode {
-			if err := r.unlink(ref.dir, e.item.location.object, ref.name); err != nil {
-				return err
-			}
+		if found && old.location.kind == kindInode {
+			victims = append(victims, old.location.object)
 		}
 	}
-	if err := r.unlink(ref.dir, object, ref.name); err != nil {
-		return err
+	for _, victim := range victims {
+		if err := r.unlink(ref.dir, victim, ref.name); err != nil {
+			return err
+		}
 	}
 	added, err := r.link(ref.dir, object, ref.index, ref.name, target)
 	if err == nil && !added {

@@ -78,6 +78,9 @@ func (r *replayer) overlapping(object, start, end uint64) ([]oldExtent, error) {
 		if at >= end {
 			return errEnough
 		}
+		if err := r.look(raw); err != nil {
+			return err
+		}
 		e, err := n.parseExtent(at, raw)
 		if err != nil {
 			return err

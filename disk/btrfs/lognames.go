@@ -38,6 +38,7 @@ func appendRef(raw []byte, kind uint8, ref inodeRef) []byte {
 
 // parseDirItems returns the entries of an item.
 func parseDirItems(raw []byte) (list []dirItem, ok bool) {
+	ok = true
 	for len(raw) > 0 {
 		var item dirItem
 		if item, raw, ok = parseDirItem(raw); !ok {
@@ -45,7 +46,7 @@ func parseDirItems(raw []byte) (list []dirItem, ok bool) {
 		}
 		list = append(list, item)
 	}
-	return list, true
+	return list, ok
 }
 
 func appendDirItem(raw []byte, item dirItem) []byte {
@@ -78,13 +79,9 @@ func (r *replayer) byIndex(dir, index uint64, name []byte) (dirItem, bool, error
 }
 
 func (r *replayer) entryOf(k key, name []byte) (dirItem, bool, error) {
-	raw, err := r.s.get(k)
+	list, err := r.entries(k)
 	if err != nil {
 		return dirItem{}, false, err
-	}
-	list, ok := parseDirItems(raw)
-	if !ok {
-		return dirItem{}, false, r.damaged(k.object, "an entry of %d bytes", len(raw))
 	}
 	i := slices.IndexFunc(list, func(e dirItem) bool { return bytes.Equal(e.name, name) })
 	if i < 0 {
@@ -93,9 +90,28 @@ func (r *replayer) entryOf(k key, name []byte) (dirItem, bool, error) {
 	return list[i], true, nil
 }
 
+// entries returns the entries in an item, which may be absent.
+func (r *replayer) entries(k key) ([]dirItem, error) {
+	raw, err := r.s.get(k)
+	if err == nil {
+		err = r.look(raw)
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, ok := parseDirItems(raw)
+	if !ok {
+		return nil, r.damaged(k.object, "an entry of %d bytes", len(raw))
+	}
+	return list, nil
+}
+
 // refs returns the references in an item of a tree, which may be absent.
 func (r *replayer) refs(get func(key) ([]byte, error), k key) ([]inodeRef, error) {
 	raw, err := get(k)
+	if err == nil {
+		err = r.look(raw)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -168,13 +184,9 @@ func (r *replayer) dropIndex(dir, index uint64, name []byte) error {
 // and what the directory has for its size.
 func (r *replayer) dropHashed(dir, object uint64, name []byte) error {
 	k := hashKey(dir, name)
-	raw, err := r.s.get(k)
+	list, err := r.entries(k)
 	if err != nil {
 		return err
-	}
-	list, ok := parseDirItems(raw)
-	if !ok {
-		return r.damaged(dir, "an entry of %d bytes", len(raw))
 	}
 	i := slices.IndexFunc(list, func(e dirItem) bool { return e.location.is(object, kindInode) && bytes.Equal(e.name, name) })
 	if i < 0 {
@@ -212,13 +224,9 @@ func (r *replayer) resize(dir uint64, by int) error {
 // whether the place was free.
 func (r *replayer) link(dir, object, index uint64, name, raw []byte) (bool, error) {
 	k := hashKey(dir, name)
-	old, err := r.s.get(k)
+	list, err := r.entries(k)
 	if err != nil {
 		return false, err
-	}
-	list, ok := parseDirItems(old)
-	if !ok {
-		return false, r.damaged(dir, "an entry of %d bytes", len(old))
 	}
 	taken, err := r.s.get(key{dir, kindDirIndex, index})
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 type replayer struct {
 	log     *tree
 	s       *subvolume // as changed so far
-	budget  *int       // bytes of changes that are left
+	limits  *limits
 	ignored map[uint64]bool
 	recount map[uint64]bool // inodes whose number of links is to be counted
 	files   int
@@ -24,7 +24,7 @@ type replayer struct {
 
 // replaySubvolume replays a log, and returns what it changes: nothing if the
 // subvolume is not there any more.
-func (fs *Filesystem) replaySubvolume(id uint64, log *tree, budget *int) (*changes, error) {
+func (fs *Filesystem) replaySubvolume(id uint64, log *tree, limits *limits) (*changes, error) {
 	s, err := fs.readSubvolume(id)
 	if errors.Is(err, disk.ErrNotExist) {
 		return nil, nil
@@ -33,7 +33,7 @@ func (fs *Filesystem) replaySubvolume(id uint64, log *tree, budget *int) (*chang
 		return nil, err
 	}
 	s.changes = &changes{}
-	r := &replayer{log: log, s: s, budget: budget, ignored: make(map[uint64]bool), recount: make(map[uint64]bool)}
+	r := &replayer{log: log, s: s, limits: limits, ignored: make(map[uint64]bool), recount: make(map[uint64]bool)}
 	for _, pass := range []func(key, []byte) error{r.inodePass, r.entryPass, r.lastPass} {
 		if err := r.each(pass); err != nil {
 			return nil, err
@@ -68,22 +68,37 @@ func (r *replayer) damaged(object uint64, format string, args ...any) error {
 
 // spend counts what the replay keeps.
 func (r *replayer) spend(n int) error {
-	if *r.budget -= n + changeOverhead; *r.budget < 0 {
+	if r.limits.kept += n + changeOverhead; r.limits.kept > maxChangeBytes {
 		return layer.Unsupported(logName, ondisk.Nowhere, logHint, "a log that changes more than %d bytes", maxChangeBytes)
+	}
+	return nil
+}
+
+// look counts an item that the replay looks through or writes.
+func (r *replayer) look(raw []byte) error {
+	if r.limits.seen += len(raw) + changeOverhead; r.limits.seen > maxLogWork {
+		return layer.Unsupported(logName, ondisk.Nowhere, logHint, "a log for which more than %d bytes must be looked through", maxLogWork)
 	}
 	return nil
 }
 
 // put gives an item a content, which it copies.
 func (r *replayer) put(k key, value []byte) error {
-	r.s.changes.set(change{key: k, value: bytes.Clone(value)})
-	return r.spend(len(value))
+	return r.change(change{key: k, value: bytes.Clone(value)})
 }
 
 // remove takes an item away.
-func (r *replayer) remove(k key) error {
-	r.s.changes.set(change{key: k, gone: true})
-	return r.spend(0)
+func (r *replayer) remove(k key) error { return r.change(change{key: k, gone: true}) }
+
+func (r *replayer) change(n change) error {
+	if at, found := r.s.changes.find(n.key); found {
+		r.limits.kept -= len(r.s.changes.at(&at).value) + changeOverhead
+	}
+	r.s.changes.set(n)
+	if err := r.look(n.value); err != nil {
+		return err
+	}
+	return r.spend(len(n.value))
 }
 
 // inodePass replays the inode items, and what must go before anything else comes:
@@ -179,7 +194,10 @@ func (r *replayer) putInode(k key, raw []byte) error {
 // an inode that it has.
 func (r *replayer) dropXattrs(object uint64) error {
 	var gone []key
-	err := r.s.items(object, kindXattr, 0, func(hash uint64, _ []byte) error {
+	err := r.s.items(object, kindXattr, 0, func(hash uint64, raw []byte) error {
+		if err := r.look(raw); err != nil {
+			return err
+		}
 		k := key{object, kindXattr, hash}
 		logged, err := r.log.get(k)
 		if err == nil && logged == nil {
@@ -234,6 +252,9 @@ func (r *replayer) countLinksOf(object uint64) error {
 	links := uint32(0)
 	for _, kind := range []uint8{kindInodeRef, kindInodeExtref} {
 		err := r.s.items(object, kind, 0, func(offset uint64, refs []byte) error {
+			if err := r.look(refs); err != nil {
+				return err
+			}
 			list, ok := parseRefs(key{object, kind, offset}, refs)
 			if !ok {
 				return r.damaged(object, "a reference of %d bytes", len(refs))

@@ -59,7 +59,15 @@ const (
 	// changes, with about a hundred bytes for each.
 	maxChangeBytes = 48 << 20
 	changeOverhead = 96
+
+	// maxLogWork bounds what a replay looks through, in bytes of items and
+	// some for each: seconds of work, and a hundred times what the largest log
+	// of files that somebody made would need.
+	maxLogWork = 1 << 30
 )
+
+// limits is what a replay has used so far.
+type limits struct{ kept, seen int }
 
 // logName is the log in errors.
 const logName = "log"
@@ -79,7 +87,7 @@ func (fs *Filesystem) replay() error {
 	if err := used.tree(logs); err != nil {
 		return err
 	}
-	budget := maxChangeBytes
+	limits := &limits{}
 	all := make(map[uint64]*changes)
 	var w walk
 	err := logs.seek(&w, key{treeLog, kindRoot, 0})
@@ -93,7 +101,7 @@ func (fs *Filesystem) replay() error {
 		if err := used.tree(log); err != nil {
 			return err
 		}
-		done, err := fs.replaySubvolume(id, log, &budget)
+		done, err := fs.replaySubvolume(id, log, limits)
 		if err != nil {
 			return err
 		}

@@ -58,6 +58,7 @@ const (
 type superblock struct {
 	fsid         [16]byte
 	metadataFSID [16]byte // what tree blocks and devices carry
+	offset       uint64   // where it says that it lies
 	flags        uint64
 	generation   uint64
 	totalBytes   uint64
@@ -147,8 +148,7 @@ func decodeSuperblock(raw []byte) *superblock {
 	sb := &superblock{}
 	c.Seek(0x20)
 	copy(sb.fsid[:], c.Bytes(16))
-	c.Skip(8)
-	sb.flags = c.U64()
+	sb.offset, sb.flags = c.U64(), c.U64()
 	c.Seek(0x48)
 	sb.generation = c.U64()
 	sb.root.block, sb.chunkRoot.block, sb.logRoot.block = c.U64(), c.U64(), c.U64()
@@ -184,6 +184,8 @@ func (sb *superblock) check() error {
 	}
 	sector, node := uint64(sb.sectorSize), uint64(sb.nodeSize)
 	switch {
+	case sb.offset != superblockOffset:
+		return sbDamaged("it says that it lies at %#x", sb.offset)
 	case bits.OnesCount32(sb.sectorSize) != 1 || sector < minSectorSize || sector > maxNodeSize:
 		return sbDamaged("sectors of %d bytes", sector)
 	case bits.OnesCount32(sb.nodeSize) != 1 || node < minNodeSize || node < sector || node > maxNodeSize:

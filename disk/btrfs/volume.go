@@ -57,7 +57,7 @@ func (v *volume) bootstrap() error {
 func (v *volume) readChunkTree() error {
 	t := &tree{volume: v, name: "chunk tree", owner: chunkTree, root: v.sb.chunkRoot}
 	var all chunkMap
-	known := uint64(0)
+	known := make(map[uint64]bool)
 	var w walk
 	for err := t.seek(&w, key{}); ; err = w.next() {
 		if err != nil {
@@ -71,7 +71,10 @@ func (v *volume) readChunkTree() error {
 			if err := v.checkDevice(k.offset, w.value()); err != nil {
 				return err
 			}
-			known++
+			known[k.offset] = true
+			if len(known) > maxDevices {
+				return layer.Damaged("chunk tree", int64(v.sb.chunkRoot.block), "it knows more than %d devices", maxDevices)
+			}
 		case k.is(firstChunk, kindChunk):
 			c, err := v.parseChunk(k.offset, w.value())
 			if err != nil {
@@ -82,8 +85,13 @@ func (v *volume) readChunkTree() error {
 			}
 		}
 	}
-	if known != v.sb.deviceCount {
-		return layer.Damaged("chunk tree", int64(v.sb.chunkRoot.block), "it knows %d devices, the superblock %d", known, v.sb.deviceCount)
+	if uint64(len(known)) != v.sb.deviceCount {
+		return layer.Damaged("chunk tree", int64(v.sb.chunkRoot.block), "it knows %d devices, the superblock %d", len(known), v.sb.deviceCount)
+	}
+	for i := range v.devices {
+		if d := &v.devices[i]; !known[d.item.id] {
+			d.stale = true // the target of a replacement that was under way
+		}
 	}
 	v.chunks = all
 	return v.checkComplete()

@@ -145,9 +145,13 @@ func (s *streams) kept(b *batch) {
 	}
 }
 
-// takeAhead waits for a cluster that is being read ahead. One that failed is
-// tried again, for the error to be that of this read.
+// takeAhead waits for a cluster that is being read ahead; what nobody has begun
+// with it does itself, since other reads may keep all workers busy. A cluster that
+// failed is tried again, for the error to be that of this read.
 func (im *Image) takeAhead(w wait) error {
+	if im.workers.take(w.ahead.batch) {
+		im.work(w.ahead.batch)
+	}
 	<-w.ahead.batch.done
 	if whole := w.ahead.batch.clusters[w.ahead.index].whole; whole != nil {
 		copy(w.part.dst, whole[w.part.within:])

@@ -2,6 +2,7 @@ package qcow2
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
@@ -194,10 +195,24 @@ func (w *workers) next() *batch {
 	defer w.mu.Unlock()
 	for _, queue := range []*[]*batch{&w.first, &w.later} {
 		if q := *queue; len(q) > 0 {
+			b := q[0]
+			q[0] = nil // its clusters are not to be kept alive
 			*queue = q[1:]
-			return q[0]
+			return b
 		}
 	}
 	w.running--
 	return nil
+}
+
+// take takes back a batch that was to be read ahead, if nobody has begun with it.
+func (w *workers) take(b *batch) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.Index(w.later, b)
+	if i < 0 {
+		return false
+	}
+	w.later = slices.Delete(w.later, i, i+1)
+	return true
 }

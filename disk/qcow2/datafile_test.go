@@ -182,7 +182,7 @@ func TestRawDataFile(t *testing.T) {
 	s.put32(16, 4)
 	_, err := readAll(s.image, qcow2.Options{DataFile: data, Backing: disktest.Mem(nil)})
 	wantError(t, err, disk.ErrCorrupt)
-	s, data = external(t)
+	s, _ = external(t)
 	s.put64(72, 0)
 	s.put64(88, 2)
 	_, err = readAll(s.image, qcow2.Options{})

@@ -15,6 +15,10 @@
 // read ahead may still be under way for a moment after the last ReadAt; it ends
 // by itself.
 //
+// Besides the content it tells what is where: [Image.Extents] and [Image.Map] what
+// is known without reading, [Image.Locate] the places in the files below, and
+// [Image.DirtyRanges] what was written to since a persistent bitmap was made.
+//
 // An internal snapshot stays right while QEMU writes to the active state of the
 // same file, because no cluster that a snapshot refers to is ever written again:
 // the header, the snapshot table and the snapshot's L1 table are read once by

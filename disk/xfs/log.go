@@ -24,6 +24,7 @@ const (
 	extendedHeader  = 4 + 4*cyclesPerHeader // bytes of it that the checksum covers
 
 	maxRecordSize   = 256 << 10
+	recordBlocks    = maxRecordSize/logBlock + maxRecordSize/plainRecordSize // with its header
 	plainRecordSize = 32 << 10 // of version 1
 
 	// maxInFlight is how many records the kernel writes at once: so many can be

@@ -162,14 +162,7 @@ func (j *journal) firstOf(block, count, cycle uint32) (uint32, bool, error) {
 
 // lastRecord returns the last record that starts before head.
 func (j *journal) lastRecord(head uint32) (record, error) {
-	starts, err := j.startsBefore(head, 1, min(j.blocks, maxRecordSize/logBlock+maxInFlight))
-	if err != nil {
-		return record{}, err
-	}
-	if len(starts) == 0 {
-		return record{}, j.damaged(head%j.blocks, "there is no record before the end of the log")
-	}
-	return j.record(starts[0])
+	return j.recordBefore(head, min(j.blocks, recordBlocks), j.damaged(head%j.blocks, "there is no record before the end of the log"))
 }
 
 // startsBefore returns where the last records before head start, the last first:
@@ -203,7 +196,7 @@ func (j *journal) startsBefore(head uint32, count int, blocks uint32) ([]uint32,
 // that were in flight may be torn: then the log ends before the first of them.
 func (j *journal) verifyEnds(head uint32, last record) (ends, error) {
 	tail := last.tail.block()
-	starts, err := j.startsBefore(head, maxInFlight, j.distance(tail, head))
+	starts, err := j.startsBefore(head, maxInFlight, min(j.distance(tail, head), maxInFlight*recordBlocks))
 	if err != nil {
 		return ends{}, err
 	}
@@ -213,7 +206,7 @@ func (j *journal) verifyEnds(head uint32, last record) (ends, error) {
 			return ends{}, err
 		}
 		if err != nil {
-			if last, err = j.recordBefore(bad, tail, err); err != nil {
+			if last, err = j.recordBefore(bad, min(j.distance(tail, bad), recordBlocks), err); err != nil {
 				return ends{}, err
 			}
 			head, tail = bad, last.tail.block()
@@ -232,20 +225,22 @@ func (j *journal) verifyEnds(head uint32, last record) (ends, error) {
 	return e, j.verifyTail(&e, last.size)
 }
 
-// recordBefore returns the last record before the bad one that cause is about.
-func (j *journal) recordBefore(bad, tail uint32, cause error) (record, error) {
-	starts, err := j.startsBefore(bad, 1, j.distance(tail, bad))
+// recordBefore returns the last record that starts in so many blocks before
+// head, or fails with the error that there is none.
+func (j *journal) recordBefore(head, blocks uint32, none error) (record, error) {
+	starts, err := j.startsBefore(head, 1, blocks)
 	if err != nil {
 		return record{}, err
 	}
 	if len(starts) == 0 {
-		return record{}, cause
+		return record{}, none
 	}
 	return j.record(starts[0])
 }
 
 // verifyTail checks all records. In a log that was full, what was in flight may
 // have been written over the records at the tail: those were not needed any more.
+// Each turn starts behind what the one before has read.
 func (j *journal) verifyTail(e *ends, size uint32) error {
 	for {
 		bad, err := j.walk(e.tail, e.head, nil)
@@ -266,9 +261,9 @@ func (j *journal) verifyTail(e *ends, size uint32) error {
 	}
 }
 
-// nextStart finds the next start of a record from block on.
+// nextStart finds the next start of a record from block on, as far as one can be.
 func (j *journal) nextStart(block, head uint32) (uint32, bool, error) {
-	for left := j.distance(block, head); left > 0; {
+	for left := min(j.distance(block, head), recordBlocks); left > 0; {
 		n := min(left, scanBlocks)
 		p, err := j.read(block, n)
 		if err != nil {

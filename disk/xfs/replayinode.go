@@ -22,11 +22,15 @@ func (r *replay) create(it *item) error {
 	c.Skip(4)
 	group, block, count, size, length := c.U32(), c.U32(), c.U32(), c.U32(), c.U32()
 	first := uint64(group)<<sb.agShift | uint64(block)
-	if c.Err() != nil || int(size) != sb.inodeSize() || length == 0 || length > maxCreatedBlocks || uint64(block) >= 1<<sb.agShift ||
-		count != length<<(sb.blockShift-sb.inodeShift) || !sb.validBlocks(first, uint64(length)) {
+	// The log may make the filesystem larger: only the disk is a limit.
+	groups := uint64(r.fs.dev.disk.Size()) >> sb.blockShift / uint64(sb.agBlocks)
+	if c.Err() != nil || int(size) != sb.inodeSize() || length == 0 || length > maxCreatedBlocks ||
+		count != length<<(sb.blockShift-sb.inodeShift) || uint64(group) > groups || !ondisk.WithinU(uint64(block), uint64(length), uint64(sb.agBlocks)) {
 		return r.damaged("logged creation of inodes", "%d inodes of %d bytes in %d blocks at block %d of group %d", count, size, length, block, group)
 	}
-	r.creations++
+	if r.creations++; r.creations > maxCreated {
+		return layer.Beyond(logName, r.journal.start, "more than %d creations of inodes", maxCreated)
+	}
 	step := sb.clusterBlocks()
 	for i := uint32(0); i < length; i += step {
 		start := sb.offset(first + uint64(i))

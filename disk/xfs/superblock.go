@@ -2,7 +2,6 @@ package xfs
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math/bits"
 
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
@@ -294,5 +293,3 @@ func (sb *superblock) validInode(ino uint64) bool {
 	return ino != 0 && ino <= maxInode && group < uint64(sb.agCount) &&
 		within>>(sb.blockShift-sb.inodeShift) < sb.agLength(uint32(group))
 }
-
-func groupName(what string, group uint32) string { return fmt.Sprintf("%s of group %d", what, group) }
