@@ -107,3 +107,17 @@ func writeCompressible(g *disktest.Generator) {
 		g.T.Fatal(err)
 	}
 }
+
+// TestConverted reads what btrfs-convert makes of an ext4.
+func TestConverted(t *testing.T) {
+	path := disktest.MakeImage(t, 512<<20, "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096")
+	dir, unmount := disktest.Mount(t, path, "ext4", "rw")
+	g := &disktest.Generator{T: t, Dir: dir, Rand: rand.NewChaCha8([32]byte{7}), BlockSize: 2048, ManyFiles: 100}
+	g.WriteAll()
+	unmount()
+	disktest.Run(t, "btrfs-convert", path)
+	paths := []string{path}
+	fs := openFilesystem(t, paths, btrfs.Options{})
+	compare(t, paths, fs, "")
+	checkUsage(t, fs, paths)
+}

@@ -17,8 +17,7 @@ const (
 
 	treeLog = math.MaxUint64 - 5 // -6
 
-	firstFree = 256                  // the first number of a subvolume, or of a file in one
-	lastFree  = math.MaxUint64 - 255 // -256
+	firstFree = 256 // the first number of a subvolume, or of a file in one
 )
 
 // The kinds of item that the reader uses.
@@ -27,7 +26,6 @@ const (
 	kindInodeRef    = 12
 	kindInodeExtref = 13
 	kindXattr       = 24
-	kindDirLogItem  = 60
 	kindDirLogIndex = 72
 	kindDirItem     = 84
 	kindDirIndex    = 96
@@ -44,13 +42,12 @@ const (
 
 // Objects that stand for something else than a file.
 const (
-	deviceItems    = 1                  // of the chunk tree
-	firstChunk     = 256                // all chunks
-	rootTreeDir    = 6                  // of the tree of roots: where the default subvolume is named
-	csumObject     = math.MaxUint64 - 9 // -10
-	subvolumeRoot  = firstFree          // the root directory of each subvolume
-	emptySubvolume = 2                  // what Linux shows in place of a subvolume that is not there
-	maxOffset      = uint64(math.MaxUint64)
+	deviceItems   = 1                  // of the chunk tree
+	firstChunk    = 256                // all chunks
+	rootTreeDir   = 6                  // of the tree of roots: where the default subvolume is named
+	csumObject    = math.MaxUint64 - 9 // -10
+	subvolumeRoot = firstFree          // the root directory of each subvolume
+	maxOffset     = uint64(math.MaxUint64)
 )
 
 // key is where an item stands in a tree: by object, kind, and what the kind

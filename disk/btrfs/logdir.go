@@ -177,28 +177,22 @@ func (r *replayer) replayRefs(k key, raw []byte) error {
 		// Directories that were not logged may be missing: then there is no
 		// such name.
 		dir, err := r.inode(ref.dir)
+		if err != nil || dir == nil {
+			return err
+		}
+		there, err := r.hasName(k.object, ref)
 		if err != nil {
 			return err
 		}
-		if dir == nil {
-			return nil
-		}
-		if there, err := r.hasName(k.object, ref); err != nil || there {
-			if err != nil {
-				return err
-			}
+		if there {
 			continue
 		}
-		// What the inode had for names in that directory goes first, once.
-		for _, old := range refKeys(k.object, ref.dir, ref.name) {
-			if searched {
-				break
-			}
-			if err := r.dropOldRefs(old); err != nil {
+		if !searched {
+			if err := r.dropOtherRefs(k.object, ref); err != nil {
 				return err
 			}
+			searched = true
 		}
-		searched = true
 		if err := r.addName(k.object, target, ref); err != nil {
 			return err
 		}
@@ -207,6 +201,17 @@ func (r *replayer) replayRefs(k key, raw []byte) error {
 		return err
 	}
 	return r.put(k, raw)
+}
+
+// dropOtherRefs takes away what an inode has for names where a new one comes, and
+// the log does not have.
+func (r *replayer) dropOtherRefs(object uint64, ref inodeRef) error {
+	for _, k := range refKeys(object, ref.dir, ref.name) {
+		if err := r.dropOldRefs(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dropOldRefs takes the names of an inode away that an item of the subvolume has

@@ -23,8 +23,6 @@ type rootRef struct {
 	name       []byte
 }
 
-const rootRefSize = 18
-
 func parseRootRef(raw []byte) (ref rootRef, ok bool) {
 	c := newCursor(raw)
 	ref.dir, ref.index = c.U64(), c.U64()

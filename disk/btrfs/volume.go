@@ -85,9 +85,6 @@ func (v *volume) readChunkTree() error {
 			}
 		}
 	}
-	if uint64(len(known)) != v.sb.deviceCount {
-		return layer.Damaged("chunk tree", int64(v.sb.chunkRoot.block), "it knows %d devices, the superblock %d", len(known), v.sb.deviceCount)
-	}
 	for i := range v.devices {
 		if d := &v.devices[i]; !known[d.item.id] {
 			d.stale = true // the target of a replacement that was under way
