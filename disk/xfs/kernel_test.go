@@ -1,9 +1,15 @@
 package xfs_test
 
 import (
+	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/xfs"
@@ -42,12 +48,8 @@ func TestKernel(t *testing.T) {
 			g.WriteAll()
 			unmount()
 
-			dir, unmount = disktest.Mount(t, path, "xfs", "ro,noatime")
-			want := disktest.KernelTree(t, dir)
-			unmount()
+			compareClean(t, path)
 			fs := openFilesystem(t, path)
-			disktest.CompareTrees(t, want, disktest.ReadTree(t, fs))
-
 			info := fs.Info()
 			if info.Type != "xfs" || string(info.Label) != "a label" || info.BlockSize != int64(p.block) || info.Size > p.size || info.Size < p.size-64<<10 {
 				t.Errorf("info is %+v", info)
@@ -63,4 +65,66 @@ func TestKernel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSparseInodes fragments what is free, so that the kernel has no room for 64
+// inodes in one piece.
+func TestSparseInodes(t *testing.T) {
+	path := makeImage(t, 64<<20, "-d", "agcount=1")
+	dir, unmount := disktest.Mount(t, path, "xfs", "rw")
+	f, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := int64(0)
+	for step := int64(1 << 20); step >= 4096; step /= 2 { // until the disk is full
+		for unix.Fallocate(int(f.Fd()), 0, size, step) == nil {
+			size += step
+		}
+	}
+	for off := int64(0); off < size; off += 64 << 10 {
+		if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, 16<<10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30_000 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("empty-%d", i)), nil, 0o600); err != nil {
+			break
+		}
+	}
+	unmount()
+	if tree := disktest.Run(t, "xfs_db", "-c", "agi 0", "-c", "addr root", "-c", "print", path); !strings.Contains(string(tree), "0xff00,") {
+		t.Errorf("no chunk of inodes is sparse:\n%s", tree)
+	}
+	compareClean(t, path)
+}
+
+// TestManyXattrs gives a file so many attributes that their extents need a
+// B+tree.
+func TestManyXattrs(t *testing.T) {
+	path := makeImage(t, 320<<20)
+	dir, unmount := disktest.Mount(t, path, "xfs", "rw")
+	g := &disktest.Generator{T: t, Dir: dir}
+	a, b := g.File("a", nil), g.File("b", nil)
+	for i := range 300 { // by turns, so that their blocks are not together
+		g.SetXattr(a, fmt.Sprintf("user.a-%d", i), bytes.Repeat([]byte{byte(i)}, 3000+i))
+		g.SetXattr(b, fmt.Sprintf("user.b-%d", i), bytes.Repeat([]byte{byte(i)}, 4000+i))
+	}
+	unmount()
+	if format := disktest.Run(t, "xfs_db", "-c", "path /a", "-c", "print core.aformat", path); !strings.Contains(string(format), "btree") {
+		t.Errorf("the attributes' %s", format)
+	}
+	compareClean(t, path)
+}
+
+// compareClean compares a filesystem that was unmounted with what the kernel sees.
+func compareClean(t *testing.T, path string) {
+	t.Helper()
+	dir, unmount := disktest.Mount(t, path, "xfs", "ro,noatime")
+	want := disktest.KernelTree(t, dir)
+	unmount()
+	disktest.CompareTrees(t, want, disktest.ReadTree(t, openFilesystem(t, path)))
 }

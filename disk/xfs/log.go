@@ -25,7 +25,7 @@ const (
 
 	maxRecordSize   = 256 << 10
 	recordBlocks    = maxRecordSize/logBlock + maxRecordSize/plainRecordSize // with its header
-	plainRecordSize = 32 << 10 // of version 1
+	plainRecordSize = 32 << 10                                               // of version 1
 
 	// maxInFlight is how many records the kernel writes at once: so many can be
 	// missing or torn where the log ends.

@@ -47,6 +47,27 @@ func TestUsed(t *testing.T) {
 	}
 }
 
+// TestUsedAfterCrash keeps what is used of a crashed filesystem: the kernel must
+// recover the same from that.
+func TestUsedAfterCrash(t *testing.T) {
+	path := makeImage(t, 96<<20)
+	dir, unmount := disktest.Mount(t, path, "xfs", "rw")
+	w := &disktest.CrashWriter{T: t, Dir: dir}
+	w.Base()
+	w.Work(1, 300)
+	churn(t, dir, 2)
+	w.Settle()
+	w.Work(2, 300)
+	churn(t, dir, 4)
+	w.Sync(dir + "/synced")
+	disktest.Crash(t, dir)
+	unmount()
+	kept := disktest.EmptyImage(t, 96<<20)
+	copyUsed(t, openFilesystem(t, path), path, kept)
+	compareCrashed(t, kept)
+	disktest.CompareTrees(t, disktest.ReadTree(t, openFilesystem(t, path)), disktest.ReadTree(t, openFilesystem(t, kept)))
+}
+
 // freeBytes adds up what the headers of the groups say.
 func freeBytes(t *testing.T, path string, blockSize int64) int64 {
 	t.Helper()
