@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
@@ -167,20 +168,25 @@ func (b *logBuilder) inode(ino uint64, change func(core []byte)) [][]byte {
 	return [][]byte{head, core}
 }
 
-// swapCore turns the numbers of an inode around.
+// swapCore turns the numbers of an inode around. Times are two of them, but for
+// those of version 3 in the seeds.
 func swapCore(disk []byte) []byte {
 	core := bytes.Clone(disk[:176])
+	sizes := []int{2, 2, 1, 1, 2, 4, 4, 4, 2, 2, 8, 8, 8, 8, 8, 8, 4, 4, 2, 1, 1, 4, 2, 2, 4, 4, 4, 8, 8, 8, 4}
+	if disk[4] < 3 {
+		sizes = []int{2, 2, 1, 1, 2, 4, 4, 4, 2, 2, 8, 4, 4, 4, 4, 4, 4, 8, 8, 4, 4, 2, 1, 1, 4, 2, 2, 4}
+	}
 	at := 0
-	for _, size := range []int{2, 2, 1, 1, 2, 4, 4, 4, 2, 2, 8, 8, 8, 8, 8, 8, 4, 4, 2, 1, 1, 4, 2, 2, 4, 4, 4, 8, 8, 8, 4} {
-		for i := range size {
-			core[at+i] = disk[at+size-1-i]
-		}
+	swap := func(size int) {
+		slices.Reverse(core[at : at+size])
 		at += size
 	}
-	for _, at := range []int{144, 152} {
-		for i := range 8 {
-			core[at+i] = disk[at+7-i]
-		}
+	for _, size := range sizes {
+		swap(size)
+	}
+	if at = 144; disk[4] >= 3 {
+		swap(8)
+		swap(8)
 	}
 	return core
 }

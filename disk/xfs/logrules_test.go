@@ -346,3 +346,47 @@ func TestLogRefusals(t *testing.T) {
 		})
 	}
 }
+
+// TestLogOfVersion4 replays what no kernel of today does: records without
+// checksums, inodes that count how often they were written instead of having a
+// time, blocks without one.
+func TestLogOfVersion4(t *testing.T) {
+	const flushes = 30 // where an inode counts
+	for _, c := range []struct {
+		name            string
+		present, logged uint16
+		want            uint32
+	}{
+		{"newer", 3, 4, 0o600},
+		{"the same", 3, 3, 0o600},
+		{"older", 4, 3, 0o644},
+		{"counted anew", 0xffff, 1, 0o600},
+		{"older, at the end", 0xffff, 0xfffe, 0o644},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fs := openSeed(t, "v4-1k", xfs.Options{})
+			b := newLogBuilder(t, "v4-1k", 100)
+			ino := lookup(t, fs, "a/small")
+			item := b.inode(ino, func(core []byte) {
+				binary.LittleEndian.PutUint16(core[2:], 0o100600)
+				binary.LittleEndian.PutUint16(core[flushes:], c.logged)
+			})
+			item[1] = item[1][:96]
+			binary.BigEndian.PutUint16(b.raw[ino*512+flushes:], c.present)
+			dir := blockWith(b.raw, "XD2B")
+			entry := dir + bytes.Index(b.raw[dir:dir+4096], []byte("first")) - 9
+			off := entry &^ 127
+			content := bytes.Clone(b.raw[off : off+128])
+			binary.BigEndian.PutUint64(content[entry-off:], ino)
+			b.record(transaction(1, item, b.buffer(dir, 4096, off, content))...)
+			clear(b.at(b.last)[32:36])
+			got := disktest.ReadTree(t, openFilesystem(t, b.image()))
+			if mode := got["/a/small"].Mode & 0o7777; mode != c.want {
+				t.Errorf("the mode is %#o, want %#o", mode, c.want)
+			}
+			if got["/block/first"].Ino != ino {
+				t.Error("the directory's buffer was not replayed")
+			}
+		})
+	}
+}
