@@ -318,3 +318,24 @@ func TestMount(t *testing.T) {
 		t.Error("it is still mounted")
 	}
 }
+
+// TestSubvolumes names the subvolumes of a btrfs, and looks into them.
+func TestSubvolumes(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pool.raw")
+	tool(t, "truncate", "-s", "200M", path)
+	tool(t, "mkfs.btrfs", "-q", path)
+	mounted := t.TempDir()
+	tool(t, "mount", "-o", "loop", path, mounted)
+	tool(t, "btrfs", "subvolume", "create", filepath.Join(mounted, "home"))
+	err := os.WriteFile(filepath.Join(mounted, "home/letter"), []byte("dear reader\n"), 0o644)
+	tool(t, "btrfs", "subvolume", "snapshot", "-r", filepath.Join(mounted, "home"), filepath.Join(mounted, "kept"))
+	tool(t, "umount", mounted)
+	must(t, err)
+	if out, _ := lookRun(t, 0, "info", path); !strings.Contains(out, "subvolume 256 home\n") || !strings.Contains(out, "subvolume 257 kept, read-only\n") {
+		t.Errorf("info: %s", out)
+	}
+	if out, _ := lookRun(t, 0, "cat", path+":/kept/letter"); out != "dear reader\n" {
+		t.Errorf("the snapshot holds %q", out)
+	}
+}

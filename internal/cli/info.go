@@ -62,6 +62,16 @@ type volumeLine struct {
 	Readable  bool     `json:"readable"`
 	Remarks   []string `json:"remarks,omitempty"`
 	Error     string   `json:"error,omitempty"`
+
+	Subvolumes []subvolumeLine `json:"subvolumes,omitempty"`
+}
+
+// subvolumeLine is a subvolume or snapshot of btrfs. Path is escaped.
+type subvolumeLine struct {
+	ID       uint64 `json:"id"`
+	Path     string `json:"path"` // below the top level
+	ReadOnly bool   `json:"read_only,omitempty"`
+	Default  bool   `json:"default,omitempty"`
 }
 
 // mountLine is a filesystem in the guest's tree.
@@ -227,6 +237,13 @@ func describeVolume(ctx context.Context, r *sandbox.Reader, all []sandbox.Volume
 		return line
 	}
 	line.Remarks = append(line.Remarks, fsys.Info().Remarks...)
+	subvolumes, err := r.Subvolumes(ctx, v.Name)
+	if err != nil {
+		line.Remarks = append(line.Remarks, "its subvolumes cannot be listed: "+err.Error())
+	}
+	for _, s := range subvolumes {
+		line.Subvolumes = append(line.Subvolumes, subvolumeLine{ID: s.ID, Path: escape.Bytes(s.Path), ReadOnly: s.ReadOnly, Default: s.Default})
+	}
 	return line
 }
 
@@ -315,12 +332,24 @@ func (a *app) printVolume(indent string, v *volumeLine) {
 		text += " on " + strings.Join(v.On, ", ")
 	}
 	a.printf("%s%-24s %10s  %s\n", indent, v.Name, round.Bytes(v.Size), strings.TrimSpace(text))
+	for _, s := range v.Subvolumes {
+		if s.Path != "" { // the top level is the volume itself
+			a.printf("%s  subvolume %d %s%s%s\n", indent, s.ID, s.Path, ifText(s.ReadOnly, ", read-only"), ifText(s.Default, ", default"))
+		}
+	}
 	for _, r := range v.Remarks {
 		a.printf("%s  note: %s\n", indent, r)
 	}
 	if v.Error != "" {
 		a.printf("%s  not read: %s\n", indent, v.Error)
 	}
+}
+
+func ifText(yes bool, text string) string {
+	if yes {
+		return text
+	}
+	return ""
 }
 
 // hexText is how bytes that are no text are shown.

@@ -61,11 +61,11 @@ func (l *LVM) Create(args ...string) {
 	l.Run("lvcreate", append([]string{"-an", "-Zn", "-Wn", "-y"}, args...)...)
 }
 
-// Number returns a number that a reporting command prints, in bytes: of "pvs" the
-// "pe_start", of "lvs" the "lv_size".
-func (l *LVM) Number(command, field string) int64 {
+// Number returns a number that a reporting command prints of one thing, in bytes:
+// of "pvs" the "pe_start", of "lvs" the "lv_size".
+func (l *LVM) Number(command, field, of string) int64 {
 	l.t.Helper()
-	text := strings.TrimSpace(l.Run(command, "--noheadings", "--units", "b", "--nosuffix", "-o", field))
+	text := strings.TrimSpace(l.Run(command, "--noheadings", "--units", "b", "--nosuffix", "-o", field, of))
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		l.t.Fatalf("lvm %s -o %s: %v", command, field, err)
@@ -106,7 +106,7 @@ func Volume(t testing.TB, path, group, name string) string {
 	l.Run("pvcreate", "-y", partition)
 	l.Run("vgcreate", group, partition)
 	l.Create("-l", "100%FREE", "-n", name, group)
-	start, size := l.Number("pvs", "pe_start"), l.Number("lvs", "lv_size")
+	start, size := l.Number("pvs", "pe_start", partition), l.Number("lvs", "lv_size", group+"/"+name)
 	Detach(partition)
 	return Loop(t, path, first+start, size)
 }
