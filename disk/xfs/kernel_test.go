@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/xfs"
 )
@@ -127,4 +128,46 @@ func compareClean(t *testing.T, path string) {
 	want := disktest.KernelTree(t, dir)
 	unmount()
 	disktest.CompareTrees(t, want, disktest.ReadTree(t, openFilesystem(t, path)))
+}
+
+// TestFlags compares what chattr(1) sets.
+func TestFlags(t *testing.T) {
+	path := makeImage(t, 64<<20)
+	dir, unmount := disktest.Mount(t, path, "xfs", "rw")
+	flags := map[string]disk.InodeFlags{"i": disk.FlagImmutable, "a": disk.FlagAppend, "d": disk.FlagNoDump, "A": 0}
+	for name := range flags {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		disktest.Run(t, "chattr", "+"+name, filepath.Join(dir, name))
+	}
+	unmount()
+	fs := openFilesystem(t, path)
+	for name, want := range flags {
+		n, err := fs.Inode(lookup(t, fs, name))
+		if err != nil || n.Flags != want {
+			t.Errorf("chattr +%s gives flags %#x, %v", name, n.Flags, err)
+		}
+	}
+}
+
+// TestOldInode reads an inode as the first versions of XFS wrote it: no kernel of
+// today does.
+func TestOldInode(t *testing.T) {
+	m := disktest.LoadSeed(t, "v4-1k")
+	ino := lookup(t, openSeed(t, "v4-1k", xfs.Options{}), "a/small")
+	raw := make([]byte, 512)
+	if _, err := m.ReadAt(raw, int64(ino)*512); err != nil {
+		t.Fatal(err)
+	}
+	raw[4] = 1                // version
+	copy(raw[6:], "\x00\x07") // links
+	clear(raw[16:20])         // where version 2 has them
+	fs, err := xfs.Open(disktest.Patched{Image: m, Off: int64(ino) * 512, Data: raw}, xfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := fs.Inode(ino); err != nil || n.Links != 7 {
+		t.Errorf("%d links, %v", n.Links, err)
+	}
 }
