@@ -6,6 +6,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
+	"github.com/drydock-vm/drydock/disk/partition"
 )
 
 const (
@@ -160,6 +161,10 @@ func (v *volume) nothing(e *ends) {
 		v.Title = "a boot loader"
 	default:
 		v.Title = "nothing that is recognised"
+		v.remark("what it holds is not recognised")
+		if table, err := partition.Read(v.bytes, 0); err == nil && table.Kind != partition.None {
+			v.Title = "a partition table of its own, which is not looked into"
+		}
 	}
 }
 

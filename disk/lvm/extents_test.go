@@ -2,7 +2,9 @@ package lvm_test
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -150,4 +152,37 @@ func TestExtentErrors(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// BenchmarkExtents asks for the holes of the largest striped volume that there
+// may be on two empty disks.
+func BenchmarkExtents(b *testing.B) {
+	const extents = 1 << 31
+	wide := strings.Replace(volume("v", "v", visible, `type = "striped" stripe_count = 2 stripe_size = 128 stripes = ["pv0", 0, "pv1", 0]`),
+		"extent_count = 4", fmt.Sprint("extent_count = ", extents), 1)
+	head, _, _ := strings.Cut(strings.ReplaceAll(goodText, "pe_count = 8", fmt.Sprint("pe_count = ", extents)), "logical_volumes {")
+	text := head + "logical_volumes {\n" + wide + "}\n}\ncontents = \"Text Format Volume Group\"\nversion = 1\n"
+	g, err := lvm.OpenGroup([]disk.Sparse{huge{physicalVolume("p", text)}, huge{physicalVolume("q", text)}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	d, err := g.Volume("v")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Logf("%d TiB", d.Size()>>40)
+	for b.Loop() {
+		if err := d.Extents(0, d.Size(), func(disk.Extent) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// huge is a disk with an empty end.
+type huge struct{ disktest.Mem }
+
+func (huge) Size() int64 { return 1 << 50 }
+
+func (huge) Extents(off, length int64, yield func(disk.Extent) error) error {
+	return yield(disk.Extent{Offset: off, Length: length, Kind: disk.ExtentHole})
 }
