@@ -22,16 +22,18 @@ var profiles = []struct {
 	block int
 	size  int64
 	mkfs  []string
+	more  uint32 // features
 }{
-	{"debian", 4096, 320 << 20, nil},
-	{"1k", 1024, 320 << 20, []string{"-b", "size=1024"}},
-	{"2k-sector-512", 2048, 320 << 20, []string{"-b", "size=2048", "-s", "size=512"}},
-	{"sector-4096", 4096, 320 << 20, []string{"-s", "size=4096"}},
-	{"dir-64k", 4096, 320 << 20, []string{"-n", "size=65536"}},
-	{"1k-dir-8k", 1024, 320 << 20, []string{"-b", "size=1024", "-n", "size=8192"}},
-	{"inode-2k", 4096, 320 << 20, []string{"-i", "size=2048"}},
-	{"plain", 4096, 320 << 20, []string{"-m", "finobt=0,rmapbt=0,reflink=0,bigtime=0,inobtcount=0", "-i", "sparse=0,nrext64=0"}},
-	{"rmapbt-nrext64", 4096, 320 << 20, []string{"-m", "rmapbt=1,reflink=1", "-i", "nrext64=1"}},
+	{"debian", 4096, 320 << 20, nil, 0},
+	{"1k", 1024, 320 << 20, []string{"-b", "size=1024"}, 0},
+	{"2k-sector-512", 2048, 320 << 20, []string{"-b", "size=2048", "-s", "size=512"}, 0},
+	{"sector-4096", 4096, 320 << 20, []string{"-s", "size=4096"}, 0},
+	{"dir-64k", 4096, 320 << 20, []string{"-n", "size=65536"}, 0},
+	{"1k-dir-8k", 1024, 320 << 20, []string{"-b", "size=1024", "-n", "size=8192"}, 0},
+	{"inode-2k", 4096, 320 << 20, []string{"-i", "size=2048"}, 0},
+	{"plain", 4096, 320 << 20, []string{"-m", "finobt=0,rmapbt=0,reflink=0,bigtime=0,inobtcount=0", "-i", "sparse=0,nrext64=0"}, 0},
+	{"rmapbt-nrext64", 4096, 320 << 20, []string{"-m", "rmapbt=1,reflink=1", "-i", "nrext64=1"}, 0},
+	{"parent-exchange", 4096, 320 << 20, []string{"-s", "size=512", "-i", "nrext64=1"}, parentPointers | exchangeRange},
 }
 
 // TestKernel compares with the kernel all that can be seen of a tree of
@@ -41,6 +43,7 @@ func TestKernel(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel() // most of the time goes into waiting for the disk
 			path := makeImage(t, p.size, append([]string{"-L", "a label"}, p.mkfs...)...)
+			addFeatures(t, path, p.more)
 			dir, unmount := disktest.Mount(t, path, "xfs", "rw")
 			g := &disktest.Generator{
 				T: t, Dir: dir, Rand: rand.NewChaCha8([32]byte{1}), BlockSize: p.block, ManyFiles: 6000, BigXattrs: true,
