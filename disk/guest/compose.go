@@ -218,8 +218,8 @@ func (c *composer) mount(m *mount, e *entry) error {
 	return nil
 }
 
-// remarkRest notes what the filesystems say of themselves, and what is not part
-// of the tree.
+// remarkRest notes what is remarkable about the volumes, and which of them are
+// not part of the tree.
 func (c *composer) remarkRest() {
 	shown := make(map[int]disk.Filesystem)
 	for _, m := range c.fs.mounts {
@@ -227,11 +227,11 @@ func (c *composer) remarkRest() {
 	}
 	for i := range c.volumes {
 		v := &c.volumes[i]
+		for _, r := range v.Remarks {
+			c.remark("volume %q: %s", v.Name, r)
+		}
 		switch fs := shown[i]; {
 		case fs != nil:
-			for _, r := range fs.Info().Remarks {
-				c.remark("volume %q: %s", v.Name, r)
-			}
 			c.remarkSubvolumes(i, fs)
 		case c.used[i]:
 		case v.Err != nil:

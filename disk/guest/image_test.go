@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,11 +15,10 @@ import (
 	"github.com/drydock-vm/drydock/disk/layout"
 )
 
-// vm is the disks of a VM, and the loop devices of its volumes.
+// vm is the disks of a VM.
 type vm struct {
-	t       testing.TB
-	images  []string
-	devices []string // to be detached
+	t      testing.TB
+	images []string
 }
 
 func (v *vm) must(err error) {
@@ -45,18 +43,8 @@ func (v *vm) attach(image string, off, size int64) string {
 		args = append(args, "--sizelimit", fmt.Sprint(size))
 	}
 	device := strings.TrimSpace(string(disktest.Run(v.t, "losetup", append(args, image)...)))
-	v.devices = append(v.devices, device)
-	v.t.Cleanup(func() { _ = exec.Command("losetup", "-d", device).Run() }) // sync has done it, or not
+	v.t.Cleanup(func() { disktest.Run(v.t, "losetup", "-d", device) })
 	return device
-}
-
-// detach lets go of all devices, so that what was written is in the images.
-func (v *vm) detach() {
-	v.t.Helper()
-	for _, d := range v.devices {
-		disktest.Run(v.t, "losetup", "-d", d)
-	}
-	v.devices = nil
 }
 
 // mount mounts a device in a folder until the test ends or unmount is called.

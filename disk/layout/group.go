@@ -5,8 +5,13 @@ import (
 	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 	"github.com/drydock-vm/drydock/disk/lvm"
 )
+
+// maxPhysical is how many physical volumes are looked at: each may have megabytes
+// of metadata.
+const maxPhysical = 128
 
 // group is the physical volumes of one volume group.
 type group struct {
@@ -40,6 +45,10 @@ func (l *Layout) findGroups() []*group {
 	for i := range l.volumes {
 		v := &l.volumes[i]
 		if v.Content != contentLVM {
+			continue
+		}
+		if len(uuids) == maxPhysical {
+			v.fail(layer.Beyond(volumeName(v.Name), ondisk.Nowhere, "there are more than %d physical volumes of LVM", maxPhysical))
 			continue
 		}
 		pv, err := lvm.Identify(v.bytes)

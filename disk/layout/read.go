@@ -86,6 +86,7 @@ func (l *Layout) addDisk(i int, d Disk) {
 	if table.Damage != nil {
 		v.remark("the backup of the partition table is used: %v", table.Damage)
 	}
+	v.Remarks = append(v.Remarks, table.Remarks...)
 	for _, p := range table.Partitions {
 		if len(l.volumes) >= maxVolumes {
 			l.volumes[whole].remark("there are more than %d volumes: partitions from number %d on are left out", maxVolumes, p.Number)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
+	"github.com/drydock-vm/drydock/disk/partition"
 )
 
 const (
@@ -99,21 +100,15 @@ func (v *volume) fail(err error) {
 // identify returns the container or the filesystems whose signatures are there.
 func identify(e *ends) ([]identity, error) {
 	for _, s := range containers {
-		if id, ok := s.match(e); ok {
-			return []identity{id}, nil
+		if id, ok, err := s.find(e); err != nil || ok {
+			return []identity{id}, err
 		}
 	}
 	var found []identity
 	for _, s := range filesystems {
-		id, ok := s.match(e)
-		if !ok && s.recognise != nil {
-			var err error
-			if ok, err = s.recognise(e.d); err != nil {
-				return nil, err
-			}
-		}
-		if ok && s.details != nil {
-			s.details(e, &id)
+		id, ok, err := s.find(e)
+		if err != nil {
+			return nil, err
 		}
 		if ok {
 			found = append(found, id)
@@ -125,16 +120,21 @@ func identify(e *ends) ([]identity, error) {
 	return found, nil
 }
 
-// match reports whether the signature is there, and what stands beside it.
-func (s *signature) match(e *ends) (identity, bool) {
-	id := identity{signature: s}
+// find reports whether the signature is there, and what stands beside it.
+func (s *signature) find(e *ends) (id identity, ok bool, err error) {
+	id.signature = s
 	switch {
 	case s.detect != nil:
-		return id, s.detect(e, &id)
-	case s.magic != "":
-		return id, e.has(s.at, s.magic)
+		ok = s.detect(e, &id)
+	case s.recognise != nil:
+		ok, err = s.recognise(e.d)
+	default:
+		ok = e.has(s.at, s.magic)
 	}
-	return id, false
+	if ok && s.details != nil {
+		s.details(e, &id)
+	}
+	return id, ok, err
 }
 
 // take notes what a volume holds.
@@ -153,12 +153,18 @@ func (v *volume) take(id identity, i int) {
 // nothing notes that no signature is there.
 func (v *volume) nothing(e *ends) {
 	switch {
+	case hasLVMLabel(e): // a damaged one, and nothing in its place
+		v.Content, v.Title = contentLVM, "a damaged LVM physical volume"
 	case e.empty():
 		v.Title = "nothing: it is empty"
 	case v.PartType == typeBIOSBoot:
 		v.Title = "a boot loader"
 	default:
 		v.Title = "nothing that is recognised"
+		v.remark("what it holds is not recognised")
+		if table, err := partition.Read(v.bytes, 0); err == nil && table.Kind != partition.None {
+			v.Title = "a partition table of its own, which is not looked into"
+		}
 	}
 }
 

@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
@@ -75,7 +77,7 @@ func TestCrafted(t *testing.T) {
 			if harmless := v.Content == "" || v.Content == "swap" || v.Content == "swsuspend"; harmless != (v.Err == nil) {
 				t.Errorf("%s: %v", v.Content, v.Err)
 			}
-			if (v.Content == "swsuspend") != (len(v.Remarks) == 1) {
+			if remarkable := v.Content == "" || v.Content == "swsuspend"; remarkable != (len(v.Remarks) == 1) {
 				t.Errorf("remarks are %q", v.Remarks)
 			}
 		})
@@ -295,5 +297,35 @@ func TestManyPartitions(t *testing.T) {
 	}
 	if v := l.Volumes()[len(l.Volumes())-1]; len(v.Remarks) != 1 {
 		t.Errorf("%+v has no remark", v)
+	}
+}
+
+// counting counts what is read of a disk.
+type counting struct {
+	disk.Sparse
+	bytes *atomic.Int64
+}
+
+func (c counting) ReadAt(p []byte, off int64) (int, error) {
+	c.bytes.Add(int64(len(p)))
+	return c.Sparse.ReadAt(p, off)
+}
+
+// TestLargeDisk looks at a disk of 15 TiB, all of it one filesystem, and at an
+// empty one.
+func TestLargeDisk(t *testing.T) {
+	const size = 15 << 40
+	image := disktest.MakeImage(t, size, "mkfs.btrfs", "-q") // the quickest to make
+	bytes := new(atomic.Int64)
+	start := time.Now()
+	l, err := layout.Read([]layout.Disk{
+		{Name: "full", Content: counting{disktest.OpenImage(t, image), bytes}},
+		{Name: "empty", Content: counting{disktest.OpenImage(t, disktest.EmptyImage(t, size)), bytes}},
+	})
+	if err != nil || !l.Volumes()[0].Readable {
+		t.Fatalf("%v", err)
+	}
+	if took := time.Since(start); took > time.Second || bytes.Load() > 2<<20 {
+		t.Errorf("it took %v and %d bytes", took, bytes.Load())
 	}
 }

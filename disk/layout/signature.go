@@ -10,6 +10,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/btrfs"
 	"github.com/drydock-vm/drydock/disk/ext4"
 	"github.com/drydock-vm/drydock/disk/fat"
+	"github.com/drydock-vm/drydock/disk/lvm"
 	"github.com/drydock-vm/drydock/disk/xfs"
 )
 
@@ -27,7 +28,7 @@ const (
 var containers = []*signature{
 	{content: "linux_raid_member", title: "a member of a Linux software RAID (md)", detect: detectMD, atEnd: true},
 	{content: "bcache", title: "a bcache device", detect: detectBcache},
-	{content: contentLVM, title: "an LVM physical volume", detect: detectLVM, harmless: true},
+	{content: contentLVM, title: "an LVM physical volume", recognise: lvm.Recognise, harmless: true},
 	{content: "crypto_LUKS", title: "a LUKS container", detect: detectLUKS},
 }
 
@@ -150,8 +151,8 @@ func detectBcachefs(e *ends, id *identity) bool {
 	return true
 }
 
-// detectLVM looks for a label in the first four sectors. Package lvm reads it.
-func detectLVM(e *ends, _ *identity) bool {
+// hasLVMLabel looks for a label in the first four sectors, whatever its checksum.
+func hasLVMLabel(e *ends) bool {
 	for off := int64(0); off < 4*512; off += 512 {
 		if e.has(off, "LABELONE") && e.has(off+24, "LVM2 001") {
 			return true

@@ -147,9 +147,11 @@ func parseMembers(group *section) ([]member, error) {
 		m := member{name: s.name, uuid: d.uuid(s), device: memberMissing}
 		m.start = d.number(s, "pe_start", 0, 1<<53) * sectorSize
 		m.extents = d.number(s, "pe_count", 0, maxExtents)
-		for _, w := range d.words(s, "flags") {
-			if w.text == "MISSING" {
-				m.device = memberStale
+		if s.setting("flags") != nil { // LVM 2.00 wrote none
+			for _, w := range d.words(s, "flags") {
+				if w.text == "MISSING" {
+					m.device = memberStale
+				}
 			}
 		}
 		if d.err == nil && seen[m.uuid] {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -36,7 +35,7 @@ func newRig(t *testing.T, sizes ...int64) *rig {
 			t.Fatal(err)
 		}
 		device := disktest.AttachLoop(t, path)
-		t.Cleanup(func() { _ = exec.Command("losetup", "-d", device).Run() }) // sync has done it, or not
+		t.Cleanup(func() { disktest.Run(t, "losetup", "-d", device) })
 		r.paths, r.devices = append(r.paths, path), append(r.devices, device)
 	}
 	r.LVM = disktest.NewLVM(t, r.devices...)

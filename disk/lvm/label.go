@@ -19,6 +19,10 @@ const (
 
 	uuidLength = 32
 
+	// maxAreas is the number of metadata areas that a physical volume can have:
+	// pvcreate makes two at most.
+	maxAreas = 2
+
 	// checksumStart is what LVM begins its CRC-32 with.
 	checksumStart = 0xf597a6cf
 )
@@ -108,6 +112,9 @@ func parseLabel(sector []byte, off int64) (*label, error) {
 	l.areas = takeAreas(c)
 	if err := c.Err(); err != nil {
 		return nil, layer.Damaged("label", off, "the lists of areas do not end: %v", err)
+	}
+	if len(l.areas) > maxAreas {
+		return nil, layer.Beyond("label", off, "%d metadata areas, at most %d are possible", len(l.areas), maxAreas)
 	}
 	if !isUUID(l.uuid) {
 		return nil, layer.Damaged("label", off, "%.40q is not a UUID of LVM", l.uuid)

@@ -1,6 +1,8 @@
 package lvm
 
 import (
+	"errors"
+
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
@@ -10,6 +12,17 @@ var layer = ondisk.Layer{Name: "lvm", Repair: "let vgck and vgcfgrestore in the 
 
 // imageHint is the way out of what is refused.
 const imageHint = "back the disks up as images"
+
+// Recognise reports whether d has a label whose checksum is right.
+func Recognise(d disk.Sparse) (bool, error) {
+	_, err := readLabel(d)
+	for _, kind := range []error{disk.ErrNotExist, disk.ErrCorrupt, disk.ErrLimit} {
+		if errors.Is(err, kind) {
+			return false, nil
+		}
+	}
+	return err == nil, err
+}
 
 // PV is what a physical volume says about itself and its group.
 type PV struct {

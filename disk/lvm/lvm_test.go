@@ -16,13 +16,13 @@ import (
 func TestTools(t *testing.T) {
 	for name, make := range map[string]func(*rig){
 		"one": func(r *rig) {
-			r.Run("vgcreate", "vg", r.devices[0])
-			r.Create("-n", "root", "-L", "8M", "vg")
-			r.Create("-n", "swap", "-L", "4M", "vg")
-			r.Run("lvextend", "-L", "16M", "vg/root") // in two segments
+			r.Run("vgcreate", "-s", "512k", "vg", r.devices[0])
+			r.Create("-n", "root", "-L", "2M", "vg")
+			r.Create("-n", "swap", "-L", "1M", "vg")
+			r.Run("lvextend", "-L", "4M", "vg/root") // in two segments
 		},
 		"stripes": func(r *rig) {
-			r.Run("vgcreate", append([]string{"-s", "1M", "my-vg.2+x_y"}, r.devices...)...)
+			r.Run("vgcreate", append([]string{"-s", "256k", "my-vg.2+x_y"}, r.devices...)...)
 			r.Create("-n", "two", "-i", "2", "-I", "4k", "-l", "6", "my-vg.2+x_y")
 			r.Create("-n", "three", "-i", "3", "-I", "512k", "-l", "9", "my-vg.2+x_y")
 			r.Create("-n", "spread", "-l", "20", "my-vg.2+x_y", r.devices[2], r.devices[0])
@@ -32,7 +32,7 @@ func TestTools(t *testing.T) {
 		"few copies": func(r *rig) {
 			r.Run("pvcreate", "--pvmetadatacopies", "0", r.devices[0])
 			r.Run("pvcreate", "--pvmetadatacopies", "2", "--labelsector", "3", r.devices[1])
-			r.Run("vgcreate", "vg", r.devices[0], r.devices[1])
+			r.Run("vgcreate", "-s", "1M", "vg", r.devices[0], r.devices[1])
 			r.Create("-n", "all", "-l", "100%FREE", "vg")
 		},
 		"small areas": func(r *rig) { // the ring wraps again and again
@@ -45,14 +45,14 @@ func TestTools(t *testing.T) {
 			}
 		},
 		"tags and names": func(r *rig) {
-			r.Run("vgcreate", "--addtag", "a/b=c&d", "0.vg", r.devices[0], r.devices[1])
-			r.Create("--addtag", "@t#u", "-n", "volumes", "-L", "8M", "0.vg")
+			r.Run("vgcreate", "--addtag", "a/b=c&d", "-s", "1M", "0.vg", r.devices[0], r.devices[1])
+			r.Create("--addtag", "@t#u", "-n", "volumes", "-L", "3M", "0.vg")
 			r.Run("lvrename", "0.vg/volumes", "0")
 			r.Run("vgreduce", "0.vg", r.devices[1])
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, 24<<20, 40<<20, 20<<20)
+			r := newRig(t, 8<<20, 12<<20, 6<<20)
 			make(r)
 			group := strings.TrimSpace(r.Run("vgs", "--noheadings", "-o", "vg_name"))
 			members := strings.TrimSpace(r.Run("vgs", "--noheadings", "-o", "pv_count"))
@@ -154,11 +154,11 @@ func (r *rig) open(which ...int) (*lvm.Group, error) {
 // TestMissing opens a group without one of its disks, with an old state of
 // one, and with one of them twice.
 func TestMissing(t *testing.T) {
-	r := newRig(t, 24<<20, 24<<20, 24<<20)
-	r.Run("vgcreate", "vg", r.devices[0], r.devices[1])
-	r.Create("-n", "first", "-L", "8M", "vg", r.devices[0])
-	r.Create("-n", "second", "-L", "8M", "vg", r.devices[1])
-	r.Create("-n", "both", "-i", "2", "-L", "8M", "vg")
+	r := newRig(t, 8<<20, 8<<20, 8<<20)
+	r.Run("vgcreate", "-s", "256k", "vg", r.devices[0], r.devices[1])
+	r.Create("-n", "first", "-L", "2M", "vg", r.devices[0])
+	r.Create("-n", "second", "-L", "2M", "vg", r.devices[1])
+	r.Create("-n", "both", "-i", "2", "-L", "2M", "vg")
 	old := r.disks()
 	errs := func(g *lvm.Group, err error) []error {
 		t.Helper()
@@ -184,7 +184,7 @@ func TestMissing(t *testing.T) {
 	if got := errs(r.open(0, 1, 1)); got[0] != nil || !errors.Is(got[1], disk.ErrUnsupported) || !errors.Is(got[2], disk.ErrUnsupported) {
 		t.Errorf("with the second disk twice: %v", got)
 	}
-	r.Create("-n", "new", "-L", "4M", "vg", r.devices[0])
+	r.Create("-n", "new", "-L", "1M", "vg", r.devices[0])
 	now := r.disks()
 	for _, pvs := range [][]disk.Sparse{{old[0], now[1]}, {now[1], old[0]}} {
 		if got := errs(lvm.OpenGroup(pvs)); len(got) != 4 || got[3] != nil {

@@ -202,11 +202,11 @@ func (r *run) extents(off, length int64, yield func(disk.Extent) error) error {
 	})
 }
 
-// stripedExtents asks each leg only when what it last said is used up, and joins
-// chunks of one kind: a volume has millions of chunks.
+// stripedExtents asks each leg only when what it last said is used up, and passes
+// rows that are all of one kind at once: a volume has millions of chunks.
 func (r *run) stripedExtents(off, length int64, yield func(disk.Extent) error) error {
 	known := make([]disk.Extent, len(r.legs)) // one of each leg
-	var pending disk.Extent
+	joined := joiner{yield: yield}
 	for end := off + length; off < end; {
 		at := r.piece(off, end-off)
 		e := &known[at.number]
@@ -218,22 +218,59 @@ func (r *run) stripedExtents(off, length int64, yield func(disk.Extent) error) e
 			}
 		}
 		n := min(at.length, e.Offset+e.Length-at.at)
-		if pending.Length > 0 && pending.Kind != e.Kind {
-			if err := yield(pending); err != nil {
-				return err
-			}
-			pending.Length = 0
+		if rows := r.rows(known, off, end); rows > 0 {
+			n = rows * r.chunk * int64(len(r.legs))
 		}
-		if pending.Length == 0 {
-			pending = disk.Extent{Offset: off, Kind: e.Kind}
+		if err := joined.add(disk.Extent{Offset: off, Length: n, Kind: e.Kind}); err != nil {
+			return err
 		}
-		pending.Length += n
 		off += n
 	}
-	if pending.Length == 0 {
+	return joined.flush()
+}
+
+// rows returns how many whole rows from off on are of one kind, as far as that is
+// known of all legs.
+func (r *run) rows(known []disk.Extent, off, end int64) int64 {
+	row := r.chunk * int64(len(r.legs))
+	rel := off - r.off
+	if rel%row != 0 {
+		return 0
+	}
+	rows := (end - off) / row
+	for i, e := range known {
+		at := r.legs[i].off + rel/row*r.chunk
+		if at < e.Offset || at >= e.Offset+e.Length || e.Kind != known[0].Kind {
+			return 0
+		}
+		rows = min(rows, (e.Offset+e.Length-at)/r.chunk)
+	}
+	return rows
+}
+
+// joiner joins extents that follow one another and are of one kind.
+type joiner struct {
+	pending disk.Extent
+	yield   func(disk.Extent) error
+}
+
+func (j *joiner) add(e disk.Extent) error {
+	if j.pending.Length > 0 && j.pending.Kind == e.Kind {
+		j.pending.Length += e.Length
 		return nil
 	}
-	return yield(pending)
+	if err := j.flush(); err != nil {
+		return err
+	}
+	j.pending = e
+	return nil
+}
+
+func (j *joiner) flush() error {
+	if j.pending.Length == 0 {
+		return nil
+	}
+	return j.yield(j.pending)
 }
 
 // errEnough ends the iteration of firstExtent.

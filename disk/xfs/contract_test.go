@@ -2,6 +2,7 @@ package xfs_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"strings"
@@ -145,5 +146,35 @@ func TestSelfDescription(t *testing.T) {
 	p = disktest.Patched{Image: m, Off: int64(other) * 512, Data: inode}
 	if got := damage().Read(p); !errors.Is(got.Err, disk.ErrCorrupt) {
 		t.Errorf("an inode in the place of another: %v", got.Err)
+	}
+}
+
+// TestFileOfItself maps all of a file to the same blocks, again and again, in one
+// that shares no blocks.
+func TestFileOfItself(t *testing.T) {
+	m := disktest.LoadSeed(t, "v4-1k")
+	ino := lookup(t, openSeed(t, "v4-1k", xfs.Options{}), "a/small")
+	raw := make([]byte, 512)
+	if _, err := m.ReadAt(raw, int64(ino)*512); err != nil {
+		t.Fatal(err)
+	}
+	const blocks = 10_000 // of 16,384
+	for i := range uint64(8) {
+		binary.BigEndian.PutUint64(raw[100+i*16:], i*blocks<<9)
+		binary.BigEndian.PutUint64(raw[108+i*16:], 1<<21|blocks)
+	}
+	binary.BigEndian.PutUint32(raw[76:], 8)
+	binary.BigEndian.PutUint64(raw[64:], 8*blocks)
+	binary.BigEndian.PutUint64(raw[56:], 8*blocks<<10)
+	fs, err := xfs.Open(disktest.Patched{Image: m, Off: int64(ino) * 512, Data: raw}, xfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := fs.Open(ino)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Extents(0, f.Size(), func(disk.Extent) error { return nil }); !errors.Is(err, disk.ErrCorrupt) {
+		t.Errorf("the extents of %d bytes: %v", f.Size(), err)
 	}
 }

@@ -22,15 +22,17 @@ var logs = []struct {
 	name  string
 	mkfs  []string
 	mount string
+	more  uint32 // features
 }{
-	{"debian", nil, "rw"},
-	{"small-1k", []string{"-b", "size=1024"}, "rw"},
-	{"large-buffers", []string{"-m", "rmapbt=1"}, "logbsize=256k"},
-	{"stripe", []string{"-l", "su=64k"}, "logbufs=8"},
-	{"sector-4096", []string{"-s", "size=4096"}, "rw"},
-	{"dir-16k", []string{"-n", "size=16384"}, "rw"},
-	{"plain", []string{"-m", "finobt=0,rmapbt=0,reflink=0,bigtime=0,inobtcount=0", "-i", "sparse=0,nrext64=0"}, "rw"},
-	{"nrext64", []string{"-i", "nrext64=1,size=1024"}, "rw"},
+	{"debian", nil, "rw", 0},
+	{"small-1k", []string{"-b", "size=1024"}, "rw", 0},
+	{"large-buffers", []string{"-m", "rmapbt=1"}, "logbsize=256k", 0},
+	{"stripe", []string{"-l", "su=64k"}, "logbufs=8", 0},
+	{"sector-4096", []string{"-s", "size=4096"}, "rw", 0},
+	{"dir-16k", []string{"-n", "size=16384"}, "rw", 0},
+	{"plain", []string{"-m", "finobt=0,rmapbt=0,reflink=0,bigtime=0,inobtcount=0", "-i", "sparse=0,nrext64=0"}, "rw", 0},
+	{"nrext64", []string{"-i", "nrext64=1,size=1024"}, "rw", 0},
+	{"parent", []string{"-s", "size=512", "-l", "size=8m"}, "rw", parentPointers},
 }
 
 // TestReplay compares what we see of crashed filesystems with what the kernel
@@ -40,6 +42,7 @@ func TestReplay(t *testing.T) {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
 			path := makeImage(t, 96<<20, l.mkfs...)
+			addFeatures(t, path, l.more)
 			dir, unmount := disktest.Mount(t, path, "xfs", l.mount)
 			w := &disktest.CrashWriter{T: t, Dir: dir}
 			w.Base()
@@ -118,7 +121,14 @@ func TestCopyOfRunning(t *testing.T) {
 func TestSnapshots(t *testing.T) {
 	outer := makeImage(t, 4<<30)
 	host, _ := disktest.Mount(t, outer, "xfs", "rw")
-	for _, profile := range [][]string{nil, {"-b", "size=1024", "-m", "rmapbt=1"}, {"-l", "su=128k", "-i", "sparse=0"}} {
+	for _, profile := range []struct {
+		mkfs []string
+		more uint32
+	}{
+		{nil, 0},
+		{[]string{"-b", "size=1024", "-m", "rmapbt=1"}, parentPointers | exchangeRange},
+		{[]string{"-l", "su=128k", "-i", "sparse=0"}, 0},
+	} {
 		path := filepath.Join(host, "guest.img")
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -126,7 +136,8 @@ func TestSnapshots(t *testing.T) {
 		if err := os.Truncate(path, 96<<20); err != nil {
 			t.Fatal(err)
 		}
-		disktest.Run(t, "mkfs.xfs", append([]string{"-q", "-f", "--unsupported", path}, profile...)...)
+		disktest.Run(t, "mkfs.xfs", append([]string{"-q", "-f", "--unsupported", path}, profile.mkfs...)...)
+		addFeatures(t, path, profile.more)
 		dir, unmount := disktest.Mount(t, path, "xfs", "rw")
 		w := &disktest.CrashWriter{T: t, Dir: dir}
 		w.Base()
@@ -200,4 +211,26 @@ func churn(t *testing.T, dir string, seed uint64) {
 		}
 	}
 	exec.Command("cp", "--reflink=always", first, first+"-shared").Run() // where the filesystem can
+	exchange(first, filepath.Join(large, "a name of some length, number 1"))
+}
+
+// exchange exchanges the first blocks of two files, where the filesystem can.
+func exchange(a, b string) {
+	const request = 0x40285881 // XFS_IOC_EXCHANGE_RANGE
+	from, err := os.OpenFile(a, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer from.Close()
+	to, err := os.OpenFile(b, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	const length = 64 << 10
+	if to.Truncate(length) != nil {
+		return
+	}
+	args := [5]uint64{uint64(from.Fd()), 0, 0, length, 0}
+	unix.Syscall(unix.SYS_IOCTL, to.Fd(), request, uintptr(unsafe.Pointer(&args)))
 }

@@ -25,13 +25,14 @@ func (fs *Filesystem) Open(ino uint64) (disk.Sparse, error) {
 	if err := fs.intents.refuseContent(ino); err != nil {
 		return nil, err
 	}
-	return &file{mapping: newMapping(fs, n, n.data), size: n.Size}, nil
+	return &file{mapping: newMapping(fs, n, n.data), size: n.Size, shares: n.flags2&flag2Reflink != 0}, nil
 }
 
 // file is content that lies in blocks.
 type file struct {
 	*mapping
-	size int64
+	size   int64
+	shares bool // blocks with other files, or with itself
 }
 
 var _ disk.Locator = (*file)(nil)
@@ -124,10 +125,16 @@ func (f *file) pieces(off, length int64, yield func(int64, piece) error) error {
 	if !ondisk.Within(off, length, f.size) {
 		return fmt.Errorf("extents of %d bytes at offset %d of %d: %w", length, off, f.size, errRange)
 	}
+	mapped := int64(0)
 	for end := off + length; off < end; {
 		p, err := f.piece(off, end-off)
 		if err != nil {
 			return err
+		}
+		if p.kind != disk.ExtentHole && !f.shares {
+			if mapped += p.length; mapped > int64(f.fs.sb.blocks)<<f.fs.sb.blockShift {
+				return f.damaged("it maps more blocks than the filesystem has")
+			}
 		}
 		if err := yield(off, p); err != nil {
 			return err

@@ -1,6 +1,8 @@
 package xfs_test
 
 import (
+	"encoding/binary"
+	"os"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -14,6 +16,34 @@ func makeImage(t testing.TB, size int64, mkfs ...string) string {
 	t.Helper()
 	return disktest.MakeImage(t, size, "mkfs.xfs", append([]string{"-q", "-f", "--unsupported"}, mkfs...)...)
 }
+
+// addFeatures turns on features that need nothing on a new filesystem, which the
+// kernel knows and mkfs.xfs of the test's host does not.
+func addFeatures(t testing.TB, path string, incompat uint32) {
+	t.Helper()
+	if incompat == 0 {
+		return
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	sb := make([]byte, 512) // of sectors of 512 bytes
+	if _, err := f.ReadAt(sb, 0); err != nil {
+		t.Fatal(err)
+	}
+	binary.BigEndian.PutUint32(sb[216:], binary.BigEndian.Uint32(sb[216:])|incompat)
+	seal(sb, 224)
+	if _, err := f.WriteAt(sb, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const (
+	exchangeRange  = 0x40
+	parentPointers = 0x80
+)
 
 // open is [xfs.Open] with the usual options.
 func open(d disk.Sparse) (disk.Filesystem, error) { return xfs.Open(d, xfs.Options{}) }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/xfs"
 )
@@ -21,16 +22,18 @@ var profiles = []struct {
 	block int
 	size  int64
 	mkfs  []string
+	more  uint32 // features
 }{
-	{"debian", 4096, 320 << 20, nil},
-	{"1k", 1024, 320 << 20, []string{"-b", "size=1024"}},
-	{"2k-sector-512", 2048, 320 << 20, []string{"-b", "size=2048", "-s", "size=512"}},
-	{"sector-4096", 4096, 320 << 20, []string{"-s", "size=4096"}},
-	{"dir-64k", 4096, 320 << 20, []string{"-n", "size=65536"}},
-	{"1k-dir-8k", 1024, 320 << 20, []string{"-b", "size=1024", "-n", "size=8192"}},
-	{"inode-2k", 4096, 320 << 20, []string{"-i", "size=2048"}},
-	{"plain", 4096, 320 << 20, []string{"-m", "finobt=0,rmapbt=0,reflink=0,bigtime=0,inobtcount=0", "-i", "sparse=0,nrext64=0"}},
-	{"rmapbt-nrext64", 4096, 320 << 20, []string{"-m", "rmapbt=1,reflink=1", "-i", "nrext64=1"}},
+	{"debian", 4096, 320 << 20, nil, 0},
+	{"1k", 1024, 320 << 20, []string{"-b", "size=1024"}, 0},
+	{"2k-sector-512", 2048, 320 << 20, []string{"-b", "size=2048", "-s", "size=512"}, 0},
+	{"sector-4096", 4096, 320 << 20, []string{"-s", "size=4096"}, 0},
+	{"dir-64k", 4096, 320 << 20, []string{"-n", "size=65536"}, 0},
+	{"1k-dir-8k", 1024, 320 << 20, []string{"-b", "size=1024", "-n", "size=8192"}, 0},
+	{"inode-2k", 4096, 320 << 20, []string{"-i", "size=2048"}, 0},
+	{"plain", 4096, 320 << 20, []string{"-m", "finobt=0,rmapbt=0,reflink=0,bigtime=0,inobtcount=0", "-i", "sparse=0,nrext64=0"}, 0},
+	{"rmapbt-nrext64", 4096, 320 << 20, []string{"-m", "rmapbt=1,reflink=1", "-i", "nrext64=1"}, 0},
+	{"parent-exchange", 4096, 320 << 20, []string{"-s", "size=512", "-i", "nrext64=1"}, parentPointers | exchangeRange},
 }
 
 // TestKernel compares with the kernel all that can be seen of a tree of
@@ -40,6 +43,7 @@ func TestKernel(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel() // most of the time goes into waiting for the disk
 			path := makeImage(t, p.size, append([]string{"-L", "a label"}, p.mkfs...)...)
+			addFeatures(t, path, p.more)
 			dir, unmount := disktest.Mount(t, path, "xfs", "rw")
 			g := &disktest.Generator{
 				T: t, Dir: dir, Rand: rand.NewChaCha8([32]byte{1}), BlockSize: p.block, ManyFiles: 6000, BigXattrs: true,
@@ -127,4 +131,46 @@ func compareClean(t *testing.T, path string) {
 	want := disktest.KernelTree(t, dir)
 	unmount()
 	disktest.CompareTrees(t, want, disktest.ReadTree(t, openFilesystem(t, path)))
+}
+
+// TestFlags compares what chattr(1) sets.
+func TestFlags(t *testing.T) {
+	path := makeImage(t, 64<<20)
+	dir, unmount := disktest.Mount(t, path, "xfs", "rw")
+	flags := map[string]disk.InodeFlags{"i": disk.FlagImmutable, "a": disk.FlagAppend, "d": disk.FlagNoDump, "A": 0}
+	for name := range flags {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		disktest.Run(t, "chattr", "+"+name, filepath.Join(dir, name))
+	}
+	unmount()
+	fs := openFilesystem(t, path)
+	for name, want := range flags {
+		n, err := fs.Inode(lookup(t, fs, name))
+		if err != nil || n.Flags != want {
+			t.Errorf("chattr +%s gives flags %#x, %v", name, n.Flags, err)
+		}
+	}
+}
+
+// TestOldInode reads an inode as the first versions of XFS wrote it: no kernel of
+// today does.
+func TestOldInode(t *testing.T) {
+	m := disktest.LoadSeed(t, "v4-1k")
+	ino := lookup(t, openSeed(t, "v4-1k", xfs.Options{}), "a/small")
+	raw := make([]byte, 512)
+	if _, err := m.ReadAt(raw, int64(ino)*512); err != nil {
+		t.Fatal(err)
+	}
+	raw[4] = 1                // version
+	copy(raw[6:], "\x00\x07") // links
+	clear(raw[16:20])         // where version 2 has them
+	fs, err := xfs.Open(disktest.Patched{Image: m, Off: int64(ino) * 512, Data: raw}, xfs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := fs.Inode(ino); err != nil || n.Links != 7 {
+		t.Errorf("%d links, %v", n.Links, err)
+	}
 }
