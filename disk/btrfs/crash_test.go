@@ -69,13 +69,20 @@ func (c *crash) fallocate(name string, mode uint32, off, length int64) {
 	c.must(unix.Fallocate(int(f.Fd()), mode, off, length))
 }
 
+// form is how a filesystem is made and mounted.
+type form struct {
+	name, mount string
+	mkfs        []string
+	devices     int // 0 means 1
+}
+
 // compareCrash writes base, commits, does work, and compares what we see of the
 // image as it is then with what the kernel makes of it. files is how many must have
 // been in the log, at least.
-func compareCrash(t *testing.T, mountOptions string, mkfs []string, base, work func(*crash), files int) {
+func compareCrash(t *testing.T, f form, base, work func(*crash), files int) {
 	t.Helper()
-	paths := makeImages(t, 1, 256<<20, mkfs...)
-	dir, unmount := mount(t, paths, strings.TrimSuffix("commit=300,"+mountOptions, ","))
+	paths := makeImages(t, max(f.devices, 1), 256<<20, f.mkfs...)
+	dir, unmount := mount(t, paths, strings.TrimSuffix("commit=300,"+f.mount, ","))
 	c := &crash{t: t, dir: dir, rand: rand.New(rand.NewPCG(1, 2))}
 	w := &disktest.CrashWriter{T: t, Dir: dir}
 	// Whoever allocates a chunk commits: have them allocated now.
@@ -86,7 +93,10 @@ func compareCrash(t *testing.T, mountOptions string, mkfs []string, base, work f
 	base(c)
 	w.Settle()
 	work(c)
-	crashed := []string{disktest.CopyImage(t, paths[0])}
+	var crashed []string
+	for _, path := range paths {
+		crashed = append(crashed, disktest.CopyImage(t, path))
+	}
 	unmount() // the kernel keeps two with one UUID apart only if one is gone
 
 	fs := openFilesystem(t, crashed, btrfs.Options{})
@@ -241,26 +251,28 @@ func TestLog(t *testing.T) {
 			c.sync("keep")
 		}, 1},
 	} {
-		for _, form := range []struct {
-			name, mount string
-			mkfs        []string
-		}{
-			{"no-holes", "", nil},
-			{"holes-zstd", "compress-force=zstd", []string{"-O", "^no-holes"}},
-			{"sha256-4k", "", []string{"-n", "4096", "--csum", "sha256"}},
+		for _, f := range []form{
+			{name: "no-holes"},
+			{name: "holes-zstd", mount: "compress-force=zstd", mkfs: []string{"-O", "^no-holes"}},
+			{name: "sha256-4k", mkfs: []string{"-n", "4096", "--csum", "sha256"}},
 		} {
-			t.Run(s.name+"/"+form.name, func(t *testing.T) {
-				compareCrash(t, form.mount, form.mkfs, s.base, s.work, s.files)
-			})
+			t.Run(s.name+"/"+f.name, func(t *testing.T) { compareCrash(t, f, s.base, s.work, s.files) })
 		}
 	}
 }
 
 // TestCrash replays what is in the log after random work.
 func TestCrash(t *testing.T) {
+	forms := []form{
+		{name: "two-devices", mkfs: []string{"-m", "raid1", "-d", "raid0"}, devices: 2},
+		{name: "nodatacow-old", mount: "nodatacow", mkfs: []string{"-O", "^no-holes,^extref,^skinny-metadata"}},
+		{name: "lzo-4k", mount: "compress=lzo", mkfs: []string{"-n", "4096"}},
+		{name: "plain"},
+	}
 	for seed := range uint64(*crashSeeds) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			compareCrash(t, "", nil, func(c *crash) {
+		f := forms[seed%uint64(len(forms))]
+		t.Run(fmt.Sprintf("%d-%s", seed, f.name), func(t *testing.T) {
+			compareCrash(t, f, func(c *crash) {
 				c.must(os.Mkdir(c.path("work"), 0o755))
 				c.rand = rand.New(rand.NewPCG(seed, 0))
 				for range 300 {

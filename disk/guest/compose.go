@@ -13,9 +13,10 @@ import (
 type composer struct {
 	layout *layout.Layout
 	resolver
-	fs   *Filesystem
-	walk *walker
-	used map[int]bool // volumes that are shown, or that a remark is about
+	fs       *Filesystem
+	walk     *walker
+	used     map[int]bool // volumes that are shown, or that a remark is about
+	searched int          // directory entries, for the root
 }
 
 // Open puts the tree of a guest together. The error wraps [disk.ErrNotExist]
@@ -28,13 +29,14 @@ func Open(l *layout.Layout, opts Options) (*Filesystem, error) {
 	}
 	first := mount{Mount: Mount{Path: []byte("/"), Volume: root.volume, Subvolume: root.subvolume}, fs: root.fs, root: root.root}
 	c.fs = &Filesystem{mounts: []mount{first}, remarks: root.remarks}
-	c.walk = newWalker(c.fs)
+	c.walk = newWalker(c.fs, new(int))
 	c.used[root.volume] = true
 	c.checkRoot(root)
 	for _, e := range order(root.entries) {
 		c.add(&e)
 	}
 	c.remarkRest()
+	c.fs.info = c.fs.sum()
 	return c.fs, nil
 }
 

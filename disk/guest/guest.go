@@ -59,6 +59,7 @@ type mount struct {
 type Filesystem struct {
 	mounts  []mount
 	remarks []string
+	info    disk.FilesystemInfo
 }
 
 var _ disk.Filesystem = (*Filesystem)(nil)
@@ -92,7 +93,10 @@ func (f *Filesystem) inner(ino uint64) (*mount, uint64, error) {
 
 // Info implements [disk.Filesystem]: label, UUID and block size are those of the
 // root filesystem, sizes the sums of all filesystems.
-func (f *Filesystem) Info() disk.FilesystemInfo {
+func (f *Filesystem) Info() disk.FilesystemInfo { return f.info }
+
+// sum makes what Info returns.
+func (f *Filesystem) sum() disk.FilesystemInfo {
 	info := f.mounts[0].fs.Info()
 	info.Type, info.Root, info.Remarks = "guest", join(0, f.mounts[0].root), f.remarks
 	seen := []int{f.mounts[0].Volume}

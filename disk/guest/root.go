@@ -132,7 +132,7 @@ func rank(s *disk.Subvolume) int {
 
 // rate looks into a candidate, and reads its fstab.
 func (c *composer) rate(at *candidate) {
-	w := newWalker(&Filesystem{mounts: []mount{{fs: at.fs, root: at.root}}})
+	w := newWalker(&Filesystem{mounts: []mount{{fs: at.fs, root: at.root}}}, &c.searched)
 	for _, path := range []string{"/etc/os-release", "/usr/lib/os-release", "/sbin/init"} {
 		if _, err := w.walk(path); err == nil {
 			at.score = rootSystem

@@ -13,9 +13,9 @@ const (
 	maxSymlinks = 40
 	// maxSteps bounds the components of one path, those of its symlinks
 	// included.
-	maxSteps = 1024
-	// maxScanned bounds the directory entries that finding all mountpoints may
-	// read: a second or two.
+	maxSteps = 256
+	// maxScanned bounds the directory entries that the search for the root may
+	// read, and those on the way to all mountpoints: a second or two.
 	maxScanned = 1 << 21
 )
 
@@ -36,7 +36,7 @@ type step struct {
 type walker struct {
 	fs      *Filesystem
 	known   map[dentry]uint64 // inode numbers of names that were found
-	scanned int               // directory entries
+	scanned *int              // directory entries
 }
 
 // dentry is a name in a directory.
@@ -45,7 +45,9 @@ type dentry struct {
 	name string
 }
 
-func newWalker(fs *Filesystem) *walker { return &walker{fs: fs, known: make(map[dentry]uint64)} }
+func newWalker(fs *Filesystem, scanned *int) *walker {
+	return &walker{fs: fs, known: make(map[dentry]uint64), scanned: scanned}
+}
 
 // walk follows a path from the root through mounts and symlinks, as the guest's
 // kernel does. The last step of the root itself has no name.
@@ -136,8 +138,8 @@ func (w *walker) lookup(dir place, name string) (place, error) {
 	fs := w.fs.mounts[dir.mount].fs
 	var ino uint64
 	err := fs.ReadDir(dir.ino, func(e disk.DirEntry) error {
-		if w.scanned++; w.scanned > maxScanned {
-			return layer.Beyond("directories", nowhere, "more than %d entries on the way to the mountpoints", maxScanned)
+		if *w.scanned++; *w.scanned > maxScanned {
+			return layer.Beyond("directories", nowhere, "more than %d entries in all that are searched", maxScanned)
 		}
 		if string(e.Name) != name {
 			return nil

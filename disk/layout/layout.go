@@ -85,7 +85,6 @@ type Volume struct {
 // use.
 type Layout struct {
 	volumes []volume
-	disks   int
 }
 
 // volume is a [Volume] with what it takes to read it.

@@ -30,7 +30,7 @@ func Read(disks []Disk) (*Layout, error) {
 	if len(disks) == 0 || len(disks) > maxDisks {
 		return nil, layer.Beyond("disks", ondisk.Nowhere, "there are %d, 1 to %d are possible", len(disks), maxDisks)
 	}
-	l := &Layout{disks: len(disks)}
+	l := &Layout{}
 	for i, d := range disks {
 		if d.Name == "" || len(d.Name) > maxName || strings.Contains(d.Name, "/") {
 			return nil, layer.Unsupported(fmt.Sprintf("disk %.300q", d.Name), ondisk.Nowhere, "", "a disk needs a name without slashes, of at most %d bytes", maxName)
@@ -83,6 +83,7 @@ func (l *Layout) addDisk(i int, d Disk) {
 		return
 	}
 	v.Table = table.Kind.String()
+	v.Title = "a partition table of type " + strings.ToUpper(v.Table)
 	if table.Damage != nil {
 		v.remark("the backup of the partition table is used: %v", table.Damage)
 	}

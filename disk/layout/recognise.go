@@ -143,6 +143,8 @@ func (v *volume) take(id identity, i int) {
 	switch {
 	case id.open != nil:
 		v.devices = []int{i}
+	case id.content == contentLVM && v.Kind == LogicalVolume:
+		v.fail(layer.Unsupported(volumeName(v.Name), 0, imageHint, "it is a physical volume of LVM itself"))
 	case id.content == contentHibernated:
 		v.remark("the guest is hibernated: what it had not written yet is only in this volume")
 	case !id.harmless:

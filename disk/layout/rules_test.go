@@ -270,6 +270,31 @@ func TestGroups(t *testing.T) {
 	}
 }
 
+// TestNested: a physical volume in a logical volume, and a partition table in a
+// partition, are named and not looked into.
+func TestNested(t *testing.T) {
+	path := disktest.EmptyImage(t, 16<<20)
+	device := attach(t, path, 0, 0)
+	tools := disktest.NewLVM(t, device)
+	tools.Run("vgcreate", "-s", "1M", "vg", device)
+	tools.Create("-n", "inner", "-l", "100%FREE", "vg")
+	inner := attach(t, path, 1<<20, 15<<20)
+	disktest.NewLVM(t, inner).Run("vgcreate", "vg", inner)
+	disktest.Run(t, "sync", inner)
+	l := readImage(t, path)
+	if i, v := find(t, l, "vg/inner"); !errors.Is(v.Err, disk.ErrUnsupported) || len(l.Volumes()) != 2 {
+		t.Errorf("%d of %d: %+v", i, len(l.Volumes()), v)
+	}
+	path = disktest.MakeImage(t, 16<<20, "sgdisk", "-n", "1:0:0")
+	p := readSfdisk(t, path).Table.Partitions[0]
+	deeper := attach(t, path, p.Start*512, p.Size*512)
+	disktest.Run(t, "sgdisk", "-n", "1:0:0", deeper)
+	disktest.Run(t, "sync", deeper)
+	if _, v := find(t, readImage(t, path), "vda-part1"); !strings.Contains(v.Title, "partition table") || len(v.Remarks) != 1 {
+		t.Errorf("%+v", v)
+	}
+}
+
 // TestManyPartitions reads a table of more partitions than are kept, all of one
 // place, quickly.
 func TestManyPartitions(t *testing.T) {
