@@ -153,7 +153,36 @@ func (fs *Filesystem) verifyInode(n *inode, raw []byte, off int64) error {
 	return nil
 }
 
+// core is what of an inode's fixed fields needs more than to be read.
+type core struct {
+	size, blocks                  uint64
+	access, modify, change, birth uint64
+	forkOffset                    int
+}
+
 func (fs *Filesystem) parseInode(n *inode, raw []byte, off int64) error {
+	k, err := n.readCore(raw)
+	if err != nil {
+		return layer.Damaged(inodeName(n.Ino), off, "%v", err)
+	}
+	n.Flags = chattrFlags(n.flags)
+	if k.size > math.MaxInt64 {
+		return layer.Damaged(inodeName(n.Ino), off, "its size is %d", k.size)
+	}
+	n.Size = int64(k.size)
+	if err := fs.checkInode(n, off, k.blocks); err != nil {
+		return err
+	}
+	if err := n.setTimes(off, &k); err != nil {
+		return err
+	}
+	if err := fs.setForks(n, raw, off, k.forkOffset); err != nil {
+		return err
+	}
+	return n.checkFormat(off)
+}
+
+func (n *inode) readCore(raw []byte) (k core, err error) {
 	c := ondisk.NewCursor(raw, binary.BigEndian)
 	c.Skip(2)
 	n.Mode = uint32(c.U16())
@@ -163,22 +192,19 @@ func (fs *Filesystem) parseInode(n *inode, raw []byte, off int64) error {
 	n.UID, n.GID, n.Links = c.U32(), c.U32(), c.U32()
 	c.Skip(4) // project
 	manyExtents := c.U64()
-	access, modify, change := c.U64(), c.U64(), c.U64()
-	size, blocks := c.U64(), c.U64()
+	k.access, k.modify, k.change = c.U64(), c.U64(), c.U64()
+	k.size, k.blocks = c.U64(), c.U64()
 	c.Skip(4) // di_extsize
-	extents, attrExtents, forkOffset := c.U32(), c.U16(), int(c.U8())
+	extents, attrExtents := c.U32(), c.U16()
+	k.forkOffset = int(c.U8())
 	n.attr.format = c.U8()
 	c.Skip(6)
 	n.flags, n.Generation = c.U16(), c.U32()
-	var birth uint64
 	if n.version == 3 {
 		c.Seek(120)
 		n.flags2 = c.U64()
 		c.Seek(144)
-		birth = c.U64()
-	}
-	if c.Err() != nil {
-		return layer.Damaged(inodeName(n.Ino), off, "%v", c.Err())
+		k.birth = c.U64()
 	}
 	if n.version == 1 {
 		n.Links = oldLinks
@@ -187,21 +213,7 @@ func (fs *Filesystem) parseInode(n *inode, raw []byte, off int64) error {
 	if n.flags2&flag2Nrext64 != 0 {
 		n.data.count, n.attr.count = manyExtents, uint64(extents)
 	}
-	n.Flags = chattrFlags(n.flags)
-	if size > math.MaxInt64 {
-		return layer.Damaged(inodeName(n.Ino), off, "its size is %d", size)
-	}
-	n.Size = int64(size)
-	if err := fs.checkInode(n, off, blocks); err != nil {
-		return err
-	}
-	if err := n.setTimes(off, access, modify, change, birth); err != nil {
-		return err
-	}
-	if err := fs.setForks(n, raw, off, forkOffset); err != nil {
-		return err
-	}
-	return n.checkFormat(off)
+	return k, c.Err()
 }
 
 // checkInode checks what does not depend on the forks.
@@ -305,10 +317,10 @@ func chattrFlags(flags uint16) disk.InodeFlags {
 	return f
 }
 
-func (n *inode) setTimes(off int64, access, modify, change, birth uint64) error {
-	n.Access, n.Modify, n.Change = n.time(access), n.time(modify), n.time(change)
+func (n *inode) setTimes(off int64, k *core) error {
+	n.Access, n.Modify, n.Change = n.time(k.access), n.time(k.modify), n.time(k.change)
 	if n.version == 3 {
-		n.Birth = n.time(birth)
+		n.Birth = n.time(k.birth)
 	}
 	for _, t := range [...]disk.Time{n.Access, n.Modify, n.Change, n.Birth} {
 		if t.Nsec > maxNanoseconds {

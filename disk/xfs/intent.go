@@ -2,6 +2,7 @@ package xfs
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -88,37 +89,40 @@ func (i *intents) note(it *item) error {
 		}
 		return nil
 	}
-	var in intent
-	switch kind {
-	case itemBUI:
-		if count != 1 {
-			return layer.Damaged("logged intent", ondisk.Nowhere, "a change of %d extents, one is possible", count)
-		}
-		in.changes = []forkChange{parseChange(c)}
-	case itemATTRI:
-		in.inodes[0] = c.U64()
-		const parents = 4 // operations from there on are of parent pointers
-		if operation := c.U32() & 0xff; operation >= parents {
-			in.inodes[0] = 0
-		}
-	case itemXMI:
-		in.inodes = [2]uint64{c.U64(), c.U64()}
-	}
-	if c.Err() != nil {
+	in := parseIntent(c, kind)
+	switch {
+	case c.Err() != nil:
 		return damagedIntent(kind, c.Err())
-	}
-	if len(i.open) >= maxIntents {
+	case kind == itemBUI && count != 1:
+		return damagedIntent(kind, fmt.Errorf("a change of %d extents, one is possible", count))
+	case len(i.open) >= maxIntents:
 		return layer.Beyond(logName, ondisk.Nowhere, "more than %d open intents", maxIntents)
 	}
 	if i.open == nil {
 		i.open = make(map[intentKey]intent)
 	}
 	i.open[key] = in
-	i.order = append(i.order, key)
-	if len(i.order) > 2*maxIntents {
+	if i.order = append(i.order, key); len(i.order) > 2*maxIntents {
 		i.compact()
 	}
 	return nil
+}
+
+// parseIntent reads what follows the identity: of an attribute 16 8 inode, 24 4
+// operation; of an exchange 16 8 and 24 8 inodes.
+func parseIntent(c *ondisk.Cursor, kind uint16) intent {
+	switch kind {
+	case itemBUI:
+		return intent{changes: []forkChange{parseChange(c)}}
+	case itemATTRI:
+		const parents = 4 // operations from there on are of parent pointers
+		if ino, operation := c.U64(), c.U32()&0xff; operation < parents {
+			return intent{inodes: [2]uint64{ino}}
+		}
+	case itemXMI:
+		return intent{inodes: [2]uint64{c.U64(), c.U64()}}
+	}
+	return intent{}
 }
 
 func damagedIntent(kind uint16, err error) error {

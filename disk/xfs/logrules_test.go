@@ -201,6 +201,14 @@ func TestLogRules(t *testing.T) {
 			binary.BigEndian.PutUint32(r.at(r.last), logCycle-1)
 			r.record(transaction(3, r.chmod(0o611))...)
 		}, before.relinked()},
+		{"a full log whose first record was written over", 100, func(r *rules) {
+			r.record(transaction(1, r.relinked())...)
+			for tid := uint32(2); r.block != 96; tid++ {
+				r.record(transaction(tid, r.chmod(0o600))...)
+			}
+			r.record(transaction(1, r.chmod(0o611))...)
+			r.at(101)[100] ^= 1
+		}, before.withMode(0o611)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRules(t, c.block)

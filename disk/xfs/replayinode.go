@@ -81,11 +81,10 @@ func (r *replay) inode(t *transaction, it *item) error {
 	if r.isCancelled(head.start, head.sectors) {
 		return nil // the place holds something else by now
 	}
-	if head.sectors > maxBufferSectors || !ondisk.WithinU(head.start, uint64(head.sectors), uint64(r.fs.dev.disk.Size())>>sectorShift) ||
-		!ondisk.WithinU(uint64(head.offset), uint64(sb.inodeSize()), uint64(head.sectors)<<sectorShift) || int(head.offset)%sb.inodeSize() != 0 {
+	off, ok := r.inodePlace(&head)
+	if !ok {
 		return r.damaged(name, "at %d of the %d sectors from %d on", head.offset, head.sectors, head.start)
 	}
-	off := int64(head.start)<<sectorShift + int64(head.offset)
 	raw, err := r.inodeBase(off, head.ino)
 	if err != nil {
 		return err
@@ -116,6 +115,16 @@ func (r *replay) inode(t *transaction, it *item) error {
 		r.written[head.ino] = creation // of an inode in created: that bounds it
 	}
 	return r.put(raw, off)
+}
+
+// inodePlace is where a logged inode lies on the disk.
+func (r *replay) inodePlace(head *inodeItem) (int64, bool) {
+	size := r.fs.sb.inodeSize()
+	ok := head.sectors <= maxBufferSectors &&
+		ondisk.WithinU(head.start, uint64(head.sectors), uint64(r.fs.dev.disk.Size())>>sectorShift) &&
+		ondisk.WithinU(uint64(head.offset), uint64(size), uint64(head.sectors)<<sectorShift) &&
+		int(head.offset)%size == 0
+	return int64(head.start)<<sectorShift + int64(head.offset), ok
 }
 
 // inodeBase returns what an inode was before: zeros, if it was just created.
