@@ -96,8 +96,22 @@ func compareCrashed(t *testing.T, path string) {
 		t.Error("nothing was replayed")
 	}
 	got := disktest.ReadTree(t, fs)
+	if len(fs.Info().Remarks) > 1 {
+		// What the kernel ends now that was begun, of a parent pointer, it dates now.
+		withoutChange(want)
+		withoutChange(got)
+	}
 	disktest.CompareTrees(t, want, got)
 	t.Logf("%d transactions, %d files", fs.Replayed(), len(got))
+}
+
+// withoutChange forgets when inodes were changed last.
+func withoutChange(all disktest.Tree) {
+	for path, n := range all {
+		times := strings.Fields(n.Times)
+		n.Times = fmt.Sprint(times[0], times[1], times[3])
+		all[path] = n
+	}
 }
 
 // TestCopyOfRunning reads copies of an image that are made while it is written to:
