@@ -132,6 +132,9 @@ func (c *composer) source(e *entry) (*mount, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e.has("X-mount.subdir") {
+		return nil, layer.Unsupported(fmt.Sprintf("option of %.100q", e.target), nowhere, "", "X-mount.subdir")
+	}
 	c.used[volume] = true
 	v := &c.volumes[volume]
 	fs, err := c.layout.Open(volume)

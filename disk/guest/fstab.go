@@ -115,6 +115,6 @@ var (
 		"cgroup", "cgroup2", "efivarfs", "bpf", "binfmt_misc", "fusectl", "pstore", "rpc_pipefs", "nfsd", "selinuxfs", "usbfs", "usbdevfs",
 	}
 	elsewhere = []string{
-		"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "davfs", "afs", "coda", "sshfs", "lustre", "gfs2", "ocfs2",
+		"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "glusterfs", "davfs", "afs", "coda", "sshfs", "lustre",
 	}
 )

@@ -104,9 +104,13 @@ func (v *volume) remark(format string, args ...any) {
 // remarkSectorSize looks for a GPT of sectors of another size.
 func (v *volume) remarkSectorSize(d Disk) {
 	const magic = "EFI PART"
+	declared := d.SectorSize
+	if declared == 0 {
+		declared = partition.DefaultSectorSize
+	}
 	for _, size := range []int64{512, 4096} {
 		var buf [len(magic)]byte
-		if size != d.SectorSize && ondisk.ReadFull(d.Content, buf[:], size) == nil && string(buf[:]) == magic {
+		if size != declared && ondisk.ReadFull(d.Content, buf[:], size) == nil && string(buf[:]) == magic {
 			v.remark("there may be a GPT for sectors of %d bytes: declare them if the VM has such", size)
 		}
 	}

@@ -60,8 +60,8 @@ func (e *ends) empty() bool {
 }
 
 // recognise finds out what a volume holds, by the rules of blkid(8): a container
-// comes before what is in it, and of filesystems there must be one,
-// but on what is as small as a floppy the first in the list is taken.
+// comes before what is in it, and of filesystems there must be one, but on what is
+// as small as a floppy the first in the list is taken.
 func (l *Layout) recognise(i int) {
 	v := &l.volumes[i]
 	if v.bytes == nil {
