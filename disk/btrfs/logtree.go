@@ -56,9 +56,9 @@ const (
 	maxLogBytes = 128 << 20
 
 	// maxChangeBytes bounds what a replay keeps in memory: the items that it
-	// changes, with about a hundred bytes for each.
+	// changes, with what it takes to keep each.
 	maxChangeBytes = 48 << 20
-	changeOverhead = 96
+	changeOverhead = 64
 
 	// maxLogWork bounds what a replay looks through, in bytes of items and
 	// some for each: seconds of work, and a hundred times what the largest log
