@@ -32,6 +32,7 @@ var logs = []struct {
 	{"dir-16k", []string{"-n", "size=16384"}, "rw", 0},
 	{"plain", []string{"-m", "finobt=0,rmapbt=0,reflink=0,bigtime=0,inobtcount=0", "-i", "sparse=0,nrext64=0"}, "rw", 0},
 	{"nrext64", []string{"-i", "nrext64=1,size=1024"}, "rw", 0},
+	{"64k", []string{"-b", "size=65536", "-l", "size=64m"}, "rw", 0},
 	{"parent", []string{"-s", "size=512", "-l", "size=8m"}, "rw", parentPointers},
 }
 
@@ -41,7 +42,11 @@ func TestReplay(t *testing.T) {
 	for i, l := range logs {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			path := makeImage(t, 96<<20, l.mkfs...)
+			size := int64(96 << 20)
+			if l.name == "64k" {
+				size = 640 << 20
+			}
+			path := makeImage(t, size, l.mkfs...)
 			addFeatures(t, path, l.more)
 			dir, unmount := disktest.Mount(t, path, "xfs", l.mount)
 			w := &disktest.CrashWriter{T: t, Dir: dir}

@@ -31,6 +31,8 @@ var profiles = []struct {
 	{"dir-64k", 4096, 320 << 20, []string{"-n", "size=65536"}, 0},
 	{"1k-dir-8k", 1024, 320 << 20, []string{"-b", "size=1024", "-n", "size=8192"}, 0},
 	{"inode-2k", 4096, 320 << 20, []string{"-i", "size=2048"}, 0},
+	{"16k", 16384, 512 << 20, []string{"-b", "size=16384", "-m", "rmapbt=1"}, 0},
+	{"64k", 65536, 1 << 30, []string{"-b", "size=65536"}, 0},
 	{"plain", 4096, 320 << 20, []string{"-m", "finobt=0,rmapbt=0,reflink=0,bigtime=0,inobtcount=0", "-i", "sparse=0,nrext64=0"}, 0},
 	{"rmapbt-nrext64", 4096, 320 << 20, []string{"-m", "rmapbt=1,reflink=1", "-i", "nrext64=1"}, 0},
 	{"parent-exchange", 4096, 320 << 20, []string{"-s", "size=512", "-i", "nrext64=1"}, parentPointers | exchangeRange},
