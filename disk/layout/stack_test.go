@@ -248,6 +248,41 @@ func TestFilesystemInVolume(t *testing.T) {
 		t.Fatal(err)
 	}
 	disktest.CompareTrees(t, want, disktest.ReadTree(t, fs))
+
+	raw, err := os.ReadFile(inside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := l.Bytes(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disktest.Check(t, d, raw)
+}
+
+// TestLargeSectors reads a disk of 4096-byte sectors.
+func TestLargeSectors(t *testing.T) {
+	path := disktest.EmptyImage(t, 64<<20)
+	device := strings.TrimSpace(string(disktest.Run(t, "losetup", "--find", "--show", "--sector-size", "4096", path)))
+	disktest.Run(t, "sgdisk", "-n", "1:0:+16M", "-n", "2:0:0", device)
+	disktest.Run(t, "losetup", "-d", device)
+	const first = 1 << 20
+	disktest.Run(t, "mkfs.ext4", "-q", "-b", "4096", attach(t, path, first, 16<<20))
+	pv := strings.TrimSpace(string(disktest.Run(t, "losetup", "--find", "--show", "--sector-size", "4096", "--offset", fmt.Sprint(first+16<<20), "--sizelimit", fmt.Sprint(40<<20), path)))
+	tools := disktest.NewLVM(t, pv)
+	tools.Run("vgcreate", "vg", pv)
+	tools.Create("-n", "root", "-L", "16M", "vg")
+	disktest.Run(t, "losetup", "-d", pv)
+	l, err := layout.Read([]layout.Disk{{Name: "vda", Content: disktest.OpenImage(t, path), SectorSize: 4096}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := names(l); !slices.Equal(got, []string{"vda", "vda-part1", "vda-part2", "vg/root"}) {
+		t.Errorf("volumes are %q", got)
+	}
+	if _, v := find(t, l, "vda-part1"); v.Content != "ext4" || !v.Readable || v.Offset != first {
+		t.Errorf("%+v", v)
+	}
 }
 
 func openWrite(t *testing.T, path string) *os.File {

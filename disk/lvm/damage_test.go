@@ -231,6 +231,19 @@ func TestRing(t *testing.T) {
 	}
 }
 
+// TestPrecommitted: a text that was about to be committed when the guest died does
+// not count.
+func TestPrecommitted(t *testing.T) {
+	d := physicalVolume("p", goodText)
+	for i, v := range []uint64{600, 100, 1 << 32} {
+		binary.LittleEndian.PutUint64(d[areaAt+64+8*i:], v)
+	}
+	seal(d)
+	if err := readAll([]disk.Sparse{d, physicalVolume("q", goodText)}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCut cuts a disk everywhere.
 func TestCut(t *testing.T) {
 	d := physicalVolume("p", goodText)

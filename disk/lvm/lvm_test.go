@@ -35,6 +35,20 @@ func TestTools(t *testing.T) {
 			r.Run("vgcreate", "-s", "1M", "vg", r.devices[0], r.devices[1])
 			r.Create("-n", "all", "-l", "100%FREE", "vg")
 		},
+		"ignored areas": func(r *rig) {
+			r.Run("pvcreate", "--bootloaderareasize", "256k", "--dataalignmentoffset", "7k", r.devices[0])
+			r.Run("vgcreate", "-s", "128k", "vg", r.devices[0], r.devices[1])
+			r.Create("-n", "before", "-L", "1M", "vg")
+			r.Run("pvchange", "--metadataignore", "y", r.devices[0]) // it keeps what was true before
+			r.Create("-n", "after", "-L", "1M", "vg", r.devices[0])
+			r.Run("lvremove", "-f", "vg/before")
+		},
+		"shrunk": func(r *rig) {
+			r.Run("pvcreate", "-y", "--setphysicalvolumesize", "4M", r.devices[0])
+			r.Run("vgcreate", "-s", "32k", "vg", r.devices[0])
+			r.Create("-n", "all", "-l", "100%FREE", "vg")
+			r.Run("lvreduce", "-f", "-l", "-7", "vg/all")
+		},
 		"small areas": func(r *rig) { // the ring wraps again and again
 			r.Run("pvcreate", "--metadatasize", "8k", "--dataalignment", "64k", r.devices[0])
 			r.Run("vgcreate", "-s", "64k", "vg", r.devices[0])
