@@ -137,7 +137,7 @@ func (c *composer) source(e *entry) (*mount, error) {
 	}
 	c.used[volume] = true
 	v := &c.volumes[volume]
-	fs, err := c.layout.Open(volume)
+	fs, err := c.open(volume)
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +152,17 @@ func (c *composer) source(e *entry) (*mount, error) {
 		c.remark("/etc/fstab calls what is at %.150q %.40q, but %s is shown", e.target, e.kind, known(v))
 	}
 	return &mount{Mount: Mount{Volume: volume, Subvolume: subvolume, Source: e.source}, fs: fs, root: root}, nil
+}
+
+// open returns the filesystem of a volume: the one that is mounted already, or
+// another one.
+func (c *composer) open(volume int) (disk.Filesystem, error) {
+	for i := range c.fs.mounts {
+		if c.fs.mounts[i].Volume == volume {
+			return c.fs.mounts[i].fs, nil
+		}
+	}
+	return c.layout.Open(volume)
 }
 
 // sameKind reports whether a type of an fstab can stand for a content.
