@@ -78,34 +78,83 @@ func TestKernel(t *testing.T) {
 func TestSparseInodes(t *testing.T) {
 	path := makeImage(t, 64<<20, "-d", "agcount=1")
 	dir, unmount := disktest.Mount(t, path, "xfs", "rw")
+	fragment(t, dir, 16<<10, 64<<10)
+	for i := range 10_000 {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("empty-%d", i)), nil, 0o600); err != nil {
+			break
+		}
+	}
+	unmount()
+	if tree := disktest.Run(t, "xfs_db", "-c", "agi 0", "-c", "addr root", "-c", "print", path); !strings.Contains(string(tree), ",0xff") {
+		t.Errorf("no chunk of inodes is sparse:\n%s", tree)
+	}
+	compareClean(t, path)
+}
+
+// fragment fills a filesystem, and makes holes of a size in each so many bytes of
+// that.
+func fragment(t *testing.T, dir string, hole, every int64) {
+	t.Helper()
+	disktest.Run(t, "xfs_io", "-x", "-c", "resblks 0", dir) // all may be used
 	f, err := os.Create(filepath.Join(dir, "filler"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer f.Close()
 	size := int64(0)
 	for step := int64(1 << 20); step >= 4096; step /= 2 { // until the disk is full
 		for unix.Fallocate(int(f.Fd()), 0, size, step) == nil {
 			size += step
 		}
 	}
-	for off := int64(0); off < size; off += 64 << 10 {
-		if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, 16<<10); err != nil {
+	for off := int64(0); off < size; off += every {
+		if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, hole); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 30_000 {
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("empty-%d", i)), nil, 0o600); err != nil {
-			break
+}
+
+// TestFragmentedDirectory has blocks of a directory in many pieces, on the disk
+// and in the log.
+func TestFragmentedDirectory(t *testing.T) {
+	path := makeImage(t, 64<<20, "-d", "agcount=1", "-n", "size=65536")
+	dir, unmount := disktest.Mount(t, path, "xfs", "rw")
+	fragment(t, dir, 4<<10, 8<<10)
+	for _, name := range []string{"first", "second"} {
+		many := filepath.Join(dir, name)
+		if err := os.Mkdir(many, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		g := &disktest.Generator{T: t, Dir: many}
+		first := g.File("file", nil)
+		for i := range 8000 {
+			if err := os.Link(first, filepath.Join(many, fmt.Sprintf("a name of some length, number %d", i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w := &disktest.CrashWriter{T: t, Dir: dir}
+		w.Sync(filepath.Join(dir, "synced"))
+		if name == "first" {
+			unmount()
+			compareClean(t, path)
+			pieces := 0
+			out := disktest.Run(t, "xfs_db", "-c", "path /first", "-c", "print core.nextents", path)
+			if _, err := fmt.Sscanf(string(out), "core.nextents = %d", &pieces); err != nil || pieces < 40 {
+				t.Errorf("the directory has %d pieces: %v", pieces, err)
+			}
+			dir, unmount = disktest.Mount(t, path, "xfs", "noatime")
 		}
 	}
+	// The kernel of the test's host cannot replay this: it takes each piece for a
+	// block of its own. What it shows before the crash is the truth.
+	want := disktest.KernelTree(t, dir)
+	disktest.Crash(t, dir)
 	unmount()
-	if tree := disktest.Run(t, "xfs_db", "-c", "agi 0", "-c", "addr root", "-c", "print", path); !strings.Contains(string(tree), "0xff00,") {
-		t.Errorf("no chunk of inodes is sparse:\n%s", tree)
+	fs := openFilesystem(t, path)
+	if fs.Replayed() == 0 {
+		t.Error("nothing was replayed")
 	}
-	compareClean(t, path)
+	disktest.CompareTrees(t, want, disktest.ReadTree(t, fs))
 }
 
 // TestManyXattrs gives a file so many attributes that their extents need a
