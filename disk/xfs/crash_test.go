@@ -62,6 +62,26 @@ func TestReplay(t *testing.T) {
 	}
 }
 
+// TestGrown crashes a filesystem after it grew: the log has a new superblock, and
+// what lies behind the old end.
+func TestGrown(t *testing.T) {
+	path := makeImage(t, 400<<20, "-d", "size=96m")
+	dir, unmount := disktest.Mount(t, path, "xfs", "rw")
+	w := &disktest.CrashWriter{T: t, Dir: dir}
+	w.Base()
+	w.Settle()
+	disktest.Run(t, "xfs_growfs", dir)
+	for i := range uint64(20) { // in all groups
+		w.Work(i, 40)
+	}
+	disktest.Crash(t, dir)
+	unmount()
+	compareCrashed(t, path)
+	if size := openFilesystem(t, path).Info().Size; size != 400<<20 {
+		t.Errorf("the size is %d", size)
+	}
+}
+
 // TestShutdown is for a guest that wrote its log before it stopped.
 func TestShutdown(t *testing.T) {
 	path := makeImage(t, 96<<20)

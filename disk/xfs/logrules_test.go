@@ -113,6 +113,11 @@ func TestLogRules(t *testing.T) {
 			r.record(transaction(1, r.relinked())...)
 			r.record(transaction(2, cancel(r.dir, 2048))...)
 		}, before.relinked()},
+		{"a buffer of quotas, which are nothing to a reader", 100, func(r *rules) {
+			item := r.relinked()
+			binary.LittleEndian.PutUint16(item[0][4:], 4|1<<11)
+			r.record(transaction(1, item, r.chmod(0o600))...)
+		}, before.withMode(0o600)},
 		{"an inode's buffer cancelled", 100, func(r *rules) {
 			item := r.chmod(0o600)
 			start := int(binary.LittleEndian.Uint64(item[0][40:])) * 512
