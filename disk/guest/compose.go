@@ -69,21 +69,42 @@ func order(entries []entry) []entry {
 		}
 	}
 	slices.SortStableFunc(pending, func(a, b *entry) int { return len(splitPath(a.target)) - len(splitPath(b.target)) })
+	needs := make([][]int, len(pending)) // which others are due before each
+	for i, e := range pending {
+		for k, o := range pending {
+			if i != k && needed(e, o) {
+				needs[i] = append(needs[i], k)
+			}
+		}
+	}
 	out := make([]entry, 0, len(pending))
-	for len(pending) > 0 {
-		next := max(0, slices.IndexFunc(pending, func(e *entry) bool { return !waits(e, pending) }))
+	done := make([]bool, len(pending))
+	for range pending {
+		next := firstReady(needs, done)
+		done[next] = true
 		out = append(out, *pending[next])
-		pending = slices.Delete(pending, next, next+1)
 	}
 	return out
 }
 
-// waits reports whether a bind mount needs one of the others first. That a
-// mountpoint does, the order by depth has seen to.
-func waits(e *entry, pending []*entry) bool {
-	return slices.ContainsFunc(pending, func(o *entry) bool {
-		return o != e && (within(e.target, o.target) && !within(o.target, e.target) || e.bind() && within(e.source, o.target))
-	})
+// firstReady returns the first that is not done and needs nothing that is not, or
+// the first that is not done where all wait for each other.
+func firstReady(needs [][]int, done []bool) int {
+	isReady := func(i int) bool {
+		return !done[i] && !slices.ContainsFunc(needs[i], func(k int) bool { return !done[k] })
+	}
+	for i := range needs {
+		if isReady(i) {
+			return i
+		}
+	}
+	return slices.Index(done, false)
+}
+
+// needed reports whether o has to be mounted before e: e lies in it, or is a bind
+// mount of what lies in it.
+func needed(e, o *entry) bool {
+	return within(e.target, o.target) && !within(o.target, e.target) || e.bind() && within(e.source, o.target)
 }
 
 // within reports whether path is dir or below it.
