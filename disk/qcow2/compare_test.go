@@ -20,7 +20,7 @@ import (
 const (
 	compareSize = 8 << 30
 	compareData = 7 << 28 // bytes of it that are written
-	compareRuns = 5
+	compareRuns = 3
 )
 
 // TestCompareStreams compares the time that it takes to read all data of an

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/drydock-vm/drydock/disk/qcow2/internal/inflate"
 )
 
 // maxZstdWindow is the largest window, in bytes, that a zstd frame may ask for:
@@ -39,7 +41,7 @@ func newDecompressor(c compression) (decompressor, error) {
 func (d *decompressor) decompress(cluster, in []byte) error { return d.decode(cluster, in) }
 
 // input returns a buffer of n bytes, to be given back with release. n is at most
-// two clusters and a sector, by the width of its field in an L2 entry.
+// maxFetch, or two clusters and a sector, by the width of its field in an L2 entry.
 func (d *decompressor) input(n int) *[]byte {
 	buf := d.inputs.Get().(*[]byte)
 	if cap(*buf) < n {
@@ -53,11 +55,11 @@ func (d *decompressor) release(buf *[]byte) { d.inputs.Put(buf) }
 
 // newInflater decodes raw deflate, which the format calls zlib.
 func newInflater() func(cluster, in []byte) error {
-	pool := sync.Pool{New: func() any { return new(inflater) }}
+	pool := sync.Pool{New: func() any { return new(inflate.Decoder) }}
 	return func(cluster, in []byte) error {
-		f := pool.Get().(*inflater)
-		defer pool.Put(f)
-		return f.inflate(cluster, in)
+		d := pool.Get().(*inflate.Decoder)
+		defer pool.Put(d)
+		return d.Decode(cluster, in)
 	}
 }
 

@@ -2,6 +2,7 @@ package qcow2
 
 import (
 	"bytes"
+	stdflate "compress/flate"
 	"fmt"
 	"io"
 	"os"
@@ -22,7 +23,10 @@ const fuzzCluster = 512
 // standard library's deflate, and the streaming zstd decoder, which unlike ours
 // is given no help to find the end of a frame.
 func FuzzDecompress(f *testing.F) {
-	inflate := new(inflater)
+	inflate, err := newDecompressor(compressionZlib)
+	if err != nil {
+		f.Fatal(err)
+	}
 	unzstd, err := newDecompressor(compressionZstd)
 	if err != nil {
 		f.Fatal(err)
@@ -30,8 +34,12 @@ func FuzzDecompress(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		fill := bytes.Repeat([]byte{0xee}, fuzzCluster+8)
 		got := fill[:fuzzCluster]
-		checkInflate(t, inflate, in, fuzzCluster)
-		checkInflate(t, inflate, in, 5000)
+		if err := inflate.decompress(got, in); err == nil {
+			want := make([]byte, fuzzCluster)
+			if _, err := io.ReadFull(stdflate.NewReader(bytes.NewReader(in)), want); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("deflate: the standard library disagrees: %v", err)
+			}
+		}
 		if err := unzstd.decompress(got, in); err == nil {
 			checkZstd(t, in, got)
 		}

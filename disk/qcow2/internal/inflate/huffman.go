@@ -1,4 +1,4 @@
-package qcow2
+package inflate
 
 import (
 	"errors"
@@ -198,15 +198,15 @@ func makeFixedTables() (l literalTable, d distanceTable) {
 	return l, d
 }
 
-func (f *inflater) fixed() { f.literals, f.distances = &fixedLiterals, &fixedDistances }
+func (d *Decoder) fixed() { d.literals, d.distances = &fixedLiterals, &fixedDistances }
 
 // lengthOrder is the order in which the lengths of the codes of code lengths come.
 var lengthOrder = [19]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
 
 // dynamic reads the tables of a block (RFC 1951, section 3.2.7).
-func (f *inflater) dynamic() error {
-	f.literals, f.distances = &f.ownLiterals, &f.ownDistances
-	counts, err := f.take(14)
+func (d *Decoder) dynamic() error {
+	d.literals, d.distances = &d.ownLiterals, &d.ownDistances
+	counts, err := d.take(14)
 	if err != nil {
 		return err
 	}
@@ -216,27 +216,27 @@ func (f *inflater) dynamic() error {
 	}
 	var lengths [19]uint8
 	for _, s := range lengthOrder[:codes] {
-		l, err := f.take(3)
+		l, err := d.take(3)
 		if err != nil {
 			return err
 		}
 		lengths[s] = uint8(l)
 	}
 	// The table of distances serves for that of code lengths in between.
-	if err := build(f.distances[:], distanceBits, lengths[:], lengthMeaning[:]); err != nil {
+	if err := build(d.distances[:], distanceBits, lengths[:], lengthMeaning[:]); err != nil {
 		return err
 	}
-	all := f.lengths[:literals+distances]
-	if err := f.readLengths(all); err != nil {
+	all := d.lengths[:literals+distances]
+	if err := d.readLengths(all); err != nil {
 		return err
 	}
 	if all[endOfBlock] == 0 {
 		return errNoEnd
 	}
-	if err := build(f.literals[:], literalBits, all[:literals], literalMeaning[:]); err != nil {
+	if err := build(d.literals[:], literalBits, all[:literals], literalMeaning[:]); err != nil {
 		return err
 	}
-	return build(f.distances[:], distanceBits, all[literals:], distanceMeaning[:])
+	return build(d.distances[:], distanceBits, all[literals:], distanceMeaning[:])
 }
 
 // lengthMeaning marks a code length as a literal; the others are repetitions, of
@@ -251,9 +251,9 @@ var lengthMeaning = func() (m [19]entry) {
 	return m
 }()
 
-func (f *inflater) readLengths(all []uint8) error {
+func (d *Decoder) readLengths(all []uint8) error {
 	for i := 0; i < len(all); {
-		e, err := f.symbol(f.distances.find)
+		e, err := d.symbol(d.distances.find)
 		if err != nil {
 			return err
 		}
@@ -262,7 +262,7 @@ func (f *inflater) readLengths(all []uint8) error {
 			i++
 			continue
 		}
-		extra, err := f.take(uint(e >> extraShift & 15))
+		extra, err := d.take(uint(e >> extraShift & 15))
 		if err != nil {
 			return err
 		}

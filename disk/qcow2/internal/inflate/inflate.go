@@ -1,19 +1,26 @@
-package qcow2
+// Package inflate decodes deflate (RFC 1951) from memory to memory, without
+// trusting a bit of it.
+//
+// That is all that a compressed cluster needs, and it takes two thirds of the time
+// of the decoders that serve streams, which keep a window of their own and take
+// their input byte by byte. It supports all of deflate. It promises to fill its
+// output with what the standard library's decoder would, which is the reference of
+// its tests, or to return an error; and to write nowhere else.
+package inflate
 
 import (
 	"encoding/binary"
 	"errors"
 )
 
-// This is a decoder of deflate (RFC 1951) from memory to memory. That is all that
-// a compressed cluster needs, and half the time of the decoders that serve
-// streams: those keep a window of their own and take their input byte by byte.
+// errShort ends a stream, or what there is of it, that is not enough.
+var errShort = errors.New("the data ends before the output is full")
 
 var (
 	errBlockType = errors.New("a block of a reserved type")
 	errStored    = errors.New("the length of a stored block and its complement disagree")
 	errCode      = errors.New("a code that is not in use")
-	errDistance  = errors.New("a match that begins before the cluster")
+	errDistance  = errors.New("a match that begins before the output")
 )
 
 const (
@@ -26,8 +33,9 @@ const (
 	fastOut = 3 + maxMatch + 8
 )
 
-// inflater decodes one stream at a time. It is large, and for use again.
-type inflater struct {
+// Decoder decodes one stream at a time. It is large, and for use again; its zero
+// value is ready.
+type Decoder struct {
 	in  []byte
 	pos int // of the next byte of in
 	// bits are the next ones, the first of them lowest, of which n count; what
@@ -43,28 +51,28 @@ type inflater struct {
 	lengths      [maxLiterals + maxDistances]uint8
 }
 
-// inflate fills cluster from in. As QEMU does, it asks that the cluster be
-// filled, and not that the stream end there; but what the stream goes on with
-// must be possible, because that is what tells damage in the last bytes.
-func (f *inflater) inflate(cluster, in []byte) error {
-	f.in, f.pos, f.bits, f.n = in, 0, 0, 0
-	defer func() { f.in = nil }()
+// Decode fills out from the stream that in starts with. As QEMU does, it asks that
+// out be filled, and not that the stream end there; but what the stream goes on
+// with must be possible, because that is what tells damage in the last bytes.
+func (d *Decoder) Decode(out, in []byte) error {
+	d.in, d.pos, d.bits, d.n = in, 0, 0, 0
+	defer func() { d.in = nil }()
 	done := 0
 	for last := false; !last; {
-		header, err := f.take(3)
+		header, err := d.take(3)
 		if err != nil {
-			return f.end(err, done == len(cluster))
+			return d.end(err, done == len(out))
 		}
 		last = header&1 != 0
 		switch header >> 1 {
 		case 0:
-			done, err = f.stored(cluster, done)
+			done, err = d.stored(out, done)
 		case 1:
-			f.fixed()
-			done, err = f.block(cluster, done)
+			d.fixed()
+			done, err = d.block(out, done)
 		case 2:
-			if err = f.dynamic(); err == nil {
-				done, err = f.block(cluster, done)
+			if err = d.dynamic(); err == nil {
+				done, err = d.block(out, done)
 			}
 		default:
 			err = errBlockType
@@ -73,18 +81,18 @@ func (f *inflater) inflate(cluster, in []byte) error {
 			return nil
 		}
 		if err != nil {
-			return f.end(err, done == len(cluster))
+			return d.end(err, done == len(out))
 		}
 	}
-	return f.end(errShort, done == len(cluster))
+	return d.end(errShort, done == len(out))
 }
 
-// errFull ends a block that goes on behind the cluster.
-var errFull = errors.New("the cluster is full")
+// errFull ends a block that goes on behind the output.
+var errFull = errors.New("the output is full")
 
-// end is the outcome of a stream that cannot go on: an end is one if the cluster
-// is full.
-func (f *inflater) end(err error, full bool) error {
+// end is the outcome of a stream that cannot go on: running short is none
+// if the output is full.
+func (d *Decoder) end(err error, full bool) error {
 	if full && errors.Is(err, errShort) {
 		return nil
 	}
@@ -92,38 +100,38 @@ func (f *inflater) end(err error, full bool) error {
 }
 
 // need makes n bits available, at most 32.
-func (f *inflater) need(n uint) error {
-	for f.n < n {
-		if f.pos == len(f.in) {
+func (d *Decoder) need(n uint) error {
+	for d.n < n {
+		if d.pos == len(d.in) {
 			return errShort
 		}
-		f.bits |= uint64(f.in[f.pos]) << f.n
-		f.pos++
-		f.n += 8
+		d.bits |= uint64(d.in[d.pos]) << d.n
+		d.pos++
+		d.n += 8
 	}
 	return nil
 }
 
-func (f *inflater) drop(n uint) {
-	f.bits >>= n
-	f.n -= n
+func (d *Decoder) drop(n uint) {
+	d.bits >>= n
+	d.n -= n
 }
 
 // take returns the next n bits, at most 32.
-func (f *inflater) take(n uint) (uint, error) {
-	if err := f.need(n); err != nil {
+func (d *Decoder) take(n uint) (uint, error) {
+	if err := d.need(n); err != nil {
 		return 0, err
 	}
-	v := uint(f.bits & (1<<n - 1))
-	f.drop(n)
+	v := uint(d.bits & (1<<n - 1))
+	d.drop(n)
 	return v, nil
 }
 
 // stored copies a block that is not compressed: after padding to a byte, its
 // length and the complement of that in 16 bits each, little-endian.
-func (f *inflater) stored(cluster []byte, done int) (int, error) {
-	f.drop(f.n % 8)
-	v, err := f.take(32)
+func (d *Decoder) stored(out []byte, done int) (int, error) {
+	d.drop(d.n % 8)
+	v, err := d.take(32)
 	if err != nil {
 		return done, err
 	}
@@ -131,31 +139,31 @@ func (f *inflater) stored(cluster []byte, done int) (int, error) {
 	if v>>16^0xffff != v&0xffff {
 		return done, errStored
 	}
-	f.pos -= int(f.n / 8) // back to what has not been used
-	f.bits, f.n = 0, 0
-	n := copy(cluster[done:], f.in[f.pos:min(f.pos+length, len(f.in))])
-	f.pos += n
+	d.pos -= int(d.n / 8) // back to what has not been used
+	d.bits, d.n = 0, 0
+	n := copy(out[done:], d.in[d.pos:min(d.pos+length, len(d.in))])
+	d.pos += n
 	done += n
 	switch {
 	case n == length:
 		return done, nil
-	case done == len(cluster):
+	case done == len(out):
 		return done, errFull
 	}
 	return done, errShort
 }
 
 // block decodes the symbols of a block, up to its end.
-func (f *inflater) block(cluster []byte, done int) (int, error) {
+func (d *Decoder) block(out []byte, done int) (int, error) {
 	for {
-		if f.pos+fastIn <= len(f.in) && done+fastOut <= len(cluster) {
-			next, ended, err := f.fast(cluster, done)
+		if d.pos+fastIn <= len(d.in) && done+fastOut <= len(out) {
+			next, ended, err := d.fast(out, done)
 			if ended || err != nil {
 				return next, err
 			}
 			done = next
 		}
-		next, ended, err := f.slow(cluster, done)
+		next, ended, err := d.slow(out, done)
 		if ended || err != nil {
 			return next, err
 		}
@@ -166,25 +174,25 @@ func (f *inflater) block(cluster []byte, done int) (int, error) {
 // fast decodes symbols as long as there is enough of everything not to look at
 // each step. It works on copies of the state, which the compiler can keep in
 // registers.
-func (f *inflater) fast(cluster []byte, done int) (_ int, ended bool, err error) {
-	in, pos, b, n := f.in, f.pos, f.bits, f.n
-	literals, distances := f.literals, f.distances
-	for pos+fastIn <= len(in) && done+fastOut <= len(cluster) {
+func (d *Decoder) fast(out []byte, done int) (_ int, ended bool, err error) {
+	in, pos, b, n := d.in, d.pos, d.bits, d.n
+	literals, distances := d.literals, d.distances
+	for pos+fastIn <= len(in) && done+fastOut <= len(out) {
 		b |= binary.LittleEndian.Uint64(in[pos:]) << (n & 63)
 		pos += int((63 - n) >> 3)
 		n |= 56 // bits, enough for two literals and a length
 		e := literals.find(b)
 		if e&isLiteral != 0 {
 			b, n = b>>(e&15), n-uint(e&15)
-			cluster[done] = byte(e >> valueShift)
+			out[done] = byte(e >> valueShift)
 			done++
 			if e = literals.find(b); e&isLiteral != 0 {
 				b, n = b>>(e&15), n-uint(e&15)
-				cluster[done] = byte(e >> valueShift)
+				out[done] = byte(e >> valueShift)
 				done++
 				if e = literals.find(b); e&isLiteral != 0 {
 					b, n = b>>(e&15), n-uint(e&15)
-					cluster[done] = byte(e >> valueShift)
+					out[done] = byte(e >> valueShift)
 					done++
 					continue
 				}
@@ -218,18 +226,18 @@ func (f *inflater) fast(cluster []byte, done int) (_ int, ended bool, err error)
 			err = errDistance
 			break
 		}
-		copyMatch(cluster, done, distance, length)
+		copyMatch(out, done, distance, length)
 		done += length
 	}
-	f.pos, f.bits, f.n = pos, b, n
+	d.pos, d.bits, d.n = pos, b, n
 	return done, ended, err
 }
 
-// copyMatch copies length bytes of cluster from distance before done. It may
+// copyMatch copies length bytes of out from distance before done. It may
 // write 7 bytes more.
-func copyMatch(cluster []byte, done, distance, length int) {
-	from := cluster[done-distance:]
-	to := cluster[done : done+length+8]
+func copyMatch(out []byte, done, distance, length int) {
+	from := out[done-distance:]
+	to := out[done : done+length+8]
 	if distance >= 8 {
 		for i := 0; i < length; i += 8 {
 			binary.LittleEndian.PutUint64(to[i:], binary.LittleEndian.Uint64(from[i:]))
@@ -242,38 +250,38 @@ func copyMatch(cluster []byte, done, distance, length int) {
 }
 
 // slow decodes one symbol, and looks at each step.
-func (f *inflater) slow(cluster []byte, done int) (int, bool, error) {
-	e, err := f.symbol(f.literals.find)
+func (d *Decoder) slow(out []byte, done int) (int, bool, error) {
+	e, err := d.symbol(d.literals.find)
 	switch {
 	case err != nil:
 		return done, false, err
 	case e&isEnd != 0:
 		return done, true, nil
 	case e&isLiteral != 0:
-		if done == len(cluster) {
+		if done == len(out) {
 			return done, false, errFull
 		}
-		cluster[done] = byte(e >> valueShift)
+		out[done] = byte(e >> valueShift)
 		return done + 1, false, nil
 	}
-	extra, err := f.take(uint(e >> extraShift & 15))
+	extra, err := d.take(uint(e >> extraShift & 15))
 	if err != nil {
 		return done, false, err
 	}
 	length := int(e>>valueShift&valueMask) + int(extra)
-	if e, err = f.symbol(f.distances.find); err != nil {
+	if e, err = d.symbol(d.distances.find); err != nil {
 		return done, false, err
 	}
-	if extra, err = f.take(uint(e >> extraShift & 15)); err != nil {
+	if extra, err = d.take(uint(e >> extraShift & 15)); err != nil {
 		return done, false, err
 	}
 	distance := int(e>>valueShift&valueMask) + int(extra)
 	if distance > done {
 		return done, false, errDistance
 	}
-	full := length > len(cluster)-done
-	for range min(length, len(cluster)-done) {
-		cluster[done] = cluster[done-distance]
+	full := length > len(out)-done
+	for range min(length, len(out)-done) {
+		out[done] = out[done-distance]
 		done++
 	}
 	if full {
@@ -283,17 +291,17 @@ func (f *inflater) slow(cluster []byte, done int) (int, bool, error) {
 }
 
 // symbol takes the next symbol of a table.
-func (f *inflater) symbol(find func(uint64) entry) (entry, error) {
+func (d *Decoder) symbol(find func(uint64) entry) (entry, error) {
 	// An input that ends within maxCode bits goes on with zeros here, which make
 	// no code that is not in use of one that is.
-	_ = f.need(maxCode)
-	e := find(f.bits)
+	_ = d.need(maxCode)
+	e := find(d.bits)
 	switch {
 	case e == 0:
 		return 0, errCode
-	case uint(e&15) > f.n:
+	case uint(e&15) > d.n:
 		return 0, errShort
 	}
-	f.drop(uint(e & 15))
+	d.drop(uint(e & 15))
 	return e, nil
 }

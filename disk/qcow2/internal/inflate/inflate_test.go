@@ -1,4 +1,4 @@
-package qcow2
+package inflate
 
 import (
 	"bytes"
@@ -24,13 +24,13 @@ func stdInflate(in []byte, size int) ([]byte, error) {
 	return out, nil
 }
 
-// checkInflate compares an inflater with the standard library. A code without an
+// checkDecode compares a decoder with the standard library. A code without an
 // end of block is refused here, as in zlib, and not there.
-func checkInflate(t *testing.T, f *inflater, in []byte, size int) bool {
+func checkDecode(t *testing.T, f *Decoder, in []byte, size int) bool {
 	t.Helper()
 	fill := bytes.Repeat([]byte{0xee}, size+16)
 	got := fill[:size:size]
-	err := f.inflate(got, in)
+	err := f.Decode(got, in)
 	want, wantErr := stdInflate(in, size)
 	switch {
 	case (err == nil) != (wantErr == nil) && !errors.Is(err, errNoEnd):
@@ -89,33 +89,33 @@ func packLevel(t *testing.T, data []byte, level int) []byte {
 	return out.Bytes()
 }
 
-// TestInflate decompresses all kinds of content, of every level of compression,
+// TestDecode decompresses all kinds of content, of every level of compression,
 // also cut off and with other things behind.
-func TestInflate(t *testing.T) {
+func TestDecode(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 5))
-	f := new(inflater)
+	f := new(Decoder)
 	for _, size := range []int{1, 2, 300, 512, 4096, 65536, 100_003} {
 		for i, data := range samples(rng, size) {
 			for _, level := range []int{stdflate.HuffmanOnly, 0, 1, 6, 9} {
 				in := packLevel(t, data, level)
-				for _, in := range [][]byte{in, join(in, make([]byte, 600)), join(in, data)} {
-					if !checkInflate(t, f, in, size) {
+				for _, in := range [][]byte{in, append(bytes.Clone(in), make([]byte, 600)...), append(bytes.Clone(in), data...)} {
+					if !checkDecode(t, f, in, size) {
 						t.Errorf("sample %d of %d bytes, level %d: cannot be decompressed", i, size, level)
 					}
 				}
-				checkInflate(t, f, in, size+1)
-				checkInflate(t, f, in, size/2)
-				checkInflate(t, f, in[:rng.IntN(len(in)+1)], size)
+				checkDecode(t, f, in, size+1)
+				checkDecode(t, f, in, size/2)
+				checkDecode(t, f, in[:rng.IntN(len(in)+1)], size)
 			}
 		}
 	}
 }
 
-// TestInflateDamaged changes streams a little: what comes of it is what the
+// TestDamaged changes streams a little: what comes of it is what the
 // standard library makes of it.
-func TestInflateDamaged(t *testing.T) {
+func TestDamaged(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 5))
-	f := new(inflater)
+	f := new(Decoder)
 	good := 0
 	const tries = 4000
 	for range tries {
@@ -126,7 +126,7 @@ func TestInflateDamaged(t *testing.T) {
 			// Most of the rules are about the start of a block.
 			in[rng.IntN(min(len(in), 1<<rng.IntN(12)))] ^= 1 << rng.IntN(8)
 		}
-		if checkInflate(t, f, in, size) {
+		if checkDecode(t, f, in, size) {
 			good++
 		}
 	}
@@ -135,8 +135,8 @@ func TestInflateDamaged(t *testing.T) {
 	}
 }
 
-// TestInflateRules: streams that break one rule.
-func TestInflateRules(t *testing.T) {
+// TestRules: streams that break one rule.
+func TestRules(t *testing.T) {
 	for name, v := range map[string]struct {
 		in   []byte
 		want error
@@ -150,9 +150,50 @@ func TestInflateRules(t *testing.T) {
 		"lengths that are too short": {append([]byte{0x05, 0xe0}, bytes.Repeat([]byte{0xff}, 9)...), errLengths},
 		"nothing":                    {nil, errShort},
 	} {
-		if err := new(inflater).inflate(make([]byte, 8), v.in); !errors.Is(err, v.want) {
+		if err := new(Decoder).Decode(make([]byte, 8), v.in); !errors.Is(err, v.want) {
 			t.Errorf("%s: %v, want %v", name, err, v.want)
 		}
-		checkInflate(t, new(inflater), v.in, 8)
+		checkDecode(t, new(Decoder), v.in, 8)
 	}
+}
+
+// TestDecodeDoesNotAllocate: a decoder is for use again.
+func TestDecodeDoesNotAllocate(t *testing.T) {
+	data := samples(rand.New(rand.NewPCG(3, 5)), 65536)[6]
+	in, f := packLevel(t, data, 6), new(Decoder)
+	if n := testing.AllocsPerRun(20, func() {
+		if err := f.Decode(data, in); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// FuzzDecode compares with the standard library, on outputs that are as long as
+// the seeds' and on longer ones.
+func FuzzDecode(f *testing.F) {
+	const size = 400
+	rng := rand.New(rand.NewPCG(4, 5))
+	for _, data := range samples(rng, size) {
+		for _, level := range []int{stdflate.HuffmanOnly, 0, 6} {
+			var in bytes.Buffer
+			w, err := stdflate.NewWriter(&in, level)
+			if err == nil {
+				_, err = w.Write(data)
+			}
+			if err == nil {
+				err = w.Close()
+			}
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(in.Bytes())
+		}
+	}
+	d := new(Decoder)
+	f.Fuzz(func(t *testing.T, in []byte) {
+		checkDecode(t, d, in, size)
+		checkDecode(t, d, in, 5000)
+	})
 }
