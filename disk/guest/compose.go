@@ -17,12 +17,13 @@ type composer struct {
 	walk     *walker
 	used     map[int]bool // volumes that are shown, or that a remark is about
 	searched int          // directory entries, for the root
+	trees    map[int]*subvolumes
 }
 
 // Open puts the tree of a guest together. The error wraps [disk.ErrNotExist]
 // where no volume looks like its root; any other mount that fails is a remark.
 func Open(l *layout.Layout, opts Options) (*Filesystem, error) {
-	c := &composer{layout: l, resolver: resolver{l.Volumes()}, used: make(map[int]bool)}
+	c := &composer{layout: l, resolver: resolver{l.Volumes()}, used: make(map[int]bool), trees: make(map[int]*subvolumes)}
 	root, err := c.findRoot(opts.Root)
 	if err != nil {
 		return nil, err
@@ -162,7 +163,7 @@ func (c *composer) source(e *entry) (*mount, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, subvolume, err := chooseTree(fs, e)
+	root, subvolume, err := c.subvolumesOf(volume, fs).choose(e)
 	if err != nil {
 		return nil, err
 	}
@@ -276,51 +277,5 @@ func (c *composer) remarkRest() {
 		case v.Readable:
 			c.remark("%s is not shown: /etc/fstab does not mount it", known(v))
 		}
-	}
-}
-
-// remarkSubvolumes counts the subvolumes of a volume that no mount shows.
-func (c *composer) remarkSubvolumes(volume int, fs disk.Filesystem) {
-	list, err := c.listSubvolumes(fs)
-	if err != nil || len(list) == 0 {
-		return
-	}
-	parents := make(map[uint64]uint64, len(list))
-	for _, s := range list {
-		parents[s.ID] = s.Parent
-	}
-	visible := map[uint64]bool{0: false} // what is known
-	for _, m := range c.fs.mounts {
-		if m.Volume == volume {
-			visible[m.Subvolume] = true
-		}
-	}
-	hidden := 0
-	for _, s := range list {
-		if !isVisible(s.ID, parents, visible) && s.Parent != 0 {
-			hidden++
-		}
-	}
-	if hidden > 0 {
-		c.remark("volume %q: %d subvolumes are mounted nowhere and not shown", c.volumes[volume].Name, hidden)
-	}
-}
-
-// isVisible reports whether a subvolume lies in one that is visible, and notes
-// that for all on the way: each is passed once, and parents in a circle are not
-// visible.
-func isVisible(id uint64, parents map[uint64]uint64, visible map[uint64]bool) bool {
-	var passed []uint64
-	for {
-		known, ok := visible[id]
-		if ok {
-			for _, p := range passed {
-				visible[p] = known
-			}
-			return known
-		}
-		visible[id] = false
-		passed = append(passed, id)
-		id = parents[id]
 	}
 }

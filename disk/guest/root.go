@@ -3,9 +3,6 @@ package guest
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/layout"
@@ -84,18 +81,11 @@ func (c *composer) bestIn(i int) (*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	best := &candidate{volume: i, fs: fs, root: fs.Info().Root}
-	subvolumes, err := c.listSubvolumes(fs)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range subvolumes {
-		if s.Root == best.root {
-			best.subvolume = s.ID
-		}
-	}
+	best := &candidate{volume: i, fs: fs}
+	subvolumes := c.subvolumesOf(i, fs)
+	best.root, best.subvolume, _ = subvolumes.choose(&entry{}) // the default is always there
 	c.rate(best)
-	for n, s := range subvolumes {
+	for n, s := range subvolumes.list {
 		if n == maxCandidates || best.score == rootNamed {
 			break
 		}
@@ -105,29 +95,6 @@ func (c *composer) bestIn(i int) (*candidate, error) {
 		}
 	}
 	return best, nil
-}
-
-// listSubvolumes returns the subvolumes of a filesystem that has such: what is
-// written to before snapshots.
-func (c *composer) listSubvolumes(fs disk.Filesystem) ([]disk.Subvolume, error) {
-	lister, ok := fs.(disk.SubvolumeLister)
-	if !ok {
-		return nil, nil
-	}
-	list, err := lister.Subvolumes()
-	if err != nil {
-		return nil, err
-	}
-	list = slices.Clone(list)
-	slices.SortStableFunc(list, func(a, b disk.Subvolume) int { return rank(&a) - rank(&b) })
-	return list, nil
-}
-
-func rank(s *disk.Subvolume) int {
-	if s.ReadOnly || strings.Contains(string(s.Path), "snapshot") {
-		return 1
-	}
-	return 0
 }
 
 // rate looks into a candidate, and reads its fstab.
@@ -169,7 +136,7 @@ func (c *composer) isRoot(at *candidate, e *entry) bool {
 	if err != nil || volume != at.volume {
 		return false
 	}
-	root, _, err := chooseTree(at.fs, e)
+	root, _, err := c.subvolumesOf(at.volume, at.fs).choose(e)
 	return err == nil && root == at.root
 }
 
@@ -187,43 +154,6 @@ func (w *walker) read(at place) ([]byte, error) {
 		return nil, err
 	}
 	return text, nil
-}
-
-// chooseTree returns the directory of a filesystem that an entry mounts: its
-// root, or a subvolume.
-func chooseTree(fs disk.Filesystem, e *entry) (root, subvolume uint64, err error) {
-	path, byPath := e.option("subvol")
-	number, byID := e.option("subvolid")
-	lister, ok := fs.(disk.SubvolumeLister)
-	if !ok {
-		return fs.Info().Root, 0, nil
-	}
-	list, err := lister.Subvolumes()
-	if err != nil {
-		return 0, 0, err
-	}
-	path = strings.Trim(path, "/")
-	for i := range list {
-		s := &list[i]
-		switch {
-		case byPath && string(s.Path) != path:
-		case byID && !isSubvolume(s, number):
-		case !byPath && !byID && s.Root != fs.Info().Root:
-		default:
-			return s.Root, s.ID, nil
-		}
-	}
-	if !byPath && !byID {
-		return fs.Info().Root, 0, nil
-	}
-	return 0, 0, layer.Absent(fmt.Sprintf("subvolume %.100q", path+number), "the filesystem has no such subvolume")
-}
-
-// isSubvolume compares the ID of a subvolume with that of an option: 0 is the
-// top level.
-func isSubvolume(s *disk.Subvolume, number string) bool {
-	id, err := strconv.ParseUint(number, 0, 64)
-	return err == nil && (s.ID == id || id == 0 && s.Parent == 0)
 }
 
 // known is what a remark calls a volume.
