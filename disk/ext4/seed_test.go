@@ -31,6 +31,7 @@ var seeds = []struct {
 	{"ea-inode", 512 << 10, false, []string{"-t", "ext4", "-b", "1024", "-N", "96", "-O", "ea_inode,^has_journal,^resize_inode"}},
 	{"journal-clean", 3 << 20, false, []string{"-t", "ext4", "-b", "1024", "-N", "96", "-J", "size=1", "-O", "^resize_inode"}},
 	{"journal-csum", 3 << 20, true, []string{"-t", "ext4", "-b", "1024", "-N", "96", "-J", "size=1", "-O", "^resize_inode"}},
+	{"journal-fast", 3 << 20, true, []string{"-t", "ext4", "-b", "1024", "-N", "96", "-J", "size=1", "-O", "^resize_inode,fast_commit"}},
 	{"journal-plain", 3 << 20, true, []string{"-t", "ext3", "-b", "1024", "-N", "96", "-J", "size=1", "-O", "^resize_inode"}},
 }
 
@@ -47,8 +48,9 @@ func TestSeeds(t *testing.T) {
 				t.Fatal(err)
 			}
 			all := disktest.ReadTree(t, fs)
-			if n, _ := fs.Replayed(); n > 0 != s.dirty {
-				t.Errorf("%d transactions replayed", n)
+			n, fast := fs.Replayed()
+			if n > 0 != s.dirty || fast > 0 != (s.name == "journal-fast") {
+				t.Errorf("%d transactions, %d fast commits replayed", n, fast)
 			}
 			for path, want := range map[string]func(disktest.Node) bool{
 				"/large":          func(n disktest.Node) bool { return n.Size > 2048 },
@@ -73,7 +75,10 @@ func writeSeed(t *testing.T, name string, size int64, dirty bool, mkfs []string)
 		unix.Sync()
 	}
 	writeSeedTree(t, dir)
-	if dirty {
+	if name == "journal-fast" {
+		writeFastCommits(t, dir)
+		disktest.Crash(t, dir)
+	} else if dirty {
 		w := &disktest.CrashWriter{T: t, Dir: dir}
 		w.Sync(dir + "/gone")
 		if err := os.Remove(dir + "/gone"); err != nil {
@@ -127,4 +132,29 @@ func writeSeedTree(t *testing.T, dir string) {
 	g.SetXattr(path, "trusted.t", []byte("t"))
 	g.SetXattr(path, "user.huge", []byte(strings.Repeat("value", 1200))) // where ea_inode has room for it
 	g.ACLs()
+}
+
+// writeFastCommits makes three fast commits out of all kinds of tags.
+func writeFastCommits(t *testing.T, dir string) {
+	w := &disktest.CrashWriter{T: t, Dir: dir}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Settle()
+	w.Sync(dir + "/synced")
+	must(os.Link(dir+"/a/small", dir+"/a/linked"))
+	must(os.Rename(dir+"/a/medium", dir+"/a/b/renamed"))
+	w.Sync(dir + "/synced")
+	must(os.MkdirAll(dir+"/new/deep", 0o700))
+	w.Sync(dir + "/new/deep/file")
+	f, err := os.OpenFile(dir+"/a/b/renamed", os.O_RDWR, 0)
+	must(err)
+	defer f.Close()
+	must(f.Truncate(1024))
+	_, err = f.WriteAt([]byte("behind the end"), 100_000)
+	must(err)
+	must(f.Sync())
 }
