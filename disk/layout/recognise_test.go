@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -195,6 +196,35 @@ func overlay(t *testing.T, path, above string) {
 		}
 		if _, err := f.WriteAt(buf[:n], off); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestReformatted makes one filesystem over another with the tools' own care for
+// what was there: it is the last that counts, unless blkid finds both.
+func TestReformatted(t *testing.T) {
+	force := map[string][]string{"ext4": {"-F"}, "xfs": {"-f"}, "btrfs": {"-f"}, "fat32": nil, "swap": {"-f"}, "luks1": nil}
+	for first := range force {
+		for second := range force {
+			t.Run(first+" then "+second, func(t *testing.T) {
+				path := disktest.EmptyImage(t, 320<<20)
+				for _, name := range []string{first, second} {
+					mkfs := makers[name].mkfs
+					disktest.Run(t, mkfs[0], slices.Concat(mkfs[1:], force[name], []string{path})...)
+				}
+				l := readImage(t, path)
+				v := l.Volumes()[0]
+				compareBlkid(t, path, v)
+				if v.Content != "" && v.Readable != makers[second].readable {
+					t.Errorf("%+v", v)
+				}
+				if v.Content == "" {
+					t.Logf("ambiguous: %v", v.Err)
+				}
+				if err := os.Remove(path); err != nil {
+					t.Error(err)
+				}
+			})
 		}
 	}
 }
