@@ -43,6 +43,7 @@ type journal struct {
 	fs     *Filesystem
 	start  int64  // byte offset on disk
 	blocks uint32 // of 512 bytes
+	buf    []byte // of the record that was read last
 }
 
 // record is the header of one record.
@@ -205,10 +206,14 @@ func (r *record) dataBlocks() uint32 { return (r.length + logBlock - 1) / logBlo
 func (j *journal) end(r *record) uint32 { return j.at(r.block + r.header + r.dataBlocks()) }
 
 // data returns what a record holds, verified, and with the first word of each
-// block back in its place.
+// block back in its place. It is valid until the next call.
 func (j *journal) data(r *record) ([]byte, error) {
-	all, err := j.read(r.block, r.header+r.dataBlocks())
-	if err != nil {
+	size := int(r.header+r.dataBlocks()) * logBlock
+	if cap(j.buf) < size {
+		j.buf = make([]byte, size)
+	}
+	all := j.buf[:size]
+	if err := j.readInto(all, r.block); err != nil {
 		return nil, err
 	}
 	head, data := all[:r.header*logBlock], all[r.header*logBlock:]

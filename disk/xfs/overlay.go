@@ -1,6 +1,7 @@
 package xfs
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 )
@@ -8,80 +9,97 @@ import (
 const (
 	// chunkSize is the unit in which buffers are logged (XFS_BLF_CHUNK).
 	chunkSize = 128
-	// maxChunks bounds the overlay: 128 MiB of logged bytes, and about as much
-	// for finding them. A log of 1 GiB changes less than that, since it holds
-	// what changes often many times.
+	// maxChunks bounds the overlay: 128 MiB of logged bytes, and some 50 MiB for
+	// finding them. A log of 1 GiB changes less than that, since it holds what
+	// changes often many times.
 	maxChunks = 1 << 20
 )
 
+// slabChunks is how many chunks get their memory at once.
+const slabChunks = 512
+
 // overlay is what a replay has put in place of bytes on the disk.
 type overlay struct {
-	chunks map[int64]*[chunkSize]byte // by offset on the disk, in chunks
-	sorted []int64                    // the keys of chunks, once the replay is over
+	slabs  []*[slabChunks][chunkSize]byte
+	places map[int64]uint32 // in the slabs, by offset on the disk in chunks
+	sorted []placed         // the same, once the replay is over
 }
 
-func newOverlay() *overlay { return &overlay{chunks: make(map[int64]*[chunkSize]byte)} }
+type placed struct {
+	at    int64
+	place uint32
+}
+
+func newOverlay() *overlay { return &overlay{places: make(map[int64]uint32)} }
+
+func (o *overlay) chunk(place uint32) []byte {
+	return o.slabs[place/slabChunks][place%slabChunks][:]
+}
 
 // put replaces the bytes from off on. Both are multiples of a chunk. It returns
 // false where the overlay is full.
 func (o *overlay) put(p []byte, off int64) bool {
 	for ; len(p) >= chunkSize; p, off = p[chunkSize:], off+chunkSize {
-		c := o.chunks[off/chunkSize]
-		if c == nil {
-			if len(o.chunks) == maxChunks {
+		place, ok := o.places[off/chunkSize]
+		if !ok {
+			if len(o.places) == maxChunks {
 				return false
 			}
-			c = new([chunkSize]byte)
-			o.chunks[off/chunkSize] = c
+			place = uint32(len(o.places))
+			o.places[off/chunkSize] = place
+			if place%slabChunks == 0 {
+				o.slabs = append(o.slabs, new([slabChunks][chunkSize]byte))
+			}
 		}
-		copy(c[:], p)
+		copy(o.chunk(place), p)
 	}
 	return true
 }
 
 // close ends the replay: from now on the overlay is only read.
 func (o *overlay) close() {
-	o.sorted = make([]int64, 0, len(o.chunks))
-	for at := range o.chunks {
-		o.sorted = append(o.sorted, at)
+	o.sorted = make([]placed, 0, len(o.places))
+	for at, place := range o.places {
+		o.sorted = append(o.sorted, placed{at, place})
 	}
-	slices.Sort(o.sorted)
+	slices.SortFunc(o.sorted, func(a, b placed) int { return cmp.Compare(a.at, b.at) })
+	o.places = nil
 }
 
 // apply puts what is replaced into p, which was read from off, and reports
 // whether there was anything.
 func (o *overlay) apply(p []byte, off int64) bool {
 	first, end := off/chunkSize, off+int64(len(p))
-	any := false
+	found := false
 	if o.sorted == nil {
 		for at := first; at*chunkSize < end; at++ {
-			if c := o.chunks[at]; c != nil {
-				o.copyChunk(p, off, at, c)
-				any = true
+			if place, ok := o.places[at]; ok {
+				o.copyChunk(p, off, placed{at, place})
+				found = true
 			}
 		}
-		return any
+		return found
 	}
-	for i := o.search(first); i < len(o.sorted) && o.sorted[i]*chunkSize < end; i++ {
-		o.copyChunk(p, off, o.sorted[i], o.chunks[o.sorted[i]])
-		any = true
+	for i := o.search(first); i < len(o.sorted) && o.sorted[i].at*chunkSize < end; i++ {
+		o.copyChunk(p, off, o.sorted[i])
+		found = true
 	}
-	return any
+	return found
 }
 
-// copyChunk copies what of chunk at lies in p, which is at off.
-func (o *overlay) copyChunk(p []byte, off, at int64, c *[chunkSize]byte) {
-	from := at*chunkSize - off
+// copyChunk copies what of a chunk lies in p, which is at off.
+func (o *overlay) copyChunk(p []byte, off int64, c placed) {
+	from := c.at*chunkSize - off
 	if from < 0 {
-		copy(p, c[-from:])
+		copy(p, o.chunk(c.place)[-from:])
 	} else {
-		copy(p[from:], c[:])
+		copy(p[from:], o.chunk(c.place))
 	}
 }
 
 // search returns the first place in sorted that is not before chunk at.
 func (o *overlay) search(at int64) int {
-	return sort.Search(len(o.sorted), func(i int) bool { return o.sorted[i] >= at })
+	return sort.Search(len(o.sorted), func(i int) bool { return o.sorted[i].at >= at })
 }
 
 // isReplaced reports whether any byte of a range is from the log.
@@ -91,5 +109,5 @@ func (d *device) isReplaced(off, length int64) bool {
 	}
 	o := d.replaced
 	i := o.search(off / chunkSize)
-	return i < len(o.sorted) && o.sorted[i]*chunkSize < off+length
+	return i < len(o.sorted) && o.sorted[i].at*chunkSize < off+length
 }

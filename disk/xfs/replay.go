@@ -37,10 +37,10 @@ func (fs *Filesystem) recover() error {
 		journal: j, fs: fs, overlay: newOverlay(), cancelled: make(map[bufferKey]int),
 		created: make(map[int64]int), written: make(map[uint64]int),
 	}
-	if err := j.transactions(e, r.collect); err != nil {
+	if err := j.transactions(e, true, r.collect); err != nil {
 		return err
 	}
-	if err := j.transactions(e, r.apply); err != nil {
+	if err := j.transactions(e, false, r.apply); err != nil {
 		return err
 	}
 	fs.replayed = r.count

@@ -21,8 +21,10 @@ const (
 	// maxOpen bounds what transactions hold, in bytes, before they are committed:
 	// Linux gathers at most 64 MiB in one, and starts the next meanwhile.
 	maxOpen = 96 << 20
-	// itemCost stands for the memory that an item takes besides, in bytes.
-	itemCost = 128
+	// itemCost and regionCost stand for the memory that an item and a region take
+	// besides, in bytes.
+	itemCost   = 128
+	regionCost = 32
 )
 
 // transaction is what one checkpoint changes.
@@ -30,7 +32,22 @@ type transaction struct {
 	lsn    lsn // of the record where it starts
 	header int // bytes that were seen of its header
 	items  []*item
-	cost   int // bytes that it holds
+	cost   int    // bytes that it holds
+	room   []byte // for the next regions
+}
+
+// regionRoom is how much a transaction gets at once for its regions: they are
+// many and small.
+const regionRoom = 32 << 10
+
+// keep returns a copy of p, so that a transaction does not hold records of others.
+func (t *transaction) keep(p []byte) []byte {
+	if len(p) > cap(t.room)-len(t.room) {
+		t.room = make([]byte, 0, max(regionRoom, len(p)))
+	}
+	start := len(t.room)
+	t.room = append(t.room, p...)
+	return t.room[start:len(t.room):len(t.room)]
 }
 
 // item is one changed structure: regions, of which the first says what it is.
@@ -47,13 +64,15 @@ func (it *item) kind() uint16 { return binary.LittleEndian.Uint16(it.regions[0])
 type scanner struct {
 	journal *journal
 	open    map[uint32]*transaction
-	cost    int // bytes that they hold
+	cost    int  // bytes that they hold
+	heads   bool // only the first region of each item is wanted
 	commit  func(*transaction) error
 }
 
-// transactions calls commit for each committed transaction, in order.
-func (j *journal) transactions(e ends, commit func(*transaction) error) error {
-	s := &scanner{journal: j, open: make(map[uint32]*transaction), commit: commit}
+// transactions calls commit for each committed transaction, in order. With heads,
+// the items have their first region only, and nil for the others.
+func (j *journal) transactions(e ends, heads bool, commit func(*transaction) error) error {
+	s := &scanner{journal: j, open: make(map[uint32]*transaction), heads: heads, commit: commit}
 	_, err := j.walk(e.tail, e.head, s.record)
 	return err
 }
@@ -146,9 +165,14 @@ func (s *scanner) add(r *record, t *transaction, p []byte) error {
 		return s.journal.damaged(r.block, "a region of %d bytes", len(p))
 	}
 	it := t.items[last]
-	// A copy, so that a transaction does not hold records of others.
-	it.regions = append(it.regions, append([]byte(nil), p...))
-	return s.pay(r, t, len(p)+32)
+	if it.regions == nil {
+		it.regions = make([][]byte, 0, min(it.due, 4)) // most items have three
+	} else if s.heads {
+		it.regions = append(it.regions, nil)
+		return s.pay(r, t, regionCost)
+	}
+	it.regions = append(it.regions, t.keep(p))
+	return s.pay(r, t, len(p)+regionCost)
 }
 
 func (s *scanner) addHeader(r *record, t *transaction, p []byte) error {
@@ -171,6 +195,9 @@ func (s *scanner) goOn(r *record, t *transaction, p []byte) error {
 	region := &it.regions[len(it.regions)-1]
 	if len(*region)+len(p) > maxRegion {
 		return s.journal.damaged(r.block, "a region of %d bytes and more", len(*region)+len(p))
+	}
+	if *region == nil {
+		return nil // not wanted
 	}
 	*region = append(*region, p...)
 	return s.pay(r, t, len(p))
