@@ -3,6 +3,7 @@ package btrfs
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -32,10 +33,11 @@ type Filesystem struct {
 	contents *cache.Cache[stored] // decompressed extents
 
 	roots    *tree
-	csums    *tree // nil where there is none
-	csumsErr error // why
-	start    uint64
+	csums    *tree  // nil where there is none
+	csumsErr error  // why
+	start    uint64 // inode number of the root directory
 	replayed int
+	info     disk.FilesystemInfo
 
 	log     map[uint64]*changes // by subvolume
 	logSums sumRanges           // those of the log
@@ -81,6 +83,7 @@ func Open(devices []disk.Sparse, opts Options) (*Filesystem, error) {
 	if err := fs.chooseRoot(opts); err != nil {
 		return nil, err
 	}
+	fs.describe()
 	return fs, nil
 }
 
@@ -123,20 +126,29 @@ func (sb *superblock) labelBytes() []byte {
 
 // Info implements [disk.Filesystem].
 func (fs *Filesystem) Info() disk.FilesystemInfo {
-	info := disk.FilesystemInfo{
+	info := fs.info
+	info.Label, info.Remarks = bytes.Clone(info.Label), slices.Clone(info.Remarks)
+	return info
+}
+
+// describe makes what Info returns.
+func (fs *Filesystem) describe() {
+	fs.info = disk.FilesystemInfo{
 		Type: "btrfs", Label: fs.sb.labelBytes(), UUID: fs.sb.fsid, Root: fs.start,
 		BlockSize: int64(fs.sb.sectorSize), Size: int64(fs.sb.totalBytes), Remarks: fs.sb.remarks(),
 	}
+	remark := func(format string, args ...any) {
+		fs.info.Remarks = append(fs.info.Remarks, fmt.Sprintf(format, args...))
+	}
 	if fs.replayed > 0 {
-		info.Remarks = append(info.Remarks, fmt.Sprintf("the log was replayed in memory: %d files", fs.replayed))
+		remark("the log was replayed in memory: %d files", fs.replayed)
 	}
 	for i := range fs.devices {
 		if d := &fs.devices[i]; d.stale {
-			info.Remarks = append(info.Remarks, fmt.Sprintf("device %d missed writes and is not used", d.item.id))
+			remark("device %d missed writes and is not used", d.item.id)
 		}
 	}
 	for _, id := range fs.missing() {
-		info.Remarks = append(info.Remarks, fmt.Sprintf("device %d is missing: all is read from the other copies", id))
+		remark("device %d is missing: all is read from the other copies", id)
 	}
-	return info
 }

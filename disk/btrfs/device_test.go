@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -320,5 +321,27 @@ func keepUsed(t *testing.T, fs *btrfs.Filesystem, device int, path string) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestMetadump reads what btrfs-image keeps of a filesystem: all but content.
+func TestMetadump(t *testing.T) {
+	paths, want := makeFilled(t, 1, "rw")
+	dump, restored := filepath.Join(t.TempDir(), "dump"), disktest.EmptyImage(t, 256<<20)
+	disktest.Run(t, "btrfs-image", paths[0], dump)
+	disktest.Run(t, "btrfs-image", "-r", dump, restored)
+	fs := openFilesystem(t, []string{restored}, btrfs.Options{})
+	if r := fs.Info().Remarks; len(r) != 1 || !strings.Contains(r[0], "no content") {
+		t.Errorf("remarks are %q", r)
+	}
+	seen := 0
+	err := disktest.WalkLeniently(fs, func(path string, n disktest.Node) {
+		seen++
+		if k, ok := want[path]; !ok || k.Mode != n.Mode || k.Size != n.Size || k.Xattrs != n.Xattrs {
+			t.Errorf("%s is %+v", path, n)
+		}
+	})
+	if seen != len(want)-1 || !errors.Is(err, disk.ErrCorrupt) || !strings.Contains(err.Error(), "content of inode") {
+		t.Errorf("%d of %d files, and reading their content gives %v", seen, len(want)-1, err)
 	}
 }

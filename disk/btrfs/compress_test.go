@@ -1,0 +1,124 @@
+package btrfs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/klauspost/compress/zlib"
+	"github.com/klauspost/compress/zstd"
+)
+
+// The numbers of the compressions.
+const (
+	zlibKind = 1 + iota
+	lzoKind
+	zstdKind
+)
+
+// compressed returns some content in each form, as the kernel would keep it: with
+// padding behind.
+func compressed(t testing.TB, content []byte) map[uint8][]byte {
+	t.Helper()
+	var z bytes.Buffer
+	w := zlib.NewWriter(&z)
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithWindowSize(maxCompressed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[uint8][]byte{zlibKind: z.Bytes(), lzoKind: storedLZO(content), zstdKind: enc.EncodeAll(content, nil)}
+	for kind, data := range all {
+		all[kind] = append(data, make([]byte, 4096-len(data)%4096)...)
+	}
+	return all
+}
+
+// storedLZO makes an LZO stream of literals only.
+func storedLZO(content []byte) []byte {
+	out := make([]byte, 4)
+	for len(content) > 0 {
+		n := min(len(content), 4096)
+		piece := []byte{0}
+		rest := n - 18
+		for ; rest > 255; rest -= 255 {
+			piece = append(piece, 0)
+		}
+		piece = append(append(append(piece, byte(rest)), content[:n]...), 17, 0, 0)
+		if left := 4096 - len(out)%4096; left < 4 {
+			out = append(out, make([]byte, left)...)
+		}
+		out = binary.LittleEndian.AppendUint32(out, uint32(len(piece)))
+		out = append(out, piece...)
+		content = content[n:]
+	}
+	binary.LittleEndian.PutUint32(out, uint32(len(out)))
+	return out
+}
+
+func someContent(n int) []byte {
+	p := bytes.Repeat([]byte("content that is worth compressing "), n/34+1)[:n]
+	r := rand.New(rand.NewPCG(1, 1))
+	for i := 0; i < n; i += 1 + r.IntN(200) {
+		p[i] = byte(r.Uint32())
+	}
+	return p
+}
+
+// TestDecode decodes whole streams, and those that are shorter or longer than
+// what the extent says.
+func TestDecode(t *testing.T) {
+	content := someContent(100_000)
+	for kind, data := range compressed(t, content) {
+		for _, room := range []int{len(content), maxCompressed, 50_000, 4096, 1} {
+			out := make([]byte, room)
+			n, err := decoders[kind](out, data, 4096)
+			if want := min(room, len(content)); err != nil || n != want || !bytes.Equal(out[:n], content[:n]) {
+				t.Errorf("compression %d, room for %d: %d bytes, %v", kind, room, n, err)
+			}
+		}
+		if n, err := decoders[kind](make([]byte, len(content)), data[:2000], 4096); err == nil {
+			t.Errorf("compression %d: cut short, %d bytes without an error", kind, n)
+		}
+		if n, err := decoders[kind](make([]byte, len(content)), nil, 4096); err == nil {
+			t.Errorf("compression %d: nothing, %d bytes without an error", kind, n)
+		}
+	}
+}
+
+// TestChecksumOfStream damages the checksum at the end of a zlib stream.
+func TestChecksumOfStream(t *testing.T) {
+	content := someContent(5000)
+	data := bytes.TrimRight(compressed(t, content)[zlibKind], "\x00")
+	data[len(data)-1] ^= 1
+	if _, err := decoders[zlibKind](make([]byte, len(content)), data, 4096); err == nil {
+		t.Error("a wrong Adler-32 is no error")
+	}
+}
+
+// FuzzDecode checks that what comes out lies in its room, and is the same again.
+func FuzzDecode(f *testing.F) {
+	for kind, data := range compressed(f, someContent(9000)) {
+		f.Add(kind, uint32(9000), data)
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, room uint32, in []byte) {
+		kind = 1 + kind%(uint8(len(decoders))-1)
+		n := int(room % (maxCompressed + 1))
+		out := bytes.Repeat([]byte{0xa5}, n+64)
+		got, err := decoders[kind](out[:n:n], in, 4096)
+		if got > n || bytes.Count(out[n:], []byte{0xa5}) != 64 {
+			t.Fatalf("%d bytes in a room of %d", got, n)
+		}
+		again := make([]byte, n)
+		m, errAgain := decoders[kind](again, in, 4096)
+		if (err == nil) != (errAgain == nil) || err == nil && !bytes.Equal(again[:m], out[:got]) {
+			t.Fatalf("two runs differ: %v, %v", err, errAgain)
+		}
+	})
+}
