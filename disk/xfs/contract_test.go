@@ -178,3 +178,30 @@ func TestFileOfItself(t *testing.T) {
 		t.Errorf("the extents of %d bytes: %v", f.Size(), err)
 	}
 }
+
+// TestAttributesInACircle lets the last leaf of a file's attributes lead back to
+// one before.
+func TestAttributesInACircle(t *testing.T) {
+	m := disktest.LoadSeed(t, "v4-1k")
+	raw := make([]byte, m.Length)
+	if _, err := m.ReadAt(raw, 0); err != nil {
+		t.Fatal(err)
+	}
+	circles := 0
+	for at := 0; at < len(raw); at += 1024 {
+		next, before := binary.BigEndian.Uint32(raw[at:]), raw[at+4:at+8]
+		if binary.BigEndian.Uint16(raw[at+8:]) != 0xfbee || next != 0 || binary.BigEndian.Uint32(before) == 0 {
+			continue
+		}
+		fs, err := xfs.Open(disktest.Patched{Image: m, Off: int64(at), Data: before}, xfs.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fs.Xattrs(lookup(t, fs, "xattrs-many")); errors.Is(err, disk.ErrCorrupt) {
+			circles++
+		}
+	}
+	if circles == 0 {
+		t.Error("no circle was noticed")
+	}
+}
