@@ -9,6 +9,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/guest"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
+	"github.com/drydock-vm/drydock/internal/testlvm"
 )
 
 // makeSubvolumes makes a btrfs as installers do: the system in a subvolume, with
@@ -16,7 +17,7 @@ import (
 func makeSubvolumes(t *testing.T, fstab string) *vm {
 	t.Helper()
 	v := &vm{t: t}
-	device := v.attach(v.addDisk(128<<20), 0, 0)
+	device := testlvm.Loop(v.t, v.addDisk(128<<20), 0, 0)
 	disktest.Run(t, "mkfs.btrfs", "-q", "-L", "system", device)
 	v.fill(device, "btrfs", func(dir string) {
 		for _, s := range []string{"@", "@home", "@/nested", "@unused"} {

@@ -14,6 +14,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/guest"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
+	"github.com/drydock-vm/drydock/internal/testlvm"
 )
 
 var update = flag.Bool("update", false, "make the image in testdata anew")
@@ -50,8 +51,8 @@ func writeSeed(t *testing.T) {
 		v := &vm{t: t}
 		off, size := partitionStart(t, image, 1)
 		pvOff, pvSize := partitionStart(t, image, 2)
-		pv := v.attach(image, pvOff, pvSize)
-		tools := disktest.NewLVM(t, pv)
+		pv := testlvm.Loop(v.t, image, pvOff, pvSize)
+		tools := testlvm.New(t, pv)
 		tools.Run("pvcreate", "--metadatasize", "8k", "--dataalignment", "64k", pv)
 		tools.Run("vgcreate", "-s", "4k", "vg", pv)
 		tools.Create("-n", "root", "-L", "512K", "vg")
@@ -61,13 +62,13 @@ func writeSeed(t *testing.T) {
 			write(dir)
 			disktest.Run(t, "mkfs.ext4", "-q", "-b", "1024", "-N", "32", "-O", "^has_journal", "-d", dir, device)
 		}
-		mkfs(v.attach(image, pvOff+lvOff, lvSize), func(dir string) {
+		mkfs(testlvm.Loop(v.t, image, pvOff+lvOff, lvSize), func(dir string) {
 			for _, d := range []string{"etc", "boot/hidden", "srv"} {
 				must(t, os.MkdirAll(filepath.Join(dir, d), 0o755))
 			}
 			must(t, os.WriteFile(filepath.Join(dir, "etc/fstab"), []byte("/dev/mapper/vg-root / ext4\n/dev/vda1 /boot ext4\n/boot/grub /srv none bind\n"), 0o644))
 		})
-		mkfs(v.attach(image, off, size), func(dir string) {
+		mkfs(testlvm.Loop(v.t, image, off, size), func(dir string) {
 			must(t, os.Mkdir(filepath.Join(dir, "grub"), 0o755))
 			must(t, os.WriteFile(filepath.Join(dir, "grub/kernel"), []byte("kernel"), 0o644))
 		})

@@ -10,6 +10,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/guest"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
+	"github.com/drydock-vm/drydock/internal/testlvm"
 )
 
 const fstab = `# what is mounted where
@@ -37,10 +38,10 @@ func makeVM(t *testing.T) (v *vm, mountAll func(dir string)) {
 	bootOff, bootSize := partitionStart(t, first, 2)
 	swapOff, swapSize := partitionStart(t, first, 3)
 	pvOff, pvSize := partitionStart(t, first, 4)
-	boot, swap, pv1, pv2 := v.attach(first, bootOff, bootSize), v.attach(first, swapOff, swapSize), v.attach(first, pvOff, pvSize), v.attach(second, 0, 0)
+	boot, swap, pv1, pv2 := testlvm.Loop(v.t, first, bootOff, bootSize), testlvm.Loop(v.t, first, swapOff, swapSize), testlvm.Loop(v.t, first, pvOff, pvSize), testlvm.Loop(v.t, second, 0, 0)
 	disktest.Run(t, "mkswap", "-q", swap)
 
-	tools := disktest.NewLVM(t, pv1, pv2)
+	tools := testlvm.New(t, pv1, pv2)
 	tools.Run("vgcreate", "my-vg", pv1, pv2)
 	tools.Create("-n", "root", "-L", "64M", "my-vg", pv1)
 	tools.Create("-n", "home", "-L", "320M", "my-vg", pv2)
@@ -48,11 +49,11 @@ func makeVM(t *testing.T) (v *vm, mountAll func(dir string)) {
 	logical := func(name string) string {
 		device, off, size := volume(t, tools, "my-vg/"+name)
 		if device == pv1 {
-			return v.attach(first, pvOff+off, size)
+			return testlvm.Loop(v.t, first, pvOff+off, size)
 		}
-		return v.attach(second, off, size)
+		return testlvm.Loop(v.t, second, off, size)
 	}
-	root, home, spare, data := logical("root"), logical("home"), logical("spare"), v.attach(third, 0, 0)
+	root, home, spare, data := logical("root"), logical("home"), logical("spare"), testlvm.Loop(v.t, third, 0, 0)
 	disktest.Run(t, "mkfs.ext4", "-q", root)
 	disktest.Run(t, "mkfs.ext4", "-q", spare)
 	disktest.Run(t, "mkfs.ext4", "-q", "-U", "11111111-2222-3333-4444-555555555555", boot)

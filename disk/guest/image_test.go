@@ -13,6 +13,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
+	"github.com/drydock-vm/drydock/internal/testlvm"
 )
 
 // vm is the disks of a VM.
@@ -32,19 +33,6 @@ func (v *vm) must(err error) {
 func (v *vm) addDisk(size int64) string {
 	v.images = append(v.images, disktest.EmptyImage(v.t, size))
 	return v.images[len(v.images)-1]
-}
-
-// attach makes a part of an image a loop device until the test ends; a size of 0
-// is all the rest.
-func (v *vm) attach(image string, off, size int64) string {
-	v.t.Helper()
-	args := []string{"--find", "--show", "--offset", fmt.Sprint(off)}
-	if size > 0 {
-		args = append(args, "--sizelimit", fmt.Sprint(size))
-	}
-	device := strings.TrimSpace(string(disktest.Run(v.t, "losetup", append(args, image)...)))
-	v.t.Cleanup(func() { disktest.Run(v.t, "losetup", "-d", device) })
-	return device
 }
 
 // mount mounts a device in a folder until the test ends or unmount is called.
@@ -91,7 +79,7 @@ func partitionStart(t testing.TB, image string, number int) (off, size int64) {
 
 // volume returns where a linear volume of one segment lies: a device, and the
 // range on it.
-func volume(t testing.TB, tools *disktest.LVM, name string) (device string, off, size int64) {
+func volume(t testing.TB, tools *testlvm.LVM, name string) (device string, off, size int64) {
 	t.Helper()
 	out := tools.Run("lvs", "--noheadings", "--units", "b", "--nosuffix", "-o", "seg_pe_ranges,vg_extent_size,lv_size", name)
 	fields := strings.Fields(out)

@@ -13,6 +13,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/guest"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
+	"github.com/drydock-vm/drydock/internal/testlvm"
 )
 
 // ext4 makes an image with the files of a folder, without mounting anything.
@@ -55,13 +56,13 @@ func others(t *testing.T) []string {
 	v := &vm{t: t}
 	off, size := partitionStart(t, parts, 1)
 	pvOff, pvSize := partitionStart(t, parts, 2)
-	disktest.Run(t, "mkfs.ext4", "-q", "-O", "^has_journal", v.attach(parts, off, size))
-	pv := v.attach(parts, pvOff, pvSize)
-	tools := disktest.NewLVM(t, pv)
+	disktest.Run(t, "mkfs.ext4", "-q", "-O", "^has_journal", testlvm.Loop(v.t, parts, off, size))
+	pv := testlvm.Loop(v.t, parts, pvOff, pvSize)
+	tools := testlvm.New(t, pv)
 	tools.Run("vgcreate", "-s", "64k", "my-vg", pv)
 	tools.Create("-n", "lv-x", "-L", "2M", "my-vg")
 	_, lvOff, lvSize := volume(t, tools, "my-vg/lv-x")
-	disktest.Run(t, "mkfs.ext4", "-q", "-O", "^has_journal", v.attach(parts, pvOff+lvOff, lvSize))
+	disktest.Run(t, "mkfs.ext4", "-q", "-O", "^has_journal", testlvm.Loop(v.t, parts, pvOff+lvOff, lvSize))
 	return []string{whole, parts}
 }
 

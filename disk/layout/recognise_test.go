@@ -12,6 +12,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
+	"github.com/drydock-vm/drydock/internal/testlvm"
 )
 
 // readImage reads the layout of one image.
@@ -84,7 +85,7 @@ func makeContent(t testing.TB, name string) string {
 	path := disktest.MakeImage(t, m.size, m.mkfs[0], m.mkfs[1:]...)
 	if name == "lvm" {
 		device := disktest.AttachLoop(t, path)
-		disktest.NewLVM(t, device).Run("pvcreate", device)
+		testlvm.New(t, device).Run("pvcreate", device)
 		disktest.Run(t, "losetup", "-d", device)
 	}
 	return path

@@ -15,20 +15,8 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
+	"github.com/drydock-vm/drydock/internal/testlvm"
 )
-
-// attach makes a part of an image a loop device until the test ends; a size of 0
-// is all the rest.
-func attach(t testing.TB, image string, off, size int64) string {
-	t.Helper()
-	args := []string{"--find", "--show", "--offset", fmt.Sprint(off)}
-	if size > 0 {
-		args = append(args, "--sizelimit", fmt.Sprint(size))
-	}
-	device := strings.TrimSpace(string(disktest.Run(t, "losetup", append(args, image)...)))
-	t.Cleanup(func() { disktest.Run(t, "losetup", "-d", device) })
-	return device
-}
 
 // readAll reads the layout of images as vda, vdb and so on.
 func readAll(t testing.TB, images ...string) *layout.Layout {
@@ -98,14 +86,14 @@ func TestStack(t *testing.T) {
 		Start, Size      int64
 		Type, UUID, Name string
 	}) string {
-		return attach(t, image, p.Start*512, p.Size*512)
+		return testlvm.Loop(t, image, p.Start*512, p.Size*512)
 	}
-	boot, pv1, pv2 := part(gpt, g[1]), part(gpt, g[2]), attach(t, whole, 0, 0)
+	boot, pv1, pv2 := part(gpt, g[1]), part(gpt, g[2]), testlvm.Loop(t, whole, 0, 0)
 	efi, swap, half := part(mbr, m[0]), part(mbr, m[3]), part(mbr, m[4])
 	disktest.Run(t, "mkfs.ext4", "-q", boot)
 	disktest.Run(t, "mkfs.fat", "-F", "16", efi)
 	disktest.Run(t, "mkswap", "-q", swap)
-	tools := disktest.NewLVM(t, pv1, pv2)
+	tools := testlvm.New(t, pv1, pv2)
 	tools.Run("vgcreate", "vg", pv1, pv2)
 	tools.Create("-n", "striped", "-i", "2", "-I", "64k", "-L", "64M", "vg")
 	tools.Create("-n", "root", "-l", "100%FREE", "vg")
@@ -211,8 +199,8 @@ func checkBytes(t *testing.T, l *layout.Layout, i int, v layout.Volume, images .
 // striped volume's place for it.
 func TestFilesystemInVolume(t *testing.T) {
 	a, b := disktest.EmptyImage(t, 64<<20), disktest.EmptyImage(t, 64<<20)
-	pv1, pv2 := attach(t, a, 0, 0), attach(t, b, 0, 0)
-	tools := disktest.NewLVM(t, pv1, pv2)
+	pv1, pv2 := testlvm.Loop(t, a, 0, 0), testlvm.Loop(t, b, 0, 0)
+	tools := testlvm.New(t, pv1, pv2)
 	tools.Run("vgcreate", "vg", pv1, pv2)
 	tools.Create("-n", "striped", "-i", "2", "-I", "64k", "-L", "64M", "vg")
 	inside := disktest.MakeImage(t, 64<<20, "mkfs.ext4", "-q", "-L", "inside")
@@ -267,9 +255,9 @@ func TestLargeSectors(t *testing.T) {
 	disktest.Run(t, "sgdisk", "-n", "1:0:+16M", "-n", "2:0:0", device)
 	disktest.Run(t, "losetup", "-d", device)
 	const first = 1 << 20
-	disktest.Run(t, "mkfs.ext4", "-q", "-b", "4096", attach(t, path, first, 16<<20))
+	disktest.Run(t, "mkfs.ext4", "-q", "-b", "4096", testlvm.Loop(t, path, first, 16<<20))
 	pv := strings.TrimSpace(string(disktest.Run(t, "losetup", "--find", "--show", "--sector-size", "4096", "--offset", fmt.Sprint(first+16<<20), "--sizelimit", fmt.Sprint(40<<20), path)))
-	tools := disktest.NewLVM(t, pv)
+	tools := testlvm.New(t, pv)
 	tools.Run("vgcreate", "vg", pv)
 	tools.Create("-n", "root", "-L", "16M", "vg")
 	disktest.Run(t, "losetup", "-d", pv)
@@ -301,7 +289,7 @@ func TestBtrfsDevices(t *testing.T) {
 	a, b, other := disktest.EmptyImage(t, 256<<20), disktest.EmptyImage(t, 256<<20), disktest.MakeImage(t, 128<<20, "mkfs.btrfs", "-q")
 	disktest.Run(t, "sgdisk", "-n", "1:0:0", b)
 	p := readSfdisk(t, b).Table.Partitions[0]
-	one, two := attach(t, a, 0, 0), attach(t, b, p.Start*512, p.Size*512)
+	one, two := testlvm.Loop(t, a, 0, 0), testlvm.Loop(t, b, p.Start*512, p.Size*512)
 	disktest.Run(t, "mkfs.btrfs", "-q", "-L", "pool", "-d", "raid0", "-m", "raid1", one, two)
 	disktest.Run(t, "sync", one, two)
 

@@ -10,11 +10,12 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
+	"github.com/drydock-vm/drydock/internal/testlvm"
 )
 
 // rig is a few disks on which LVM's own tools work.
 type rig struct {
-	*disktest.LVM
+	*testlvm.LVM
 	t       *testing.T
 	paths   []string
 	devices []string
@@ -38,7 +39,7 @@ func newRig(t *testing.T, sizes ...int64) *rig {
 		t.Cleanup(func() { disktest.Run(t, "losetup", "-d", device) })
 		r.paths, r.devices = append(r.paths, path), append(r.devices, device)
 	}
-	r.LVM = disktest.NewLVM(t, r.devices...)
+	r.LVM = testlvm.New(t, r.devices...)
 	return r
 }
 

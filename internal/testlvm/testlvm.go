@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // LVM runs the tools of LVM2 on devices of a test, and on no others. The kernel
@@ -81,13 +82,19 @@ func Loop(t testing.TB, path string, off, length int64) string {
 	if length > 0 {
 		args = append(args, "--sizelimit", fmt.Sprint(length))
 	}
-	out, err := exec.Command("losetup", append(args, path)...).Output()
-	if err != nil {
-		t.Fatalf("losetup %q: %v", args, err)
+	args = append(args, path)
+	for try := 1; ; try++ { // another process may take the same free device first
+		out, err := exec.Command("losetup", args...).Output()
+		if err == nil {
+			device := strings.TrimSpace(string(out))
+			t.Cleanup(func() { Detach(device) })
+			return device
+		}
+		if try == 20 {
+			t.Fatalf("losetup %q: %v", args, err)
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
-	device := strings.TrimSpace(string(out))
-	t.Cleanup(func() { Detach(device) })
-	return device
 }
 
 // Detach gives a loop device back. One that has gone already is no error.
