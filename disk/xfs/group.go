@@ -45,7 +45,7 @@ type groupTree struct {
 	name  place
 }
 
-// open checks what the header says of the tree.
+// check makes sure that the header makes sense of the tree.
 func (t *groupTree) check(off int64) error {
 	if t.depth == 0 || t.depth > maxTreeLevels {
 		return layer.Damaged(t.name.String(), off, "it has %d levels, at most %d are possible", t.depth, maxTreeLevels)
