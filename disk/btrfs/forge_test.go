@@ -20,10 +20,10 @@ type forgery struct {
 	raw []byte
 }
 
-// mixedSeed returns the content of the seed "mixed".
-func mixedSeed(t *testing.T) []byte {
+// seedBytes returns the content of a seed.
+func seedBytes(t *testing.T, name string) []byte {
 	t.Helper()
-	m := disktest.LoadSeed(t, "mixed")
+	m := disktest.LoadSeed(t, name)
 	raw := make([]byte, m.Length)
 	if _, err := m.ReadAt(raw, 0); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
@@ -64,6 +64,16 @@ func (f *forgery) tree(id uint64) *tree {
 	switch id {
 	case rootTree:
 		return f.fs.roots
+	case treeLog:
+		raw, err := (&tree{volume: f.fs.volume, name: logName, owner: treeLog, root: f.fs.sb.logRoot}).get(key{treeLog, kindRoot, fsTree})
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		item, err := parseRoot(logName, raw)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return &tree{volume: f.fs.volume, name: logName, owner: treeLog, root: item.pointer}
 	case chunkTree:
 		return &tree{volume: f.fs.volume, name: "chunk tree", owner: chunkTree, root: f.fs.sb.chunkRoot}
 	}
@@ -120,7 +130,7 @@ func (f *forgery) read() error {
 
 // TestForgedSuperblock has superblocks that contradict themselves.
 func TestForgedSuperblock(t *testing.T) {
-	original := mixedSeed(t)
+	original := seedBytes(t, "mixed")
 	for text, change := range map[string]func(p []byte){
 		"sectors of 100 bytes":         func(p []byte) { put32(p[0x90:], 100) },
 		"tree blocks of 3000 bytes":    func(p []byte) { put32(p[0x94:], 3000) },
@@ -159,7 +169,7 @@ func checkForged(t *testing.T, err error, text string) {
 
 // TestForgedBlocks has tree blocks that are not what the way to them says.
 func TestForgedBlocks(t *testing.T) {
-	original := mixedSeed(t)
+	original := seedBytes(t, "mixed")
 	for text, change := range map[string]func(block, item []byte){
 		"it belongs to filesystem":       func(b, _ []byte) { b[0x20] ^= 1 },
 		"it says that it lies at":        func(b, _ []byte) { b[0x31] ^= 0x10 },
@@ -191,7 +201,7 @@ func lastEntry(b []byte) []byte { return node(b).entry(node(b).count() - 1) }
 
 // TestForgedItems has items that are no such items.
 func TestForgedItems(t *testing.T) {
-	original := mixedSeed(t)
+	original := seedBytes(t, "mixed")
 	root := key{subvolumeRoot, kindDirIndex, firstIndex}
 	inode := func(path string, kind uint8) func(*forgery) key {
 		return func(f *forgery) key { return key{f.object(path), kind, 0} }
