@@ -4,10 +4,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -132,6 +134,25 @@ func withoutClock(want, got disktest.Tree, start time.Time) {
 	}
 }
 
+// colliding returns names in pairs of one hash: the entries of a directory and the
+// attributes that have them share items.
+var colliding = sync.OnceValue(func() []string {
+	table := crc32.MakeTable(crc32.Castagnoli)
+	// What collides does so behind "user." too: equal sums stay equal whatever
+	// the bytes before were, if those were the same.
+	seen := make(map[uint32]string)
+	var pairs []string
+	for i := 0; len(pairs) < 12; i++ {
+		name := fmt.Sprintf("%08x", i*2654435761%(1<<32))
+		sum := crc32.Checksum([]byte(name), table)
+		if other, ok := seen[sum]; ok {
+			pairs = append(pairs, other, name)
+		}
+		seen[sum] = name
+	}
+	return pairs
+})
+
 // TestLog replays one kind of change after the other.
 func TestLog(t *testing.T) {
 	for _, s := range []struct {
@@ -240,6 +261,22 @@ func TestLog(t *testing.T) {
 			c.sync("sub/file")
 			c.sync("top")
 		}, 2},
+		{"collisions", func(c *crash) {
+			c.must(os.Mkdir(c.path("dir"), 0o755))
+			for i, name := range colliding() {
+				c.write("dir/"+name, name)
+				c.must(unix.Lsetxattr(c.path("dir"), "user."+name, []byte{byte(i)}, 0))
+			}
+		}, func(c *crash) {
+			names := colliding()
+			for i := range 4 {
+				c.must(os.Remove(c.path("dir/" + names[i*2+i%2])))
+				c.must(unix.Lremovexattr(c.path("dir"), "user."+names[i*2+i%2]))
+			}
+			c.must(os.Rename(c.path("dir/"+names[8]), c.path("dir/renamed")))
+			c.must(unix.Lsetxattr(c.path("dir"), "user."+names[10], []byte("changed"), 0))
+			c.sync("dir")
+		}, 1},
 		{"unlinked", func(c *crash) {
 			c.must(os.MkdirAll(c.path("dir/sub/deeper"), 0o755))
 			c.write("dir/sub/deeper/file", "x")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -107,8 +108,8 @@ func (r *replayer) inodePass(k key, raw []byte) error {
 	if k.kind != kindInode {
 		return nil
 	}
-	if len(raw) != inodeItemSize {
-		return r.damaged(k.object, "an inode of %d bytes", len(raw))
+	if _, err := r.s.parseInode(k.object, raw); err != nil {
+		return fmt.Errorf("%s: %w", logName, err)
 	}
 	if binary.LittleEndian.Uint32(raw[linksOffset:]) == 0 {
 		r.ignored[k.object] = true

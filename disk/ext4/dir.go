@@ -2,6 +2,7 @@ package ext4
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"sync"
@@ -46,6 +47,8 @@ type dirReader struct {
 	yield func(disk.DirEntry) error
 	// changed is what fast commits say of the directory, or nil.
 	changed *changedDir
+	// stopped is the error of yield, after which nothing is read.
+	stopped error
 }
 
 // dirBlock is a block of a directory, or a part of an inline one.
@@ -57,7 +60,9 @@ type dirBlock struct {
 }
 
 // ReadDir implements [disk.Filesystem]. Names in an encrypted directory come
-// in the encoded form in which Linux shows them without the key.
+// in the encoded form in which Linux shows them without the key. Damage in one
+// block of a directory costs the rest of that block: the others' entries come
+// before the error.
 func (fs *Filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	n, err := fs.file(ino)
 	if err != nil {
@@ -66,11 +71,16 @@ func (fs *Filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 	if n.Type() != disk.ModeDir {
 		return layer.Absent(inodeName(ino), "mode %#o is not a directory", n.Mode)
 	}
-	r := &dirReader{fs: fs, dir: n, yield: yield, changed: fs.changes.dir(ino)}
-	if err := r.readDisk(); err != nil || r.changed == nil {
+	r := &dirReader{fs: fs, dir: n, changed: fs.changes.dir(ino)}
+	r.yield = func(e disk.DirEntry) error {
+		r.stopped = yield(e)
+		return r.stopped
+	}
+	err = r.readDisk()
+	if r.stopped != nil || r.changed == nil {
 		return err
 	}
-	return r.readAdded()
+	return cmp.Or(err, r.readAdded())
 }
 
 func (r *dirReader) readDisk() error {
@@ -116,6 +126,7 @@ func (r *dirReader) readBlocks() error {
 	buf := dirBuffers.Get().(*[dirReadSize]byte)
 	defer dirBuffers.Put(buf)
 
+	var first error // of a damaged block: the others are read all the same
 	m := newMapping(r.fs, r.dir)
 	for block, end := uint64(0), uint64(r.dir.Size/blockSize); block < end; {
 		s, err := m.at(block)
@@ -123,7 +134,9 @@ func (r *dirReader) readBlocks() error {
 			return err
 		}
 		if s.kind != disk.ExtentData {
-			return layer.Damaged(dirBlockName(block, r.dir.Ino), ondisk.Nowhere, "it is a hole")
+			first = cmp.Or(first, layer.Damaged(dirBlockName(block, r.dir.Ino), ondisk.Nowhere, "it is a hole"))
+			block += s.length
+			continue
 		}
 		count := min(s.length, end-block, uint64(dirReadSize/blockSize))
 		run := buf[:int64(count)*blockSize]
@@ -133,13 +146,16 @@ func (r *dirReader) readBlocks() error {
 		}
 		for ; len(run) > 0; run = run[blockSize:] {
 			if err := r.readBlock(dirBlock{data: run[:blockSize], index: block, off: off}); err != nil {
-				return err
+				if r.stopped != nil {
+					return r.stopped
+				}
+				first = cmp.Or(first, err)
 			}
 			block++
 			off += blockSize
 		}
 	}
-	return nil
+	return first
 }
 
 // readInline reads a directory in the inode: the parent's number, entries to

@@ -138,7 +138,7 @@ func (m *mapping) extentHeader(data []byte, node extentNode) (extentNode, error)
 
 // extentLeaf checks and converts the extents of a leaf.
 func (m *mapping) extentLeaf(node extentNode) (*segment, error) {
-	s := &segment{first: node.first, end: node.end}
+	s := &segment{first: node.first, end: node.end, leaf: node.off != ondisk.Nowhere}
 	if len(node.entries) > 0 {
 		s.runs = make([]run, 0, len(node.entries)/extentEntrySize)
 	}

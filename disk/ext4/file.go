@@ -101,17 +101,22 @@ func (f *file) stretches(off, length int64, yield func(s stretch, off, length in
 		return err
 	}
 	blockSize := f.fs.sb.blockSize()
-	mapped := uint64(0)
+	mapped, leaves := uint64(0), uint64(0)
 	for end := off + length; off < end; {
 		s, err := f.at(uint64(off / blockSize))
 		if err != nil {
 			return err
 		}
 		if s.kind != disk.ExtentHole {
-			// A map that leads to itself makes an endless file of few blocks.
-			if mapped += s.length; mapped > f.fs.sb.blockCount {
-				return layer.Damaged(f.name(), ondisk.Nowhere, "it maps more blocks than the filesystem has")
-			}
+			mapped += s.length
+		}
+		if s.leaf {
+			leaves++
+		}
+		// A map that leads to itself makes an endless file of few blocks. A leaf
+		// has a hole, or for each run one hole at most.
+		if blocks := f.fs.sb.blockCount; mapped > blocks || leaves/3 > blocks {
+			return layer.Damaged(f.name(), ondisk.Nowhere, "it maps more blocks than the filesystem has")
 		}
 		n := min(int64(s.length)*blockSize-off%blockSize, end-off)
 		if err := yield(s, off, n); err != nil {

@@ -40,13 +40,14 @@ const (
 	journalSuperblockSize = 1024
 	journalTailSize       = 4 // the checksum at the end of descriptors and revokes
 
-	// maxReplayed bounds the table of blocks to replay, which takes some 60
-	// bytes for each: with blocks of 4 KiB, 4 GiB of journal, four times what
-	// mke2fs makes at most by itself.
-	maxReplayed = 1 << 20
-	// maxRevokeBlocks bounds the time for revoke records: these many blocks of
-	// 4 KiB revoke 256 GiB of metadata.
+	// maxReplayed bounds the table of blocks to replay, which takes some 100
+	// bytes for each while it is made: with blocks of 4 KiB, 2 GiB of journal,
+	// twice what mke2fs makes at most by itself.
+	maxReplayed = 1 << 19
+	// maxRevokeBlocks and maxRevokes bound the time for revoke records: with
+	// blocks of 4 KiB, these are for 64 GiB of metadata.
 	maxRevokeBlocks = 1 << 16
+	maxRevokes      = 1 << 24
 
 	// defaultFastCommitBlocks and minJournalBlocks are those of jbd2.
 	defaultFastCommitBlocks = 256

@@ -18,34 +18,42 @@ func (l *logContent) sort() {
 // that a log full of revoke records takes no memory.
 func (j *journal) applyRevokes(log *logContent) error {
 	raw := make([]byte, j.fs.sb.blockSize())
+	total := 0
 	for _, r := range log.revokes {
 		if err := j.read(raw, r.block); err != nil {
 			return err
 		}
-		if err := j.applyRevokeBlock(raw, r, log.tags); err != nil {
+		n, err := j.applyRevokeBlock(raw, r, log.tags)
+		if err != nil {
 			return err
+		}
+		if total += n; total > maxRevokes {
+			return layer.Beyond(journalBlockName(r.block), ondisk.Nowhere, "more than %d revoke records", maxRevokes)
 		}
 	}
 	return nil
 }
 
-// applyRevokeBlock reads the records of one revoke block. Layout, big endian:
+// applyRevokeBlock reads the records of one revoke block, and returns how many
+// there are. Layout, big endian:
 // behind the header 4 r_count, the bytes in use; then block numbers of 4 bytes,
 // or of 8 with the journal's 64bit feature.
-func (j *journal) applyRevokeBlock(raw []byte, r revokeBlock, tags []tag) error {
+func (j *journal) applyRevokeBlock(raw []byte, r revokeBlock, tags []tag) (int, error) {
 	room := len(raw)
 	if j.hasChecksum() {
 		room -= journalTailSize
 	}
 	used := binary.BigEndian.Uint32(raw[journalHeaderSize:])
 	if uint64(used) > uint64(room) {
-		return layer.Damaged(journalBlockName(r.block), ondisk.Nowhere, "a revoke block uses %d of %d bytes", used, room)
+		return 0, layer.Damaged(journalBlockName(r.block), ondisk.Nowhere, "a revoke block uses %d of %d bytes", used, room)
 	}
 	size := 4
 	if j.incompat&journalIncompat64Bit != 0 {
 		size = 8
 	}
+	count := 0
 	for at := journalHeaderSize + 4; at+size <= int(used); at += size {
+		count++
 		target := uint64(binary.BigEndian.Uint32(raw[at:]))
 		if size == 8 {
 			target = binary.BigEndian.Uint64(raw[at:])
@@ -56,7 +64,7 @@ func (j *journal) applyRevokeBlock(raw []byte, r revokeBlock, tags []tag) error 
 			tags[i].revoked, tags[i].revokedBy = true, r.sequence
 		}
 	}
-	return nil
+	return count, nil
 }
 
 // isBefore compares sequence numbers, which wrap around.

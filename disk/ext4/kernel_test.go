@@ -37,6 +37,7 @@ var profiles = []struct {
 	{"bigalloc", "ext4", 256 << 20, 4096, []string{"-t", "ext4", "-O", "bigalloc", "-C", "65536"}},
 	{"bigalloc-1k", "ext4", 256 << 20, 1024, []string{"-t", "ext4", "-O", "bigalloc", "-C", "16384"}},
 	{"large-dir-csum-seed", "ext4", 256 << 20, 1024, []string{"-t", "ext4", "-O", "large_dir,metadata_csum_seed,sparse_super2,mmp"}},
+	{"desc-size-128", "ext4", 200 << 20, 1024, []string{"-t", "ext4", "-O", "64bit", "-E", "desc_size=128"}},
 	{"no-dir-index", "ext4", 256 << 20, 4096, []string{"-t", "ext4", "-O", "^dir_index,^extra_isize"}},
 	{"encrypt-feature", "ext4", 256 << 20, 4096, []string{"-t", "ext4", "-O", "encrypt,verity,stable_inodes"}},
 }

@@ -34,6 +34,7 @@ type mapping struct {
 type segment struct {
 	first, end uint64
 	runs       []run // sorted, without overlap, within [first, end)
+	leaf       bool  // it is a block of its own, and not in the inode
 }
 
 // run is a stretch of blocks that follow one another in the file and on disk.
@@ -49,6 +50,7 @@ type stretch struct {
 	physical uint64 // of a run
 	length   uint64 // at least 1
 	kind     disk.ExtentKind
+	leaf     bool // a leaf of the tree or map had to be read for it
 }
 
 func newMapping(fs *Filesystem, n *inode) *mapping {
@@ -129,14 +131,14 @@ func (m *mapping) read(block uint64) ([]byte, error) {
 func (s *segment) at(block uint64) stretch {
 	i := sort.Search(len(s.runs), func(i int) bool { return s.runs[i].logical+s.runs[i].length > block })
 	if i == len(s.runs) {
-		return stretch{length: s.end - block, kind: disk.ExtentHole}
+		return stretch{length: s.end - block, kind: disk.ExtentHole, leaf: s.leaf}
 	}
 	r := s.runs[i]
 	if block < r.logical {
-		return stretch{length: r.logical - block, kind: disk.ExtentHole}
+		return stretch{length: r.logical - block, kind: disk.ExtentHole, leaf: s.leaf}
 	}
 	skip := block - r.logical
-	st := stretch{physical: r.physical + skip, length: r.length - skip}
+	st := stretch{physical: r.physical + skip, length: r.length - skip, leaf: s.leaf}
 	if r.unwritten {
 		st.kind = disk.ExtentZero
 	}
@@ -201,7 +203,7 @@ func (m *mapping) descend(block, first, unit, next uint64) (*segment, error) {
 
 // pointers joins the numbers of data blocks to runs.
 func (m *mapping) pointers(data []byte, first uint64) (*segment, error) {
-	s := &segment{first: first, end: first + uint64(len(data)/4)}
+	s := &segment{first: first, end: first + uint64(len(data)/4), leaf: first >= directBlocks}
 	for logical := first; logical < s.end; logical++ {
 		physical := uint64(binary.LittleEndian.Uint32(data[(logical-first)*4:]))
 		if physical == 0 {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -96,6 +97,14 @@ func TestHuge(t *testing.T) {
 	}
 	if counted.bytes > 1<<20 {
 		t.Errorf("%d bytes read for %d small files", counted.bytes, names)
+	}
+	start, used := time.Now(), int64(0)
+	for _, r := range usedRanges(t, fs) {
+		used += r.Length
+	}
+	t.Logf("%d bytes are in use, found in %v, with %d bytes read", used, time.Since(start), counted.bytes)
+	if used == 0 || used > 4<<30 || counted.bytes > 64<<20 {
+		t.Errorf("%d bytes are in use, %d bytes were read", used, counted.bytes)
 	}
 }
 

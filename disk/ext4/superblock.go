@@ -122,8 +122,11 @@ func parseSuperblock(raw []byte, diskSize int64) (*superblock, error) {
 	return sb, nil
 }
 
+// sbDamaged is the error of a bad superblock. Its copies are not tried: which of
+// them is good, and as new as the rest of the disk, is for e2fsck to find out.
 func sbDamaged(format string, args ...any) error {
-	return layer.Damaged("superblock", superblockOffset, format, args...)
+	repair := ondisk.Layer{Name: layer.Name, Repair: "shut the guest down and let e2fsck repair it, from a copy with its option -b if need be"}
+	return repair.Damaged("superblock", superblockOffset, format, args...)
 }
 
 // decodeSuperblock takes the fields, and checks those on which the reading of

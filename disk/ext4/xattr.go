@@ -257,6 +257,9 @@ func (fs *Filesystem) inodeValue(n *inode, e *xattrEntry) ([]byte, error) {
 	if err := ondisk.ReadFull(content, value, 0); err != nil {
 		return nil, err
 	}
+	if e.isLustre(n, holder) {
+		return value, nil
+	}
 	// The inode's access time is the hash of the value.
 	sum := uint32(fs.sb.seed.add(value))
 	if want := uint32(holder.Access.Sec); sum != want {
@@ -266,6 +269,12 @@ func (fs *Filesystem) inodeValue(n *inode, e *xattrEntry) ([]byte, error) {
 		return nil, layer.Damaged(name, ondisk.Nowhere, "the entry's hash %#08x is not that of the name and the value", e.hash)
 	}
 	return value, nil
+}
+
+// isLustre reports whether the value's inode is one of Lustre's first kind: there
+// are no hashes, but the inode names the file that it belongs to.
+func (e *xattrEntry) isLustre(n, holder *inode) bool {
+	return e.hash != uint32(holder.Access.Sec) && uint64(uint32(holder.Modify.Sec)) == n.Ino && holder.Generation == n.Generation
 }
 
 // hashMatches checks e_hash of an entry whose value, with hash sum, has an

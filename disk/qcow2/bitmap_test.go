@@ -85,23 +85,28 @@ func checkBitmaps(t *testing.T, im *qcow2.Image, path string) {
 	}
 }
 
-// qemuDirty is what a client of qemu-nbd sees of a bitmap.
+// qemuDirty is what a client of qemu-nbd sees of a bitmap. `qemu-img map` shows it
+// in place of what is allocated, and what is dirty as no data.
 func qemuDirty(t *testing.T, path, name string) (list []span) {
 	t.Helper()
-	uri := serveNBD(t, path, "-r", "-B", name)
-	var extents []struct{ Offset, Length, Type int64 }
-	out := disktest.Run(t, "nbdinfo", "--json", "--map=qemu:dirty-bitmap:"+name, uri)
+	socket := serveNBD(t, path, "-B", name)
+	var extents []struct {
+		Start, Length int64
+		Data          bool
+	}
+	out := disktest.Run(t, "qemu-img", "map", "--output=json", "--image-opts",
+		"driver=nbd,server.type=unix,server.path="+socket+",x-dirty-bitmap=qemu:dirty-bitmap:"+name)
 	if err := json.Unmarshal(out, &extents); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for _, e := range extents {
 		n := len(list)
 		switch {
-		case e.Type&1 == 0:
-		case n > 0 && list[n-1][0]+list[n-1][1] == e.Offset:
+		case e.Data:
+		case n > 0 && list[n-1][0]+list[n-1][1] == e.Start:
 			list[n-1][1] += e.Length
 		default:
-			list = append(list, span{e.Offset, e.Length})
+			list = append(list, span{e.Start, e.Length})
 		}
 	}
 	return list

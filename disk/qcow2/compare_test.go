@@ -42,7 +42,7 @@ func TestCompareStreams(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "disk.qcow2")
 		args := append([]string{"convert", "-W", "-m", "4", "-f", "raw", "-O", "qcow2"}, v.args...)
 		disktest.Run(t, "qemu-img", append(args, source, path)...)
-		uri := serveNBD(t, path)
+		uri := "nbd+unix:///?socket=" + serveNBD(t, path)
 		var ours, small, nbd, convert []time.Duration
 		for range compareRuns {
 			ours = append(ours, timeIt(t, func() { streamAll(t, path, 1<<20) }))
@@ -107,14 +107,12 @@ func median(d []time.Duration) time.Duration {
 	return d[len(d)/2]
 }
 
-// serveNBD lets qemu-nbd serve an image until the test ends, and returns its URI.
+// serveNBD lets qemu-nbd serve an image, to be read only, until the test ends, and
+// returns its socket.
 func serveNBD(t *testing.T, path string, args ...string) string {
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "nbd")
-	cmd := exec.Command("qemu-nbd", append(args, "-t", "-e", "8", "-f", "qcow2", "-k", socket, path)...)
-	if len(args) == 0 {
-		cmd.Args = slices.Insert(cmd.Args, 1, "-r")
-	}
+	cmd := exec.Command("qemu-nbd", append(args, "-r", "-t", "-e", "8", "-f", "qcow2", "-k", socket, path)...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +122,7 @@ func serveNBD(t *testing.T, path string, args ...string) string {
 	})
 	for range 500 {
 		if _, err := os.Stat(socket); err == nil {
-			return "nbd+unix:///?socket=" + socket
+			return socket
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

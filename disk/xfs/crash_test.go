@@ -273,3 +273,57 @@ func exchange(a, b string) {
 	args := [5]uint64{uint64(from.Fd()), 0, 0, length, 0}
 	unix.Syscall(unix.SYS_IOCTL, to.Fd(), request, uintptr(unsafe.Pointer(&args)))
 }
+
+// TestRepaired reads a filesystem whose log xfs_repair threw away, and wrote anew
+// for a later cycle.
+func TestRepaired(t *testing.T) {
+	path := makeImage(t, 96<<20)
+	dir, unmount := disktest.Mount(t, path, "xfs", "rw")
+	w := &disktest.CrashWriter{T: t, Dir: dir}
+	w.Base()
+	w.Settle()
+	w.Work(5, 100)
+	disktest.Crash(t, dir)
+	unmount()
+	disktest.Run(t, "xfs_repair", "-L", path)
+	if fs := openFilesystem(t, path); fs.Replayed() != 0 {
+		t.Errorf("%d transactions replayed", fs.Replayed())
+	}
+	compareClean(t, path)
+}
+
+// TestFrozen reads a filesystem that fsfreeze(8) stopped, as hypervisors do for a
+// snapshot.
+func TestFrozen(t *testing.T) {
+	path := makeImage(t, 96<<20)
+	dir, unmount := disktest.Mount(t, path, "xfs", "noatime")
+	w := &disktest.CrashWriter{T: t, Dir: dir}
+	w.Base()
+	w.Work(6, 100)
+	disktest.Run(t, "xfs_io", "-x", "-c", "freeze", dir)
+	copied := disktest.CopyImage(t, path)
+	disktest.Run(t, "xfs_io", "-x", "-c", "thaw", dir)
+	want := disktest.KernelTree(t, dir)
+	unmount()
+	disktest.CompareTrees(t, want, disktest.ReadTree(t, openFilesystem(t, copied)))
+}
+
+// TestNewUUID gives a filesystem another UUID: its structures keep the old one.
+func TestNewUUID(t *testing.T) {
+	path := makeImage(t, 96<<20)
+	dir, unmount := disktest.Mount(t, path, "xfs", "rw")
+	w := &disktest.CrashWriter{T: t, Dir: dir}
+	w.Base()
+	unmount()
+	disktest.Run(t, "xfs_admin", "-U", "11223344-5566-7788-99aa-bbccddeeff00", path)
+	if uuid := openFilesystem(t, path).Info().UUID; uuid[0] != 0x11 || uuid[15] != 0 {
+		t.Errorf("the UUID is %x", uuid)
+	}
+	compareClean(t, path)
+	dir, unmount = disktest.Mount(t, path, "xfs", "rw")
+	w.Dir = dir
+	w.Work(1, 200)
+	disktest.Crash(t, dir)
+	unmount()
+	compareCrashed(t, path)
+}

@@ -45,7 +45,7 @@ type groupTree struct {
 	name  place
 }
 
-// open checks what the header says of the tree.
+// check makes sure that the header makes sense of the tree.
 func (t *groupTree) check(off int64) error {
 	if t.depth == 0 || t.depth > maxTreeLevels {
 		return layer.Damaged(t.name.String(), off, "it has %d levels, at most %d are possible", t.depth, maxTreeLevels)
@@ -73,11 +73,11 @@ func (t *groupTree) read(block uint64, level int, s span) (node, error) {
 
 // inodeTreeOf opens the tree of a group's inodes. Layout of its header, from
 // where [groupHeader] ends: 16 4 agi_count, 20 4 agi_root, 24 4 agi_level.
-func (fs *Filesystem) inodeTreeOf(group uint32) (*groupTree, error) {
-	t := &groupTree{fs: fs, form: inodeForm, tree: inodeTree, group: group, name: place{"inode tree of group", uint64(group)}}
+func (fs *Filesystem) inodeTreeOf(group uint32) (groupTree, error) {
+	t := groupTree{fs: fs, form: inodeForm, tree: inodeTree, group: group, name: place{"inode tree of group", uint64(group)}}
 	data, off, err := fs.groupHeader(agiForm, agiSector, group, place{"inode header of group", uint64(group)})
 	if err != nil {
-		return nil, err
+		return t, err
 	}
 	t.root, t.depth = binary.BigEndian.Uint32(data[20:]), binary.BigEndian.Uint32(data[24:])
 	return t, t.check(off)

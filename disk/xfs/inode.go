@@ -37,7 +37,7 @@ const (
 	maxSymlink     = 1024
 )
 
-// inode is one inode, parsed and verified.
+// inode is one inode, parsed and verified. Nobody changes it then.
 //
 // Layout ("Inode Core"):
 //
@@ -64,8 +64,21 @@ type inode struct {
 	hasAttr bool
 }
 
-// file returns inode ino if it is one that a directory entry may name.
+// file returns inode ino if it is one that a directory entry may name. Whoever
+// walks a tree asks for each several times in a row.
 func (fs *Filesystem) file(ino uint64) (*inode, error) {
+	if n := fs.last.Load(); n != nil && n.Ino == ino {
+		return n, nil
+	}
+	n, err := fs.readInode(ino)
+	if err != nil {
+		return nil, err
+	}
+	fs.last.Store(n)
+	return n, nil
+}
+
+func (fs *Filesystem) readInode(ino uint64) (*inode, error) {
 	for _, reserved := range fs.sb.reserved {
 		if ino == reserved {
 			return nil, layer.Absent(inodeName(ino), "it is reserved for the filesystem")
@@ -87,7 +100,10 @@ func (fs *Filesystem) file(ino uint64) (*inode, error) {
 	if err := fs.verifyInode(n, raw, off); err != nil {
 		return nil, err
 	}
-	return n, fs.parseInode(n, raw, off)
+	if err := fs.parseInode(n, raw, off); err != nil {
+		return nil, err
+	}
+	return n, nil
 }
 
 // chunkForm is of runs of inodes, each of which is verified by itself.

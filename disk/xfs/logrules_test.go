@@ -288,6 +288,16 @@ func TestIntents(t *testing.T) {
 		if _, err := content(t, r); !errors.Is(err, disk.ErrUnsupported) {
 			t.Errorf("the content gives %v", err)
 		}
+		r = newRules(t, 100)
+		dir, link := lookup(t, r.fs, "large"), lookup(t, r.fs, "symlink")
+		r.record(transaction(1, [][]byte{little(uint16(0x1248), uint16(1), uint32(0), uint64(1), dir, link, uint64(0))})...)
+		fs := openFilesystem(t, r.image())
+		if err := fs.ReadDir(dir, nil); !errors.Is(err, disk.ErrUnsupported) {
+			t.Errorf("the entries give %v", err)
+		}
+		if _, err := fs.Readlink(link); !errors.Is(err, disk.ErrUnsupported) {
+			t.Errorf("the target gives %v", err)
+		}
 	})
 	t.Run("attribute", func(t *testing.T) {
 		for operation, want := range map[uint32]error{1: disk.ErrUnsupported, 4: nil} {

@@ -66,7 +66,6 @@ type superblock struct {
 
 	logStart    uint64 // block number
 	logBlocks   uint32
-	logSector   uint32
 	logUnit     uint32
 	root        uint64
 	inodeCount  uint64
@@ -190,12 +189,8 @@ func (sb *superblock) checkShifts(block, sector, inode, perBlock uint32, perBloc
 	case sb.inProgress:
 		return sbDamaged("mkfs.xfs did not finish this filesystem")
 	}
-	sb.logSector = 512
-	if sb.versions&versionSector != 0 {
-		if logSectorShift < minSectorShift || logSectorShift > maxSectorShift || logSector != 1<<logSectorShift {
-			return sbDamaged("log sectors of %d bytes, or 2^%d", logSector, logSectorShift)
-		}
-		sb.logSector = logSector
+	if sb.versions&versionSector != 0 && (logSectorShift < minSectorShift || logSectorShift > maxSectorShift || logSector != 1<<logSectorShift) {
+		return sbDamaged("log sectors of %d bytes, or 2^%d", logSector, logSectorShift)
 	}
 	return nil
 }

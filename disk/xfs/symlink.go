@@ -29,6 +29,9 @@ func (fs *Filesystem) Readlink(ino uint64) ([]byte, error) {
 	if n.Size == 0 || n.Size > maxSymlink {
 		return nil, layer.Damaged(symlinkName(ino).String(), ondisk.Nowhere, "a target of %d bytes, 1 to %d are possible", n.Size, maxSymlink)
 	}
+	if err := fs.intents.refuseContent(ino); err != nil {
+		return nil, err
+	}
 	target := make([]byte, 0, n.Size)
 	if n.data.format == formatLocal {
 		target = append(target, n.data.raw[:n.Size]...)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/cache"
@@ -28,6 +29,7 @@ type Filesystem struct {
 	head     lsn // where the log ends: nothing on disk is newer
 	replayed int
 	intents  intents
+	last     atomic.Pointer[inode] // that was read
 }
 
 var (

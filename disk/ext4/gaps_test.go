@@ -1,0 +1,144 @@
+package ext4_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/ext4"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
+)
+
+// TestFirstMetaBG reads a filesystem some of whose group descriptors follow the
+// superblock, while others are in the groups that they describe, as after it grew
+// while it was mounted.
+func TestFirstMetaBG(t *testing.T) {
+	path := makeImage(t, 700<<20, "-t", "ext4", "-b", "1024", "-O", "^resize_inode,meta_bg,^has_journal")
+	disktest.Run(t, "debugfs", "-w", "-R", "set_super_value first_meta_bg 1", path)
+	dir, unmount := disktest.Mount(t, path, "ext4", "rw")
+	for i := range 200 { // in all groups
+		sub := fmt.Sprintf("%s/%d", dir, i)
+		if err := os.Mkdir(sub, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(sub+"/file", bytes.Repeat([]byte{byte(i)}, 1_000_000), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unmount()
+	dir, unmount = disktest.Mount(t, path, "ext4", "ro,noatime")
+	want := disktest.KernelTree(t, dir)
+	unmount()
+	fs := openFilesystem(t, path)
+	disktest.CompareTrees(t, want, disktest.ReadTree(t, fs))
+	checkUsed(t, path, fs)
+	checkReadsUsed(t, path)
+}
+
+// TestDirectoryDamage spoils one block of a directory: the entries of the others
+// are there, before the error.
+func TestDirectoryDamage(t *testing.T) {
+	m := disktest.LoadSeed(t, "csum")
+	raw := make([]byte, m.Length)
+	if _, err := m.ReadAt(raw, 0); err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(raw, []byte("39nnnn"))
+	raw[at] ^= 1
+	fs, err := ext4.Open(disktest.Image{ReaderAt: bytes.NewReader(raw), Length: m.Length}, ext4.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ino := lookup(t, fs, "large")
+	names := 0
+	count := func(disk.DirEntry) error { names++; return nil }
+	if err := fs.ReadDir(ino, count); !errors.Is(err, disk.ErrCorrupt) {
+		t.Errorf("the error is %v", err)
+	}
+	if names < 20 || names > 40 { // of 41
+		t.Errorf("%d names", names)
+	}
+	stop := errors.New("stop")
+	if err := fs.ReadDir(ino, func(disk.DirEntry) error { return stop }); err != stop {
+		t.Errorf("the error of yield comes back as %v", err)
+	}
+}
+
+// TestLustreXattr makes the inode of an attribute's value one of Lustre's first
+// kind, which has no hashes.
+func TestLustreXattr(t *testing.T) {
+	path := makeImage(t, 8<<20, "-t", "ext4", "-b", "1024", "-N", "64", "-O", "ea_inode,^metadata_csum,^has_journal")
+	dir, unmount := disktest.Mount(t, path, "ext4", "rw")
+	g := &disktest.Generator{T: t, Dir: dir}
+	value := []byte(strings.Repeat("value", 1200))
+	g.SetXattr(g.File("file", nil), "user.large", value)
+	unmount()
+	fs := openFilesystem(t, path)
+	ino := lookup(t, fs, "file")
+	parent, err := fs.Inode(ino)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	le := binary.LittleEndian
+	holders := 0
+	for i := range 64 {
+		n := raw[int(le.Uint32(raw[2048+8:]))*1024+i*256:][:256]
+		if le.Uint32(n[0x20:])&0x200000 != 0 {
+			holders++
+			le.PutUint32(n[0x08:], 12345) // access time: the hash
+			le.PutUint32(n[0x10:], uint32(ino))
+			le.PutUint32(n[0x64:], parent.Generation)
+		}
+	}
+	m := disktest.Image{ReaderAt: bytes.NewReader(raw), Length: int64(len(raw))}
+	if fs, err = ext4.Open(m, ext4.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := fs.Xattrs(ino)
+	if err != nil || holders != 1 || len(list) != 1 || !bytes.Equal(list[0].Value, value) {
+		t.Errorf("%d attributes in %d inodes, %v", len(list), holders, err)
+	}
+}
+
+// TestHolesOfItself makes a block map whose blocks lead to one another and to
+// nothing else: endless holes out of two blocks.
+func TestHolesOfItself(t *testing.T) {
+	m := disktest.LoadSeed(t, "map")
+	raw := make([]byte, m.Length)
+	if _, err := m.ReadAt(raw, 0); err != nil {
+		t.Fatal(err)
+	}
+	ino := lookup(t, openSeed(t, "map", ext4.Options{}), "holes")
+	le := binary.LittleEndian
+	n := raw[int(le.Uint32(raw[2048+8:]))*1024+int(ino-1)*128:][:128]
+	middle, empty := le.Uint32(n[0x28+13*4:]), le.Uint32(n[0x28+12*4:])
+	for i := range 256 {
+		le.PutUint32(raw[int(middle)*1024+i*4:], empty)
+	}
+	top := le.Uint32(n[0x28+14*4:])
+	for i := range 256 {
+		le.PutUint32(raw[int(top)*1024+i*4:], middle)
+	}
+	clear(raw[int(empty)*1024:][:1024])
+	le.PutUint32(n[0x6c:], 3) // i_size_high
+	fs, err := ext4.Open(disktest.Image{ReaderAt: bytes.NewReader(raw), Length: m.Length}, ext4.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := fs.Open(ino)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Extents(0, f.Size(), func(disk.Extent) error { return nil }); !errors.Is(err, disk.ErrCorrupt) {
+		t.Errorf("the extents of %d bytes: %v", f.Size(), err)
+	}
+}
