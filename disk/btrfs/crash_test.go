@@ -107,6 +107,9 @@ func compareCrash(t *testing.T, f form, base, work func(*crash), files int) {
 	}
 	got := withoutSubvolume(disktest.ReadTree(t, fs))
 	checkUsage(t, fs, crashed)
+	for i, path := range crashed { // what is in use must do for the kernel, too
+		keepUsed(t, fs, i, path)
+	}
 	start := time.Now()
 	want := withoutSubvolume(kernelTree(t, crashed, ""))
 	withoutClock(want, got, start)

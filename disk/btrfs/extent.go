@@ -100,7 +100,7 @@ func (n *inode) parseExtent(start uint64, raw []byte) (extent, error) {
 
 // inlineExtent checks an extent whose data is in its item.
 func (n *inode) inlineExtent(e extent, data []byte) (extent, error) {
-	if e.start != 0 || e.compression == 0 && e.ram != uint64(len(data)) || e.ram > maxNodeSize || e.ram == 0 {
+	if e.start != 0 || e.compression == 0 && e.ram != uint64(len(data)) || e.ram > maxNodeSize {
 		return extent{}, layer.Damaged("inline extent of "+n.name(), ondisk.Nowhere, "%d bytes for %d at %d", len(data), e.ram, e.start)
 	}
 	sector := int64(n.volume.sb.sectorSize)

@@ -36,8 +36,9 @@ var journals = []struct {
 // TestReplay compares what we see of crashed filesystems with what the kernel
 // makes of them.
 func TestReplay(t *testing.T) {
-	for i, j := range journals {
-		t.Run(j.name, func(t *testing.T) {
+	for i := range len(journals) * *crashSeeds {
+		j, seed := journals[i%len(journals)], i/len(journals)
+		t.Run(fmt.Sprintf("%s/%d", j.name, seed), func(t *testing.T) {
 			t.Parallel()
 			path := makeImage(t, 96<<20, j.mkfs...)
 			dir, unmount := disktest.Mount(t, path, "ext4", j.mount)

@@ -14,6 +14,9 @@
 // replays it into a table of replaced blocks, and its fast commits into a small
 // model of changed inodes and directories, and writes nothing.
 //
+// It knows which blocks are in use ([Filesystem.Used]) and where the content of
+// files lies on the disk ([disk.Locator]).
+//
 //	fs, err := ext4.Open(volume, ext4.Options{})
 //	err = fs.ReadDir(fs.Info().Root, func(e disk.DirEntry) error { ... })
 //

@@ -163,9 +163,9 @@ func (w *fastWriter) write(name string) error {
 	return f.Sync()
 }
 
-// TestFastCommitOfDirectories removes directories and uses their inodes again. There the
-// kernel's replay loses what was synced, so that what it showed before is the
-// truth.
+// TestFastCommitOfDirectories removes directories and uses their inodes again.
+// There the kernel's replay loses what was synced, so that what it showed before
+// is the truth.
 func TestFastCommitOfDirectories(t *testing.T) {
 	path := makeImage(t, 128<<20, "-t", "ext4", "-b", "4096", "-O", "fast_commit")
 	dir, unmount := disktest.Mount(t, path, "ext4", "rw,noatime,commit=300")

@@ -12,7 +12,8 @@
 // claims. In version 5 every structure that is used is verified first: its
 // checksum, its place, its owner, and that it is no newer than the log. A
 // filesystem that needs its log is never read without it: [Open] replays it into
-// a table of replaced bytes and writes nothing.
+// a table of replaced bytes and writes nothing. What was begun and not ended is
+// ended in that table, or the one file is refused.
 //
 //	fs, err := xfs.Open(volume, xfs.Options{})
 //	err = fs.ReadDir(fs.Info().Root, func(e disk.DirEntry) error { ... })

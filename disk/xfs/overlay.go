@@ -9,10 +9,11 @@ import (
 const (
 	// chunkSize is the unit in which buffers are logged (XFS_BLF_CHUNK).
 	chunkSize = 128
-	// maxChunks bounds the overlay: 128 MiB of logged bytes, and some 50 MiB for
-	// finding them. A log of 1 GiB changes less than that, since it holds what
-	// changes often many times.
-	maxChunks = 1 << 20
+	// maxChunks bounds the overlay: 64 MiB of logged bytes, and some 25 MiB for
+	// finding them. That is what 100,000 new files change. Linux brings changes to
+	// their place within a minute, so that a log has far less most of the time,
+	// however large it is.
+	maxChunks = 1 << 19
 )
 
 // slabChunks is how many chunks get their memory at once.

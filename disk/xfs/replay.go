@@ -11,9 +11,9 @@ import (
 const (
 	// maxBufferSectors is the largest buffer: 64 KiB.
 	maxBufferSectors = 128
-	// maxCancelled bounds the table of cancelled buffers, at some 40 bytes each. A
-	// log of 1 GiB has less, even where files are deleted all the time.
-	maxCancelled = 1 << 20
+	// maxCancelled bounds the table of cancelled buffers, at some 40 bytes each: as
+	// many blocks of metadata were freed since the last checkpoint.
+	maxCancelled = 1 << 19
 	// maxCreated bounds the table of blocks of new inodes, alike: with blocks of 4
 	// KiB, 4 million inodes that were made since the last checkpoint.
 	maxCreated = 1 << 19
