@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -273,5 +274,47 @@ func TestForgedItems(t *testing.T) {
 			f.leaf(c.tree, c.key(f), func(_, item []byte) { c.change(item) })
 			checkForged(t, f.read(), c.text)
 		})
+	}
+}
+
+// TestSubvolumeLoop has two subvolumes that lie in one another, and a directory
+// that lies in itself.
+func TestSubvolumeLoop(t *testing.T) {
+	original := seedBytes(t, "mixed")
+	ids := func(list []disk.Subvolume) (out []uint64) {
+		for _, s := range list {
+			out = append(out, s.ID)
+		}
+		return out
+	}
+	f := forge(t, original)
+	if list, err := f.fs.Subvolumes(); err != nil || !slices.Equal(ids(list), []uint64{5, 256, 257, 258}) {
+		t.Fatalf("%v, %v", ids(list), err)
+	}
+	// Subvolume 257 is "below" in 256. Its own name for the place is the same.
+	f.leaf(rootTree, key{256, kindRootBackref, fsTree}, func(block, _ []byte) {
+		n := node(block)
+		put64(n.entry(n.search(key{256, kindRootBackref, fsTree}))[9:], 257)
+	})
+	checkLoop(t, f, ids, []uint64{5, 258})
+
+	f = forge(t, original)
+	f.leaf(rootTree, key{256, kindRootBackref, fsTree}, func(_, item []byte) { put64(item, f.object("a/b")) })
+	f.leaf(fsTree, key{f.object("a/b"), kindInodeRef, 0}, func(block, _ []byte) {
+		n, dir := node(block), f.object("a/b")
+		put64(n.entry(n.search(key{dir, kindInodeRef, f.object("a")}))[9:], dir)
+	})
+	checkLoop(t, f, ids, []uint64{5, 258})
+}
+
+func checkLoop(t *testing.T, f *forgery, ids func([]disk.Subvolume) []uint64, want []uint64) {
+	t.Helper()
+	fs, err := Open([]disk.Sparse{disktest.Mem(f.raw)}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := fs.Subvolumes()
+	if !errors.Is(err, disk.ErrLimit) || !slices.Equal(ids(list), want) {
+		t.Errorf("%v, %v", ids(list), err)
 	}
 }

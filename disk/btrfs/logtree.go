@@ -53,11 +53,15 @@ func (r addressRanges) within(start, length uint64) addressRanges {
 const (
 	// maxLogBytes bounds the tree blocks of all logs together. A log lives for
 	// one commit, 30 s, and has about 1 KiB for a file that was synced.
-	maxLogBytes = 128 << 20
+	maxLogBytes = 64 << 20
+
+	// maxLogSums bounds the checksums of all logs, in bytes: with crc32c those of
+	// 16 GiB that were synced.
+	maxLogSums = 16 << 20
 
 	// maxChangeBytes bounds what a replay keeps in memory: the items that it
 	// changes, with what it takes to keep each.
-	maxChangeBytes = 48 << 20
+	maxChangeBytes = 40 << 20
 	changeOverhead = 64
 
 	// maxLogWork bounds what a replay looks through, in bytes of items and
@@ -124,7 +128,9 @@ type logUse struct {
 	fs     *Filesystem
 	bytes  int64
 	ranges addressRanges
-	sums   sumRanges
+
+	sums     sumRanges
+	sumBytes int
 }
 
 // tree collects what one log takes.
@@ -145,7 +151,9 @@ func (u *logUse) block(t *tree, e *expectation) error {
 	u.ranges = append(u.ranges, addressRange{e.block, uint64(len(n))})
 	for i := range n.count() {
 		if n.level() == 0 {
-			u.item(n.key(i), n.value(i))
+			if err := u.item(n.key(i), n.value(i)); err != nil {
+				return err
+			}
 			continue
 		}
 		end := e.end
@@ -160,10 +168,13 @@ func (u *logUse) block(t *tree, e *expectation) error {
 	return nil
 }
 
-func (u *logUse) item(k key, raw []byte) {
+func (u *logUse) item(k key, raw []byte) error {
 	switch {
 	case k.is(csumObject, kindCsum):
-		u.sums = append(u.sums, sumRange{first: k.offset, sums: raw})
+		if u.sumBytes += len(raw); u.sumBytes > maxLogSums {
+			return layer.Unsupported(logName, ondisk.Nowhere, logHint, "a log with more than %d bytes of checksums", maxLogSums)
+		}
+		u.sums = append(u.sums, sumRange{first: k.offset, sums: bytes.Clone(raw)}) // not to keep the block
 	case k.kind == kindExtentData && len(raw) == extentItemSize:
 		c := newCursor(raw)
 		c.Seek(extentHeaderSize)
@@ -171,6 +182,7 @@ func (u *logUse) item(k key, raw []byte) {
 			u.ranges = append(u.ranges, r)
 		}
 	}
+	return nil
 }
 
 func (u *logUse) sorted() addressRanges {
@@ -178,8 +190,7 @@ func (u *logUse) sorted() addressRanges {
 	return u.ranges
 }
 
-// sumRanges returns the checksums of all logs: copies, so that nothing keeps the
-// blocks, and without what two have.
+// sumRanges returns the checksums of all logs, without what two have.
 func (u *logUse) sumRanges() (sumRanges, error) {
 	sector, size := uint64(u.fs.sb.sectorSize), uint64(u.fs.sb.checksum.size)
 	slices.SortStableFunc(u.sums, func(a, b sumRange) int { return cmp.Compare(a.first, b.first) })
@@ -193,7 +204,6 @@ func (u *logUse) sumRanges() (sumRanges, error) {
 		if n := len(out); n > 0 && out[n-1].end > r.first {
 			out[n-1].end = r.first
 		}
-		r.sums = bytes.Clone(r.sums)
 		out = append(out, r)
 	}
 	return slices.DeleteFunc(out, func(r sumRange) bool { return r.first >= r.end }), nil

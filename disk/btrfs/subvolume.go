@@ -16,6 +16,10 @@ const (
 
 	// maxPaths bounds the paths of all subvolumes together.
 	maxPaths = 16 << 20
+
+	// maxHops bounds the directories and subvolumes on the ways up from all of
+	// them: 32 each, if there are as many as there can be.
+	maxHops = 32 * (maxSubvolumeID + 1)
 )
 
 // Subvolumes implements [disk.SubvolumeLister]. Those that cannot be read, or
@@ -29,7 +33,7 @@ func (fs *Filesystem) Subvolumes() ([]disk.Subvolume, error) {
 		s, err := p.describe(id)
 		switch {
 		case errors.Is(err, errTooMany):
-			return layer.Beyond("subvolumes", ondisk.Nowhere, "their paths take more than %d bytes", maxPaths)
+			return layer.Beyond("subvolumes", ondisk.Nowhere, "their paths take more than %d bytes or %d steps", maxPaths, maxHops)
 		case errors.Is(err, disk.ErrNotExist):
 			return nil // deleted, but not yet gone
 		case err != nil:
@@ -71,6 +75,7 @@ type placer struct {
 	fs    *Filesystem
 	paths map[uint64]string
 	total int // bytes
+	hops  int
 }
 
 var errTooMany = errors.New("too many paths")
@@ -99,6 +104,9 @@ func (p *placer) path(id uint64, below int) (string, error) {
 		return path, nil
 	}
 	name := subvolumeName(id)
+	if p.hops++; p.hops > maxHops {
+		return "", errTooMany
+	}
 	if below > maxPath {
 		return "", layer.Beyond(name, ondisk.Nowhere, "its path has more than %d bytes", maxPath)
 	}
@@ -106,7 +114,7 @@ func (p *placer) path(id uint64, below int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	inParent, err := p.fs.directoryPath(parent, ref.dir, below+2)
+	inParent, err := p.directoryPath(parent, ref.dir, below+2)
 	if err != nil {
 		return "", err
 	}
@@ -141,13 +149,16 @@ func (fs *Filesystem) parent(id uint64) (uint64, rootRef, error) {
 }
 
 // directoryPath returns the path of a directory in its subvolume.
-func (fs *Filesystem) directoryPath(id, dir uint64, below int) (string, error) {
-	s, err := fs.subvolume(id)
+func (p *placer) directoryPath(id, dir uint64, below int) (string, error) {
+	s, err := p.fs.subvolume(id)
 	if err != nil {
 		return "", err
 	}
 	var names []string
 	for dir != subvolumeRoot {
+		if p.hops++; p.hops > maxHops {
+			return "", errTooMany
+		}
 		above, ref, err := s.firstRef(dir)
 		if err != nil {
 			return "", err

@@ -3,7 +3,6 @@ package xfs
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
@@ -251,5 +250,3 @@ func (j *journal) verifyRecord(r *record, head, data []byte) error {
 	}
 	return j.damaged(r.block, "checksum is %#08x, the record says %#08x", sums[0], r.crc)
 }
-
-func (r *record) String() string { return fmt.Sprintf("record %v", r.lsn) }

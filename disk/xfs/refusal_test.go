@@ -36,6 +36,22 @@ func TestRefusals(t *testing.T) {
 		{"directories of version 1", func(sb []byte) { sb[100] &^= 0x20 }, disk.ErrUnsupported, "directories of version 1"},
 		{"external log", func(sb []byte) { clear(sb[48:56]) }, disk.ErrUnsupported, "external log"},
 		{"mkfs in progress", func(sb []byte) { sb[126] = 1 }, disk.ErrCorrupt, "mkfs.xfs did not finish"},
+		{"block size", func(sb []byte) { sb[7]++ }, disk.ErrCorrupt, "blocks of 1025 bytes"},
+		{"block shift", func(sb []byte) { sb[120] = 255 }, disk.ErrCorrupt, "or 2^255"},
+		{"block of 512 bytes", func(sb []byte) { sb[6], sb[120] = 2, 9 }, disk.ErrCorrupt, "blocks of 512 bytes"},
+		{"sector size", func(sb []byte) { sb[121]++ }, disk.ErrCorrupt, "sectors of 512 bytes, or 2^10"},
+		{"inode size", func(sb []byte) { sb[104] = 1 }, disk.ErrCorrupt, "inodes of 256 bytes"},
+		{"inodes in a block", func(sb []byte) { sb[107]++ }, disk.ErrCorrupt, "3 inodes of 512 bytes"},
+		{"directory blocks", func(sb []byte) { sb[192] = 7 }, disk.ErrCorrupt, "directory blocks of 2^17"},
+		{"sb_shared_vn", func(sb []byte) { sb[179] = 1 }, disk.ErrCorrupt, "sb_shared_vn"},
+		{"no groups", func(sb []byte) { clear(sb[88:92]) }, disk.ErrCorrupt, "0 allocation groups"},
+		{"many groups", func(sb []byte) { sb[88] = 1 }, disk.ErrCorrupt, "groups of 16384"},
+		{"group shift", func(sb []byte) { sb[124]++ }, disk.ErrCorrupt, "numbered in 15 bits"},
+		{"no log", func(sb []byte) { clear(sb[96:100]) }, disk.ErrCorrupt, "a log of 0 blocks"},
+		{"log outside", func(sb []byte) { sb[50] = 1 }, disk.ErrCorrupt, "is outside"},
+		{"root outside", func(sb []byte) { sb[56] = 1 }, disk.ErrCorrupt, "the root is inode"},
+		{"log sectors", func(sb []byte) { sb[100] |= 8; sb[193] = 3 }, disk.ErrCorrupt, "log sectors"},
+		{"features2", func(sb []byte) { sb[200] |= 0x80 }, disk.ErrUnsupported, "features2 bit 0x80000000"},
 		{"too large", func(sb []byte) { sb[85]++; sb[14]++ }, disk.ErrCorrupt, ""},
 		{"newer than the log", func(sb []byte) { sb[240]++ }, disk.ErrCorrupt, "the log ends at"},
 	} {
@@ -49,7 +65,7 @@ func TestRefusals(t *testing.T) {
 			seal(sb, 224)
 			_, err := xfs.Open(disktest.Patched{Image: m, Data: sb}, xfs.Options{})
 			var detail *disk.Error
-			if !errors.Is(err, r.want) || !errors.As(err, &detail) || !strings.Contains(detail.Detail, r.text) || detail.Hint == "" {
+			if !errors.Is(err, r.want) || !errors.As(err, &detail) || detail.Structure != "superblock" || !strings.Contains(detail.Detail, r.text) || detail.Hint == "" {
 				t.Errorf("got %v, want %v with %q", err, r.want, r.text)
 			}
 		})
