@@ -30,8 +30,8 @@ var profiles = []struct {
 	{"mixed-4k", 1, 128 << 20, []string{"-M", "-n", "4096"}, "max_inline=3800"},
 	{"node-64k", 1, 256 << 20, []string{"-n", "65536"}, "max_inline=4000"},
 	{"dup-dup", 1, 512 << 20, []string{"-m", "dup", "-d", "dup"}, "rw"},
-	{"raid0", 3, 256 << 20, []string{"-m", "raid0", "-d", "raid0"}, "rw"},
-	{"raid1", 2, 256 << 20, []string{"-m", "raid1", "-d", "raid1"}, "rw"},
+	{"raid0", 3, 256 << 20, []string{"-m", "raid0", "-d", "raid0", "-n", "32768"}, "rw"},
+	{"raid1", 2, 256 << 20, []string{"-m", "raid1", "-d", "raid1", "-n", "8192"}, "rw"},
 	{"raid1c3", 3, 256 << 20, []string{"-m", "raid1c3", "-d", "raid1c3"}, "compress=zstd"},
 	{"raid1c4", 4, 256 << 20, []string{"-m", "raid1c4", "-d", "single"}, "rw"},
 	{"raid10", 4, 256 << 20, []string{"-m", "raid10", "-d", "raid10"}, "rw"},
@@ -94,6 +94,11 @@ func writeCompressible(g *disktest.Generator) {
 	}
 	for _, n := range []int{100, 2000, 4095, 4096, 4097, 20_000, 131_071, 131_072, 131_073, 1_000_000} {
 		g.File(fmt.Sprintf("text-%d", n), text(n))
+	}
+	for _, name := range []string{"zlib", "lzo", "zstd"} { // an attribute, "btrfs.compression"
+		path := g.File("property-"+name, nil)
+		disktest.Run(g.T, "btrfs", "property", "set", path, "compression", name)
+		g.File("property-"+name, text(50_000))
 	}
 	noise := make([]byte, 150_000)
 	g.Rand.Read(noise)
