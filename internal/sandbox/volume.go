@@ -40,11 +40,11 @@ type Volume struct {
 	PartUUID  string
 	PartLabel []byte // hostile bytes
 
-	// Content is what the volume holds, as blkid(8) calls it, and Title what a
-	// person would say; "" when nothing is recognised.
-	Content, Title string
-	Label          []byte // hostile bytes
-	UUID           string
+	// Content is what the volume holds, as blkid(8) calls it; "" when nothing
+	// is recognised.
+	Content string
+	Label   []byte // hostile bytes
+	UUID    string
 
 	// Readable says that [Reader.Filesystem] opens a filesystem here.
 	Readable bool
@@ -73,7 +73,7 @@ func (r *Reader) Volumes(ctx context.Context) ([]Volume, error) {
 	for _, v := range list {
 		for _, m := range v.Members {
 			if m >= len(list) {
-				return nil, r.client.lied(new(call), fmt.Errorf("volume %d of %d", m, len(list)))
+				return nil, r.client.lied(&call{op: wire.OpVolumes}, fmt.Errorf("volume %d of %d", m, len(list)))
 			}
 		}
 	}
@@ -84,7 +84,7 @@ func volumeOf(v *wire.Volume, index int) Volume {
 	out := Volume{
 		Name: v.Name, Kind: VolumeKind(v.Kind), Parent: -1, Offset: v.Offset, Size: v.Size,
 		Table: v.Table, Number: int(v.Number), PartType: v.PartType, PartUUID: v.PartUUID, PartLabel: v.PartLabel,
-		Content: v.Content, Title: v.Title, Label: v.Label, UUID: v.UUID,
+		Content: v.Content, Label: v.Label, UUID: v.UUID,
 		Readable: v.Readable, Remarks: v.Remarks, Err: v.Err, index: index,
 	}
 	if v.Parent != wire.NoParent {

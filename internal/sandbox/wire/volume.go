@@ -20,7 +20,6 @@ type Volume struct {
 	PartUUID     string
 	PartLabel    []byte
 	Content      string
-	Title        string
 	Label        []byte
 	UUID         string
 	Readable     bool
@@ -37,7 +36,7 @@ type VolumePage struct {
 	Last bool
 }
 
-const volumeSize = 4 + 1 + 4 + 4 + 8 + 8 + 4 + 4 + 4 + 4 + 4 + 4 + 4 + 4 + 4 + 1 + 4 + 1
+const volumeSize = 4 + 1 + 4 + 4 + 8 + 8 + 4 + 4 + 4 + 4 + 4 + 4 + 4 + 4 + 1 + 4 + 1
 
 // Append appends the encoded answer to b.
 func (a VolumePage) Append(b []byte) []byte {
@@ -56,7 +55,7 @@ func appendVolume(b []byte, v *Volume) []byte {
 	}
 	b = putString(putI64(putI64(b, v.Offset), v.Size), v.Table)
 	b = putString(putString(putU32(b, v.Number), v.PartType), v.PartUUID)
-	b = putString(putString(putBytes(b, v.PartLabel), v.Content), v.Title)
+	b = putString(putBytes(b, v.PartLabel), v.Content)
 	b = putBool(putString(putBytes(b, v.Label), v.UUID), v.Readable)
 	b = putRemarks(b, v.Remarks)
 	b = putBool(b, v.Err != nil)
@@ -94,7 +93,7 @@ func (d *decoder) volume() Volume {
 	}
 	v.Offset, v.Size, v.Table = d.i64(), d.i64(), d.string(MaxName)
 	v.Number, v.PartType, v.PartUUID = d.u32(), d.string(MaxName), d.string(MaxName)
-	v.PartLabel, v.Content, v.Title = d.bytes(MaxLabel), d.string(MaxName), d.string(MaxName)
+	v.PartLabel, v.Content = d.bytes(MaxLabel), d.string(MaxName)
 	v.Label, v.UUID, v.Readable = d.bytes(MaxLabel), d.string(MaxName), d.bool()
 	v.Remarks = d.remarks()
 	if d.bool() {
@@ -121,7 +120,7 @@ func CheckVolume(v *Volume, n uint32) error {
 		return fmt.Errorf("volume %d has %d bytes at %d", n, v.Size, v.Offset)
 	case len(v.Members) > MaxMembers:
 		return fmt.Errorf("volume %d lies on %d others", n, len(v.Members))
-	case len(v.PartLabel) > MaxLabel || len(v.Label) > MaxLabel || max(len(v.Table), len(v.PartType), len(v.PartUUID), len(v.Content), len(v.Title), len(v.UUID)) > MaxName:
+	case len(v.PartLabel) > MaxLabel || len(v.Label) > MaxLabel || max(len(v.Table), len(v.PartType), len(v.PartUUID), len(v.Content), len(v.UUID)) > MaxName:
 		return fmt.Errorf("volume %d has a text that is too long", n)
 	}
 	return nil

@@ -174,7 +174,7 @@ func sampleVolumes() []Volume {
 	return []Volume{
 		{Name: "a", Kind: 1, Parent: NoParent, Size: 1 << 30, Table: "gpt", Remarks: []string{"the backup is damaged"}},
 		{Name: "a-part1", Kind: 2, Parent: 7, Offset: 512, Size: 1024, Number: 1, PartType: "t", PartUUID: "u", PartLabel: []byte("n\xff"),
-			Content: "ext4", Title: "ext4", Label: []byte("l"), UUID: "id", Readable: true},
+			Content: "ext4", Label: []byte("l"), UUID: "id", Readable: true},
 		{Name: "vg/lv", Kind: 3, Parent: NoParent, Members: []uint32{7, 8}, Err: &Error{Text: "lost"}},
 	}
 }

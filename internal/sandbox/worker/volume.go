@@ -37,7 +37,7 @@ func volumeOf(v *layout.Volume) wire.Volume {
 	out := wire.Volume{
 		Name: v.Name, Kind: uint8(v.Kind), Parent: wire.NoParent, Offset: v.Offset, Size: v.Size,
 		Table: v.Table, Number: uint32(v.Number), PartType: v.PartType, PartUUID: v.PartUUID,
-		PartLabel: clip(v.PartLabel, wire.MaxLabel), Content: v.Content, Title: clip(v.Title, wire.MaxName),
+		PartLabel: clip(v.PartLabel, wire.MaxLabel), Content: v.Content,
 		Label: clip(v.Label, wire.MaxLabel), UUID: clip(v.UUID, wire.MaxName), Readable: v.Readable,
 		Remarks: v.Remarks, Err: v.Err,
 	}
