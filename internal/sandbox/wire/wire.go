@@ -91,7 +91,7 @@ const (
 	// MaxVolumes is how many volumes all disks of a VM may have.
 	MaxVolumes = 4096
 	// MaxVolumePage is how many volumes one answer lists.
-	MaxVolumePage = 32
+	MaxVolumePage = 16
 	// MaxMembers is how many volumes a logical volume, or a filesystem, may
 	// lie on.
 	MaxMembers = 64
