@@ -59,6 +59,9 @@ func TestKernel(t *testing.T) {
 			}
 			g.WriteAll()
 			writeCompressible(g)
+			if p.name != "nodatacow" {
+				writeProperties(g)
+			}
 			unmount()
 			fs := openFilesystem(t, paths, btrfs.Options{})
 			compare(t, paths, fs, "")
@@ -82,35 +85,41 @@ func TestKernel(t *testing.T) {
 	}
 }
 
-// writeCompressible writes files that are worth compressing: of every size, with
-// what does not compress in between, and cut.
-func writeCompressible(g *disktest.Generator) {
-	text := func(n int) []byte {
-		p := make([]byte, 0, n+100)
-		for i := 0; len(p) < n; i++ {
-			p = fmt.Appendf(p, "line %d of a file that is worth compressing\n", i*i)
-		}
-		return p[:n]
-	}
-	for _, n := range []int{100, 2000, 4095, 4096, 4097, 20_000, 131_071, 131_072, 131_073, 1_000_000} {
-		g.File(fmt.Sprintf("text-%d", n), text(n))
-	}
+// writeProperties writes files whose compression is their own.
+func writeProperties(g *disktest.Generator) {
 	for _, name := range []string{"zlib", "lzo", "zstd"} { // an attribute, "btrfs.compression"
 		path := g.File("property-"+name, nil)
 		disktest.Run(g.T, "btrfs", "property", "set", path, "compression", name)
-		g.File("property-"+name, text(50_000))
+		g.File("property-"+name, compressible(50_000))
+	}
+}
+
+// writeCompressible writes files that are worth compressing: of every size, with
+// what does not compress in between, and cut.
+func writeCompressible(g *disktest.Generator) {
+
+	for _, n := range []int{100, 2000, 4095, 4096, 4097, 20_000, 131_071, 131_072, 131_073, 1_000_000} {
+		g.File(fmt.Sprintf("text-%d", n), compressible(n))
 	}
 	noise := make([]byte, 150_000)
 	g.Rand.Read(noise)
-	g.File("text-noise-text", append(append(text(300_000), noise...), text(200_000)...))
+	g.File("text-noise-text", append(append(compressible(300_000), noise...), compressible(200_000)...))
 	for _, n := range []int64{1000, 70_001} {
-		if err := os.Truncate(g.File(fmt.Sprintf("text-cut-%d", n), text(200_000)), n); err != nil {
+		if err := os.Truncate(g.File(fmt.Sprintf("text-cut-%d", n), compressible(200_000)), n); err != nil {
 			g.T.Fatal(err)
 		}
 	}
-	if err := os.Truncate(g.File("text-inline-cut", text(2000)), 700); err != nil {
+	if err := os.Truncate(g.File("text-inline-cut", compressible(2000)), 700); err != nil {
 		g.T.Fatal(err)
 	}
+}
+
+func compressible(n int) []byte {
+	p := make([]byte, 0, n+100)
+	for i := 0; len(p) < n; i++ {
+		p = fmt.Appendf(p, "line %d of a file that is worth compressing\n", i*i)
+	}
+	return p[:n]
 }
 
 // TestConverted reads what btrfs-convert makes of an ext4.
