@@ -97,7 +97,6 @@ func writeProperties(g *disktest.Generator) {
 // writeCompressible writes files that are worth compressing: of every size, with
 // what does not compress in between, and cut.
 func writeCompressible(g *disktest.Generator) {
-
 	for _, n := range []int{100, 2000, 4095, 4096, 4097, 20_000, 131_071, 131_072, 131_073, 1_000_000} {
 		g.File(fmt.Sprintf("text-%d", n), compressible(n))
 	}
