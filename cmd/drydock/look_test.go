@@ -330,7 +330,7 @@ func TestSubvolumes(t *testing.T) {
 	tool(t, "btrfs", "subvolume", "create", filepath.Join(mounted, "home"))
 	err := os.WriteFile(filepath.Join(mounted, "home/letter"), []byte("dear reader\n"), 0o644)
 	tool(t, "btrfs", "subvolume", "snapshot", "-r", filepath.Join(mounted, "home"), filepath.Join(mounted, "kept"))
-	tool(t, "umount", mounted)
+	unmount(t, mounted)
 	must(t, err)
 	if out, _ := lookRun(t, 0, "info", path); !strings.Contains(out, "subvolume 256 home\n") || !strings.Contains(out, "subvolume 257 kept, read-only\n") {
 		t.Errorf("info: %s", out)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -88,7 +89,7 @@ func (d *dataDisk) make(t *testing.T) string {
 	tool(t, "mount", device, dir)
 	fill(t, dir)
 	text := treeText(t, dir)
-	tool(t, "umount", dir)
+	unmount(t, dir)
 	testlvm.Detach(device)
 	tool(t, "qemu-img", "convert", "-f", "raw", "-O", d.format, raw, d.path)
 	return text
@@ -135,4 +136,17 @@ find . -type f -print0 | sort -z | xargs -0 getfattr -d -m user -h`)
 		kept = append(kept, line)
 	}
 	return strings.Join(kept, "")
+}
+
+// unmount is patient: whatever looks at new mounts on a busy machine lets go in
+// time.
+func unmount(t *testing.T, dir string) {
+	t.Helper()
+	for try := 1; exec.Command("umount", dir).Run() != nil; try++ {
+		if try == 20 {
+			tool(t, "umount", dir)
+			return
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
 }

@@ -55,53 +55,7 @@ func BenchmarkReadEverything(b *testing.B) {
 		s[fmt.Sprintf("dir %d/a file with a long name, number %d", i%50, i)] = large(i % 100_000)
 	}
 	s.put(b, image)
-	m := disktest.OpenImage(b, image)
-	var total int64
-	b.ReportAllocs()
-	for b.Loop() {
-		fs, err := fat.Open(m, fat.Options{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		r := &reader{fs: fs, buf: make([]byte, 256<<10)}
-		if err := r.dir(fs.Info().Root); err != nil || r.files != len(s) {
-			b.Fatalf("%d files, %v", r.files, err)
-		}
-		total = r.bytes
-	}
-	b.SetBytes(total)
-}
-
-// reader reads a whole tree: attributes and content.
-type reader struct {
-	fs    disk.Filesystem
-	buf   []byte
-	files int
-	bytes int64
-}
-
-func (r *reader) dir(ino uint64) error {
-	return r.fs.ReadDir(ino, func(e disk.DirEntry) error {
-		n, err := r.fs.Inode(e.Ino)
-		if err != nil {
-			return err
-		}
-		if n.Type() == disk.ModeDir {
-			return r.dir(e.Ino)
-		}
-		r.files++
-		f, err := r.fs.Open(e.Ino)
-		if err != nil {
-			return err
-		}
-		for off := int64(0); off < n.Size; {
-			got, err := f.ReadAt(r.buf[:min(int64(len(r.buf)), n.Size-off)], off)
-			if err != nil {
-				return err
-			}
-			off += int64(got)
-			r.bytes += int64(got)
-		}
-		return nil
+	disktest.BenchmarkReading(b, image, len(s), func(d disk.Sparse) (disk.Filesystem, error) {
+		return fat.Open(d, fat.Options{})
 	})
 }

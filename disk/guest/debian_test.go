@@ -28,18 +28,18 @@ func TestDebian(t *testing.T) {
 			device := testlvm.Volume(t, path, "guest", "root")
 			disktest.Run(t, "mkfs."+fstype, device)
 			dir := t.TempDir()
-			disktest.Run(t, "mount", device, dir)
+			unmount := mount(t, dir, device)
 			out, err := exec.Command("tar", "-C", dir, "--xattrs", "--xattrs-include=*", "-xpf", tar).CombinedOutput()
 			if err == nil {
 				err = os.WriteFile(filepath.Join(dir, "etc/fstab"), []byte("/dev/mapper/guest-root / "+fstype+" defaults 0 1\n"), 0o644)
 			}
-			disktest.Run(t, "umount", dir)
+			unmount()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			disktest.Run(t, "mount", "-o", "ro,noatime", device, dir)
+			unmount = mount(t, dir, "-o", "ro,noatime", device)
 			want := disktest.KernelTree(t, dir)
-			disktest.Run(t, "umount", dir)
+			unmount()
 			testlvm.Detach(device)
 
 			got := disktest.ReadTree(t, openGuest(t, path))

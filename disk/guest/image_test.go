@@ -43,7 +43,7 @@ func mount(t testing.TB, dir string, args ...string) (unmount func()) {
 	unmount = func() {
 		if !done {
 			done = true
-			disktest.Run(t, "umount", dir)
+			disktest.Unmount(t, dir)
 		}
 	}
 	t.Cleanup(unmount)

@@ -143,7 +143,8 @@ func (r *Reader) Filesystem(ctx context.Context, name string) (disk.Filesystem, 
 
 // Subvolumes lists the subvolumes and snapshots of a filesystem that Filesystem
 // opened in the volume of that name, the top level first: those of btrfs. Others
-// have none. Paths are hostile bytes.
+// have none. Paths are hostile bytes. Those that were read before an error are
+// returned with it.
 func (r *Reader) Subvolumes(ctx context.Context, name string) ([]disk.Subvolume, error) {
 	v, err := r.find(ctx, name)
 	if err != nil {

@@ -59,13 +59,7 @@ func Mount(t testing.TB, path, fstype, options string) (dir string, unmount func
 	unmount = func() {
 		if mounted {
 			mounted = false
-			// Whatever looks at new mounts on a busy machine lets go in time.
-			for try := 1; try < 20 && exec.Command("umount", dir).Run() != nil; try++ {
-				time.Sleep(100 * time.Millisecond)
-			}
-			if exec.Command("mountpoint", "-q", dir).Run() == nil {
-				Run(t, "umount", dir)
-			}
+			Unmount(t, dir)
 			DetachLoop(t, device)
 		}
 	}
@@ -75,6 +69,18 @@ func Mount(t testing.TB, path, fstype, options string) (dir string, unmount func
 	}
 	t.Cleanup(unmount)
 	return dir, unmount
+}
+
+// Unmount unmounts dir. Whatever looks at new mounts on a busy machine lets go in
+// time.
+func Unmount(t testing.TB, dir string) {
+	t.Helper()
+	for try := 1; try < 20 && exec.Command("umount", dir).Run() != nil; try++ {
+		time.Sleep(100 * time.Millisecond)
+	}
+	if exec.Command("mountpoint", "-q", dir).Run() == nil {
+		Run(t, "umount", dir)
+	}
 }
 
 // AttachLoop retries: another process may take the same free device first.

@@ -124,8 +124,6 @@ func (d *reader) readDir(req wire.ReadDir, b []byte) ([]byte, error) {
 	w.out.Begin(req.Ino)
 	dirs, last, err := w.fill(r)
 	if err != nil {
-		// What stands before the damage is lost to the caller, who could
-		// not trust the directory anyway.
 		return nil, err
 	}
 	w.out.End(last)
@@ -144,10 +142,15 @@ type walker struct {
 }
 
 // fill adds entries until the directory or the room in the answer ends. It
-// returns the directories among them, in the order of the walk.
+// returns the directories among them, in the order of the walk. What stands before
+// damage is a page of its own: whoever asks for the next one gets the error.
 func (w *walker) fill(r *dirReader) (dirs []subdir, last bool, err error) {
-	for !w.out.Full() {
+	for n := 0; !w.out.Full(); n++ {
 		e, ok, err := r.entry()
+		if err != nil && n > 0 {
+			r.stop()
+			return nil, false, nil
+		}
 		if err != nil || !ok {
 			r.stop()
 			w.sort(dirs)

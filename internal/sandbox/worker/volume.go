@@ -141,11 +141,14 @@ func (d *reader) listSubvolumes(r wire.List, b []byte) ([]byte, error) {
 		return wire.SubvolumePage{Last: true}.Append(b), nil
 	}
 	all, err := lister.Subvolumes()
-	if err != nil {
-		return nil, err
-	}
 	var out wire.SubvolumePage
 	list, last := page(all, r.Skip, wire.MaxSubvolumes)
+	if err != nil {
+		if len(list) == 0 {
+			return nil, err
+		}
+		last = false // whoever asks for the next page gets the error
+	}
 	out.List, out.Last = list, last
 	for i := range out.List {
 		out.List[i].Path = clip(out.List[i].Path, wire.MaxTarget)
