@@ -1,0 +1,9 @@
+package layout_test
+
+import (
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
+)
+
+func TestMain(m *testing.M) { disktest.Main(m) }
