@@ -24,9 +24,10 @@ demo: build ## three nights of two throwaway VMs, in $(DEMO)
 	scripts/install-deps demo
 	build/drydock demo $(DEMO)
 
-test: ## unit tests, and tests that boot real guests
+test: ## unit tests, tests that boot real guests, and each fuzz target for a moment
 	scripts/install-deps test
 	$(SUDO) $(GO) test -timeout 20m ./...
+	$(SUDO) scripts/fuzz 500x
 
 check: ## formatting, vet, staticcheck, and which room may import which
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; }
