@@ -39,8 +39,8 @@ bench: ## what can be measured so far; medians of alternating runs
 	scripts/install-deps test
 	$(SUDO) $(GO) test -run '^$$' -bench . -benchtime 3x ./disk/... ./internal/sandbox/... ./internal/repository/... ./internal/backup/...
 
-bench-disk: ## reading disks, against the kernel, debugfs, guestmount, qemu-nbd and qemu-img
-	scripts/install-deps bench
+bench-disk: ## reading disks, against the kernel, debugfs, qemu-nbd and qemu-img
+	scripts/install-deps test
 	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 80m -run '^TestCompare' ./disk/qcow2 ./internal/nbd ./internal/sandbox ./cmd/drydock
 
 fuzz: ## every fuzz target for $(FUZZ)

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/benchdisk"
-	"github.com/drydock-vm/drydock/internal/testguest"
 )
 
 // pipeTo runs a command whose output a pipe takes, as a backup program would: tar
@@ -85,35 +84,6 @@ func TestCompareTar(t *testing.T) {
 			})
 		}
 	}
-}
-
-// TestCompareGuestmount is once against libguestfs, which boots an appliance.
-func TestCompareGuestmount(t *testing.T) {
-	benchdisk.Wanted(t)
-	if _, err := exec.LookPath("guestmount"); err != nil {
-		t.Fatal("guestmount is not there: scripts/install-deps bench")
-	}
-	path := benchdisk.System(t, "ext4")
-	kernel := testguest.KernelFolder(t)
-	data, err := os.ReadFile(filepath.Join(kernel, "version"))
-	must(t, err)
-	version := strings.TrimSpace(string(data))
-	benchdisk.Compare(t, 1, nil,
-		benchdisk.Contender{Name: "drydock tar", Run: func() error { return pipeTo(io.Discard, drydock, "tar", path) }},
-		benchdisk.Contender{Name: "guestmount and tar", Run: func() error {
-			dir := t.TempDir()
-			c := exec.Command("guestmount", "--format=raw", "-a", path, "-m", "/dev/sda", "--ro", dir)
-			c.Env = append(os.Environ(), "LIBGUESTFS_BACKEND=direct", "LIBGUESTFS_BACKEND_SETTINGS=force_tcg",
-				// Its appliance boots the kernel of the tests' guests.
-				"SUPERMIN_KERNEL="+filepath.Join(kernel, "vmlinuz"), "SUPERMIN_KERNEL_VERSION="+version,
-				"SUPERMIN_MODULES="+filepath.Join(kernel, "lib/modules", version))
-			if out, err := c.CombinedOutput(); err != nil {
-				return fmt.Errorf("%w: %s", err, out)
-			}
-			defer exec.Command("guestunmount", dir).Run()
-			return pipeTo(io.Discard, "tar", "-C", dir, "-cf", "-", ".")
-		}},
-	)
 }
 
 // TestCompareMillion reads a million files, and says how much memory the parent
