@@ -37,15 +37,11 @@ disk as the guest sees it, decompressed on the way:
 }
 
 func (a *app) cat(ctx context.Context, text string, l *looking) error {
-	o, err := a.open(ctx, text, l)
+	o, inode, err := a.openFileAt(ctx, text, l)
 	if err != nil {
 		return err
 	}
 	defer o.close()
-	inode, err := disk.Lookup(o.fsys, o.path)
-	if err != nil {
-		return err
-	}
 	if inode.Type() != disk.ModeRegular {
 		return fmt.Errorf("%s is a %s and not a regular file", escape.Bytes(o.path), typeName(inode.Type()))
 	}

@@ -44,15 +44,11 @@ func (a *app) lsCmd() *cobra.Command {
 }
 
 func (a *app) ls(ctx context.Context, text string, recursive bool, how *looking) error {
-	o, err := a.open(ctx, text, how)
+	o, inode, err := a.openFileAt(ctx, text, how)
 	if err != nil {
 		return err
 	}
 	defer o.close()
-	inode, err := disk.Lookup(o.fsys, o.path)
-	if err != nil {
-		return err
-	}
 	l := &lister{app: a, fsys: o.fsys, recursive: recursive, lines: []fileLine{}}
 	if inode.Type() == disk.ModeDir {
 		err = l.dir(ctx, inode.Ino, "", 0)
@@ -105,7 +101,7 @@ func (l *lister) file(ctx context.Context, name string, inode disk.Inode, depth 
 	line := fileLine{
 		Name: escape.Bytes([]byte(name)), Type: typeName(inode.Type()), Mode: fmt.Sprintf("%04o", inode.Mode&0o7777),
 		UID: inode.UID, GID: inode.GID, Links: inode.Links, Size: inode.Size,
-		Modify: time.Unix(inode.Modify.Sec, int64(inode.Modify.Nsec)),
+		Modify: timeOf(inode.Modify),
 	}
 	if inode.Type() == disk.ModeSymlink {
 		if target, err := l.fsys.Readlink(inode.Ino); err == nil {

@@ -35,6 +35,20 @@ func (a *app) open(ctx context.Context, text string, l *looking) (*opened, error
 	return a.openTarget(ctx, t, l)
 }
 
+// openFileAt opens a TARGET, and looks up the file that its path names.
+func (a *app) openFileAt(ctx context.Context, text string, l *looking) (*opened, disk.Inode, error) {
+	o, err := a.open(ctx, text, l)
+	if err != nil {
+		return nil, disk.Inode{}, err
+	}
+	inode, err := disk.Lookup(o.fsys, o.path)
+	if err != nil {
+		o.close()
+		return nil, disk.Inode{}, err
+	}
+	return o, inode, nil
+}
+
 // openTarget opens the filesystem that a TARGET names.
 func (a *app) openTarget(ctx context.Context, t target, l *looking) (_ *opened, err error) {
 	o := &opened{path: t.path}

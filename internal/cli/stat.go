@@ -54,15 +54,11 @@ func (a *app) statCmd() *cobra.Command {
 }
 
 func (a *app) stat(ctx context.Context, text string, l *looking) error {
-	o, err := a.open(ctx, text, l)
+	o, inode, err := a.openFileAt(ctx, text, l)
 	if err != nil {
 		return err
 	}
 	defer o.close()
-	inode, err := disk.Lookup(o.fsys, o.path)
-	if err != nil {
-		return err
-	}
 	report, err := statOf(o.fsys, o.path, &inode)
 	if err != nil {
 		return err

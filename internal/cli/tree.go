@@ -40,15 +40,11 @@ func (a *app) treeCmd() *cobra.Command {
 }
 
 func (a *app) tree(ctx context.Context, text string, depth int, how *looking) error {
-	o, err := a.open(ctx, text, how)
+	o, inode, err := a.openFileAt(ctx, text, how)
 	if err != nil {
 		return err
 	}
 	defer o.close()
-	inode, err := disk.Lookup(o.fsys, o.path)
-	if err != nil {
-		return err
-	}
 	if depth == 0 || depth > maxListDepth {
 		depth = maxListDepth
 	}
