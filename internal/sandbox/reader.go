@@ -23,6 +23,9 @@ type Reader struct {
 	stop   func() bool // ends the watch over the context of Start
 	disks  []*Disk
 	files  images
+
+	mu    sync.Mutex // guards known
+	known []Volume   // nil until find was called; disks do not change
 }
 
 // images are the files of all disks, in the order in which the worker has them.

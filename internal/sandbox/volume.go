@@ -96,13 +96,18 @@ func volumeOf(v *wire.Volume, index int) Volume {
 	return out
 }
 
-// find returns a volume by its name.
+// find returns a volume by its name. The worker is asked for them once.
 func (r *Reader) find(ctx context.Context, name string) (Volume, error) {
-	list, err := r.Volumes(ctx)
-	if err != nil {
-		return Volume{}, err
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.known == nil {
+		list, err := r.Volumes(ctx)
+		if err != nil {
+			return Volume{}, err
+		}
+		r.known = list
 	}
-	for _, v := range list {
+	for _, v := range r.known {
 		if v.Name == name {
 			return v, nil
 		}
