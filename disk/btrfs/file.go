@@ -3,7 +3,6 @@ package btrfs
 import (
 	"errors"
 	"fmt"
-	"io"
 	"sync/atomic"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -59,21 +58,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, errors.New("btrfs: a read at a negative offset")
 	}
-	if off >= f.Size() {
-		return 0, io.EOF
-	}
-	want := p[:min(int64(len(p)), f.Size()-off)]
-	for done := 0; done < len(want); {
-		n, err := f.readSome(want[done:], off+int64(done))
-		if err != nil {
-			return done, err
-		}
-		done += n
-	}
-	if len(want) < len(p) {
-		return len(want), io.EOF
-	}
-	return len(want), nil
+	return ondisk.ReadPieces(p, off, f.Size(), f.readSome)
 }
 
 // readSome reads from one extent or hole, at least one byte.

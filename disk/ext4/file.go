@@ -2,7 +2,6 @@ package ext4
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
@@ -49,21 +48,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, negativeOffset(off)
 	}
-	if off >= f.size {
-		return 0, io.EOF
-	}
-	want := p[:min(int64(len(p)), f.size-off)]
-	for done := 0; done < len(want); {
-		n, err := f.readSome(want[done:], off+int64(done))
-		if err != nil {
-			return done, err
-		}
-		done += n
-	}
-	if len(want) < len(p) {
-		return len(want), io.EOF
-	}
-	return len(want), nil
+	return ondisk.ReadPieces(p, off, f.size, f.readSome)
 }
 
 // readSome reads from one run or hole, at least one byte.

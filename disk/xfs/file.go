@@ -3,7 +3,6 @@ package xfs
 import (
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
@@ -44,21 +43,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read at offset %d: %w", off, errRange)
 	}
-	if off >= f.size {
-		return 0, io.EOF
-	}
-	want := p[:min(int64(len(p)), f.size-off)]
-	for done := 0; done < len(want); {
-		n, err := f.readSome(want[done:], off+int64(done))
-		if err != nil {
-			return done, err
-		}
-		done += n
-	}
-	if len(want) < len(p) {
-		return len(want), io.EOF
-	}
-	return len(want), nil
+	return ondisk.ReadPieces(p, off, f.size, f.readSome)
 }
 
 // piece is a range of a file, in bytes, that is of one kind.
