@@ -41,7 +41,7 @@ bench: ## what can be measured so far; medians of alternating runs
 
 bench-disk: ## reading disks, against the kernel, debugfs, qemu-nbd and qemu-img
 	scripts/install-deps test
-	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 80m -run '^TestCompare' ./disk/qcow2 ./internal/nbd ./internal/sandbox ./cmd/drydock
+	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 80m -run '^TestCompare' ./disk/qcow2 ./internal/nbd ./internal/fusefs ./internal/sandbox ./cmd/drydock
 
 fuzz: ## every fuzz target for $(FUZZ)
 	scripts/fuzz $(FUZZ)

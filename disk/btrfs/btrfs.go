@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/cache"
@@ -42,6 +43,8 @@ type Filesystem struct {
 	log     map[uint64]*changes // by subvolume
 	logSums sumRanges           // those of the log
 	logUsed addressRanges       // what the log takes and refers to
+
+	last atomic.Pointer[inode] // that was asked for last
 
 	mu         sync.Mutex // guards subvolumes
 	subvolumes map[uint64]*subvolume

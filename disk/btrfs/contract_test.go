@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,19 +15,9 @@ import (
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
 
-// lookup finds a file by its path.
-func lookup(t testing.TB, fs disk.Filesystem, path string) uint64 {
-	t.Helper()
-	n, err := disk.Lookup(fs, []byte(path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n.Ino
-}
-
 func openFile(t testing.TB, fs disk.Filesystem, path string) disk.Sparse {
 	t.Helper()
-	f, err := fs.Open(lookup(t, fs, path))
+	f, err := fs.Open(disktest.Lookup(t, fs, path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,27 +83,15 @@ func TestConcurrent(t *testing.T) {
 	for _, s := range seeds {
 		fs := openSeed(t, s.name, btrfs.Options{CacheSize: 10_000})
 		want := disktest.ReadTree(t, openSeed(t, s.name, btrfs.Options{}))
-		var wg sync.WaitGroup
-		for range 4 {
-			wg.Go(func() { disktest.CompareTrees(t, want, disktest.ReadTree(t, fs)) })
-		}
-		wg.Wait()
+		disktest.CheckConcurrent(t, want, fs)
 	}
 }
 
 // TestWrongType asks of files what they are not.
 func TestWrongType(t *testing.T) {
 	fs := openSeed(t, "mixed", btrfs.Options{})
-	file, dir, stub := lookup(t, fs, "a/small"), lookup(t, fs, "a"), lookup(t, fs, "snapshot/below")
-	if _, err := fs.Open(dir); !errors.Is(err, disk.ErrNotExist) {
-		t.Errorf("content of a directory: %v", err)
-	}
-	if _, err := fs.Readlink(file); !errors.Is(err, disk.ErrNotExist) {
-		t.Errorf("target of a file: %v", err)
-	}
-	if err := fs.ReadDir(file, nil); !errors.Is(err, disk.ErrNotExist) {
-		t.Errorf("entries of a file: %v", err)
-	}
+	file, dir, stub := disktest.Lookup(t, fs, "a/small"), disktest.Lookup(t, fs, "a"), disktest.Lookup(t, fs, "snapshot/below")
+	disktest.CheckWrongType(t, fs, file, dir)
 	if err := fs.ReadDir(stub, nil); err != nil {
 		t.Errorf("entries of an empty directory: %v", err)
 	}
@@ -122,9 +99,6 @@ func TestWrongType(t *testing.T) {
 		t.Errorf("usage of a device that is not there: %v", err)
 	}
 	stop := errors.New("stop")
-	if err := fs.ReadDir(dir, func(disk.DirEntry) error { return stop }); err != stop {
-		t.Errorf("the error of yield comes back as %v", err)
-	}
 	if err := fs.Used(0, func(int64, int64) error { return stop }); err != stop {
 		t.Errorf("the error of yield comes back as %v", err)
 	}
@@ -146,7 +120,7 @@ func TestFlags(t *testing.T) {
 	unmount()
 	fs := openFilesystem(t, paths, btrfs.Options{})
 	for name, flags := range want {
-		if n, err := fs.Inode(lookup(t, fs, name)); err != nil || n.Flags != flags {
+		if n, err := fs.Inode(disktest.Lookup(t, fs, name)); err != nil || n.Flags != flags {
 			t.Errorf("%s: flags %v, %v", name, n.Flags, err)
 		}
 	}

@@ -58,8 +58,20 @@ func (n *inode) name() string { return inodeName(n.volume.id, n.object) }
 // makeIno makes the number under which others know an inode.
 func makeIno(subvolume, object uint64) uint64 { return subvolume<<disk.SubvolumeShift | object }
 
-// file returns inode ino.
+// file returns inode ino. Whoever walks a tree asks for each several times in a row.
 func (fs *Filesystem) file(ino uint64) (*inode, error) {
+	if n := fs.last.Load(); n != nil && n.Ino == ino {
+		return n, nil
+	}
+	n, err := fs.readInode(ino)
+	if err != nil {
+		return nil, err
+	}
+	fs.last.Store(n)
+	return n, nil
+}
+
+func (fs *Filesystem) readInode(ino uint64) (*inode, error) {
 	id, object := ino>>disk.SubvolumeShift, ino&maxObject
 	if ino >= disk.MaxIno || object < firstFree {
 		return nil, layer.Absent(fmt.Sprintf("inode %d", ino), "no file has that number")

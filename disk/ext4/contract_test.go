@@ -7,34 +7,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/ext4"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
-
-// lookup finds a file of a seed by its path.
-func lookup(t *testing.T, fs disk.Filesystem, path string) uint64 {
-	t.Helper()
-	ino := fs.Info().Root
-	for _, name := range strings.Split(path, "/") {
-		next := uint64(0)
-		err := fs.ReadDir(ino, func(e disk.DirEntry) error {
-			if string(e.Name) == name {
-				next = e.Ino
-			}
-			return nil
-		})
-		if err != nil || next == 0 {
-			t.Fatalf("%s: not found: %v", path, err)
-		}
-		ino = next
-	}
-	return ino
-}
 
 func openSeed(t *testing.T, name string, opts ext4.Options) *ext4.Filesystem {
 	t.Helper()
@@ -55,7 +33,7 @@ func TestReadAt(t *testing.T) {
 			}
 			t.Run(s.name+"/"+path, func(t *testing.T) {
 				fs := openSeed(t, s.name, ext4.Options{})
-				f, err := fs.Open(lookup(t, fs, path))
+				f, err := fs.Open(disktest.Lookup(t, fs, path))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -128,31 +106,15 @@ func TestConcurrent(t *testing.T) {
 	for _, name := range []string{"csum", "journal-csum"} {
 		fs := openSeed(t, name, ext4.Options{CacheSize: 2048})
 		want := disktest.ReadTree(t, openSeed(t, name, ext4.Options{}))
-		var wg sync.WaitGroup
-		for range 4 {
-			wg.Go(func() { disktest.CompareTrees(t, want, disktest.ReadTree(t, fs)) })
-		}
-		wg.Wait()
+		disktest.CheckConcurrent(t, want, fs)
 	}
 }
 
 // TestWrongType asks of files what they are not.
 func TestWrongType(t *testing.T) {
 	fs := openSeed(t, "csum", ext4.Options{})
-	file, dir := lookup(t, fs, "a/small"), lookup(t, fs, "a")
-	if _, err := fs.Open(dir); !errors.Is(err, disk.ErrNotExist) {
-		t.Errorf("content of a directory: %v", err)
-	}
-	if _, err := fs.Readlink(file); !errors.Is(err, disk.ErrNotExist) {
-		t.Errorf("target of a file: %v", err)
-	}
-	if err := fs.ReadDir(file, nil); !errors.Is(err, disk.ErrNotExist) {
-		t.Errorf("entries of a file: %v", err)
-	}
-	stop := errors.New("stop")
-	if err := fs.ReadDir(dir, func(disk.DirEntry) error { return stop }); err != stop {
-		t.Errorf("the error of yield comes back as %v", err)
-	}
+	file, dir := disktest.Lookup(t, fs, "a/small"), disktest.Lookup(t, fs, "a")
+	disktest.CheckWrongType(t, fs, file, dir)
 }
 
 // TestRecognise checks what is no filesystem at all.
@@ -177,7 +139,7 @@ func TestBlockMapOfItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	fs := openSeed(t, "map", ext4.Options{})
-	ino := lookup(t, fs, "holes")
+	ino := disktest.Lookup(t, fs, "holes")
 	table := binary.LittleEndian.Uint32(raw[2048+8:]) // one group, blocks of 1 KiB
 	n := raw[int(table)*1024+int(ino-1)*128:][:128]
 	self := binary.LittleEndian.Uint32(n[0x28+12*4:])

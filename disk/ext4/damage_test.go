@@ -92,7 +92,7 @@ func TestUnusedBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	fs := openSeed(t, "csum", ext4.Options{})
-	large := binary.LittleEndian.AppendUint32(nil, uint32(lookup(t, fs, "large")))
+	large := binary.LittleEndian.AppendUint32(nil, uint32(disktest.Lookup(t, fs, "large")))
 	root := bytes.Index(raw, append(large, 12, 0, 1, 2, '.', 0)) // block 0 of the directory
 	table := int(binary.LittleEndian.Uint32(raw[2048+8:])) * 1024
 	for _, d := range []struct {

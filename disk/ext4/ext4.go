@@ -29,6 +29,9 @@ type Filesystem struct {
 	groups   groupTable
 	changes  *changes // of fast commits, or nil
 	replayed counts
+	// last is the inode that was asked for last; nil while a replay changes
+	// inodes.
+	last *atomic.Pointer[inode]
 
 	badBitmaps atomic.Uint64 // groups that the last call of Used could not tell about
 }
@@ -66,10 +69,11 @@ func Open(d disk.Sparse, opts Options) (*Filesystem, error) {
 		return nil, err
 	}
 	if fs.sb.incompat&incompatRecover != 0 {
-		if err := fs.recover(opts); err != nil {
+		if err := fs.replayJournal(opts); err != nil {
 			return nil, err
 		}
 	}
+	fs.last = new(atomic.Pointer[inode])
 	root, err := fs.file(rootInode)
 	if err != nil {
 		return nil, err
@@ -94,8 +98,8 @@ func (fs *Filesystem) readSuperblock() error {
 	return nil
 }
 
-// recover replays the journal. What was read so far may be out of date.
-func (fs *Filesystem) recover(opts Options) error {
+// replayJournal replays the journal. What was read so far may be out of date.
+func (fs *Filesystem) replayJournal(opts Options) error {
 	r, err := fs.replay()
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ func TestDirectoryDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ino := lookup(t, fs, "large")
+	ino := disktest.Lookup(t, fs, "large")
 	names := 0
 	count := func(disk.DirEntry) error { names++; return nil }
 	if err := fs.ReadDir(ino, count); !errors.Is(err, disk.ErrCorrupt) {
@@ -79,7 +79,7 @@ func TestLustreXattr(t *testing.T) {
 	g.SetXattr(g.File("file", nil), "user.large", value)
 	unmount()
 	fs := openFilesystem(t, path)
-	ino := lookup(t, fs, "file")
+	ino := disktest.Lookup(t, fs, "file")
 	parent, err := fs.Inode(ino)
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestHolesOfItself(t *testing.T) {
 	if _, err := m.ReadAt(raw, 0); err != nil {
 		t.Fatal(err)
 	}
-	ino := lookup(t, openSeed(t, "map", ext4.Options{}), "holes")
+	ino := disktest.Lookup(t, openSeed(t, "map", ext4.Options{}), "holes")
 	le := binary.LittleEndian
 	n := raw[int(le.Uint32(raw[2048+8:]))*1024+int(ino-1)*128:][:128]
 	middle, empty := le.Uint32(n[0x28+13*4:]), le.Uint32(n[0x28+12*4:])

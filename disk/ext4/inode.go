@@ -67,8 +67,24 @@ const (
 
 func inodeName(ino uint64) string { return fmt.Sprintf("inode %d", ino) }
 
-// file returns inode ino if it is one that a directory entry may name.
+// file returns inode ino if it is one that a directory entry may name. Whoever
+// walks a tree asks for each several times in a row.
 func (fs *Filesystem) file(ino uint64) (*inode, error) {
+	if fs.last == nil {
+		return fs.readFile(ino)
+	}
+	if n := fs.last.Load(); n != nil && n.Ino == ino {
+		return n, nil
+	}
+	n, err := fs.readFile(ino)
+	if err != nil {
+		return nil, err
+	}
+	fs.last.Store(n)
+	return n, nil
+}
+
+func (fs *Filesystem) readFile(ino uint64) (*inode, error) {
 	if fs.reserved(ino) {
 		return nil, layer.Absent(inodeName(ino), "it is reserved for the filesystem")
 	}

@@ -19,7 +19,7 @@ func (b *logBuilder) replayed(t *testing.T) (letters string, transactions int, e
 	if err != nil {
 		return "", 0, err
 	}
-	f, err := fs.Open(lookup(t, fs, "holes"))
+	f, err := fs.Open(disktest.Lookup(t, fs, "holes"))
 	if err != nil {
 		t.Fatal(err)
 	}

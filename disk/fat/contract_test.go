@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -20,7 +19,7 @@ func TestSparse(t *testing.T) {
 	for _, s := range seeds {
 		fs := openFilesystem(t, disktest.LoadSeed(t, s.name))
 		for path, content := range seedTree() {
-			f, err := fs.Open(lookup(t, fs, path))
+			f, err := fs.Open(disktest.Lookup(t, fs, path))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +52,7 @@ func TestLongFile(t *testing.T) {
 	setStart(entry, first)
 	setSize(entry, uint32(len(content)-3))
 	fs := e.open()
-	f, err := fs.Open(lookup(t, fs, "pieces"))
+	f, err := fs.Open(disktest.Lookup(t, fs, "pieces"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,18 +68,14 @@ func TestConcurrent(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := disktest.ReadTree(t, openFilesystem(t, disktest.LoadSeed(t, s.name)))
-		var wg sync.WaitGroup
-		for range 4 {
-			wg.Go(func() { disktest.CompareTrees(t, want, disktest.ReadTree(t, fs)) })
-		}
-		wg.Wait()
+		disktest.CheckConcurrent(t, want, fs)
 	}
 }
 
 // TestWrongType asks of files what they are not, and for files that are none.
 func TestWrongType(t *testing.T) {
 	fs := openFilesystem(t, disktest.LoadSeed(t, "fat32"))
-	file, dir := lookup(t, fs, "README.TXT"), lookup(t, fs, "dir")
+	file, dir := disktest.Lookup(t, fs, "README.TXT"), disktest.Lookup(t, fs, "dir")
 	for _, ino := range []uint64{dir, fs.Info().Root} {
 		_, err := fs.Open(ino)
 		wantError(t, err, disk.ErrNotExist, "not a regular file")
@@ -195,7 +190,7 @@ func TestRemarks(t *testing.T) {
 			if got := fs.Info().Remarks; len(got) != v.want {
 				t.Errorf("%q", got)
 			}
-			if got := readAll(t, fs, lookup(t, fs, "pieces")); !bytes.Equal(got, large(seedPieces)) {
+			if got := readAll(t, fs, disktest.Lookup(t, fs, "pieces")); !bytes.Equal(got, large(seedPieces)) {
 				t.Error("other content")
 			}
 		})
@@ -260,7 +255,7 @@ func TestUnreadable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := readAll(t, fs, lookup(t, fs, "README.TXT")); string(got) != "upper" {
+	if got := readAll(t, fs, disktest.Lookup(t, fs, "README.TXT")); string(got) != "upper" {
 		t.Errorf("another file is %q", got)
 	}
 }
@@ -287,7 +282,7 @@ func TestLost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pieces, dir := lookup(t, fs, "pieces"), lookup(t, fs, "dir")
+		pieces, dir := disktest.Lookup(t, fs, "pieces"), disktest.Lookup(t, fs, "dir")
 		f, err := fs.Open(pieces)
 		if err != nil {
 			t.Fatal(err)
@@ -320,7 +315,7 @@ func TestChanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := fs.Open(lookup(t, fs, "pieces"))
+		f, err := fs.Open(disktest.Lookup(t, fs, "pieces"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,7 +31,7 @@ func wantError(t testing.TB, err, want error, text string) {
 // chainOf returns the clusters of the file "pieces" of a seed.
 func chainOf(t testing.TB, fs *fat.Filesystem, e *editor) (list []int) {
 	t.Helper()
-	f, err := fs.Open(lookup(t, fs, "pieces"))
+	f, err := fs.Open(disktest.Lookup(t, fs, "pieces"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,20 +102,20 @@ func TestGoodClusters(t *testing.T) {
 			e.entry("PIECES     ")[0x14] = 7 // OS/2's
 		}
 		fs := e.open()
-		if got := readAll(t, fs, lookup(t, fs, "pieces")); !bytes.Equal(got, large(seedPieces)) {
+		if got := readAll(t, fs, disktest.Lookup(t, fs, "pieces")); !bytes.Equal(got, large(seedPieces)) {
 			t.Errorf("%s: other content", s.name)
 		}
-		if got := readAll(t, fs, lookup(t, fs, "empty")); len(got) != 0 {
+		if got := readAll(t, fs, disktest.Lookup(t, fs, "empty")); len(got) != 0 {
 			t.Errorf("%s: %d bytes in an empty file", s.name, len(got))
 		}
 		e.entry("README  TXT")[12] |= 1
-		if n, err := e.open().Inode(lookup(t, e.open(), "README.TXT")); err != nil || n.Flags != disk.FlagEncrypted {
+		if n, err := e.open().Inode(disktest.Lookup(t, e.open(), "README.TXT")); err != nil || n.Flags != disk.FlagEncrypted {
 			t.Errorf("%s: encrypted by Windows: %+v, %v", s.name, n, err)
 		}
 		// Two files may share clusters.
 		setStart(e.entry("README  TXT"), c[3])
 		fs = e.open()
-		if got := readAll(t, fs, lookup(t, fs, "README.TXT")); !bytes.Equal(got, large(seedPieces)[3*512:][:5]) {
+		if got := readAll(t, fs, disktest.Lookup(t, fs, "README.TXT")); !bytes.Equal(got, large(seedPieces)[3*512:][:5]) {
 			t.Errorf("%s: shared content is %q", s.name, got)
 		}
 	}
@@ -150,7 +150,7 @@ func TestDamagedDirectory(t *testing.T) {
 				files := 0
 				fs := e.open()
 				ignore := func(disk.DirEntry) error { return nil }
-				err := fs.ReadDir(lookup(t, fs, "dir/many"), ignore)
+				err := fs.ReadDir(disktest.Lookup(t, fs, "dir/many"), ignore)
 				if err == nil {
 					err = fs.ReadDir(fs.Info().Root, ignore)
 				}
@@ -160,7 +160,7 @@ func TestDamagedDirectory(t *testing.T) {
 				if files < 10 { // 30 without damage, 20 of them in dir/many
 					t.Errorf("%d files are left", files)
 				}
-				readAll(t, fs, lookup(t, fs, "pieces"))
+				readAll(t, fs, disktest.Lookup(t, fs, "pieces"))
 			})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
 
 // short is an entry of a root directory that a test makes.
@@ -180,7 +181,7 @@ func TestTimes(t *testing.T) {
 		put(entry[0x16:], v.time)
 		put(entry[0x18:], v.date)
 		fs := e.open()
-		n, err := fs.Inode(lookup(t, fs, "README.TXT"))
+		n, err := fs.Inode(disktest.Lookup(t, fs, "README.TXT"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +197,7 @@ func TestTimes(t *testing.T) {
 	put(entry[0x10:], 0)
 	put(entry[0x12:], 0)
 	fs := e.open()
-	n, err := fs.Inode(lookup(t, fs, "README.TXT"))
+	n, err := fs.Inode(disktest.Lookup(t, fs, "README.TXT"))
 	if err != nil || n.Birth != (disk.Time{}) || n.Access != n.Modify {
 		t.Errorf("without times: %+v, %v", n, err)
 	}

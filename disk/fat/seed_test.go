@@ -210,13 +210,3 @@ func setStart(entry []byte, cluster int) {
 }
 
 func setSize(entry []byte, size uint32) { binary.LittleEndian.PutUint32(entry[0x1c:], size) }
-
-// lookup returns the inode at a path.
-func lookup(t testing.TB, fs disk.Filesystem, path string) uint64 {
-	t.Helper()
-	n, err := disk.Lookup(fs, []byte(path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n.Ino
-}

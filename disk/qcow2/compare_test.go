@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/qcow2"
+	"github.com/drydock-vm/drydock/internal/benchdisk"
 )
 
 // The image of TestCompareStreams: in zlib it takes about 0.9 GB.
@@ -27,9 +27,7 @@ const (
 // image with that of QEMU's own tools, from the page cache, as medians of runs
 // that alternate.
 func TestCompareStreams(t *testing.T) {
-	if os.Getenv("DRYDOCK_BENCH") != "1" {
-		t.Skip("a measurement of some minutes and 5 GB of disk: set DRYDOCK_BENCH=1")
-	}
+	benchdisk.Wanted(t)
 	source := writePseudoReal(t)
 	for _, v := range []struct {
 		name string
@@ -43,28 +41,25 @@ func TestCompareStreams(t *testing.T) {
 		args := append([]string{"convert", "-W", "-m", "4", "-f", "raw", "-O", "qcow2"}, v.args...)
 		disktest.Run(t, "qemu-img", append(args, source, path)...)
 		uri := "nbd+unix:///?socket=" + serveNBD(t, path)
-		var ours, small, nbd, convert []time.Duration
-		for range compareRuns {
-			ours = append(ours, timeIt(t, func() { streamAll(t, path, 1<<20) }))
-			nbd = append(nbd, timeIt(t, func() { disktest.Run(t, "nbdcopy", uri, "null:") }))
-			small = append(small, timeIt(t, func() { streamAll(t, path, 4<<10) }))
-			convert = append(convert, timeIt(t, func() {
-				disktest.Run(t, "qemu-img", "convert", "-W", "-m", "4", "-n", "-f", "qcow2", "--target-image-opts", path,
-					fmt.Sprintf("driver=null-co,size=%d", int64(compareSize)))
-			}))
-		}
 		_, length := disktest.OpenFile(t, path)
-		us := median(ours)
-		t.Logf("%s: image of %d MB; pieces of 1 MiB %v, of 4 KiB %v, nbdcopy %v, qemu-img convert %v",
-			v.name, length/1e6, us, median(small), median(nbd), median(convert))
+		t.Logf("%s: image of %d MB", v.name, length/1e6)
+		medians := benchdisk.Compare(t, compareRuns, nil,
+			benchdisk.Contender{Name: "pieces of 1 MiB", Run: func() error { return streamAll(t, path, 1<<20) }},
+			benchdisk.Contender{Name: "qemu-nbd and nbdcopy", Run: func() error { return exec.Command("nbdcopy", uri, "null:").Run() }},
+			benchdisk.Contender{Name: "pieces of 4 KiB", Run: func() error { return streamAll(t, path, 4<<10) }},
+			benchdisk.Contender{Name: "qemu-img convert", Run: func() error {
+				return exec.Command("qemu-img", "convert", "-W", "-m", "4", "-n", "-f", "qcow2", "--target-image-opts", path,
+					fmt.Sprintf("driver=null-co,size=%d", int64(compareSize))).Run()
+			}})
+		us, nbd, small, convert := medians[0].Seconds(), medians[1].Seconds(), medians[2].Seconds(), medians[3].Seconds()
 		for _, r := range []struct {
 			what  string
 			ratio float64
 			most  float64
 		}{
-			{"qemu-nbd and nbdcopy", us.Seconds() / median(nbd).Seconds(), 1},
-			{"qemu-img convert", us.Seconds() / median(convert).Seconds(), 1},
-			{"pieces of 4 KiB to those of 1 MiB", median(small).Seconds() / us.Seconds(), 1.5},
+			{"qemu-nbd and nbdcopy", us / nbd, 1},
+			{"qemu-img convert", us / convert, 1},
+			{"pieces of 4 KiB to those of 1 MiB", small / us, 1.5},
 		} {
 			t.Logf("%s: %s: %.2f", v.name, r.what, r.ratio)
 			if r.ratio > r.most && (v.args != nil || r.most == 1) { // small reads of what is not compressed are the kernel's
@@ -75,10 +70,10 @@ func TestCompareStreams(t *testing.T) {
 }
 
 // streamAll reads all data of an image, in order.
-func streamAll(t *testing.T, path string, piece int64) {
+func streamAll(t *testing.T, path string, piece int64) error {
 	im := open(t, path, qcow2.Options{})
 	buf := make([]byte, piece)
-	err := im.Extents(0, im.Size(), func(e disk.Extent) error {
+	return im.Extents(0, im.Size(), func(e disk.Extent) error {
 		if e.Kind != disk.ExtentData {
 			return nil
 		}
@@ -90,21 +85,6 @@ func streamAll(t *testing.T, path string, piece int64) {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func timeIt(t *testing.T, f func()) time.Duration {
-	t.Helper()
-	start := time.Now()
-	f()
-	return time.Since(start)
-}
-
-func median(d []time.Duration) time.Duration {
-	d = slices.Sorted(slices.Values(d))
-	return d[len(d)/2]
 }
 
 // serveNBD lets qemu-nbd serve an image, to be read only, until the test ends, and

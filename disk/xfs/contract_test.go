@@ -6,23 +6,12 @@ import (
 	"errors"
 	"io"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/xfs"
 )
-
-// lookup finds a file of a filesystem by its path.
-func lookup(t testing.TB, fs disk.Filesystem, path string) uint64 {
-	t.Helper()
-	n, err := disk.Lookup(fs, []byte("/"+path))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n.Ino
-}
 
 func openSeed(t testing.TB, name string, opts xfs.Options) *xfs.Filesystem {
 	t.Helper()
@@ -42,7 +31,7 @@ func TestContract(t *testing.T) {
 			}
 			t.Run(s.name+"/"+path, func(t *testing.T) {
 				fs := openSeed(t, s.name, xfs.Options{})
-				f, err := fs.Open(lookup(t, fs, path))
+				f, err := fs.Open(disktest.Lookup(t, fs, path))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -62,30 +51,18 @@ func TestConcurrent(t *testing.T) {
 	for _, name := range []string{"v5-1k", "v5-dirty"} {
 		fs := openSeed(t, name, xfs.Options{CacheSize: 40 << 10})
 		want := disktest.ReadTree(t, openSeed(t, name, xfs.Options{}))
-		var wg sync.WaitGroup
-		for range 4 {
-			wg.Go(func() { disktest.CompareTrees(t, want, disktest.ReadTree(t, fs)) })
-		}
-		wg.Wait()
+		disktest.CheckConcurrent(t, want, fs)
 	}
 }
 
 // TestWrongType asks of files what they are not.
 func TestWrongType(t *testing.T) {
 	fs := openSeed(t, "v5-1k", xfs.Options{})
-	file, dir := lookup(t, fs, "a/small"), lookup(t, fs, "a")
-	if _, err := fs.Open(dir); !errors.Is(err, disk.ErrNotExist) {
-		t.Errorf("content of a directory: %v", err)
-	}
-	if _, err := fs.Readlink(file); !errors.Is(err, disk.ErrNotExist) {
-		t.Errorf("target of a file: %v", err)
-	}
-	if err := fs.ReadDir(file, nil); !errors.Is(err, disk.ErrNotExist) {
-		t.Errorf("entries of a file: %v", err)
-	}
+	file, dir := disktest.Lookup(t, fs, "a/small"), disktest.Lookup(t, fs, "a")
+	disktest.CheckWrongType(t, fs, file, dir)
 	stop := errors.New("stop")
 	for _, path := range []string{"a", "block", "large"} { // in the inode, in one block, in several
-		if err := fs.ReadDir(lookup(t, fs, path), func(disk.DirEntry) error { return stop }); err != stop {
+		if err := fs.ReadDir(disktest.Lookup(t, fs, path), func(disk.DirEntry) error { return stop }); err != stop {
 			t.Errorf("%s: the error of yield comes back as %v", path, err)
 		}
 	}
@@ -107,7 +84,7 @@ func TestRemarks(t *testing.T) {
 func TestDirectoryOfItself(t *testing.T) {
 	m := disktest.LoadSeed(t, "v4-1k")
 	fs := openSeed(t, "v4-1k", xfs.Options{})
-	ino := lookup(t, fs, "large")
+	ino := disktest.Lookup(t, fs, "large")
 	raw := make([]byte, 512)
 	if _, err := m.ReadAt(raw, int64(ino)*512); err != nil {
 		t.Fatal(err)
@@ -141,8 +118,8 @@ func TestSelfDescription(t *testing.T) {
 	if got := damage().Read(p); !errors.Is(got.Err, disk.ErrCorrupt) {
 		t.Errorf("a block in the place of another: %v", got.Err)
 	}
-	inode := bytes.Clone(raw[int(lookup(t, openSeed(t, "v5-1k", xfs.Options{}), "a/small"))*512:][:512])
-	other := lookup(t, openSeed(t, "v5-1k", xfs.Options{}), "a/medium")
+	inode := bytes.Clone(raw[int(disktest.Lookup(t, openSeed(t, "v5-1k", xfs.Options{}), "a/small"))*512:][:512])
+	other := disktest.Lookup(t, openSeed(t, "v5-1k", xfs.Options{}), "a/medium")
 	p = disktest.Patched{Image: m, Off: int64(other) * 512, Data: inode}
 	if got := damage().Read(p); !errors.Is(got.Err, disk.ErrCorrupt) {
 		t.Errorf("an inode in the place of another: %v", got.Err)
@@ -153,7 +130,7 @@ func TestSelfDescription(t *testing.T) {
 // that shares no blocks.
 func TestFileOfItself(t *testing.T) {
 	m := disktest.LoadSeed(t, "v4-1k")
-	ino := lookup(t, openSeed(t, "v4-1k", xfs.Options{}), "a/small")
+	ino := disktest.Lookup(t, openSeed(t, "v4-1k", xfs.Options{}), "a/small")
 	raw := make([]byte, 512)
 	if _, err := m.ReadAt(raw, int64(ino)*512); err != nil {
 		t.Fatal(err)
@@ -197,7 +174,7 @@ func TestAttributesInACircle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := fs.Xattrs(lookup(t, fs, "xattrs-many")); errors.Is(err, disk.ErrCorrupt) {
+		if _, err := fs.Xattrs(disktest.Lookup(t, fs, "xattrs-many")); errors.Is(err, disk.ErrCorrupt) {
 			circles++
 		}
 	}

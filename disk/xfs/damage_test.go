@@ -108,11 +108,11 @@ func TestUnusedBytes(t *testing.T) {
 		at   int
 		want string
 	}{
-		{0x7f, "superblock"},                                     // the most that inodes take
-		{2*512 + 0x1c, "inode header of group #"},                // free inodes
-		{blockWith(raw, "IAB3") + 900, "inode tree of group #"},  // behind the records
-		{inodeAt(lookup(t, fs, "a/small")) + 104 + 7, "inode #"}, // the count of changes
-		{blockWith(raw, "XSLM") + 1000, "symlink #"},             // behind the target
+		{0x7f, "superblock"},                                              // the most that inodes take
+		{2*512 + 0x1c, "inode header of group #"},                         // free inodes
+		{blockWith(raw, "IAB3") + 900, "inode tree of group #"},           // behind the records
+		{inodeAt(disktest.Lookup(t, fs, "a/small")) + 104 + 7, "inode #"}, // the count of changes
+		{blockWith(raw, "XSLM") + 1000, "symlink #"},                      // behind the target
 		{blockWith(raw, "XARM") + 48, "attribute value of inode #"},
 		{blockWith(raw, "XDD3") + 48, "directory #"}, // the largest free piece
 		{blockWith(raw, "BMA3") + 1000, "extents of inode #"},

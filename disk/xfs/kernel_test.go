@@ -198,7 +198,7 @@ func TestFlags(t *testing.T) {
 	unmount()
 	fs := openFilesystem(t, path)
 	for name, want := range flags {
-		n, err := fs.Inode(lookup(t, fs, name))
+		n, err := fs.Inode(disktest.Lookup(t, fs, name))
 		if err != nil || n.Flags != want {
 			t.Errorf("chattr +%s gives flags %#x, %v", name, n.Flags, err)
 		}
@@ -209,7 +209,7 @@ func TestFlags(t *testing.T) {
 // today does.
 func TestOldInode(t *testing.T) {
 	m := disktest.LoadSeed(t, "v4-1k")
-	ino := lookup(t, openSeed(t, "v4-1k", xfs.Options{}), "a/small")
+	ino := disktest.Lookup(t, openSeed(t, "v4-1k", xfs.Options{}), "a/small")
 	raw := make([]byte, 512)
 	if _, err := m.ReadAt(raw, int64(ino)*512); err != nil {
 		t.Fatal(err)

@@ -65,7 +65,7 @@ func TestIntents(t *testing.T) {
 			t.Errorf("the content gives %v", err)
 		}
 		r = newRules(t, 100)
-		dir, link := lookup(t, r.fs, "large"), lookup(t, r.fs, "symlink")
+		dir, link := disktest.Lookup(t, r.fs, "large"), disktest.Lookup(t, r.fs, "symlink")
 		r.record(transaction(1, [][]byte{little(uint16(0x1248), uint16(1), uint32(0), uint64(1), dir, link, uint64(0))})...)
 		fs := openFilesystem(t, r.image())
 		if err := fs.ReadDir(dir, nil); !errors.Is(err, disk.ErrUnsupported) {
@@ -78,7 +78,7 @@ func TestIntents(t *testing.T) {
 	t.Run("attribute", func(t *testing.T) {
 		for operation, want := range map[uint32]error{1: disk.ErrUnsupported, 4: nil} {
 			r := newRules(t, 100)
-			ino := lookup(t, r.fs, "xattrs")
+			ino := disktest.Lookup(t, r.fs, "xattrs")
 			r.record(transaction(1, [][]byte{little(uint16(0x1246), uint16(1), uint32(0), uint64(1), ino, operation, uint32(0), uint32(0), uint32(0))})...)
 			fs := openFilesystem(t, r.image())
 			if _, err := fs.Xattrs(ino); !errors.Is(err, want) {

@@ -23,7 +23,7 @@ var entryName = "55" + strings.Repeat("n", 100)
 
 func newRules(t *testing.T, block int) *rules {
 	r := &rules{logBuilder: newLogBuilder(t, "v5-1k", block), fs: openSeed(t, "v5-1k", xfs.Options{})}
-	r.small = lookup(t, r.fs, "a/small")
+	r.small = disktest.Lookup(t, r.fs, "a/small")
 	r.dir = blockWith(r.raw, "XDB3")
 	r.entry = r.dir + bytes.Index(r.raw[r.dir:r.dir+4096], []byte(entryName)) - 9
 	return r
@@ -253,7 +253,7 @@ func TestLogOfVersion4(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			fs := openSeed(t, "v4-1k", xfs.Options{})
 			b := newLogBuilder(t, "v4-1k", 100)
-			ino := lookup(t, fs, "a/small")
+			ino := disktest.Lookup(t, fs, "a/small")
 			item := b.inode(ino, func(core []byte) {
 				binary.LittleEndian.PutUint16(core[2:], 0o100600)
 				binary.LittleEndian.PutUint16(core[flushes:], c.logged)

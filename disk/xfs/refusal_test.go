@@ -76,7 +76,7 @@ func TestRefusals(t *testing.T) {
 func TestRealtime(t *testing.T) {
 	m := disktest.LoadSeed(t, "v5-1k")
 	fs := openSeed(t, "v5-1k", xfs.Options{})
-	ino := lookup(t, fs, "a/small")
+	ino := disktest.Lookup(t, fs, "a/small")
 	flags := disktest.Patched{Image: m, Off: int64(ino)*512 + 90, Data: []byte{0, 1}}
 	fs, err := xfs.Open(resealed{flags}, xfs.Options{})
 	if err != nil {
@@ -85,7 +85,7 @@ func TestRealtime(t *testing.T) {
 	if _, err := fs.Open(ino); !errors.Is(err, disk.ErrUnsupported) || !strings.Contains(err.Error(), "realtime") {
 		t.Errorf("the content gives %v", err)
 	}
-	if _, err := fs.Open(lookup(t, fs, "a/medium")); err != nil {
+	if _, err := fs.Open(disktest.Lookup(t, fs, "a/medium")); err != nil {
 		t.Error(err)
 	}
 }

@@ -19,8 +19,8 @@ const (
 	maxCreated = 1 << 19
 )
 
-// recover finds out whether the log has to be replayed, and does.
-func (fs *Filesystem) recover() error {
+// replayLog finds out whether the log has to be replayed, and does.
+func (fs *Filesystem) replayLog() error {
 	j, err := openJournal(fs)
 	if err != nil {
 		return err

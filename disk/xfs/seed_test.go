@@ -170,7 +170,7 @@ func writeSeed4(t *testing.T, name string, mkfs []string) {
 	path := makeImage(t, seedSize, append([]string{"-d", "agcount=1", "-p", proto}, mkfs...)...)
 	fs := openFilesystem(t, path)
 	set := func(file string, args ...string) {
-		ino := lookup(t, fs, file)
+		ino := disktest.Lookup(t, fs, file)
 		disktest.Run(t, "xfs_db", "-x", "-c", fmt.Sprintf("inode %d", ino), "-c", "attr_set "+strings.Join(args, " "), path)
 	}
 	set("xattrs", "-u", "-v", "1", "small")

@@ -123,7 +123,7 @@ func TestLocate(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			m := disktest.LoadSeed(t, s.name)
 			fs := openSeed(t, s.name, xfs.Options{})
-			f, err := fs.Open(lookup(t, fs, "holes"))
+			f, err := fs.Open(disktest.Lookup(t, fs, "holes"))
 			if err != nil {
 				t.Fatal(err)
 			}

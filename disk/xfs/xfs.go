@@ -62,7 +62,7 @@ func Open(d disk.Sparse, opts Options) (*Filesystem, error) {
 	if err := fs.readSuperblock(); err != nil {
 		return nil, err
 	}
-	if err := fs.recover(); err != nil {
+	if err := fs.replayLog(); err != nil {
 		return nil, err
 	}
 	if fs.head.before(lsn(fs.sb.lsn)) {

@@ -37,13 +37,22 @@ func folder() string {
 // kernel: 37,000 files of 1.5 GB, 20,000 of them in one folder.
 func System(t testing.TB, fstype string) string {
 	t.Helper()
-	return disk(t, "system", fstype, 3<<30, writeSystem)
+	return image(t, "system", fstype, "", 3<<30, writeSystem)
 }
+
+// Compressed is System on a btrfs that compresses with zstd.
+func Compressed(t testing.TB) string {
+	t.Helper()
+	return image(t, "compressed", "btrfs", ",compress=zstd", 3<<30, writeSystem)
+}
+
+// SystemFiles is how many files System has at least.
+const SystemFiles = 37_000
 
 // Million returns a raw image of a filesystem of a million small files.
 func Million(t testing.TB, fstype string) string {
 	t.Helper()
-	return disk(t, "million", fstype, 8<<30, writeMillion)
+	return image(t, "million", fstype, "", 8<<30, writeMillion)
 }
 
 // mkfs makes the filesystems.
@@ -53,7 +62,7 @@ var mkfs = map[string][]string{
 	"btrfs": {"mkfs.btrfs", "-q", "-f"},
 }
 
-func disk(t testing.TB, name, fstype string, size int64, write func(dir string) error) string {
+func image(t testing.TB, name, fstype, options string, size int64, write func(dir string) error) string {
 	t.Helper()
 	path := filepath.Join(folder(), name+"."+fstype+".raw")
 	if _, err := os.Stat(path); err == nil {
@@ -76,7 +85,7 @@ func disk(t testing.TB, name, fstype string, size int64, write func(dir string) 
 	}
 	run(t, append(slices.Clone(mkfs[fstype]), part)...)
 	dir := t.TempDir()
-	run(t, "mount", "-o", "loop", part, dir)
+	run(t, "mount", "-o", "loop"+options, part, dir)
 	err := write(dir)
 	run(t, "umount", dir)
 	if err != nil {

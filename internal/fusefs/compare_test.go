@@ -12,15 +12,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/drydock-vm/drydock/internal/benchdisk"
 	"github.com/drydock-vm/drydock/internal/fusefs"
 )
 
 // TestCompareRead measures how long it takes to read a tree of 40,000 small files,
 // and a file of 256 MiB, through FUSE and through the kernel's mount.
 func TestCompareRead(t *testing.T) {
-	if os.Getenv("DRYDOCK_BENCH") != "1" {
-		t.Skip("takes a minute and a quiet machine: set DRYDOCK_BENCH=1")
-	}
+	benchdisk.Wanted(t)
 	image := makeImage(t, func(dir string) {
 		random := rand.NewChaCha8([32]byte{5})
 		part := make([]byte, 1<<20)
