@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/drydock-vm/drydock/internal/repository"
 )
@@ -53,6 +54,12 @@ const (
 func ImagePath(disk string) string { return "/" + Folder + "/" + disk + imageEnding }
 
 func aboutPath(disk string) string { return "/" + Folder + "/" + disk + aboutEnding }
+
+// imageTag begins the tag that a snapshot has for each disk that it has whole.
+const imageTag = "image:"
+
+// Has reports whether a snapshot has a disk whole.
+func Has(s *repository.Snapshot, disk string) bool { return slices.Contains(s.Tags, imageTag+disk) }
 
 // load finds a disk in a snapshot; nil if it has none of that name, or has its files.
 func load(ctx context.Context, repo *repository.Repository, s *repository.Snapshot, disk string) (*stored, error) {

@@ -41,8 +41,9 @@ type Source struct {
 type Options struct {
 	// Time is when the disk was frozen.
 	Time time.Time
-	// Progress is called now and then, from one goroutine, if it is not nil.
-	Progress func(done, size int64)
+	// Progress is told now and then how many bytes of the disk are done, from one
+	// goroutine, if it is not nil.
+	Progress func(done int64)
 }
 
 // Save stores a disk. The caller holds the repository's lock and has loaded its
@@ -190,7 +191,7 @@ func (s *saver) segments(ctx context.Context) error {
 				return err
 			}
 			if s.opts.Progress != nil && i%64 == 0 {
-				s.opts.Progress(int64(i)*s.segment, s.size)
+				s.opts.Progress(int64(i) * s.segment)
 			}
 		}
 		return nil
@@ -270,7 +271,8 @@ func (s *saver) objects(ctx context.Context) ([]backup.Object, error) {
 		image = s.node(image.Name, s.size, s.ids, s.old.node)
 		description = s.node(description.Name, int64(len(text))+1, content, s.old.json)
 	}
-	return []backup.Object{{Path: ImagePath(s.src.Disk), Node: image}, {Path: aboutPath(s.src.Disk), Node: description}}, nil
+	tags := []string{imageTag + s.src.Disk}
+	return []backup.Object{{Path: ImagePath(s.src.Disk), Node: image, Tags: tags}, {Path: aboutPath(s.src.Disk), Node: description}}, nil
 }
 
 // leftOut is what the image has and the backup has not.
