@@ -12,6 +12,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -164,6 +165,19 @@ func (t *Tool) ConvertRaw(ctx context.Context, from, to string) error {
 		return err
 	}
 	_, err = t.run(ctx, t.o.ConvertTimeout, "convert", from, "convert", "-f", "raw", "-O", "qcow2", "--", from, to)
+	return err
+}
+
+// ConvertNBD writes the disk that an NBD server exports under the empty name, on a
+// Unix socket, to a new qcow2 image at to, zeros as holes. What is at to is
+// replaced.
+func (t *Tool) ConvertNBD(ctx context.Context, socket, to string) error {
+	to, err := filepath.Abs(to)
+	if err != nil {
+		return err
+	}
+	from := url.URL{Scheme: "nbd+unix", Path: "/", RawQuery: url.Values{"socket": {socket}}.Encode()}
+	_, err = t.run(ctx, t.o.ConvertTimeout, "convert", to, "convert", "-f", "raw", "-O", "qcow2", "--", from.String(), to)
 	return err
 }
 

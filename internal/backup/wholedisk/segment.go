@@ -10,8 +10,10 @@ import (
 // changes, so small ones store less; each costs 67 bytes in the snapshot's tree and
 // 60 of memory in the index.
 const (
-	minSegment = 64 << 10 // bytes: 40 MiB that changed in pieces of 1 MiB, wherever they lie, store 43
-	maxSegment = 8 << 20  // what restic's own chunker cuts at most
+	// MinSegment is the smallest size, in bytes: 40 MiB that changed in pieces of
+	// 1 MiB, wherever they lie, store 43.
+	MinSegment = 64 << 10
+	maxSegment = 8 << 20 // what restic's own chunker cuts at most
 	// wantSegments is how many segments a disk has at most while they can grow:
 	// 9 MB of tree.
 	wantSegments = 128 << 10
@@ -33,7 +35,7 @@ func segmentSize(size, old int64) (int64, error) {
 	if validSegment(old) && size/old <= keepSegments {
 		return old, nil
 	}
-	s := int64(minSegment)
+	s := int64(MinSegment)
 	for s < maxSegment && size/s > wantSegments {
 		s *= 2
 	}
@@ -41,7 +43,7 @@ func segmentSize(size, old int64) (int64, error) {
 }
 
 // validSegment reports whether n can be the size of segments.
-func validSegment(n int64) bool { return n >= minSegment && n <= maxSegment && n&(n-1) == 0 }
+func validSegment(n int64) bool { return n >= MinSegment && n <= maxSegment && n&(n-1) == 0 }
 
 // count returns how many segments a disk has.
 func count(size, segment int64) int { return int((size + segment - 1) / segment) }
