@@ -74,18 +74,23 @@ func playNights(t *testing.T, seed uint64) {
 	used, last := 0, repository.ID{}
 	for night := range 12 {
 		name := fmt.Sprintf("drydock-%d", night)
-		for range rng.IntN(60) {
+		// Few segments are touched in a night but the first, so that there is
+		// something to take from the one before.
+		for range 200 / (1 + 20*min(night, 1)) {
 			b := rng.IntN(len(g.unused))
-			switch rng.IntN(4) {
-			case 0, 1:
-				p := g.data[b*block:min((b+1)*block, len(g.data))]
+			switch rng.IntN(3) {
+			case 0:
+				p := g.data[b*block : min((b+1)*block, len(g.data))]
 				noise(p, rng.Uint64())
 				g.write(b, p)
 				g.unused[b] = false
-			case 2:
+			case 1: // deleted, and something beside it written
 				g.unused[b] = true
-			case 3:
-				g.unused[b] = false // undeleted
+				g.write(b&^1, g.data[b&^1*block:][:block])
+			case 2: // undeleted
+				if i := slices.Index(g.unused[b:], true); i >= 0 {
+					g.unused[b+i] = false
+				}
 			}
 		}
 		clear(g.broken)
