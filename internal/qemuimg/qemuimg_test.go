@@ -56,6 +56,30 @@ func TestSnapshotsAndSize(t *testing.T) {
 	}
 }
 
+// TestBitmaps: a bitmap that is added records what QEMU writes.
+func TestBitmaps(t *testing.T) {
+	ctx, tool, path := context.Background(), qemuimg.New(qemuimg.Options{}), newQCOW2(t)
+	for _, name := range []string{"one", "two"} {
+		if err := tool.AddBitmap(ctx, path, name, 64<<10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tool.RemoveBitmap(ctx, path, "one"); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("qemu-img", "info", "--output=json", path).Output()
+	if err != nil || strings.Contains(string(out), `"one"`) || !strings.Contains(string(out), `"two"`) || !strings.Contains(string(out), "auto") {
+		t.Errorf("qemu-img info says %s, %v", out, err)
+	}
+	var failed *qemuimg.Error
+	if err := tool.AddBitmap(ctx, path, "two", 64<<10); !errors.As(err, &failed) {
+		t.Errorf("a bitmap that is there: %v", err)
+	}
+	if err := tool.RemoveBitmap(ctx, path, "one"); !errors.As(err, &failed) {
+		t.Errorf("a bitmap that is gone: %v", err)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	ctx, tool, path := context.Background(), qemuimg.New(qemuimg.Options{}), newQCOW2(t)
 	var failed *qemuimg.Error
