@@ -20,7 +20,7 @@ import (
 func lookRun(t *testing.T, code int, args ...string) (stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	c := exec.Command(drydock, append([]string{"--config", "/no/such.yaml"}, args...)...)
+	c := exec.Command(drydock, append([]string{"--config", "/no/such.yaml"}, args...)...) // a later --config wins
 	c.Stdout, c.Stderr = &out, &errs
 	err := c.Run()
 	exit := new(exec.ExitError)
@@ -232,7 +232,7 @@ func swapDisk(t *testing.T) string {
 // first line.
 func background(t *testing.T, args ...string) (line string, stop func()) {
 	t.Helper()
-	c := exec.Command(drydock, append([]string{"--config", "/no/such.yaml"}, args...)...)
+	c := exec.Command(drydock, append([]string{"--config", "/no/such.yaml"}, args...)...) // a later --config wins
 	out, err := c.StdoutPipe()
 	must(t, err)
 	var errs bytes.Buffer

@@ -17,6 +17,7 @@ import (
 // The contents that are treated in a way of their own.
 const (
 	contentLVM        = "LVM2_member"
+	contentSwap       = "swap"
 	contentBtrfs      = "btrfs"
 	contentXFS        = "xfs"
 	contentFAT        = "vfat"
@@ -36,7 +37,7 @@ var containers = []*signature{
 var filesystems = []*signature{
 	{content: contentFAT, title: "a FAT filesystem", recognise: fat.Recognise, open: openFAT},
 	{content: contentHibernated, title: "a hibernated system", detect: detectHibernated, harmless: true},
-	{content: "swap", title: "swap space", detect: detectSwap, harmless: true},
+	{content: contentSwap, title: "swap space", detect: detectSwap, harmless: true},
 	{content: contentXFS, title: "an XFS filesystem", recognise: xfs.Recognise, details: xfsDetails, open: openXFS},
 	{content: "ext4", title: "an ext2, ext3 or ext4 filesystem", recognise: ext4.Recognise, details: extDetails, open: openExt4},
 	{content: "iso9660", title: "an ISO 9660 image", detect: detectISO, hybrid: true},

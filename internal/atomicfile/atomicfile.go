@@ -37,7 +37,7 @@ func Write(path string, data []byte, mode os.FileMode) error {
 // whatever type, is left alone and is [fs.ErrExist]. Of several that create one
 // path at once exactly one succeeds.
 func Create(path string, data []byte, mode os.FileMode) error {
-	return write(path, data, mode, renameNew)
+	return write(path, data, mode, RenameNew)
 }
 
 // write writes a temporary file and gives it its name by rename.
@@ -72,8 +72,9 @@ func checkLength(f *os.File, want int) error {
 	return err
 }
 
-// renameNew renames, and fails with EEXIST where to is there.
-func renameNew(from, to string) error {
+// RenameNew renames, and fails with [fs.ErrExist] where to is there. The folder is
+// not synced: see [SyncDir].
+func RenameNew(from, to string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
 		// NFS and some others cannot; a hard link does not replace either.

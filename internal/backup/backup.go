@@ -61,6 +61,10 @@ type Options struct {
 
 	// Parent is the snapshot to compare with; nil is the newest of this VM.
 	Parent *repository.Snapshot
+	// Objects returns further files for the snapshot's tree, if it is not nil. It
+	// is called under the lock, with the parent if there is one; what it stores
+	// is flushed with the rest.
+	Objects func(ctx context.Context, parent *repository.Snapshot) ([]Object, error)
 	// Program is what made the backup: "drydock 1.0".
 	Program string
 	// Progress is called now and then, from one goroutine, if it is not nil.
@@ -69,12 +73,23 @@ type Options struct {
 	Now func() time.Time
 }
 
+// Object is a file of a snapshot that no filesystem of the guest has: the image of
+// a whole disk. What the guest has at its path is left out.
+type Object struct {
+	Path string // absolute and clean
+	Node repository.Node
+	Tags []string // for the snapshot
+}
+
 // Progress is how far a backup is.
 type Progress struct {
 	Files, Dirs int64
 	Bytes       int64  // of files that are done, read or not
 	Path        []byte // what is being looked at; guest bytes, valid during the call
 }
+
+// errNoDisk is of a backup of nothing.
+var errNoDisk = errors.New("it has no disk to back up")
 
 // ErrNoRoot is of a disk of which not even the root directory can be read.
 var ErrNoRoot = errors.New("its root directory cannot be read")
@@ -89,6 +104,9 @@ func Run(ctx context.Context, repo *repository.Repository, sources []Source, opt
 		opts.Now = time.Now
 	}
 	started := opts.Now()
+	if len(sources) == 0 && opts.Objects == nil {
+		return nil, fmt.Errorf("backup of %s: %w", opts.VM, errNoDisk)
+	}
 	root, err := plan(sources)
 	if err != nil {
 		return nil, fmt.Errorf("backup of %s: %w", opts.VM, err)
@@ -106,6 +124,23 @@ func Run(ctx context.Context, repo *repository.Repository, sources []Source, opt
 	}
 	report.Duration = opts.Now().Sub(started)
 	return report, nil
+}
+
+// objects has the further files stored, and puts them into the plan.
+func (o *Options) objects(ctx context.Context, root *mount, parent *repository.Snapshot) ([]Object, error) {
+	if o.Objects == nil {
+		return nil, nil
+	}
+	list, err := o.Objects(ctx, parent)
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		if err := root.put(&list[i]); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 func run(ctx context.Context, repo *repository.Repository, root *mount, sources []Source, opts Options) (*Report, error) {
@@ -129,6 +164,10 @@ func run(ctx context.Context, repo *repository.Repository, root *mount, sources 
 			parent = all[len(all)-1]
 		}
 	}
+	objects, err := opts.objects(ctx, root, parent)
+	if err != nil {
+		return nil, err
+	}
 	tree, err := walk(ctx, repo, root, parent, opts, report)
 	if err != nil {
 		return nil, err
@@ -140,6 +179,9 @@ func run(ctx context.Context, repo *repository.Repository, root *mount, sources 
 		return nil, context.Cause(ctx) // a lost lock may mean that what we refer to was pruned
 	}
 	s := newSnapshot(tree, parent, sources, opts, report)
+	for _, o := range objects {
+		s.Tags = append(s.Tags, o.Tags...)
+	}
 	if report.ID, err = repo.SaveSnapshot(ctx, s); err != nil {
 		return nil, err
 	}

@@ -1,17 +1,19 @@
 package backup
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/drydock-vm/drydock/internal/repository"
 )
 
-// mount is a place in the guest's tree where a disk is mounted, or that is above
-// such a place.
+// mount is a place in the guest's tree where a disk is mounted or an object lies,
+// or that is above such a place.
 type mount struct {
-	src      *Source // nil above
+	src      *Source          // nil above
+	object   *repository.Node // nil but for an object
 	children map[string]*mount
 }
 
@@ -38,9 +40,6 @@ func (m *mount) child(name string) *mount {
 
 // plan puts the sources where they are mounted. The result is that of "/".
 func plan(sources []Source) (*mount, error) {
-	if len(sources) == 0 {
-		return nil, errors.New("it has no disk to back up")
-	}
 	root := new(mount)
 	disks := make(map[string]bool)
 	devices := make(map[uint64]bool)
@@ -55,25 +54,43 @@ func plan(sources []Source) (*mount, error) {
 			return nil, fmt.Errorf("disk %s: %q is not a clean absolute path", s.Disk, s.Mount)
 		}
 		disks[s.Disk], devices[s.DeviceID] = true, true
-		at := root
-		for name := range strings.SplitSeq(s.Mount[1:], "/") {
-			if name == "" {
-				continue // "/"
-			}
-			next := at.children[name]
-			if next == nil {
-				next = new(mount)
-				if at.children == nil {
-					at.children = make(map[string]*mount)
-				}
-				at.children[name] = next
-			}
-			at = next
-		}
+		at := root.at(s.Mount)
 		if at.src != nil {
 			return nil, fmt.Errorf("disks %s and %s are both mounted at %s", at.src.Disk, s.Disk, s.Mount)
 		}
 		at.src = s
 	}
 	return root, nil
+}
+
+// at returns the place at a clean absolute path, which it makes.
+func (m *mount) at(p string) *mount {
+	for name := range strings.SplitSeq(p[1:], "/") {
+		if name == "" {
+			continue // "/"
+		}
+		next := m.children[name]
+		if next == nil {
+			next = new(mount)
+			if m.children == nil {
+				m.children = make(map[string]*mount)
+			}
+			m.children[name] = next
+		}
+		m = next
+	}
+	return m
+}
+
+// put puts an object where it is to lie.
+func (m *mount) put(o *Object) error {
+	if !path.IsAbs(o.Path) || path.Clean(o.Path) != o.Path || path.Base(o.Path) != o.Node.Name {
+		return fmt.Errorf("%q is not where %q can lie", o.Path, o.Node.Name)
+	}
+	at := m.at(o.Path)
+	if at.src != nil || at.object != nil || at.children != nil {
+		return fmt.Errorf("%s is where something is mounted", o.Path)
+	}
+	at.object = &o.Node
+	return nil
 }

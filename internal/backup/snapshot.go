@@ -12,7 +12,7 @@ import (
 
 // TagProgram is the tag that every snapshot of drydock has. Beside it a snapshot
 // has "vm=NAME", "round=ID" where a round made it, and for each disk
-// "disk:NAME=MOUNT" and "id:NAME=HASH".
+// "disk:NAME=MOUNT" and "id:NAME=HASH", and those of its objects.
 const TagProgram = "drydock"
 
 // Find returns the snapshots of a VM that drydock made, oldest first. They may

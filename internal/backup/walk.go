@@ -252,6 +252,9 @@ func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository
 		src: f.src, ino: e.Ino, inner: f.inner, included: f.included,
 	}
 	c.old = before.find(string(e.Name))
+	if c.mnt != nil && c.mnt.object != nil {
+		return c.mnt.object, nil, nil
+	}
 	if c.mnt != nil && c.mnt.src != nil {
 		c.enter(c.mnt.src)
 		node, err := w.rootNode(c.src, string(e.Name))

@@ -65,6 +65,9 @@ func (a *app) catRaw(ctx context.Context, text string, l *looking) error {
 // openBytes opens a disk, or the volume on it that l names, as the bytes that the
 // guest sees.
 func (a *app) openBytes(ctx context.Context, o *opened, text string, l *looking) (disk.Sparse, error) {
+	if t, err := parseTarget(text); err == nil && t.backup != "" {
+		return a.openBackedUp(ctx, o, t, l)
+	}
 	r, err := a.openDisks(ctx, o, text, l)
 	if err != nil {
 		return nil, err
@@ -77,6 +80,22 @@ func (a *app) openBytes(ctx context.Context, o *opened, text string, l *looking)
 		return nil, err
 	}
 	return r.Volume(ctx, v.Name)
+}
+
+// openBackedUp opens a disk that a backup has whole.
+func (a *app) openBackedUp(ctx context.Context, o *opened, t target, l *looking) (disk.Sparse, error) {
+	if t.disk == "" || string(t.path) != "/" {
+		return nil, usageError("a backup of %s is no disk: name one that it has as an image (%s/DISK@%s)", t.vm, t.vm, t.backup)
+	}
+	src, err := a.openTarget(ctx, t, l)
+	if err != nil {
+		return nil, err
+	}
+	o.closers = append(o.closers, src.close)
+	if src.whole == nil {
+		return nil, fmt.Errorf("the backup has the files of disk %s, not an image of it (backup: image)", t.disk)
+	}
+	return src.whole, nil
 }
 
 // copySize is the size of one read, in bytes.

@@ -22,12 +22,13 @@ import (
 
 // host is the configured host with everything wired together.
 type host struct {
-	app    *app
-	config *config.Config
-	db     *state.DB
-	images *image.Store
-	vms    []round.VM // in the order of a round
-	runner *round.Runner
+	app     *app
+	config  *config.Config
+	db      *state.DB
+	images  *image.Store
+	bitmaps *bitmaps
+	vms     []round.VM // in the order of a round
+	runner  *round.Runner
 }
 
 // openHost loads the configuration and wires the rooms. It takes no lock and
@@ -44,7 +45,8 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 	tool := qemuimg.New(qemuimg.Options{})
 	h := &host{
 		app: a, config: c, db: db,
-		images: image.New(image.Options{Dir: filepath.Join(c.State, "images"), QEMUImg: tool, Now: a.now}),
+		images:  image.New(image.Options{Dir: filepath.Join(c.State, "images"), QEMUImg: tool, Now: a.now}),
+		bitmaps: newBitmaps(c, tool),
 	}
 	for _, v := range c.SortedVMs() {
 		m, err := machine(c, v)
@@ -60,7 +62,7 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		Snapshots: &snapshots{h, snapshot.New(snapshot.Options{QEMUImg: tool})},
 		Images:    &rootDisks{h.images},
 		Builds:    &builds{h},
-		Sources:   sources{h.images},
+		Sources:   sources{h.images, h.bitmaps},
 		Backups:   &backups{h: h},
 		Now:       a.now,
 		Observe:   observe,
@@ -93,7 +95,7 @@ func roundVM(v *config.VM, m vm.Machine) round.VM {
 	}
 	for _, d := range v.SortedDisks() {
 		r.Disks = append(r.Disks, round.Disk{
-			Name: d.Name, Path: d.Path, Format: d.Format, Image: d.Image, Backup: d.Backup == config.BackupFiles,
+			Name: d.Name, Path: d.Path, Format: d.Format, Image: d.Image, Backup: d.Backup != config.BackupOff,
 		})
 	}
 	if v.Builder != nil {

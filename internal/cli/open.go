@@ -8,7 +8,9 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/sandbox"
 )
@@ -18,6 +20,10 @@ type opened struct {
 	fsys    disk.Filesystem
 	path    []byte // in fsys
 	closers []func()
+
+	// Of a backup: its tree, and the disk if the TARGET is one that it has whole.
+	tree  *restore.Tree
+	whole disk.Sparse
 }
 
 func (o *opened) close() {
@@ -111,6 +117,13 @@ func (a *app) openBackup(ctx context.Context, o *opened, t target) error {
 	if err != nil {
 		return err
 	}
+	if o.tree, err = restore.OpenTree(ctx, repo, s); err != nil {
+		return err
+	}
+	o.fsys = o.tree
+	if t.disk != "" && wholedisk.Has(s, t.disk) {
+		return o.openWhole(s, t)
+	}
 	if t.disk != "" {
 		mount, ok := backup.DiskMount(s, t.disk)
 		if !ok {
@@ -118,7 +131,16 @@ func (a *app) openBackup(ctx context.Context, o *opened, t target) error {
 		}
 		o.path = []byte(path.Join("/", mount) + string(o.path))
 	}
-	o.fsys, err = restore.OpenTree(ctx, repo, s)
+	return nil
+}
+
+// openWhole opens a disk that a backup has whole.
+func (o *opened) openWhole(s *repository.Snapshot, t target) (err error) {
+	if string(o.path) != "/" {
+		return usageError("backup %s has disk %s as an image, which has no paths: restore it to a file (drydock restore %s/%s@%s --to %s.raw), and look into that", s.ID.Short(), t.disk, t.vm, t.disk, t.backup, t.disk)
+	}
+	o.path = []byte(wholedisk.ImagePath(t.disk))
+	o.whole, err = o.tree.Image(t.disk)
 	return err
 }
 

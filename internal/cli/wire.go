@@ -97,6 +97,7 @@ func (s *snapshots) Plan(ctx context.Context, v round.VM, d round.Disk) (kind, r
 }
 
 func (s *snapshots) Take(ctx context.Context, v round.VM, d round.Disk, name string) (round.Snapshot, error) {
+	s.h.bitmaps.begin(ctx, v, d, name)
 	got, err := s.s.Take(ctx, s.disk(v, d), name)
 	return round.Snapshot{Kind: string(got.Kind), Name: got.Name, Path: got.Path, Format: got.Format}, err
 }
@@ -128,7 +129,10 @@ func stored(r round.Snapshot) snapshot.Snapshot {
 }
 
 // sources implements [round.Sources].
-type sources struct{ store *image.Store }
+type sources struct {
+	store   *image.Store
+	bitmaps *bitmaps
+}
 
 func (s sources) Open(v round.VM, d round.Disk, r round.Snapshot) (round.Source, error) {
 	identity := ""
@@ -138,6 +142,9 @@ func (s sources) Open(v round.VM, d round.Disk, r round.Snapshot) (round.Source,
 			return round.Source{}, err
 		}
 		identity = in.SHA256
+	}
+	if r.Kind == round.KindNone { // nothing was taken
+		s.bitmaps.begin(context.Background(), v, d, r.Name)
 	}
 	src := stored(r).Source()
 	f, err := os.Open(src.Path)

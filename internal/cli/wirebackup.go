@@ -32,49 +32,66 @@ func (b *backups) Check(ctx context.Context) error {
 }
 
 func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks []round.Source, progress func(string)) (*round.BackupReport, error) {
-	r, sources, err := b.open(ctx, v, disks)
+	r, err := b.start(ctx, v, disks)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	rep, err := backup.Run(ctx, b.repo, sources, backup.Options{
+	sources, images, err := b.sources(ctx, v, disks, roundID, r)
+	if err != nil {
+		return nil, err
+	}
+	opts := backup.Options{
 		VM: v.Name, Round: roundID, Time: b.h.app.now(), Program: "drydock",
 		Progress: paced(func(p backup.Progress) {
 			progress(fmt.Sprintf("%d files, %s", p.Files, round.Bytes(p.Bytes)))
 		}),
-	})
+	}
+	if len(images.sources) > 0 {
+		images.at, images.progress, opts.Objects = opts.Time, progress, images.save
+	}
+	rep, err := backup.Run(ctx, b.repo, sources, opts)
 	if err != nil {
 		return nil, err
 	}
-	return backupReport(rep), nil
+	out := backupReport(rep)
+	images.addTo(out)
+	return out, nil
 }
 
-// open starts the worker that reads the disks, and opens their filesystems.
-func (b *backups) open(ctx context.Context, v round.VM, disks []round.Source) (*sandbox.Reader, []backup.Source, error) {
+// start starts the worker that reads the disks.
+func (b *backups) start(ctx context.Context, v round.VM, disks []round.Source) (*sandbox.Reader, error) {
 	var specs []sandbox.DiskSpec
 	for _, s := range disks {
 		spec, closeBelow, err := diskSpec(b.h.config, b.config(v, s), s.File, s.Format, s.Internal)
 		if err != nil {
-			return nil, nil, fmt.Errorf("disk %s: %w", s.Disk.Name, err)
+			return nil, fmt.Errorf("disk %s: %w", s.Disk.Name, err)
 		}
 		defer closeBelow()
 		specs = append(specs, spec)
 	}
-	r, err := sandbox.Start(ctx, sandboxOptions(b.h.config, v.Name), specs...)
-	if err != nil {
-		return nil, nil, err
-	}
+	return sandbox.Start(ctx, sandboxOptions(b.h.config, v.Name), specs...)
+}
+
+// sources opens the filesystems of the disks whose files are backed up, and
+// describes those that are backed up whole.
+func (b *backups) sources(ctx context.Context, v round.VM, disks []round.Source, roundID string, r *sandbox.Reader) ([]backup.Source, *images, error) {
 	var sources []backup.Source
+	whole := &images{repo: b.repo}
 	for i, s := range disks {
-		src, err := b.source(ctx, r, b.config(v, s), s.Identity)
+		d := b.config(v, s)
+		if d.Backup == config.BackupImage {
+			whole.sources = append(whole.sources, b.imageSource(v, s, roundID, r.Disks()[i]))
+			continue
+		}
+		src, err := b.source(ctx, r, d, s.Identity)
 		if err != nil {
-			r.Close()
 			return nil, nil, fmt.Errorf("disk %s: %w", s.Disk.Name, err)
 		}
 		src.DeviceID = uint64(i) + 1 // the order of disks is that of their mount points
 		sources = append(sources, src)
 	}
-	return r, sources, nil
+	return sources, whole, nil
 }
 
 func (b *backups) config(v round.VM, s round.Source) *config.Disk {
@@ -99,9 +116,9 @@ func (b *backups) source(ctx context.Context, r *sandbox.Reader, d *config.Disk,
 const progressPause = 5 * time.Second
 
 // paced passes progress on now and then.
-func paced(tell func(backup.Progress)) func(backup.Progress) {
+func paced[P any](tell func(P)) func(P) {
 	last := time.Now()
-	return func(p backup.Progress) {
+	return func(p P) {
 		if time.Since(last) >= progressPause {
 			last = time.Now()
 			tell(p)

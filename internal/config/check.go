@@ -247,7 +247,7 @@ func (r *reader) checkDisk(c *Config, key string, d *Disk) {
 	r.checkPath(key+".path", d.Path)
 	switch {
 	case d.Mount == "" && d.Backup == BackupFiles:
-		r.problem(key, "nobody knows where the guest mounts this disk, so its files cannot be backed up", `give "mount", or say "backup: off"`)
+		r.problem(key, "nobody knows where the guest mounts this disk, so its files cannot be backed up", `give "mount", or say "backup: image" or "backup: off"`)
 	case strings.ContainsFunc(d.Mount, unicode.IsControl):
 		r.checkPath(key+".mount", d.Mount)
 	case d.Mount != "" && (!path.IsAbs(d.Mount) || path.Clean(d.Mount) != d.Mount):
@@ -256,13 +256,14 @@ func (r *reader) checkDisk(c *Config, key string, d *Disk) {
 	if d.Volume != "" {
 		r.checkVolume(key+".volume", d)
 	}
-	if d.Backup == BackupOff {
+	if d.Backup != BackupFiles {
 		for _, list := range lists {
 			if list.patterns != nil {
-				r.problem(key+"."+list.name, "has no meaning where backup is off", "")
+				r.problem(key+"."+list.name, "has no meaning where backup is "+d.Backup, "")
 			}
 		}
 	}
+	r.checkImageMode(key, d)
 	for _, list := range lists {
 		for i, p := range list.patterns {
 			r.checkPattern(fmt.Sprintf("%s.%s[%d]", key, list.name, i), p)
@@ -278,6 +279,20 @@ func (r *reader) checkDisk(c *Config, key string, d *Disk) {
 	}
 	if d.Backing != nil {
 		r.checkBacking(c, key, d)
+	}
+}
+
+// checkImageMode checks what only a backup as an image has.
+func (r *reader) checkImageMode(key string, d *Disk) {
+	const fix = `say "backup: image"`
+	if d.FreeSpace != "" && d.Backup != BackupImage {
+		r.problem(key+".free_space", "has a meaning for images only", fix)
+	}
+	switch {
+	case d.DirtyBitmap && d.Backup != BackupImage:
+		r.problem(key+".dirty_bitmap", "has a meaning for images only", fix)
+	case d.DirtyBitmap && d.Format != FormatQCOW2:
+		r.problem(key+".dirty_bitmap", "a raw disk has no place for dirty bitmaps", "leave it out")
 	}
 }
 

@@ -217,7 +217,14 @@ const (
 // The values of [Disk.Backup].
 const (
 	BackupFiles = "files"
+	BackupImage = "image"
 	BackupOff   = "off"
+)
+
+// The values of [Disk.FreeSpace].
+const (
+	FreeSpaceSkip = "skip"
+	FreeSpaceKeep = "keep"
 )
 
 // Disk is one disk of a VM.
@@ -242,8 +249,15 @@ type Disk struct {
 	// to it is gone after an update. A disk without this key is never
 	// replaced.
 	Image string `yaml:"image,omitempty"`
-	// Backup says whether the disk's files are backed up.
-	Backup string `yaml:"backup" jsonschema:"default=files,enum=files,enum=off"`
+	// Backup says what is backed up: the disk's files, the whole disk as an
+	// image, or nothing.
+	Backup string `yaml:"backup" jsonschema:"default=files,enum=files,enum=image,enum=off"`
+	// FreeSpace says whether an image has what the guest's filesystems have
+	// freed, and swap space. The default is skip: both are zeros in it.
+	FreeSpace string `yaml:"free_space,omitempty" jsonschema:"enum=skip,enum=keep"`
+	// DirtyBitmap has QEMU record in a qcow2 disk what the guest writes, so
+	// that the next image of it need not be read in whole.
+	DirtyBitmap bool `yaml:"dirty_bitmap,omitempty"`
 	// Include limits the backup to what these patterns match. Patterns are of
 	// paths in this disk's filesystem: "/" in front anchors one at its root,
 	// "*", "?" and "[a-z]" match within a name, "**" matches any number of

@@ -12,6 +12,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -131,6 +132,28 @@ func (t *Tool) DeleteSnapshot(ctx context.Context, path, name string) error {
 	return err
 }
 
+// AddBitmap starts a persistent dirty bitmap in the qcow2 image at path, which
+// nobody may have open. Each of its bits stands for granularity bytes.
+func (t *Tool) AddBitmap(ctx context.Context, path, name string, granularity int64) error {
+	return t.bitmap(ctx, path, name, "--add", "-g", strconv.FormatInt(granularity, 10))
+}
+
+// RemoveBitmap removes a persistent dirty bitmap from the qcow2 image at path,
+// which nobody may have open. It must exist.
+func (t *Tool) RemoveBitmap(ctx context.Context, path, name string) error {
+	return t.bitmap(ctx, path, name, "--remove")
+}
+
+func (t *Tool) bitmap(ctx context.Context, path, name string, action ...string) error {
+	image, err := qcow2Name(path)
+	if err != nil {
+		return err
+	}
+	args := append(append([]string{"bitmap"}, action...), "--", image, name)
+	_, err = t.run(ctx, t.o.Timeout, "bitmap "+action[0], path, args...)
+	return err
+}
+
 // ConvertRaw writes the raw image at from to a new qcow2 image at to, holes kept.
 func (t *Tool) ConvertRaw(ctx context.Context, from, to string) error {
 	from, err := filepath.Abs(from)
@@ -142,6 +165,19 @@ func (t *Tool) ConvertRaw(ctx context.Context, from, to string) error {
 		return err
 	}
 	_, err = t.run(ctx, t.o.ConvertTimeout, "convert", from, "convert", "-f", "raw", "-O", "qcow2", "--", from, to)
+	return err
+}
+
+// ConvertNBD writes the disk that an NBD server exports under the empty name, on a
+// Unix socket, to a new qcow2 image at to, zeros as holes. What is at to is
+// replaced.
+func (t *Tool) ConvertNBD(ctx context.Context, socket, to string) error {
+	to, err := filepath.Abs(to)
+	if err != nil {
+		return err
+	}
+	from := url.URL{Scheme: "nbd+unix", Path: "/", RawQuery: url.Values{"socket": {socket}}.Encode()}
+	_, err = t.run(ctx, t.o.ConvertTimeout, "convert", to, "convert", "-f", "raw", "-O", "qcow2", "--", from.String(), to)
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/repository"
 )
 
@@ -82,13 +83,14 @@ func (c *content) ReadAt(p []byte, off int64) (n int, err error) {
 }
 
 // zeroBlobs are the pieces that long runs of zeros are cut into: by restic's
-// chunker into the smallest, by a backup that knows of a hole into the largest.
+// chunker into the smallest, by a backup that knows of a hole into the largest, and
+// in the image of a disk into any power of two between.
 var zeroBlobs = sync.OnceValue(func() map[repository.ID]bool {
-	zeros := make([]byte, repository.MaxChunk)
-	return map[repository.ID]bool{
-		repository.Hash(zeros):                       true,
-		repository.Hash(zeros[:repository.MinChunk]): true,
+	zeros, known := make([]byte, repository.MaxChunk), make(map[repository.ID]bool)
+	for n := len(zeros); n >= wholedisk.MinSegment; n /= 2 {
+		known[repository.Hash(zeros[:n])] = true
 	}
+	return known
 })
 
 func (c *content) zero(piece int) bool { return zeroBlobs()[c.ids[piece]] }

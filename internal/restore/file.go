@@ -90,6 +90,14 @@ func (r *restorer) copyData(f *os.File, content disk.Sparse, off, end int64) err
 }
 
 func (r *restorer) writeData(f *os.File, p []byte, off int64) error {
+	n, err := writeSparse(f, p, off)
+	r.report.Written += n
+	return onTarget(err)
+}
+
+// writeSparse writes p at off, but for long runs of zeros, and returns how many
+// bytes it wrote.
+func writeSparse(f io.WriterAt, p []byte, off int64) (written int64, err error) {
 	for len(p) > 0 {
 		data := 0 // how much of p is to be written before the next hole
 		skip := 0 // the hole behind that
@@ -104,12 +112,12 @@ func (r *restorer) writeData(f *os.File, p []byte, off int64) error {
 		}
 		if data > 0 {
 			n, err := f.WriteAt(p[:data], off)
-			r.report.Written += int64(n)
+			written += int64(n)
 			if err != nil {
-				return onTarget(err)
+				return written, err
 			}
 		}
 		p, off = p[data+skip:], off+int64(data+skip)
 	}
-	return nil
+	return written, nil
 }

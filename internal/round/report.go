@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/state"
@@ -75,6 +76,43 @@ type BackupReport struct {
 	Damaged        []string      `json:"damaged,omitempty"`
 	DamagedTotal   int64         `json:"damaged_total,omitempty"`
 	Warnings       []string      `json:"warnings,omitempty"` // about the repository
+	Images         []ImageBackup `json:"images,omitempty"`   // of the disks that are backed up whole
+}
+
+// ImageBackup is what one backup did with a disk that it has whole. Each of its
+// bytes was unchanged, zero, free, swap, or read.
+type ImageBackup struct {
+	Disk           string `json:"disk"`
+	Size           int64  `json:"size"`
+	BytesUnchanged int64  `json:"bytes_unchanged"` // the dirty bitmap says so
+	BytesZero      int64  `json:"bytes_zero"`      // the image has nothing there
+	BytesFree      int64  `json:"bytes_free"`      // the guest has freed them
+	BytesSwap      int64  `json:"bytes_swap"`
+	BytesRead      int64  `json:"bytes_read"`
+	BytesStored    int64  `json:"bytes_stored"`
+	Bitmap         string `json:"bitmap,omitempty"` // the dirty bitmap that was used
+	Whole          string `json:"whole,omitempty"`  // why none was used
+}
+
+// String says it in one line.
+func (b ImageBackup) String() string {
+	text := fmt.Sprintf("image of %s, %s: read %s, stored %s; skipped", b.Disk, Bytes(b.Size), Bytes(b.BytesRead), Bytes(b.BytesStored))
+	for _, part := range []struct {
+		n    int64
+		what string
+	}{{b.BytesUnchanged, "unchanged"}, {b.BytesZero, "zero"}, {b.BytesFree, "free"}, {b.BytesSwap, "swap"}} {
+		if part.n > 0 {
+			text += fmt.Sprintf(" %s %s,", Bytes(part.n), part.what)
+		}
+	}
+	text, nothing := strings.CutSuffix(text, "; skipped")
+	if !nothing {
+		text = strings.TrimSuffix(text, ",")
+	}
+	if b.Whole != "" {
+		text += "; read in whole: " + b.Whole
+	}
+	return text
 }
 
 func (v *VMReport) warn(err error) { v.Warnings = append(v.Warnings, err.Error()) }

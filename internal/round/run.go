@@ -111,8 +111,12 @@ func (x *run) backup(ctx context.Context, d *docked) {
 
 // String is the one-line summary of a backup.
 func (b *BackupReport) String() string {
-	return fmt.Sprintf("%s: %d new, %d changed, %d unchanged files; read %s, stored %s", b.ID[:min(8, len(b.ID))],
+	text := fmt.Sprintf("%s: %d new, %d changed, %d unchanged files; read %s, stored %s", b.ID[:min(8, len(b.ID))],
 		b.FilesNew, b.FilesChanged, b.FilesUnchanged, Bytes(b.BytesRead), Bytes(b.BytesStored))
+	for _, i := range b.Images {
+		text += "; " + i.String()
+	}
+	return text
 }
 
 // release drops the snapshots of this round where that is possible while the

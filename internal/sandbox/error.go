@@ -81,6 +81,8 @@ func (k *call) String() string {
 		return "listing dirty bitmaps"
 	case wire.OpDirty:
 		return "reading a dirty bitmap"
+	case wire.OpUnused:
+		return "finding what the guest does not use"
 	case wire.OpVolumes:
 		return "recognising volumes"
 	case wire.OpMount:

@@ -88,10 +88,7 @@ func DecodeDirtyPage(payload []byte, r Dirty, size int64) (DirtyPage, error) {
 	a := DirtyPage{Last: d.bool()}
 	next := r.From
 	for range d.count(MaxPieces, 16) {
-		g := ByteRange{Off: d.i64(), Length: d.i64()}
-		if d.err == nil && (g.Off < next || g.Length <= 0 || g.Off > size || g.Length > size-g.Off) {
-			d.fail("range of %d bytes at %d, on a disk of %d", g.Length, g.Off, size)
-		}
+		g := d.byteRange(next, size)
 		next = g.Off + g.Length
 		a.List = append(a.List, g)
 	}
@@ -99,4 +96,13 @@ func DecodeDirtyPage(payload []byte, r Dirty, size int64) (DirtyPage, error) {
 		d.fail("empty page of ranges, and more to come")
 	}
 	return a, d.done()
+}
+
+// byteRange reads a range of a disk of size bytes, which begins at from or later.
+func (d *decoder) byteRange(from, size int64) ByteRange {
+	g := ByteRange{Off: d.i64(), Length: d.i64()}
+	if d.err == nil && (g.Off < from || g.Length <= 0 || g.Off > size || g.Length > size-g.Off) {
+		d.fail("range of %d bytes at %d, on a disk of %d", g.Length, g.Off, size)
+	}
+	return g
 }

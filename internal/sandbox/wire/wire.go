@@ -156,6 +156,7 @@ const (
 	OpRead
 	OpPieces
 	OpReadMany
+	OpUnused
 	// OpTest is the first of the requests that tests add to the language.
 	// No worker that is built into drydock answers it.
 	OpTest Op = 0x80

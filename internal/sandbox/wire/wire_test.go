@@ -25,6 +25,7 @@ func requests() map[string]interface{ Append([]byte) []byte } {
 		"list":    List{Number: 2, Skip: 7},
 		"guest":   Guest{Root: "vg/root"},
 		"mount":   Mount{Volume: 3},
+		"unused":  Unused{Number: 1, From: 4096},
 		"node":    Node{Tree: 1, Ino: 12},
 		"readdir": ReadDir{Node: Node{Ino: 2}, Skip: 9, Walk: WalkNames, Then: []uint64{3, 4}},
 		"read":    Read{Object: Object{Kind: ObjectFile, Node: Node{Tree: 1, Ino: 12}}, Off: 4096, Length: 65536, Slot: 8},
@@ -46,6 +47,8 @@ func reencode(name string, b []byte) ([]byte, error) {
 		return again(DecodeGuest, b)
 	case "dirty":
 		return again(DecodeDirty, b)
+	case "unused":
+		return again(DecodeUnused, b)
 	case "mount":
 		return again(DecodeMount, b)
 	case "node":
@@ -208,6 +211,7 @@ func answers() map[string][]byte {
 		"measures":   AppendMeasures(nil, []Measure{{Name: "landlock", OK: true, Detail: "ABI 7"}, {Name: "seccomp"}}),
 		"opened":     Opened{Disks: []OpenedDisk{{Size: 1 << 40, Version: 3, ClusterSize: 65536, Compression: "zstd", ExtendedL2: true}, {Dirty: true}}}.Append(nil),
 		"snapshots":  SnapshotPage{Last: true, List: []Snapshot{{ID: []byte("1"), Name: []byte("\x1b"), Time: disk.Time{Sec: 1, Nsec: 2}, DiskSize: 3}}}.Append(nil),
+		"unused":     UnusedPage{Last: true, List: []UnusedRange{{ByteRange{4096, 512}, false}, {ByteRange{8192, 1}, true}}}.Append(nil),
 		"volumes":    VolumePage{Last: true, List: sampleVolumes()}.Append(nil),
 		"guest":      GuestInfo{Info: sampleInfo(), Mounts: []GuestMount{{Path: []byte("/"), Volume: 1}, {Path: []byte("/v\xff"), Volume: 2, Subvolume: 256}}}.Append(nil),
 		"subvolumes": SubvolumePage{List: []disk.Subvolume{{ID: 5, Root: 5<<40 | 256}, {ID: 256, Parent: 5, Path: []byte("a/b"), Root: 256<<40 | 256, UUID: [16]byte{7}, ReadOnly: true, Default: true}}}.Append(nil),
@@ -242,6 +246,9 @@ func reanswer(name string, b []byte) ([]byte, error) {
 		return v.Append(nil), err
 	case "dirty":
 		v, err := DecodeDirtyPage(b, Dirty{From: 65536}, 1<<30)
+		return v.Append(nil), err
+	case "unused":
+		v, err := DecodeUnusedPage(b, Unused{From: 4096}, 1<<30)
 		return v.Append(nil), err
 	case "guest":
 		v, err := DecodeGuestInfo(b)

@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -17,7 +19,8 @@ import (
 type reader struct {
 	memory []byte // shared with the parent, in slots
 	disks  []*openDisk
-	layout func() (*layout.Layout, error) // read when first needed
+	layout func() (*layout.Layout, error)    // read when first needed
+	unused func() ([][]layout.Unused, error) // of each disk; found when first needed
 
 	mu    sync.Mutex       // guards trees
 	trees map[uint32]*tree // by number
@@ -58,6 +61,13 @@ func openDisks(files []*os.File, r wire.Open, memory []byte) (*reader, error) {
 		return nil, fmt.Errorf("%w: %d files were given, %d are used", errProtocol, len(files), first)
 	}
 	d.layout = sync.OnceValues(func() (*layout.Layout, error) { return layout.Read(list) })
+	d.unused = sync.OnceValues(func() ([][]layout.Unused, error) {
+		l, err := d.layout()
+		if err != nil {
+			return nil, err
+		}
+		return l.Unused(), nil
+	})
 	return d, nil
 }
 
@@ -135,6 +145,8 @@ func (d *reader) handle(op wire.Op, payload, b []byte) ([]byte, error) {
 		return answer(wire.DecodePiecesRequest, payload, b, d.listPieces)
 	case wire.OpReadMany:
 		return answer(wire.DecodeReadMany, payload, b, d.readMany)
+	case wire.OpUnused:
+		return answer(wire.DecodeUnused, payload, b, d.unusedRanges)
 	}
 	return nil, fmt.Errorf("%w: unknown request %d", errProtocol, op)
 }
@@ -225,6 +237,24 @@ func (d *reader) dirtyRanges(r wire.Dirty, b []byte) ([]byte, error) {
 	})
 	if err != nil && err != errEnough {
 		return nil, err
+	}
+	return out.Append(b), nil
+}
+
+// unusedRanges answers with as many ranges as fit.
+func (d *reader) unusedRanges(r wire.Unused, b []byte) ([]byte, error) {
+	if _, err := d.disk(r.Number); err != nil {
+		return nil, err
+	}
+	all, err := d.unused()
+	if err != nil {
+		return nil, err
+	}
+	list := all[r.Number]
+	at, _ := slices.BinarySearchFunc(list, r.From, func(u layout.Unused, from int64) int { return cmp.Compare(u.Offset, from) })
+	out := wire.UnusedPage{Last: len(list)-at <= wire.MaxPieces}
+	for _, u := range list[at:min(at+wire.MaxPieces, len(list))] {
+		out.List = append(out.List, wire.UnusedRange{ByteRange: wire.ByteRange{Off: u.Offset, Length: u.Length}, Swap: u.Swap})
 	}
 	return out.Append(b), nil
 }

@@ -1,0 +1,138 @@
+package wholedisk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/drydock-vm/drydock/internal/repository"
+)
+
+const (
+	// aboutVersion is the version of the description: one that is newer is not
+	// used.
+	aboutVersion = 1
+	// maxAbout bounds a description, in bytes: maxRanges ranges as base64.
+	maxAbout = 96 << 20
+)
+
+// about is the description of a stored disk, NAME.json.
+type about struct {
+	Version int   `json:"version"`
+	Size    int64 `json:"size"`    // of the disk, in bytes
+	Segment int64 `json:"segment"` // bytes
+	// Bitmap names the dirty bitmap that was started when the disk was frozen;
+	// empty if none was. BitmapGranularity is for people.
+	Bitmap            string `json:"bitmap,omitempty"`
+	BitmapGranularity int64  `json:"bitmap_granularity,omitempty"`
+	// Free says what became of what the guest does not use: "skip" or "keep".
+	Free string `json:"free_space"`
+	// Out is what was left out though the image has it, as appendSpans has it.
+	Out []byte `json:"left_out,omitempty"`
+}
+
+// stored is a disk in a snapshot.
+type stored struct {
+	about
+	left []span // what was left out
+	node *repository.Node
+	json *repository.Node
+}
+
+// Names of the files of a disk, in the folder [Folder].
+const (
+	// Folder is where the disks lie in a snapshot, without the "/" in front.
+	Folder = "disks"
+
+	imageEnding = ".raw"
+	aboutEnding = ".json"
+)
+
+// ImagePath is where a disk's image lies in a snapshot.
+func ImagePath(disk string) string { return "/" + Folder + "/" + disk + imageEnding }
+
+func aboutPath(disk string) string { return "/" + Folder + "/" + disk + aboutEnding }
+
+// imageTag begins the tag that a snapshot has for each disk that it has whole.
+const imageTag = "image:"
+
+// Has reports whether a snapshot has a disk whole.
+func Has(s *repository.Snapshot, disk string) bool { return slices.Contains(s.Tags, imageTag+disk) }
+
+// load finds a disk in a snapshot; nil if it has none of that name, or has its files.
+func load(ctx context.Context, repo *repository.Repository, s *repository.Snapshot, disk string) (*stored, error) {
+	if s == nil {
+		return nil, nil
+	}
+	out := new(stored)
+	folder, err := child(ctx, repo, s.Tree, Folder)
+	if err != nil || folder == nil || folder.Subtree == nil {
+		return nil, err
+	}
+	if out.node, err = child(ctx, repo, *folder.Subtree, disk+imageEnding); err != nil || out.node == nil {
+		return nil, err
+	}
+	if out.json, err = child(ctx, repo, *folder.Subtree, disk+aboutEnding); err != nil || out.json == nil {
+		return nil, err
+	}
+	if err := out.read(ctx, repo); err != nil {
+		return nil, fmt.Errorf("read %s: %w", aboutPath(disk), err)
+	}
+	return out, nil
+}
+
+// errAbout is of a description that cannot be that of the image beside it.
+var errAbout = errors.New("it does not describe the image beside it")
+
+// read reads the description, and checks it.
+func (o *stored) read(ctx context.Context, repo *repository.Repository) error {
+	if o.node.Type != repository.NodeFile || o.json.Type != repository.NodeFile || o.json.Size > maxAbout {
+		return errAbout
+	}
+	var text []byte
+	for _, id := range o.json.Content {
+		part, err := repo.LoadBlob(ctx, repository.DataBlob, id, nil)
+		if err != nil {
+			return err
+		}
+		if text = append(text, part...); len(text) > maxAbout {
+			return errAbout
+		}
+	}
+	if err := json.Unmarshal(text, &o.about); err != nil {
+		return err
+	}
+	if o.Version != aboutVersion || o.Size < 0 || uint64(o.Size) != o.node.Size || !validSegment(o.Segment) ||
+		len(o.node.Content) != count(o.Size, o.Segment) {
+		return errAbout
+	}
+	var err error
+	o.left, err = decodeSpans(o.Out, o.Size)
+	o.Out = nil
+	return err
+}
+
+// child returns the node of that name in a folder, or nil.
+func child(ctx context.Context, repo *repository.Repository, folder repository.ID, name string) (*repository.Node, error) {
+	data, err := repo.LoadBlob(ctx, repository.TreeBlob, folder, nil)
+	if err != nil {
+		return nil, err
+	}
+	var found *repository.Node
+	err = repository.WalkTree(data, func(n *repository.Node) error {
+		if n.Name == name {
+			found = n
+			return errFound
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errFound) {
+		return nil, err
+	}
+	return found, nil
+}
+
+// errFound ends a search.
+var errFound = errors.New("found")

@@ -1,0 +1,303 @@
+package wholedisk
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/repository"
+)
+
+// Source is a disk to store.
+type Source struct {
+	Disk    string // its name
+	Content disk.Sparse
+
+	// Unused yields the ranges that the guest does not use, in ascending order;
+	// nil keeps them.
+	Unused func(ctx context.Context, yield func(off, length int64, swap bool) error) error
+	// Dirty yields the ranges that were written to since the bitmap of that name
+	// was started. An error says why that is not known. Nil is a disk that has
+	// no bitmaps.
+	Dirty func(ctx context.Context, bitmap string, yield func(off, length int64) error) error
+	// Bitmap names the bitmap that was started when this disk was frozen, or
+	// before that; empty if none was. Granularity is that of its bits, in bytes.
+	Bitmap      string
+	Granularity int64
+}
+
+// Options are the choices of one run.
+type Options struct {
+	// Time is when the disk was frozen.
+	Time time.Time
+	// Progress is told now and then how many bytes of the disk are done, from one
+	// goroutine, if it is not nil.
+	Progress func(done int64)
+}
+
+// Save stores a disk. The caller holds the repository's lock and has loaded its
+// index; parent is the last snapshot of the VM, or nil. The objects are to be put
+// into the snapshot, after a flush.
+func Save(ctx context.Context, repo *repository.Repository, parent *repository.Snapshot, src Source, opts Options) ([]backup.Object, *Report, error) {
+	s := &saver{repo: repo, src: src, opts: opts, report: &Report{Disk: src.Disk, Size: src.Content.Size()}}
+	objects, err := s.save(ctx, parent)
+	if err != nil {
+		return nil, nil, fmt.Errorf("disk %s: %w", src.Disk, err)
+	}
+	return objects, s.report, nil
+}
+
+// saver stores one disk.
+type saver struct {
+	repo   *repository.Repository
+	src    Source
+	opts   Options
+	report *Report
+
+	size, segment int64
+	old           *stored   // nil if there is none, or it is of no use
+	changed       *segments // that have to be looked at; nil is all of them
+	unused        []span
+	swap          []span // those of unused that are swap space
+	left          []span // what is left out, merged
+
+	ids     []repository.ID
+	zero    *repository.ID // of a segment of zeros
+	buffers sync.Pool      // of segments, as *[]byte
+}
+
+func (s *saver) save(ctx context.Context, parent *repository.Snapshot) ([]backup.Object, error) {
+	s.size = s.src.Content.Size()
+	old, err := load(ctx, s.repo, parent, s.src.Disk)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		s.report.Warnings = append(s.report.Warnings, fmt.Errorf("the last backup of disk %s: %w", s.src.Disk, err))
+	}
+	s.old = old
+	before := int64(0)
+	if old != nil {
+		before = old.Segment
+	}
+	if s.segment, err = segmentSize(s.size, before); err != nil {
+		return nil, err
+	}
+	if err := s.findUnused(ctx); err != nil {
+		return nil, err
+	}
+	if s.changed, err = s.findChanged(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.segments(ctx); err != nil {
+		return nil, err
+	}
+	return s.objects(ctx)
+}
+
+// findUnused collects what the guest does not use.
+func (s *saver) findUnused(ctx context.Context) error {
+	if s.src.Unused == nil {
+		return nil
+	}
+	err := s.src.Unused(ctx, func(off, length int64, swap bool) error {
+		if len(s.unused) == maxRanges {
+			return errFound
+		}
+		g := span{off, off + length}
+		s.unused = append(s.unused, g)
+		if swap {
+			s.swap = append(s.swap, g)
+		}
+		return nil
+	})
+	if errors.Is(err, errFound) {
+		return nil
+	}
+	return err
+}
+
+// findChanged returns the segments that may have changed since the last backup, or
+// nil if that is not known: then the report says why.
+func (s *saver) findChanged(ctx context.Context) (*segments, error) {
+	switch {
+	case s.old == nil:
+		s.report.Whole = "there is no earlier image of this disk"
+	case s.old.Bitmap == "" || s.src.Dirty == nil:
+		s.report.Whole = "no dirty bitmap was started at the last backup"
+	case s.old.Size != s.size || s.old.Segment != s.segment:
+		s.report.Whole = "the disk has another size now"
+	}
+	if s.report.Whole != "" {
+		return nil, nil
+	}
+	changed := newSegments(s.size, s.segment)
+	err := s.src.Dirty(ctx, s.old.Bitmap, func(off, length int64) error {
+		if off < 0 || length <= 0 || off > s.size || length > s.size-off {
+			return fmt.Errorf("%d bytes at %d are not on a disk of %d", length, off, s.size)
+		}
+		changed.add(span{off, off + length})
+		return nil
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		s.report.Whole = err.Error()
+		return nil, nil
+	}
+	// What was left out then and is in use now need not have been written to
+	// since: a file can be undeleted.
+	unused := cursor(s.unused)
+	for _, l := range s.old.left {
+		_ = unused.split(l.start, l.end, func(part span, in bool) error {
+			if !in {
+				changed.add(part)
+			}
+			return nil
+		})
+	}
+	s.report.Bitmap = s.old.Bitmap
+	return changed, nil
+}
+
+// segments stores all segments.
+func (s *saver) segments(ctx context.Context) error {
+	s.ids = make([]repository.ID, count(s.size, s.segment))
+	s.buffers.New = func() any {
+		b := make([]byte, s.segment)
+		return &b
+	}
+	f := &filler{saver: s, unused: s.unused, swap: s.swap}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	err := func() error {
+		for i := range s.ids {
+			if gctx.Err() != nil {
+				return context.Cause(gctx)
+			}
+			if err := s.segmentAt(gctx, g, f, i); err != nil {
+				return err
+			}
+			if s.opts.Progress != nil && i%64 == 0 {
+				s.opts.Progress(int64(i) * s.segment)
+			}
+		}
+		return nil
+	}()
+	if saveErr := g.Wait(); saveErr != nil {
+		return saveErr
+	}
+	return err
+}
+
+// segmentAt stores one segment, or has it stored by g.
+func (s *saver) segmentAt(ctx context.Context, g *errgroup.Group, f *filler, i int) error {
+	off := int64(i) * s.segment
+	n := min(s.segment, s.size-off)
+	if s.changed != nil && !s.changed.has(i) {
+		if size, ok := s.repo.BlobSize(repository.DataBlob, s.old.node.Content[i]); ok && size == n {
+			s.ids[i] = s.old.node.Content[i]
+			s.report.Unchanged += n
+			return nil
+		}
+	}
+	buf := s.buffers.Get().(*[]byte)
+	data, err := f.fill((*buf)[:n], off)
+	if err != nil {
+		return err
+	}
+	if !data {
+		s.buffers.Put(buf)
+		s.ids[i], err = s.zeros(ctx, n)
+		return err
+	}
+	g.Go(func() error {
+		defer s.buffers.Put(buf)
+		id, stored, err := s.repo.SaveBlob(ctx, repository.DataBlob, (*buf)[:n])
+		s.ids[i] = id
+		s.report.stored(stored)
+		return err
+	})
+	return nil
+}
+
+// zeros stores a segment of zeros, once but for the last.
+func (s *saver) zeros(ctx context.Context, n int64) (repository.ID, error) {
+	if n == s.segment && s.zero != nil {
+		return *s.zero, nil
+	}
+	id, stored, err := s.repo.SaveBlob(ctx, repository.DataBlob, make([]byte, n))
+	s.report.stored(stored)
+	if n == s.segment {
+		s.zero = &id
+	}
+	return id, err
+}
+
+// objects makes the files of the disk. They are those of the last backup to the
+// second, if nothing has changed.
+func (s *saver) objects(ctx context.Context) ([]backup.Object, error) {
+	free := "skip"
+	if s.src.Unused == nil {
+		free = "keep"
+	}
+	text, err := json.Marshal(about{
+		Version: aboutVersion, Size: s.size, Segment: s.segment, Bitmap: s.src.Bitmap, BitmapGranularity: s.src.Granularity,
+		Free: free, Out: appendSpans(nil, s.leftOut()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	content, _, stored, err := s.repo.SaveStream(ctx, bytes.NewReader(append(text, '\n')))
+	if err != nil {
+		return nil, err
+	}
+	s.report.stored(stored)
+	image := s.node(s.src.Disk+imageEnding, s.size, s.ids, nil)
+	description := s.node(s.src.Disk+aboutEnding, int64(len(text))+1, content, nil)
+	if s.old != nil {
+		image = s.node(image.Name, s.size, s.ids, s.old.node)
+		description = s.node(description.Name, int64(len(text))+1, content, s.old.json)
+	}
+	tags := []string{imageTag + s.src.Disk}
+	return []backup.Object{{Path: ImagePath(s.src.Disk), Node: image, Tags: tags}, {Path: aboutPath(s.src.Disk), Node: description}}, nil
+}
+
+// leftOut is what the image has and the backup has not.
+func (s *saver) leftOut() []span {
+	list := slices.Concat(s.unused, s.left)
+	slices.SortFunc(list, func(a, b span) int { return int(min(max(a.start-b.start, -1), 1)) })
+	out := list[:0]
+	for _, g := range list {
+		if n := len(out); n > 0 && g.start <= out[n-1].end {
+			out[n-1].end = max(out[n-1].end, g.end)
+			continue
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+func (s *saver) node(name string, size int64, content []repository.ID, old *repository.Node) repository.Node {
+	at := s.opts.Time
+	if old != nil && slices.Equal(old.Content, content) {
+		at = old.ModTime
+	}
+	const mode fs.FileMode = 0o600
+	return repository.Node{
+		Name: name, Type: repository.NodeFile, Mode: mode, ModTime: at, AccessTime: at, ChangeTime: at,
+		User: "root", Group: "root", Size: uint64(size), Links: 1, Content: content,
+	}
+}

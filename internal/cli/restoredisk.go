@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/imagelock"
+	"github.com/drydock-vm/drydock/internal/qemuimg"
+	"github.com/drydock-vm/drydock/internal/restore"
+	"github.com/drydock-vm/drydock/internal/round"
+)
+
+// diskRestored is what a restored disk is reported as.
+type diskRestored struct {
+	Disk string `json:"disk"`
+	Path string `json:"path"`
+	Kept string `json:"kept,omitempty"` // where the disk is that was there before
+	Size int64  `json:"size"`
+}
+
+// restoreDisk writes a disk that a backup has whole to the file to, or, where that
+// is empty, into its place.
+func (a *app) restoreDisk(ctx context.Context, src *opened, t target, to string, overwrite bool) error {
+	out := diskRestored{Disk: t.vm + "/" + t.disk, Path: to, Size: src.whole.Size()}
+	var err error
+	switch {
+	case to == "":
+		err = a.restoreInPlace(ctx, src, t, &out)
+	default:
+		format, ok := formats[filepath.Ext(to)]
+		if !ok {
+			return usageError("--to %s: the backup has this disk as an image; the file's name ends in .raw, .img or .qcow2", to)
+		}
+		err = a.writeDisk(ctx, src, t.disk, to, format, overwrite)
+	}
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(out)
+	}
+	a.printf("restored %s, %s, to %s\n", out.Disk, round.Bytes(out.Size), out.Path)
+	if out.Kept != "" {
+		a.printf("the disk that was there is kept: %s (remove it when the VM works)\n", out.Kept)
+	}
+	return nil
+}
+
+// writeDisk writes the disk as an image of a format.
+func (a *app) writeDisk(ctx context.Context, src *opened, name, path, format string, overwrite bool) error {
+	opts := restore.ImageOptions{Overwrite: overwrite, Progress: paced(func(r restore.ImageReport) {
+		fmt.Fprintf(a.stderr, "drydock: %s of %s\n", round.Bytes(r.Written+r.Holes+r.Resumed), round.Bytes(r.Size))
+	})}
+	if format == config.FormatQCOW2 {
+		return restore.WriteQCOW2(ctx, src.whole, path, qemuimg.New(qemuimg.Options{}), opts)
+	}
+	_, err := src.tree.WriteImage(ctx, name, path, opts)
+	return err
+}
+
+// restoreInPlace puts the disk into the place of the one that the configuration
+// names. The VM is off, and cannot start meanwhile.
+func (a *app) restoreInPlace(ctx context.Context, src *opened, t target, out *diskRestored) error {
+	h, err := a.openHost(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	_, d, err := a.liveDisk(target{vm: t.vm, disk: t.disk})
+	if err != nil {
+		return err
+	}
+	if d.Backing != nil {
+		return fmt.Errorf("%s lies on a backing file: restore it --to a file, and configure that", out.Disk)
+	}
+	vms, err := h.pick([]string{t.vm})
+	if err != nil {
+		return err
+	}
+	lock, err := h.lock("restore")
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	state, err := vms[0].Machine.State(ctx)
+	if err != nil {
+		return err
+	}
+	if state.UsesDisks() {
+		return fmt.Errorf("%s is %s: stop it first (drydock stop %s)", t.vm, state, t.vm)
+	}
+	if out.Path, err = filepath.EvalSymlinks(d.Path); err != nil {
+		return fmt.Errorf("%w (restore --to that path brings a disk back that is gone)", err)
+	}
+	old, err := os.OpenFile(out.Path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer old.Close()
+	if _, err := imagelock.Acquire(old, imagelock.Exclusive); err != nil {
+		return err
+	}
+	restored := out.Path + ".restored"
+	if err := a.writeDisk(ctx, src, t.disk, restored, d.Format, true); err != nil {
+		return err
+	}
+	out.Kept = out.Path + ".before-" + strings.ReplaceAll(a.now().UTC().Format("20060102-150405.000"), ".", "-")
+	if err := restore.Replace(out.Path, restored, out.Kept); err != nil {
+		return errors.Join(fmt.Errorf("put %s in its place: %w", restored, err))
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
+	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/round"
+	"github.com/drydock-vm/drydock/internal/sandbox"
+)
+
+// images are the disks of a VM that are backed up whole, and what became of them.
+type images struct {
+	repo     *repository.Repository
+	sources  []wholedisk.Source
+	reports  []*wholedisk.Report
+	at       time.Time
+	progress func(string)
+}
+
+// imageSource describes a disk that is backed up whole.
+func (b *backups) imageSource(v round.VM, s round.Source, roundID string, d *sandbox.Disk) wholedisk.Source {
+	c := b.config(v, s)
+	src := wholedisk.Source{Disk: s.Disk.Name, Content: d}
+	if c.FreeSpace != config.FreeSpaceKeep {
+		src.Unused = d.Unused
+	}
+	if c.DirtyBitmap {
+		src.Bitmap, src.Granularity = bitmapPrefix+roundID, bitmapGranularity
+		src.Dirty = func(_ context.Context, name string, yield func(off, length int64) error) error {
+			return b.h.bitmaps.dirty(v, s.Disk, name, yield)
+		}
+	}
+	return src
+}
+
+// save stores the disks. It is the Objects of a backup.
+func (m *images) save(ctx context.Context, parent *repository.Snapshot) ([]backup.Object, error) {
+	var all []backup.Object
+	for _, src := range m.sources {
+		opts := wholedisk.Options{Time: m.at, Progress: paced(func(done int64) {
+			m.progress(fmt.Sprintf("disk %s: %s of %s", src.Disk, round.Bytes(done), round.Bytes(src.Content.Size())))
+		})}
+		objects, rep, err := wholedisk.Save(ctx, m.repo, parent, src, opts)
+		if err != nil {
+			return nil, err
+		}
+		all, m.reports = append(all, objects...), append(m.reports, rep)
+	}
+	return all, nil
+}
+
+// addTo puts what became of the disks into the report of a backup.
+func (m *images) addTo(out *round.BackupReport) {
+	for _, r := range m.reports {
+		out.Images = append(out.Images, round.ImageBackup{
+			Disk: r.Disk, Size: r.Size, BytesUnchanged: r.Unchanged, BytesZero: r.Zero, BytesFree: r.Free, BytesSwap: r.Swap,
+			BytesRead: r.Read, BytesStored: r.Stored, Bitmap: r.Bitmap, Whole: r.Whole,
+		})
+		out.BytesTotal += r.Size
+		out.BytesRead += r.Read
+		out.BytesStored += r.Stored
+		if r.DamagedTotal > 0 {
+			out.Warnings = append(out.Warnings, fmt.Sprintf("%s could not be read and are zeros in the backup, the first: %v", round.Bytes(r.DamagedTotal), r.Damaged[0]))
+		}
+		for _, w := range r.Warnings {
+			out.Warnings = append(out.Warnings, w.Error())
+		}
+	}
+}
