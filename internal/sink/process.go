@@ -88,7 +88,7 @@ func (r *run) start(ctx context.Context, c *exec.Cmd, stop context.CancelCauseFu
 		err := feed(ctx, out)
 		if err == nil {
 			err = out.Close()
-		} else if !errors.Is(err, syscall.EPIPE) {
+		} else if !unread(err) {
 			stop(err) // the pipe stays open: its end would look like that of the input
 		}
 		done <- err
@@ -114,10 +114,15 @@ func (r *run) judge(ctx context.Context, waitErr, feedErr error, output *tail) e
 	case waitErr != nil:
 		return waitErr
 	}
-	if errors.Is(feedErr, syscall.EPIPE) || errors.Is(feedErr, os.ErrDeadlineExceeded) {
+	if unread(feedErr) {
 		return ErrEarly
 	}
 	return feedErr
+}
+
+// unread reports whether err is of a write that nobody read: the program had ended.
+func unread(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // env is all of the program's environment.
