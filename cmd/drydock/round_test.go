@@ -28,6 +28,7 @@ type report struct {
 			FilesUnchanged int64 `json:"files_unchanged"`
 			BytesStored    int64 `json:"bytes_stored"`
 		}
+		Errors []string
 	}
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -64,6 +65,7 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		Builds:    &builds{h},
 		Sources:   sources{h.images, h.bitmaps},
 		Backups:   &backups{h: h},
+		Sinks:     &sinks{h},
 		Now:       a.now,
 		Observe:   observe,
 	})
@@ -93,6 +95,7 @@ func roundVM(v *config.VM, m vm.Machine) round.VM {
 		ShutdownTimeout: time.Duration(v.ShutdownTimeout),
 		ForceShutdown:   v.OnShutdownTimeout == config.TimeoutForce,
 	}
+	r.Sinks = slices.Sorted(maps.Keys(v.Sinks))
 	for _, d := range v.SortedDisks() {
 		r.Disks = append(r.Disks, round.Disk{
 			Name: d.Name, Path: d.Path, Format: d.Format, Image: d.Image, Backup: d.Backup != config.BackupOff,

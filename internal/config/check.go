@@ -113,8 +113,38 @@ func (r *reader) checkVM(c *Config, vm *VM) {
 		}
 		mounts[d.Mount] = name
 	}
+	for _, name := range sortedKeys(vm.Sinks) {
+		r.checkName(key+".sinks", name, diskName)
+		r.checkSink(key+".sinks."+name, vm, vm.Sinks[name])
+	}
 	if vm.Builder != nil {
 		r.checkBuilder(key+".builder", vm)
+	}
+}
+
+func (r *reader) checkSink(key string, vm *VM, s *Sink) {
+	if s.Timeout == 0 {
+		r.problem(key+".timeout", "must be longer than 0s", "")
+	}
+	for i, name := range s.Disks {
+		if d := vm.Disks[name]; d == nil {
+			r.problem(fmt.Sprintf("%s.disks[%d]", key, i), fmt.Sprintf("the VM has no disk %s", name), "")
+		} else if d.Backup == BackupOff {
+			r.problem(fmt.Sprintf("%s.disks[%d]", key, i), fmt.Sprintf("the backup of disk %s is off, so that it is not frozen", name), "")
+		}
+	}
+	switch {
+	case (s.Borg == nil) == (len(s.Command) == 0):
+		r.problem(key, `must have one of "borg" and "command"`, "borg: {repository: /srv/borg}")
+	case s.Borg == nil && s.Input == "":
+		r.problem(key, `command needs "input"`, "input: tar")
+	case s.Borg != nil && s.Input != "":
+		r.problem(key+".input", "borg always gets a folder", "leave it out")
+	}
+	for i, arg := range s.Command {
+		if strings.ContainsRune(arg, 0) {
+			r.problem(fmt.Sprintf("%s.command[%d]", key, i), "has a NUL byte in it", "")
+		}
 	}
 }
 

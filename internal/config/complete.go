@@ -3,6 +3,7 @@ package config
 import (
 	"path/filepath"
 	"reflect"
+	"strings"
 )
 
 // complete fills the defaults that depend on other values, and makes paths
@@ -50,6 +51,15 @@ func (c *Config) complete(dir string) {
 			}
 			if d.Backing != nil {
 				abs(&d.Backing.Path)
+			}
+		}
+		for name, s := range vm.Sinks {
+			s.Name = name
+			if s.Borg != nil {
+				abs(&s.Borg.PassphraseFile)
+				if !strings.Contains(s.Borg.Repository, ":") { // a folder
+					abs(&s.Borg.Repository)
+				}
 			}
 		}
 		if vm.Builder != nil {

@@ -129,6 +129,40 @@ type VM struct {
 	Builder *Builder `yaml:"builder,omitempty"`
 	// Disks are the machine's disks, by name.
 	Disks map[string]*Disk `yaml:"disks" jsonschema:"required"`
+	// Sinks are other backup programs that get the frozen disks too, by name.
+	Sinks map[string]*Sink `yaml:"sinks,omitempty"`
+}
+
+// Sink is another backup program. It has exactly one of Borg and Command.
+type Sink struct {
+	// Name is the sink's key in VM.Sinks.
+	Name string `yaml:"-"`
+
+	// Borg stores the files of the disks with borg create.
+	Borg *Borg `yaml:"borg,omitempty"`
+	// Command is the command line of any other program; no shell looks at it.
+	// {vm}, {time} and, unless the input is a folder, {disk} are replaced in each
+	// argument.
+	Command []string `yaml:"command,omitempty"`
+	// Input is what Command gets: a folder to work in, with one folder for each
+	// disk; or on standard input, once for each disk, a tar of its files or all of
+	// its bytes.
+	Input string `yaml:"input,omitempty" jsonschema:"enum=folder,enum=tar,enum=raw"`
+	// Disks are the names of the disks that it gets; without this key, of all
+	// whose backup is not off.
+	Disks []string `yaml:"disks,omitempty"`
+	// Timeout ends a program that takes longer.
+	Timeout Duration `yaml:"timeout" jsonschema:"default=12h"`
+}
+
+// Borg is a repository of borg's, made with borg init.
+type Borg struct {
+	// Repository is a folder, or ssh://USER@HOST:PORT/PATH.
+	Repository string `yaml:"repository" jsonschema:"required"`
+	// PassphraseFile holds the passphrase, if the repository has one.
+	PassphraseFile string `yaml:"passphrase_file,omitempty"`
+	// Args are further arguments of borg create.
+	Args []string `yaml:"args,omitempty"`
 }
 
 // Health is how a VM is judged from outside after a start.

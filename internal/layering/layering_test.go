@@ -40,6 +40,7 @@ var floors = map[string]int{
 	"internal/harvest": 3,
 	"internal/restore": 3,
 	"internal/round":   3,
+	"internal/sink":    3,
 	"internal/tarball": 3,
 
 	"internal/demo": 4,
@@ -55,6 +56,7 @@ var within = map[string][]string{
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock"},
 	"internal/harvest":    {"internal/build"},
 	"internal/restore":    {"internal/backup"}, // what a backup's tags say
+	"internal/sink":       {"internal/tarball"},
 }
 
 // testOnly rooms are imported by tests alone.

@@ -183,6 +183,11 @@ func (p *VMPlan) steps() []string {
 	if !p.BackupBeforeStart && p.backsUp() {
 		s = append(s, "backup: from the snapshots, when all VMs run again")
 	}
+	if p.backsUp() {
+		for _, name := range p.vm.Sinks {
+			s = append(s, "sink: "+name+" gets the disks after the backup")
+		}
+	}
 	return s
 }
 

@@ -40,6 +40,7 @@ type VMReport struct {
 	Harvest *Harvest      `json:"harvest,omitempty"`
 	Build   string        `json:"build,omitempty"` // the builder: what was decided about its BUILD
 	Backup  *BackupReport `json:"backup,omitempty"`
+	Sinks   []SinkReport  `json:"sinks,omitempty"`
 	// Warnings do not keep the round from its goal; Errors do.
 	Warnings []string `json:"warnings,omitempty"`
 	Errors   []string `json:"errors,omitempty"`
@@ -113,6 +114,14 @@ func (b ImageBackup) String() string {
 		text += "; read in whole: " + b.Whole
 	}
 	return text
+}
+
+// SinkReport is what became of the disks with one other backup program.
+type SinkReport struct {
+	Sink     string        `json:"sink"`
+	Duration time.Duration `json:"duration"`
+	Warnings []string      `json:"warnings,omitempty"`
+	Error    string        `json:"error,omitempty"`
 }
 
 func (v *VMReport) warn(err error) { v.Warnings = append(v.Warnings, err.Error()) }

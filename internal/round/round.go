@@ -37,6 +37,7 @@ type VM struct {
 	ForceShutdown   bool // take the power away after ShutdownTimeout
 
 	Builder *Builder // nil for all but the builder VM
+	Sinks   []string // the other backup programs that get its disks
 }
 
 // Disk is one disk of a VM.
@@ -157,6 +158,12 @@ type Backups interface {
 	Backup(ctx context.Context, v VM, round string, sources []Source, progress func(string)) (*BackupReport, error)
 }
 
+// Sinks hands frozen disks to other backup programs.
+type Sinks interface {
+	// Sink runs the program of that name over the sources of one VM.
+	Sink(ctx context.Context, v VM, name string, sources []Source) (*SinkReport, error)
+}
+
 // Sources opens what is to be read of a snapshot: at once, since the disk's
 // path may come to name another file. For a disk of [KindNone] it is the disk
 // itself, locked so that no QEMU can start on it until the source is closed.
@@ -186,6 +193,7 @@ type Options struct {
 	Builds    Builds
 	Sources   Sources
 	Backups   Backups
+	Sinks     Sinks
 	Now       func() time.Time
 	Observe   func(Event) // called from one goroutine at a time
 	// RetryPause is the pause before what failed is tried for the second
@@ -228,6 +236,7 @@ const (
 	StepStart    Step = "start"
 	StepHealth   Step = "health"
 	StepBackup   Step = "backup"
+	StepSink     Step = "sink"
 	StepRelease  Step = "release"
 	// stepPrepare is journalled before a new root disk is laid down beside the
 	// old one, so that recovery knows where to look for it.

@@ -67,9 +67,23 @@ func TestRoundUpdatesAndBacksUp(t *testing.T) {
 	for _, s := range report.VMs[0].Steps {
 		steps = append(steps, string(s.Step))
 	}
-	want := []string{"stop", "snapshot", "update", "start", "health", "backup", "release"}
+	want := []string{"stop", "snapshot", "update", "start", "health", "backup", "sink", "sink", "release"}
 	if !slices.Equal(steps, want) {
 		t.Errorf("steps %v, want %v", steps, want)
+	}
+}
+
+// TestRoundKeepsSinksApart: a program that fails costs its own backup only.
+func TestRoundKeepsSinksApart(t *testing.T) {
+	w := newWorld(t)
+	w.badSink = "borg"
+	report := do(t, w, w.vm(diskFile(t)))
+	if report.Outcome != state.FailedRound || !w.running || len(w.backups) != 1 || !slices.Equal(w.sinks, []string{"tape"}) || len(w.snaps) != 0 {
+		t.Errorf("outcome %s, running %v, backups %v, sinks %v, snapshots left %v", report.Outcome, w.running, w.backups, w.sinks, w.snaps)
+	}
+	got := report.VMs[0].Sinks
+	if len(got) != 2 || got[0].Sink != "borg" || got[0].Error == "" || got[1].Error != "" {
+		t.Errorf("report: %+v", got)
 	}
 }
 

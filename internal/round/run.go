@@ -85,6 +85,15 @@ func (x *run) backup(ctx context.Context, d *docked) {
 	if d.backed || len(d.sources) == 0 {
 		return
 	}
+	d.backed = true
+	x.store(ctx, d)
+	for _, name := range d.plan.vm.Sinks {
+		x.sink(ctx, d, name)
+	}
+}
+
+// store makes drydock's own backup.
+func (x *run) store(ctx context.Context, d *docked) {
 	err := x.step(ctx, d, StepBackup, nil, func() (string, error) {
 		rep, err := x.o.Backups.Backup(ctx, d.plan.vm, x.id, d.sources, func(s string) {
 			x.event(d.plan.VM, StepBackup, "", "%s", s)
@@ -95,7 +104,6 @@ func (x *run) backup(ctx context.Context, d *docked) {
 		}
 		return rep.String(), nil
 	})
-	d.backed = true
 	if err != nil {
 		d.report.fail(err)
 		return
@@ -106,6 +114,29 @@ func (x *run) backup(ctx context.Context, d *docked) {
 	if n := d.report.Backup.DamagedTotal; n > 0 {
 		d.report.warn(stepError(d.plan.VM, StepBackup,
 			fmt.Errorf("%d files could not be read and are not in the backup, the first: %s", n, d.report.Backup.Damaged[0]), ""))
+	}
+}
+
+// sink has another program take the disks. One that fails costs its own backup, and
+// no other.
+func (x *run) sink(ctx context.Context, d *docked, name string) {
+	var rep *SinkReport
+	err := x.step(ctx, d, StepSink, nil, func() (string, error) {
+		x.event(d.plan.VM, StepSink, "", "%s has begun", name)
+		var err error
+		if rep, err = x.o.Sinks.Sink(ctx, d.plan.vm, name, d.sources); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%s took the disks in %s", name, seconds(rep.Duration)), nil
+	})
+	if err != nil {
+		d.report.fail(err)
+		d.report.Sinks = append(d.report.Sinks, SinkReport{Sink: name, Error: err.Error()})
+		return
+	}
+	d.report.Sinks = append(d.report.Sinks, *rep)
+	for _, w := range rep.Warnings {
+		d.report.warn(stepError(d.plan.VM, StepSink, errors.New(w), ""))
 	}
 }
 

@@ -39,7 +39,9 @@ type world struct {
 	harvest    *round.Harvest
 	started    int // how often the VM was started
 	backups    []string
-	backedDown bool // the VM was down during the backup
+	sinks      []string
+	badSink    string // the one that always fails
+	backedDown bool   // the VM was down during the backup
 
 	calls  int
 	failAt int    // this call fails, once
@@ -102,7 +104,7 @@ func (w *world) call(format string, args ...any) error {
 
 func (w *world) vm(path string) round.VM {
 	return round.VM{
-		Name: "web", Machine: w, ShutdownTimeout: time.Second,
+		Name: "web", Machine: w, ShutdownTimeout: time.Second, Sinks: []string{"borg", "tape"},
 		Disks: []round.Disk{
 			{Name: "root", Path: path, Format: "raw", Image: "web", Backup: true},
 			{Name: "data", Path: path, Format: "raw", Backup: true},
@@ -112,7 +114,7 @@ func (w *world) vm(path string) round.VM {
 
 func (w *world) runner() *round.Runner {
 	return round.New(round.Options{
-		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Now: time.Now,
+		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Sinks: w, Now: time.Now,
 		RetryPause: time.Microsecond,
 	})
 }
@@ -310,4 +312,15 @@ func (w *world) Backup(_ context.Context, v round.VM, _ string, _ []round.Source
 	w.backedDown = !w.running
 	w.backups = append(w.backups, v.Name)
 	return &round.BackupReport{ID: "0123456789"}, nil
+}
+
+func (w *world) Sink(_ context.Context, _ round.VM, name string, _ []round.Source) (*round.SinkReport, error) {
+	if err := w.call("sink %s", name); err != nil {
+		return nil, err
+	}
+	if name == w.badSink {
+		return nil, errInjected
+	}
+	w.sinks = append(w.sinks, name)
+	return &round.SinkReport{Sink: name}, nil
 }
