@@ -55,6 +55,7 @@ var within = map[string][]string{
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock"},
 	"internal/harvest":    {"internal/build"},
 	"internal/restore":    {"internal/backup"}, // what a backup's tags say
+	"internal/retain":     {"internal/backup"}, // the same
 }
 
 // testOnly rooms are imported by tests alone.
