@@ -39,6 +39,7 @@ var floors = map[string]int{
 	"internal/build":   3,
 	"internal/harvest": 3,
 	"internal/restore": 3,
+	"internal/retain":  3,
 	"internal/round":   3,
 	"internal/tarball": 3,
 

@@ -73,11 +73,15 @@ func (p *Plan) Futures() []*repository.Snapshot {
 	return out
 }
 
-// Make returns the plans for the VMs, in their order. It wants the repository's
-// index. Snapshots that cannot be read are left out, and kept: the error names
-// them, and the plans are good for the others.
+// Make returns the plans for the VMs, in their order. Snapshots that cannot be
+// read are left out, and kept: the error names them, and the plans are good for
+// the others.
 func Make(ctx context.Context, repo *repository.Repository, vms []VM, now time.Time) ([]*Plan, error) {
 	all, err := repo.Snapshots(ctx)
+	if err != nil {
+		err = fmt.Errorf("some backups are kept because they cannot be read: %w", err)
+	}
+	err = errors.Join(err, repo.LoadIndex(ctx)) // a tree that no index names makes a backup no good one
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -91,9 +95,6 @@ func Make(ctx context.Context, repo *repository.Repository, vms []VM, now time.T
 	plans := make([]*Plan, len(vms))
 	for i, vm := range vms {
 		plans[i] = decide(vm, byVM[vm.Name], good, now)
-	}
-	if err != nil {
-		err = fmt.Errorf("some backups are kept because they cannot be read: %w", err)
 	}
 	return plans, err
 }
