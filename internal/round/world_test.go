@@ -40,6 +40,10 @@ type world struct {
 	started    int // how often the VM was started
 	backups    []string
 	backedDown bool // the VM was down during the backup
+	pruneEvery time.Duration
+	prunes     int
+	late       time.Duration // how far the clock is set forward
+	noBackups  bool          // the repository has none, whatever was made
 
 	calls  int
 	failAt int    // this call fails, once
@@ -112,8 +116,8 @@ func (w *world) vm(path string) round.VM {
 
 func (w *world) runner() *round.Runner {
 	return round.New(round.Options{
-		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Now: time.Now,
-		RetryPause: time.Microsecond,
+		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Now: w.now,
+		Retention: w, PruneEvery: w.pruneEvery, RetryPause: time.Microsecond,
 	})
 }
 
@@ -310,4 +314,31 @@ func (w *world) Backup(_ context.Context, v round.VM, _ string, _ []round.Source
 	w.backedDown = !w.running
 	w.backups = append(w.backups, v.Name)
 	return &round.BackupReport{ID: "0123456789"}, nil
+}
+
+// round.Retention
+
+func (w *world) now() time.Time { return time.Now().Add(w.late) }
+
+func (w *world) Retain(_ context.Context, vms []round.VM) ([]*round.RetainReport, error) {
+	if err := w.call("retain"); err != nil {
+		return nil, err
+	}
+	var out []*round.RetainReport
+	for range vms {
+		r := &round.RetainReport{Policy: "keep-last 1", Kept: 1, Removed: []string{"aa", "bb"}}
+		if !w.noBackups {
+			r.Newest = time.Now()
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (w *world) Prune(context.Context) (*round.PruneReport, error) {
+	if err := w.call("prune"); err != nil {
+		return nil, err
+	}
+	w.prunes++
+	return &round.PruneReport{Before: 3 << 20, After: 1 << 20}, nil
 }
