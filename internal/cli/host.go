@@ -54,6 +54,7 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		}
 		h.vms = append(h.vms, roundVM(v, m))
 	}
+	b := &backups{h: h}
 	h.runner = round.New(round.Options{
 		State:     db,
 		Machines:  &machines{h},
@@ -61,9 +62,10 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		Images:    &rootDisks{h.images},
 		Builds:    &builds{h},
 		Sources:   sources{h.images},
-		Backups:   &backups{h: h},
-		Now:       a.now,
-		Observe:   observe,
+		Backups:   b,
+		Retention: retention{h, b}, PruneEvery: pruneEvery(c),
+		Now:     a.now,
+		Observe: observe,
 	})
 	return h, nil
 }
@@ -90,6 +92,8 @@ func roundVM(v *config.VM, m vm.Machine) round.VM {
 		Name: v.Name, Machine: m,
 		ShutdownTimeout: time.Duration(v.ShutdownTimeout),
 		ForceShutdown:   v.OnShutdownTimeout == config.TimeoutForce,
+		Retain:          policyText(policy(v.Retain)),
+		MaxAge:          time.Duration(v.MaxAge),
 	}
 	for _, d := range v.SortedDisks() {
 		r.Disks = append(r.Disks, round.Disk{

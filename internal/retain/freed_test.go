@@ -62,7 +62,7 @@ func TestFreed(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := p.packed(t)
-	results, err := retain.Apply(t.Context(), r, []retain.VM{{Name: "web", Policy: retain.Policy{Last: 1}}}, now)
+	results, err := retain.Apply(t.Context(), r, []retain.VM{{Name: "web", Policy: retain.Policy{Last: 1}}}, now, 0)
 	if err != nil || len(results[0].Removed) != 2 {
 		t.Fatalf("%v, %v", results, err)
 	}

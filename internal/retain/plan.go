@@ -35,6 +35,17 @@ type Decision struct {
 	Good     bool // the repository has its tree
 }
 
+// Protected says why nobody should remove the backup lightly: "pinned", or "last
+// good backup"; "" is no reason.
+func (d *Decision) Protected() string {
+	for _, r := range d.Keep {
+		if r == becausePinned || r == becauseLastGood {
+			return r
+		}
+	}
+	return ""
+}
+
 // Plan is what becomes of the backups of one VM.
 type Plan struct {
 	VM      VM
@@ -156,10 +167,10 @@ type Result struct {
 
 // Apply plans under an exclusive lock and carries the plans out. An error that
 // comes with results leaves them good for what was done: it names what could not
-// be read or removed. A repository that others work on is
+// be read or removed. A repository that others work on for longer than patience is
 // [repository.ErrLocked].
-func Apply(ctx context.Context, repo *repository.Repository, vms []VM, now time.Time) (results []*Result, err error) {
-	err = Exclusively(ctx, repo, func(ctx context.Context) error {
+func Apply(ctx context.Context, repo *repository.Repository, vms []VM, now time.Time, patience time.Duration) (results []*Result, err error) {
+	err = Exclusively(ctx, repo, patience, func(ctx context.Context) error {
 		var err error
 		results, err = apply(ctx, repo, vms, now)
 		return err
@@ -167,9 +178,13 @@ func Apply(ctx context.Context, repo *repository.Repository, vms []VM, now time.
 	return results, err
 }
 
-// Exclusively calls act under an exclusive lock, with the index loaded.
-func Exclusively(ctx context.Context, repo *repository.Repository, act func(context.Context) error) (err error) {
-	lock, err := repo.Lock(ctx, true)
+// lockPause is the pause between two tries of a lock.
+const lockPause = 5 * time.Second
+
+// Exclusively calls act under an exclusive lock, with the index loaded. It waits
+// for others for as long as patience says.
+func Exclusively(ctx context.Context, repo *repository.Repository, patience time.Duration, act func(context.Context) error) (err error) {
+	lock, err := exclusive(ctx, repo, patience)
 	if err != nil {
 		return err
 	}
@@ -178,6 +193,21 @@ func Exclusively(ctx context.Context, repo *repository.Repository, act func(cont
 		return err
 	}
 	return act(lock.Context())
+}
+
+// exclusive takes an exclusive lock.
+func exclusive(ctx context.Context, repo *repository.Repository, patience time.Duration) (*repository.Lock, error) {
+	for start := time.Now(); ; {
+		lock, err := repo.Lock(ctx, true)
+		if !errors.Is(err, repository.ErrLocked) || time.Since(start)+lockPause > patience {
+			return lock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(lockPause):
+		}
+	}
 }
 
 func apply(ctx context.Context, repo *repository.Repository, vms []VM, now time.Time) ([]*Result, error) {

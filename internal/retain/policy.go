@@ -54,15 +54,15 @@ const noPeriod = -1
 func (p Policy) rules() []rule {
 	return []rule{
 		{"last", p.Last, func(_ time.Time, nr int) int { return nr }, noPeriod},
-		{"hourly", p.Hourly, func(t time.Time, _ int) int { return day(t)*100 + t.Hour() }, noPeriod},
-		{"daily", p.Daily, func(t time.Time, _ int) int { return day(t) }, noPeriod},
+		{"hourly", p.Hourly, func(t time.Time, _ int) int { return date(t)*100 + t.Hour() }, noPeriod},
+		{"daily", p.Daily, func(t time.Time, _ int) int { return date(t) }, noPeriod},
 		{"weekly", p.Weekly, func(t time.Time, _ int) int { y, w := t.ISOWeek(); return y*100 + w }, noPeriod},
-		{"monthly", p.Monthly, func(t time.Time, _ int) int { return day(t) / 100 }, noPeriod},
+		{"monthly", p.Monthly, func(t time.Time, _ int) int { return date(t) / 100 }, noPeriod},
 		{"yearly", p.Yearly, func(t time.Time, _ int) int { return t.Year() }, noPeriod},
 	}
 }
 
-func day(t time.Time) int { return t.Year()*10000 + int(t.Month())*100 + t.Day() }
+func date(t time.Time) int { return t.Year()*10000 + int(t.Month())*100 + t.Day() }
 
 // apply returns for each snapshot, the newest of which comes first, the reasons
 // to keep it; none means that it goes.

@@ -173,7 +173,7 @@ func TestWhatNoPolicyRemoves(t *testing.T) {
 			t.Errorf("%s: a VM without backups has %v", name, plans[1].Backups)
 		}
 	}
-	results, err := retain.Apply(t.Context(), r, []retain.VM{{Name: "web", Policy: retain.Policy{Last: 1}}}, now)
+	results, err := retain.Apply(t.Context(), r, []retain.VM{{Name: "web", Policy: retain.Policy{Last: 1}}}, now, 0)
 	if err != nil || len(results[0].Removed) != 1 || results[0].Removed[0].ID != old.ID {
 		t.Errorf("applied: %v, %v", results, err)
 	}

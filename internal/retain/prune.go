@@ -17,11 +17,11 @@ import (
 
 // PruneOptions say how restic is run.
 type PruneOptions struct {
-	Location     string   // of the repository, as restic writes it
-	PasswordFile string   // restic reads it; a password is never an argument
-	Env          []string // what the location needs besides, "KEY=value"
-	Program      string   // "" is restic in PATH
-	DryRun       bool     // only say what would be done
+	Location     string        // of the repository, as restic writes it
+	PasswordFile string        // restic reads it; a password is never an argument
+	Env          []string      // what the location needs besides, "KEY=value"
+	Program      string        // "" is restic in PATH
+	Patience     time.Duration // for others who work on the repository
 }
 
 // Pruned is what a prune did.
@@ -63,7 +63,7 @@ func Prune(ctx context.Context, repo *repository.Repository, opts PruneOptions) 
 	if p.Before, err = repo.PackSize(ctx); err != nil {
 		return nil, fmt.Errorf("prune: %w", err)
 	}
-	lock, err := repo.Lock(ctx, true)
+	lock, err := exclusive(ctx, repo, opts.Patience)
 	if err != nil {
 		return nil, fmt.Errorf("prune: %w", err)
 	}
@@ -83,11 +83,7 @@ func Prune(ctx context.Context, repo *repository.Repository, opts PruneOptions) 
 }
 
 func runRestic(ctx context.Context, path string, opts PruneOptions) ([]byte, error) {
-	args := []string{"prune", "--no-cache"}
-	if opts.DryRun {
-		args = append(args, "--dry-run")
-	}
-	cmd := exec.CommandContext(ctx, path, args...)
+	cmd := exec.CommandContext(ctx, path, "prune", "--no-cache")
 	cmd.Env = append(append(os.Environ(), opts.Env...),
 		"RESTIC_REPOSITORY="+opts.Location, "RESTIC_PASSWORD_FILE="+opts.PasswordFile,
 		"RESTIC_PASSWORD=", "RESTIC_PASSWORD_COMMAND=", "RESTIC_REPOSITORY_FILE=", // not those of whoever called drydock
