@@ -121,5 +121,8 @@ func (a *app) printRefs(what string, list []*repository.Snapshot) error {
 	if a.json {
 		return a.printJSON(refs)
 	}
+	if len(list) == 0 {
+		a.printf("nothing %s\n", what)
+	}
 	return nil
 }

@@ -12,8 +12,8 @@ import (
 type Due struct {
 	Due        bool      `json:"due"`
 	Reason     string    `json:"reason"`
-	SpecDigest string    `json:"spec_digest"`
-	Last       time.Time `json:"last,omitzero"` // when the newest finished build was started
+	SpecDigest string    `json:"spec_digest,omitempty"` // of the builder
+	Last       time.Time `json:"last,omitzero"`         // when the newest finished build was started
 }
 
 // slack is the part of the interval by which a build may be early: a weekly
