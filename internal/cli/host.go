@@ -93,7 +93,9 @@ func roundVM(v *config.VM, m vm.Machine) round.VM {
 		ShutdownTimeout: time.Duration(v.ShutdownTimeout),
 		ForceShutdown:   v.OnShutdownTimeout == config.TimeoutForce,
 		Retain:          policyText(policy(v.Retain)),
-		MaxAge:          time.Duration(v.MaxAge),
+	}
+	if v.MaxAge != nil {
+		r.MaxAge = time.Duration(*v.MaxAge)
 	}
 	for _, d := range v.SortedDisks() {
 		r.Disks = append(r.Disks, round.Disk{

@@ -138,7 +138,7 @@ type VM struct {
 	// "{}" keeps all.
 	Retain *Retain `yaml:"retain,omitempty"`
 	// MaxAge is how old this VM's newest backup may become before it is an alarm.
-	MaxAge Duration `yaml:"max_age,omitempty"`
+	MaxAge *Duration `yaml:"max_age,omitempty"`
 	// Builder makes this VM the one that builds images.
 	Builder *Builder `yaml:"builder,omitempty"`
 	// Disks are the machine's disks, by name.

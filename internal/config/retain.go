@@ -68,8 +68,9 @@ func (c *Config) completeRetain() {
 			own := *c.Retain
 			vm.Retain = &own
 		}
-		if vm.MaxAge == 0 && vm.BackedUp() {
-			vm.MaxAge = c.MaxAge
+		if vm.MaxAge == nil && c.MaxAge != 0 && vm.BackedUp() {
+			own := c.MaxAge
+			vm.MaxAge = &own
 		}
 		retains = retains || vm.Retain != nil && *vm.Retain != Retain{}
 	}
@@ -91,17 +92,18 @@ func (v *VM) BackedUp() bool {
 
 // checkMaxAge finds ages that nothing could keep to, or that mean nothing.
 func (r *reader) checkMaxAge(c *Config) {
-	check := func(key string, age Duration, backedUp bool) {
-		_, given := r.at[key]
-		switch {
-		case given && !backedUp:
-			r.problem(key, "has no meaning where no disk is backed up", "")
-		case given && age == 0:
-			r.problem(key, "must be longer than 0s", "without this key no backup is too old")
-		}
+	const noLimit = "without this key no backup is too old"
+	if _, given := r.at["max_age"]; given && c.MaxAge == 0 {
+		r.problem("max_age", "must be longer than 0s", noLimit)
 	}
-	check("max_age", c.MaxAge, true)
 	for _, name := range sortedKeys(c.VMs) {
-		check("vms."+name+".max_age", c.VMs[name].MaxAge, c.VMs[name].BackedUp())
+		vm, key := c.VMs[name], "vms."+name+".max_age"
+		switch {
+		case vm.MaxAge == nil:
+		case !vm.BackedUp():
+			r.problem(key, "has no meaning where no disk is backed up", "")
+		case *vm.MaxAge == 0:
+			r.problem(key, "must be longer than 0s", noLimit)
+		}
 	}
 }
