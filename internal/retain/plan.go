@@ -21,6 +21,10 @@ const (
 	becauseLastGood = "last good backup"
 )
 
+// skew is how far the clocks of hosts that back up one VM may differ, before a
+// backup counts as one from the future.
+const skew = 5 * time.Minute
+
 // VM is a virtual machine and what is kept of its backups.
 type VM struct {
 	Name   string
@@ -115,7 +119,7 @@ func decide(vm VM, all []*repository.Snapshot, good func(*repository.Snapshot) b
 	p := &Plan{VM: vm}
 	groups := make(map[string][]*repository.Snapshot)
 	for _, s := range all {
-		if s.Time.After(now) {
+		if s.Time.After(now.Add(skew)) {
 			p.Backups = append(p.Backups, Decision{Snapshot: s, Keep: []string{becauseFuture}, Future: true, Good: good(s)})
 			continue
 		}

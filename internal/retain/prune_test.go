@@ -146,6 +146,34 @@ func TestPruneCalledOff(t *testing.T) {
 	}
 }
 
+// Whoever waits for others gets the lock when they are done, and stops waiting
+// when called off.
+func TestPatience(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(t)
+	nothing := func(context.Context) error { return nil }
+	l, err := r.Lock(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := retain.Exclusively(t.Context(), r, time.Millisecond, nothing); !errors.Is(err, repository.ErrLocked) {
+		t.Errorf("without patience: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(500*time.Millisecond, cancel)
+	if err := retain.Exclusively(ctx, r, time.Hour, nothing); !errors.Is(err, context.Canceled) {
+		t.Errorf("called off: %v", err)
+	}
+	time.AfterFunc(500*time.Millisecond, func() {
+		if err := l.Unlock(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := retain.Exclusively(t.Context(), r, time.Hour, nothing); err != nil {
+		t.Errorf("with patience: %v", err)
+	}
+}
+
 // A process that backs up, pins, removes and prunes is killed at any moment, its
 // restic with it. What is left is whole, what was pinned and what is newest is
 // there, and nothing is locked.
