@@ -220,13 +220,14 @@ func apply(ctx context.Context, repo *repository.Repository, vms []VM, now time.
 		return nil, err
 	}
 	results := make([]*Result, len(plans))
+	var failed error // what keeps one snapshot keeps the others: an append-only server does
 	for i, p := range plans {
 		results[i] = &Result{Plan: p}
-		removed, rerr := Remove(ctx, repo, p.Removals())
-		results[i].Removed = removed
-		err = errors.Join(err, rerr)
+		if failed == nil {
+			results[i].Removed, failed = Remove(ctx, repo, p.Removals())
+		}
 	}
-	return results, err
+	return results, errors.Join(err, failed)
 }
 
 // Remove removes snapshots one by one, under the caller's exclusive lock, and
