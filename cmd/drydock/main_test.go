@@ -176,12 +176,12 @@ func (h *host) judged() {
 // state is the state of a VM as drydock status has it.
 func (h *host) state(vm string) string {
 	h.t.Helper()
-	var all []struct{ VM, State string }
-	h.json(&all, 0, "status", vm)
-	if len(all) != 1 {
-		h.t.Fatalf("status of %s: %+v", vm, all)
+	var status struct{ VMs []struct{ VM, State string } }
+	h.json(&status, 0, "status", vm)
+	if len(status.VMs) != 1 {
+		h.t.Fatalf("status of %s: %+v", vm, status)
 	}
-	return all[0].State
+	return status.VMs[0].State
 }
 
 // healthy waits for a guest, and returns the version of its root disk.

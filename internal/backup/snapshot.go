@@ -4,23 +4,79 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/drydock-vm/drydock/internal/repository"
 )
 
 // TagProgram is the tag that every snapshot of drydock has. Beside it a snapshot
 // has "vm=NAME", "round=ID" where a round made it, and for each disk
-// "disk:NAME=MOUNT" and "id:NAME=HASH", and those of its objects.
+// "disk:NAME=MOUNT" and "id:NAME=HASH", and those of its objects. Somebody may have
+// added [TagPinned] and a note, "note=TEXT".
 const TagProgram = "drydock"
+
+// TagPinned is the tag of a snapshot that no policy removes. Any restic client
+// sets it (restic tag --add pinned) and honours it (forget --keep-tag pinned).
+const TagPinned = "pinned"
+
+// tagNote begins the tag with what somebody wrote about a snapshot.
+const tagNote = "note="
+
+// IsOurs reports whether drydock made the snapshot.
+func IsOurs(s *repository.Snapshot) bool { return slices.Contains(s.Tags, TagProgram) }
+
+// IsPinned reports whether no policy removes the snapshot.
+func IsPinned(s *repository.Snapshot) bool { return slices.Contains(s.Tags, TagPinned) }
+
+// Note returns what somebody wrote about the snapshot, or "". It comes from the
+// repository: escape it.
+func Note(s *repository.Snapshot) string {
+	for _, t := range s.Tags {
+		if text, ok := strings.CutPrefix(t, tagNote); ok {
+			return text
+		}
+	}
+	return ""
+}
+
+// WithPin returns the snapshot's tags with or without the pin.
+func WithPin(s *repository.Snapshot, pinned bool) []string {
+	tags := slices.DeleteFunc(slices.Clone(s.Tags), func(t string) bool { return t == TagPinned })
+	if pinned {
+		tags = append(tags, TagPinned)
+	}
+	return tags
+}
+
+// maxNote is the longest note, in bytes: tags are printed in one line, by restic
+// too.
+const maxNote = 200
+
+// ErrNote is of a text that cannot be a note.
+var ErrNote = fmt.Errorf("a note is one line of at most %d bytes, without a comma, at which restic would cut it", maxNote)
+
+// WithNote returns the snapshot's tags with a note, or without one if text is "".
+func WithNote(s *repository.Snapshot, text string) ([]string, error) {
+	if len(text) > maxNote || !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return r == ',' || unicode.IsControl(r) }) {
+		return nil, ErrNote
+	}
+	tags := slices.DeleteFunc(slices.Clone(s.Tags), func(t string) bool { return strings.HasPrefix(t, tagNote) })
+	if text != "" {
+		tags = append(tags, tagNote+text)
+	}
+	return tags, nil
+}
 
 // Find returns the snapshots of a VM that drydock made, oldest first. They may
 // come with an error about others that cannot be read.
 func Find(ctx context.Context, repo *repository.Repository, vm string) ([]*repository.Snapshot, error) {
 	all, err := repo.Snapshots(ctx)
 	return slices.DeleteFunc(all, func(s *repository.Snapshot) bool {
-		return s.Hostname != vm || !slices.Contains(s.Tags, TagProgram)
+		return s.Hostname != vm || !IsOurs(s)
 	}), err
 }
 

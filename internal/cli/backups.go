@@ -3,101 +3,49 @@ package cli
 import (
 	"context"
 	"fmt"
-	"slices"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/drydock-vm/drydock/internal/backup"
-	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
-	"github.com/drydock-vm/drydock/internal/round"
 )
 
 func (a *app) backupsCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backups",
-		Short: "List and remove backups",
-		RunE:  group,
+		Short: "List, keep and remove backups",
+		Long: `List, keep and remove backups.
+
+BACKUP is latest, an ID or the beginning of one, a date, or a time. What a removed
+backup alone held takes space until restic prune runs, by itself or with drydock
+backups prune: reclaiming space, the one operation that can destroy data, is left
+to the real restic.`,
+		RunE: group,
 	}
 	c.AddCommand(
-		&cobra.Command{
-			Use:   "list [VM]",
-			Short: "The backups, newest first",
-			Args:  args(cobra.MaximumNArgs(1)),
-			RunE:  func(c *cobra.Command, names []string) error { return a.backupsList(c.Context(), names) },
-		},
-		&cobra.Command{
-			Use:   "rm VM@BACKUP",
-			Short: "Remove a backup",
-			Long: `Remove one backup. What only it holds still takes space until restic prune runs:
-reclaiming space, the one operation that can destroy data, is left to the real
-restic.`,
-			Args: args(cobra.ExactArgs(1)),
-			RunE: func(c *cobra.Command, names []string) error { return a.backupsRm(c.Context(), names[0]) },
-		},
+		a.backupsListCmd(), a.backupsShowCmd(),
+		a.backupsPlanCmd(), a.backupsRetainCmd(), a.backupsRmCmd(), a.backupsPruneCmd(),
+		a.backupsPinCmd(), a.backupsUnpinCmd(), a.backupsNoteCmd(),
 	)
 	return c
 }
 
-// backupLine is one backup in drydock backups list.
-type backupLine struct {
-	ID     string    `json:"id"`
-	VM     string    `json:"vm"`
-	Time   time.Time `json:"time"`
-	Tags   []string  `json:"tags"`
-	Files  uint64    `json:"files"`
-	Bytes  uint64    `json:"bytes"`  // the sizes of all files
-	Stored uint64    `json:"stored"` // what this backup added to the repository
-}
+// backupName is a parsed VM@BACKUP.
+type backupName struct{ vm, spec string }
 
-func (a *app) backupsList(ctx context.Context, names []string) error {
-	h, err := a.openHost(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer h.close()
-	repo, err := h.openRepository(ctx)
-	if err != nil {
-		return err
-	}
-	all, err := repo.Snapshots(ctx)
-	if err != nil {
-		return err
-	}
-	lines := []backupLine{}
-	for _, s := range slices.Backward(all) {
-		if !slices.Contains(s.Tags, backup.TagProgram) || len(names) == 1 && s.Hostname != names[0] {
-			continue
-		}
-		l := backupLine{ID: s.ID.String(), VM: s.Hostname, Time: s.Time, Tags: s.Tags}
-		if s.Summary != nil {
-			l.Files, l.Bytes, l.Stored = s.Summary.TotalFilesProcessed, s.Summary.TotalBytesProcessed, s.Summary.DataAddedPacked
-		}
-		lines = append(lines, l)
-	}
-	if a.json {
-		return a.printJSON(lines)
-	}
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "BACKUP\tVM\tTIME\tFILES\tSIZE\tSTORED")
-	for _, l := range lines {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", l.ID[:8], escape.Line(l.VM), l.Time.Local().Format(time.DateTime),
-			l.Files, round.Bytes(int64(l.Bytes)), round.Bytes(int64(l.Stored)))
-	}
-	return w.Flush()
-}
-
-func (a *app) backupsRm(ctx context.Context, text string) error {
+func parseBackup(text string) (backupName, error) {
 	t, err := parseTarget(text)
 	if err != nil {
-		return err
+		return backupName{}, err
 	}
 	if t.backup == "" || t.disk != "" || string(t.path) != "/" {
-		return usageError("%q is not VM@BACKUP", text)
+		return backupName{}, usageError("%q is not VM@BACKUP", text)
 	}
+	return backupName{t.vm, t.backup}, nil
+}
+
+// withRepository opens the host and its repository for an act.
+func (a *app) withRepository(ctx context.Context, act func(*host, *repository.Repository) error) error {
 	h, err := a.openHost(ctx, nil)
 	if err != nil {
 		return err
@@ -107,22 +55,29 @@ func (a *app) backupsRm(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
-	s, err := restore.Find(ctx, repo, t.vm, t.backup)
-	if err != nil {
-		return err
-	}
-	return removeBackup(ctx, repo, s.ID)
+	return act(h, repo)
 }
 
-func removeBackup(ctx context.Context, repo *repository.Repository, id repository.ID) (err error) {
-	lock, err := repo.Lock(ctx, true)
+// withBackup finds a backup for an act that only looks.
+func (a *app) withBackup(ctx context.Context, text string, act func(*repository.Snapshot) error) error {
+	name, err := parseBackup(text)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if uerr := lock.Unlock(context.WithoutCancel(ctx)); err == nil {
-			err = uerr
+	return a.withRepository(ctx, func(_ *host, repo *repository.Repository) error {
+		s, err := restore.Find(ctx, repo, name.vm, name.spec)
+		if err != nil {
+			return err
 		}
-	}()
-	return repo.RemoveSnapshot(lock.Context(), id)
+		return act(s)
+	})
+}
+
+// someUnreadable turns an error about backups that could not be read, beside
+// others that could, into an exit code.
+func someUnreadable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{exitWarnings, fmt.Errorf("not all backups could be read: %w", err)}
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/state"
 )
 
@@ -96,7 +98,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &exit):
 		return exit.code
-	case errors.Is(err, state.ErrLocked):
+	case errors.Is(err, state.ErrLocked), errors.Is(err, repository.ErrLocked):
 		return exitLocked
 	}
 	return exitFailed
@@ -186,6 +188,11 @@ func (a *app) printJSON(v any) error {
 
 func (a *app) printf(format string, args ...any) {
 	fmt.Fprintf(a.stdout, format, args...)
+}
+
+// warn tells of something that was found and put right on the way.
+func (a *app) warn(err error) {
+	fmt.Fprintf(a.stderr, "drydock: warning: %s\n", escape.Line(err.Error()))
 }
 
 func (a *app) load() (*config.Config, error) {

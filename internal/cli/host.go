@@ -57,6 +57,7 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		}
 		h.vms = append(h.vms, roundVM(v, m))
 	}
+	b := &backups{h: h}
 	h.runner = round.New(round.Options{
 		State:     db,
 		Machines:  &machines{h},
@@ -64,10 +65,11 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		Images:    &rootDisks{h.images},
 		Builds:    &builds{h},
 		Sources:   sources{h.images, h.bitmaps},
-		Backups:   &backups{h: h},
+		Backups:   b,
 		Sinks:     &sinks{h},
-		Now:       a.now,
-		Observe:   observe,
+		Retention: retention{h, b}, PruneEvery: pruneEvery(c),
+		Now:     a.now,
+		Observe: observe,
 	})
 	return h, nil
 }
@@ -94,6 +96,10 @@ func roundVM(v *config.VM, m vm.Machine) round.VM {
 		Name: v.Name, Machine: m,
 		ShutdownTimeout: time.Duration(v.ShutdownTimeout),
 		ForceShutdown:   v.OnShutdownTimeout == config.TimeoutForce,
+		Retain:          policyText(policy(v.Retain)),
+	}
+	if v.MaxAge != nil {
+		r.MaxAge = time.Duration(*v.MaxAge)
 	}
 	r.Sinks = slices.Sorted(maps.Keys(v.Sinks))
 	for _, d := range v.SortedDisks() {

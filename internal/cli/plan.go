@@ -41,5 +41,8 @@ func (a *app) plan(ctx context.Context, names []string) error {
 			a.printf("  %-9s %s\n", what, rest)
 		}
 	}
+	if p.Prune.Due {
+		a.printf("then restic prune: %s\n", p.Prune.Reason)
+	}
 	return nil
 }

@@ -24,7 +24,7 @@ func (h *host) openRepository(ctx context.Context) (*repository.Repository, erro
 	if err != nil {
 		return nil, err
 	}
-	repo, err := repository.Open(ctx, local.New(c.Path), password, repository.Options{Now: h.app.now})
+	repo, err := repository.Open(ctx, local.New(c.Path), password, repository.Options{Now: h.app.now, Warn: h.app.warn})
 	if errors.Is(err, repository.ErrWrongKey) {
 		return nil, fmt.Errorf("repository %s: %w (password_file is %s: is it the one of this repository?)", c.Path, err, c.PasswordFile)
 	}
@@ -42,7 +42,7 @@ func (h *host) openRepository(ctx context.Context) (*repository.Repository, erro
 // key would not open it.
 func (h *host) openOrCreateRepository(ctx context.Context) (*repository.Repository, error) {
 	c := h.config.Repository
-	if _, err := os.Stat(filepath.Join(c.Path, "config")); !errors.Is(err, fs.ErrNotExist) {
+	if !h.noRepository() {
 		return h.openRepository(ctx)
 	}
 	if err := createPassword(c.PasswordFile); err != nil {
@@ -57,6 +57,12 @@ func (h *host) openOrCreateRepository(ctx context.Context) (*repository.Reposito
 		return nil, fmt.Errorf("make the repository %s: %w", c.Path, err)
 	}
 	return h.openRepository(ctx)
+}
+
+// noRepository reports whether the repository has still to be made.
+func (h *host) noRepository() bool {
+	_, err := os.Stat(filepath.Join(h.config.Repository.Path, "config"))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // maxPassword is the longest password that is read, in bytes.

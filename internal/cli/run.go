@@ -17,10 +17,11 @@ func (a *app) runCmd() *cobra.Command {
 		Short: "Run a round now",
 		Long: `Run a round now, over all VMs or those that are named: each is stopped,
 snapshotted, updated if there is a newer image, started and probed; then all are
-backed up while they run. What an interrupted round left is put right first.
+backed up while they run. Then the retention policies are applied, and space is
+given back if that is due. What an interrupted round left is put right first.
 
-Exit codes: 0 done, 1 failed, 3 done with warnings (a VM was skipped, or an
-image rolled back), 4 another run holds the lock.`,
+Exit codes: 0 done, 1 failed, 3 done with warnings (a VM was skipped, an image
+rolled back, or a backup is missing), 4 another run holds the lock.`,
 		RunE: func(c *cobra.Command, names []string) error {
 			if dryRun {
 				return a.plan(c.Context(), names)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -22,16 +23,42 @@ type vmStatus struct {
 	Error   string            `json:"error,omitempty"` // why the state cannot be told
 	Last    *round.VMReport   `json:"last,omitempty"`  // the newest round of this VM
 	Images  map[string]string `json:"images,omitempty"`
-	Backup  *time.Time        `json:"backup,omitempty"` // when the newest round with a backup began
+	Backup  *time.Time        `json:"backup,omitempty"` // time of the newest good backup in the repository
+	Alarm   string            `json:"alarm,omitempty"`  // a backup is missing
 	Pending int               `json:"pending_snapshots"`
 	Due     *round.Due        `json:"due,omitempty"`
+}
+
+// hostStatus is drydock status.
+type hostStatus struct {
+	VMs        []vmStatus        `json:"vms"`
+	Repository *repositoryStatus `json:"repository"`
+}
+
+// alarms are what makes the exit code that of warnings.
+func (s *hostStatus) alarms() []string {
+	var out []string
+	if s.Repository.Error != "" {
+		out = append(out, "the backups cannot all be looked at: "+s.Repository.Error)
+	}
+	for _, v := range s.VMs {
+		if v.Alarm != "" {
+			out = append(out, v.VM+": "+v.Alarm)
+		}
+	}
+	return out
 }
 
 func (a *app) statusCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status [VM…]",
 		Short: "One line per VM",
-		RunE:  func(c *cobra.Command, names []string) error { return a.status(c.Context(), names) },
+		Long: `Print one line per VM, and how long the repository's space lasts.
+
+A VM whose newest good backup is older than its max_age is an alarm, whether or
+not drydock ran meanwhile: the repository is asked. Exit codes: 0 all is well, 1
+failed, 3 a backup is missing, or the repository cannot be read.`,
+		RunE: func(c *cobra.Command, names []string) error { return a.status(c.Context(), names) },
 	}
 }
 
@@ -45,45 +72,63 @@ func (a *app) status(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	out := []vmStatus{}
+	out := hostStatus{VMs: []vmStatus{}}
+	if out.Repository, err = h.repositoryStatus(ctx); err != nil {
+		return err
+	}
 	for _, v := range vms {
-		s, err := h.vmStatus(ctx, v)
+		s, err := h.vmStatus(ctx, v, out.Repository)
 		if err != nil {
 			return err
 		}
-		out = append(out, s)
+		out.VMs = append(out.VMs, s)
 	}
 	if a.json {
-		return a.printJSON(out)
+		err = a.printJSON(out)
+	} else {
+		err = a.printStatus(&out)
 	}
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VM\tSTATE\tLAST ROUND\tOUTCOME\tDOWNTIME\tBACKUP\tIMAGE")
-	for _, s := range out {
-		fmt.Fprintln(w, s.line(a.now()))
+	if alarms := out.alarms(); err == nil && len(alarms) > 0 {
+		return &exitError{exitWarnings, errors.New(oneLine(alarms))}
 	}
-	return w.Flush()
+	return err
 }
 
-// recentRounds is how far status looks back for the newest backup.
-const recentRounds = 30
+func (a *app) printStatus(s *hostStatus) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "VM\tSTATE\tLAST ROUND\tOUTCOME\tDOWNTIME\tBACKUP\tIMAGE")
+	for _, v := range s.VMs {
+		fmt.Fprintln(w, v.line(a.now()))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	a.printf("%s\n", s.Repository.line())
+	for _, text := range s.alarms() {
+		a.printf("! %s\n", escape.Line(text))
+	}
+	return nil
+}
 
-func (h *host) vmStatus(ctx context.Context, v round.VM) (vmStatus, error) {
+func (h *host) vmStatus(ctx context.Context, v round.VM, repo *repositoryStatus) (vmStatus, error) {
 	s := vmStatus{VM: v.Name, Images: map[string]string{}}
 	var err error
 	if s.State, err = v.Machine.State(ctx); err != nil {
 		s.Error = err.Error()
 	}
-	reports, err := h.reports(ctx, v.Name, recentRounds)
+	reports, err := h.reports(ctx, v.Name, 1)
 	if err != nil {
 		return s, err
 	}
-	for i, r := range reports {
-		if i == 0 {
-			s.Last = r
-		}
-		if r.Backup != nil && s.Backup == nil {
-			s.Backup = &r.Started
-		}
+	if len(reports) > 0 {
+		s.Last = reports[0]
+	}
+	newest, ok := repo.newest[v.Name]
+	if ok {
+		s.Backup = &newest
+	}
+	if ok || repo.Error == "" { // what cannot be looked at is not said to be missing
+		s.Alarm = round.Late(h.app.now(), newest, v.MaxAge)
 	}
 	for _, d := range v.Disks {
 		if d.Image == "" {
@@ -130,6 +175,9 @@ func (s vmStatus) line(now time.Time) string {
 	}
 	if s.Backup != nil {
 		backup = ago(now, *s.Backup)
+	}
+	if s.Alarm != "" {
+		backup += " (!)"
 	}
 	for _, i := range s.Images {
 		img = i

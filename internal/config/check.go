@@ -68,6 +68,7 @@ func (r *reader) check(c *Config) {
 		}
 		builder = name
 	}
+	r.checkMaxAge(c)
 	r.checkSharedPaths(c)
 }
 

@@ -34,6 +34,7 @@ func (c *Config) complete(dir string) {
 	if c.Images == nil {
 		c.Images = map[string]*Image{}
 	}
+	c.completeRetain()
 	for name, vm := range c.VMs {
 		vm.Name = name
 		abs(&vm.QMP, &vm.Console)

@@ -38,6 +38,15 @@ type Config struct {
 	// Schedule is when the rounds start, as OnCalendar= of a systemd timer
 	// writes it (systemd.time(7)).
 	Schedule string `yaml:"schedule" jsonschema:"default=*-*-* 02:30:00"`
+	// Retain says which backups are kept, of VMs that have no retain of their
+	// own. Without it all are.
+	Retain *Retain `yaml:"retain,omitempty"`
+	// MaxAge is how old the newest backup may become before it is an alarm, of
+	// VMs that have no max_age of their own.
+	MaxAge Duration `yaml:"max_age,omitempty"`
+	// Prune is when the space of removed backups is given back. By default it
+	// is every week, if any VM has a retain with a key in it.
+	Prune *Prune `yaml:"prune,omitempty"`
 	// Sandbox is the confinement of the process that parses guest disks.
 	Sandbox Sandbox `yaml:"sandbox"`
 	// DiskFolders are the folders from which declared backing files may be
@@ -125,6 +134,11 @@ type VM struct {
 	Snapshot string `yaml:"snapshot" jsonschema:"default=auto,enum=auto,enum=reflink,enum=qcow2,enum=none"`
 	// Health decides whether a start went well.
 	Health Health `yaml:"health"`
+	// Retain says which backups of this VM are kept, in place of Config.Retain;
+	// "{}" keeps all.
+	Retain *Retain `yaml:"retain,omitempty"`
+	// MaxAge is how old this VM's newest backup may become before it is an alarm.
+	MaxAge *Duration `yaml:"max_age,omitempty"`
 	// Builder makes this VM the one that builds images.
 	Builder *Builder `yaml:"builder,omitempty"`
 	// Disks are the machine's disks, by name.

@@ -58,6 +58,8 @@ func mapScalars(t reflect.Type) *generator.Schema {
 		return &generator.Schema{Type: "string", Pattern: `^[+]?([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h)((([0-9]+([.][0-9]*)?|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h))*)$|^0$`}
 	case reflect.TypeFor[config.Size]():
 		return &generator.Schema{Type: "string", Pattern: `^[0-9]+ ?([KMGT]iB|B)$`}
+	case reflect.TypeFor[config.Span]():
+		return &generator.Schema{Type: "string", Pattern: `^([0-9]{1,6}[ymdh])([0-9]{1,6}m)?([0-9]{1,6}d)?([0-9]{1,6}h)?$`}
 	case reflect.TypeFor[config.Layer]():
 		s := &generator.Schema{Type: "string"}
 		for _, l := range config.Layers() {

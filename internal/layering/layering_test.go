@@ -39,6 +39,7 @@ var floors = map[string]int{
 	"internal/build":   3,
 	"internal/harvest": 3,
 	"internal/restore": 3,
+	"internal/retain":  3,
 	"internal/round":   3,
 	"internal/sink":    3,
 	"internal/tarball": 3,
@@ -57,6 +58,7 @@ var within = map[string][]string{
 	"internal/harvest":    {"internal/build"},
 	"internal/restore":    {"internal/backup"}, // what a backup's tags say
 	"internal/sink":       {"internal/tarball"},
+	"internal/retain":     {"internal/backup"}, // the same
 }
 
 // testOnly rooms are imported by tests alone.

@@ -14,6 +14,19 @@ const maxPackSize = 128<<20 + maxBlobSize + maxHeaderSize
 // Packs returns the IDs of all packs that the index names, in no order.
 func (r *Repository) Packs() []ID { return r.currentIndex().packIDs() }
 
+// PackSize returns the bytes of all packs that are stored, needed or not.
+func (r *Repository) PackSize(ctx context.Context) (int64, error) {
+	var size int64
+	err := r.be.List(ctx, backend.PackFile, func(info backend.FileInfo) error {
+		size += info.Size
+		return nil
+	})
+	if err != nil {
+		return 0, &Error{Op: "list packs", File: string(backend.PackFile), Err: err}
+	}
+	return size, nil
+}
+
 // CheckPack compares a pack's header with what the index says of it, and, if
 // content is true, reads the whole pack, verifies its hash, and opens every blob
 // of it. What does not fit is [ErrDamaged]; a pack that is not there is

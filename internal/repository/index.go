@@ -109,11 +109,12 @@ func (x *index) slot(id *ID) uint32 {
 	return uint32(maphash.Bytes(x.seed, id[:])) & uint32(len(x.table)-1)
 }
 
-// find calls yield for each entry of the blob until that returns false.
-func (x *index) find(t BlobType, id *ID, yield func(*blobEntry) bool) {
+// find calls yield for each entry of the blob, with its number, until that returns
+// false.
+func (x *index) find(t BlobType, id *ID, yield func(uint32, *blobEntry) bool) {
 	for s := x.slot(id); x.table[s] != 0; s = (s + 1) & uint32(len(x.table)-1) {
 		e := x.entry(x.table[s] - 1)
-		if e.id == *id && e.blobType() == t && !yield(e) {
+		if e.id == *id && e.blobType() == t && !yield(x.table[s]-1, e) {
 			return
 		}
 	}
@@ -130,7 +131,7 @@ func (x *index) lookup(t BlobType, id ID) []place {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	var found []place
-	x.find(t, &id, func(e *blobEntry) bool {
+	x.find(t, &id, func(_ uint32, e *blobEntry) bool {
 		found = append(found, place{*e, x.packs[e.meta&metaPack].id})
 		return true
 	})
@@ -141,11 +142,23 @@ func (x *index) lookup(t BlobType, id ID) []place {
 func (x *index) size(t BlobType, id ID) (size uint32, ok bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	x.find(t, &id, func(e *blobEntry) bool {
+	x.find(t, &id, func(_ uint32, e *blobEntry) bool {
 		size, ok = e.size, true
 		return false
 	})
 	return size, ok
+}
+
+// number returns the number of a blob's first entry, and the bytes that it takes
+// in its pack.
+func (x *index) number(t BlobType, id ID) (number, length uint32, ok bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	x.find(t, &id, func(n uint32, e *blobEntry) bool {
+		number, length, ok = n, e.length, true
+		return false
+	})
+	return number, length, ok
 }
 
 // add adds a pack. What is known of it already is passed over. It keeps nothing
@@ -182,7 +195,7 @@ func (x *index) add(pack ID, blobs []blobEntry) error {
 // copies counts the places of a blob, and says whether e is one of them. Only a
 // pack that is known already can hold the same.
 func (x *index) copies(pack ID, e *blobEntry, known bool) (n int, same bool) {
-	x.find(e.blobType(), &e.id, func(o *blobEntry) bool {
+	x.find(e.blobType(), &e.id, func(_ uint32, o *blobEntry) bool {
 		n++
 		same = known && e.sameBlob(o) && x.packs[o.meta&metaPack].id == pack
 		return !same

@@ -156,5 +156,6 @@ func whoAmI() LockInfo {
 	if u, err := user.Current(); err == nil {
 		me.Username = u.Username
 	}
+	me.Process = thisProcess()
 	return me
 }

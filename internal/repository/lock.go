@@ -25,6 +25,10 @@ type LockInfo struct {
 	PID       int       `json:"pid"`
 	UID       uint32    `json:"uid,omitempty"`
 	GID       uint32    `json:"gid,omitempty"`
+
+	// Process tells the process from a later one of the same number. Locks of
+	// restic do not have it, and restic passes over it.
+	Process *processIdentity `json:"drydock_process,omitempty"`
 }
 
 // lockTimes are the times of locks. Tests have shorter ones.
@@ -77,7 +81,9 @@ var heldLocks sync.Map // of ID
 //
 // A lock file is stale, and is removed, when it was made on this host and its
 // process is dead, or when it was not refreshed for 30 minutes. The lock of a
-// process of this host that is alive is never stale, however old it is.
+// process of this host that is alive is never stale, however old it is. A lock
+// file that cannot be read, and that is older than 30 minutes, is removed too, and
+// [Options.Warn] is told; on a backend that keeps no times it is an error.
 //
 // SIGHUP does not end this process while it holds a lock: restic sends it to
 // whoever holds one.
@@ -277,6 +283,12 @@ func (r *Repository) checkLocks(ctx context.Context, me LockInfo, mine ID) error
 		if errors.Is(err, backend.ErrNotExist) {
 			continue // given back meanwhile
 		}
+		if errors.Is(err, ErrDamaged) || errors.Is(err, ErrLimit) {
+			if err := r.removeUnreadable(ctx, id, err); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -295,13 +307,34 @@ func (r *Repository) checkLocks(ctx context.Context, me LockInfo, mine ID) error
 	return nil
 }
 
+// removeUnreadable removes a lock file that cannot be read, for the given reason,
+// if it is so old that nobody can hold it: whoever holds a lock writes a new file
+// every few minutes. Otherwise the error is the reason.
+func (r *Repository) removeUnreadable(ctx context.Context, id ID, reason error) error {
+	h := backend.Handle{Type: backend.LockFile, Name: id.String()}
+	info, err := r.be.Stat(ctx, h)
+	switch {
+	case errors.Is(err, backend.ErrNotExist):
+		return nil // given back meanwhile
+	case err != nil:
+		return &Error{Op: "check locks", File: h.String(), Err: err}
+	case info.ModTime.IsZero() || r.opts.Now().Sub(info.ModTime) <= staleAge:
+		return reason
+	}
+	if err := r.removeLock(ctx, id); err != nil {
+		return err
+	}
+	r.opts.Warn(fmt.Errorf("removed lock %s, which could not be read and was of %s: %w", id.Short(), info.ModTime.Format(time.RFC3339), reason))
+	return nil
+}
+
 // loadLock reads a lock file.
 func (r *Repository) loadLock(ctx context.Context, op string, id ID) (LockInfo, error) {
 	plain, err := r.loadFile(ctx, op, backend.LockFile, id)
 	if err != nil {
 		var e *Error
 		if errors.As(err, &e) && errors.Is(err, ErrDamaged) {
-			e.Hint = "it may be anybody's lock; when nobody works on the repository, restic unlock --remove-all removes it"
+			e.Hint = "it may be anybody's lock; in half an hour it is nobody's any more and is removed where the storage tells its age; restic unlock --remove-all removes it at once, when nobody works on the repository"
 		}
 		return LockInfo{}, err
 	}

@@ -203,12 +203,14 @@ func TestLockLost(t *testing.T) {
 	wantError(t, l.Unlock(t.Context()), repository.ErrLockLost)
 }
 
-// A lock that cannot be read may be anybody's.
+// A lock that cannot be read may be anybody's, until it is so old that nobody can
+// hold it.
 func TestDamagedLock(t *testing.T) {
 	p := newPlace(t)
 	r := p.create(t)
 	l := lock(t, r, false)
-	change(t, p.files(t, "locks")[0], flip)
+	path := p.files(t, "locks")[0]
+	change(t, path, flip)
 	_, err := r.Lock(t.Context(), false)
 	wantError(t, err, repository.ErrDamaged)
 	if err == nil || !strings.Contains(err.Error(), "unlock --remove-all") {
@@ -225,6 +227,52 @@ func TestDamagedLock(t *testing.T) {
 	l = lock(t, r, true)
 	if err := l.Unlock(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestDamagedLockOfLongAgo(t *testing.T) {
+	p := newPlace(t)
+	p.create(t)
+	var warned []error
+	r, err := repository.Open(t.Context(), local.New(p.dir), []byte(password), repository.Options{
+		Warn: func(err error) { warned = append(warned, err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(p.dir, "locks", strings.Repeat("01", 32))
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for age, removed := range map[time.Duration]bool{29 * time.Minute: false, 31 * time.Minute: true} {
+		if err := os.WriteFile(path, []byte("no lock at all"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().Add(-age)
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+		warned = nil
+		l, err := r.Lock(t.Context(), true)
+		if !removed {
+			wantError(t, err, repository.ErrDamaged)
+			if len(warned) != 0 {
+				t.Errorf("%s old: warned of %v", age, warned)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("%s old: %v", age, err)
+		}
+		if len(warned) != 1 || !errors.Is(warned[0], repository.ErrDamaged) || !strings.Contains(warned[0].Error(), "01010101") {
+			t.Errorf("%s old: warned of %v", age, warned)
+		}
+		if err := l.Unlock(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if left := p.files(t, "locks"); len(left) != 0 {
+			t.Errorf("left %v", left)
+		}
 	}
 }
 

@@ -36,6 +36,8 @@ type Options struct {
 	PackSize int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Warn is told what was found and put right; nil means that nobody is.
+	Warn func(error)
 }
 
 // complete puts in the defaults.
@@ -51,6 +53,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Warn == nil {
+		o.Warn = func(error) {}
 	}
 	return o, nil
 }

@@ -153,6 +153,52 @@ func (r *Repository) Snapshots(ctx context.Context) ([]*Snapshot, error) {
 	return snapshots, errors.Join(errs...)
 }
 
+// SetTags gives a snapshot other tags, as restic tag does: a new snapshot with the
+// first one's ID as its original is stored, and then the old one removed. It
+// returns the new one. The caller holds an exclusive lock, and has loaded the
+// index.
+//
+// Who dies in between leaves both, which are the same backup; SetTags on either
+// removes the other.
+func (r *Repository) SetTags(ctx context.Context, old *Snapshot, tags []string) (*Snapshot, error) {
+	s := *old
+	s.Tags = tags
+	first := old.first()
+	s.Original = &first
+	all, err := r.Snapshots(ctx)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.SaveSnapshot(ctx, &s); err != nil {
+		return nil, err
+	}
+	for _, other := range all {
+		if other.sameBackup(old) && other.ID != s.ID {
+			if err := r.RemoveSnapshot(ctx, other.ID); err != nil && !errors.Is(err, backend.ErrNotExist) {
+				return &s, err
+			}
+		}
+	}
+	return &s, nil
+}
+
+// first is the ID that the snapshot had before its tags were changed.
+func (s *Snapshot) first() ID {
+	if s.Original != nil {
+		return *s.Original
+	}
+	return s.ID
+}
+
+// sameBackup reports whether the two differ in nothing but their tags. An
+// original is what somebody wrote, so that alone proves nothing.
+func (s *Snapshot) sameBackup(o *Snapshot) bool {
+	return s.first() == o.first() && s.Tree == o.Tree && s.Time.Equal(o.Time) && s.Hostname == o.Hostname
+}
+
 // RemoveSnapshot removes the snapshot of that ID. What only it reached stays
 // until restic prune runs. The caller holds an exclusive lock, as restic forget
 // does. A missing one is [backend.ErrNotExist].

@@ -31,7 +31,40 @@ func TestIsStale(t *testing.T) {
 			t.Fatal("a process that has ended counts as living")
 		}
 	}
+	start, err := processStart(living.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// identity is that of the living process, changed.
+	identity := func(change func(*processIdentity)) *processIdentity {
+		p := *thisProcess()
+		p.Start = start
+		change(&p)
+		return &p
+	}
+	same := identity(func(*processIdentity) {})
 	now := time.Now()
+	for _, test := range []struct {
+		name    string
+		pid     int
+		process *processIdentity
+		in      time.Duration
+		want    bool
+	}{
+		{"the same", living.Process.Pid, same, time.Minute, false},
+		{"the same, not refreshed for a day", living.Process.Pid, same, 24 * time.Hour, false},
+		{"number given out again", living.Process.Pid, identity(func(p *processIdentity) { p.Start-- }), time.Second, true},
+		{"number given out again after a boot", living.Process.Pid, identity(func(p *processIdentity) { p.Boot = "0" }), time.Second, true},
+		{"dead", dead.Process.Pid, same, time.Second, true},
+		{"a container's", dead.Process.Pid, identity(func(p *processIdentity) { p.Namespace = "pid:[1]" }), time.Minute, false},
+		{"a container's, old", living.Process.Pid, identity(func(p *processIdentity) { p.Namespace = "pid:[1]" }), time.Hour, true},
+		{"another machine of this name", dead.Process.Pid, identity(func(p *processIdentity) { p.Machine = "0" }), time.Minute, false},
+	} {
+		info := LockInfo{Time: now, Hostname: "me", PID: test.pid, Process: test.process}
+		if got := isStale(info, "me", false, now.Add(test.in)); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
 	for _, test := range []struct {
 		name string
 		host string

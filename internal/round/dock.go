@@ -166,7 +166,7 @@ func (x *run) closeUnfrozen(d *docked) {
 // snapshot takes a snapshot of each disk that is backed up, all while the VM
 // is off, so that they belong together.
 func (x *run) snapshot(ctx context.Context, d *docked) error {
-	if !d.plan.backsUp() {
+	if !d.plan.vm.backsUp() {
 		return nil
 	}
 	v := d.plan.vm

@@ -12,8 +12,8 @@ import (
 type Due struct {
 	Due        bool      `json:"due"`
 	Reason     string    `json:"reason"`
-	SpecDigest string    `json:"spec_digest"`
-	Last       time.Time `json:"last,omitzero"` // when the newest finished build was started
+	SpecDigest string    `json:"spec_digest,omitempty"` // of the builder
+	Last       time.Time `json:"last,omitzero"`         // when the newest finished build was started
 }
 
 // slack is the part of the interval by which a build may be early: a weekly
@@ -51,15 +51,21 @@ func due(now time.Time, every time.Duration, digest string, last *state.Build) D
 	switch {
 	case last.SpecDigest != digest:
 		d.Due, d.Reason = true, "the build specification has changed"
-	case age < 0:
-		d.Due, d.Reason = true, "the last build is from the future, so the clock was set back"
-	case age >= every-every/slack:
-		d.Due, d.Reason = true, fmt.Sprintf("the last build is %s old", roughly(age))
 	default:
-		d.Reason = fmt.Sprintf("the last build is %s old and its specification unchanged, the next is due in %s",
-			roughly(age), roughly(every-every/slack-age))
+		d.Due, d.Reason = lapsed("build", age, every)
 	}
 	return d
+}
+
+// lapsed decides whether what was done last is so old that it is due again.
+func lapsed(what string, age, every time.Duration) (due bool, reason string) {
+	switch {
+	case age < 0:
+		return true, fmt.Sprintf("the last %s is from the future, so the clock was set back", what)
+	case age >= every-every/slack:
+		return true, fmt.Sprintf("the last %s is %s old", what, roughly(age))
+	}
+	return false, fmt.Sprintf("the last %s is %s old, the next is due in %s", what, roughly(age), roughly(every-every/slack-age))
 }
 
 // roughly prints a duration as people say it.

@@ -9,7 +9,8 @@ import (
 
 // Plan is what a round would do, and why.
 type Plan struct {
-	VMs []*VMPlan `json:"vms"` // in the order in which they go down
+	VMs   []*VMPlan `json:"vms"` // in the order in which they go down
+	Prune Due       `json:"prune"`
 }
 
 // VMPlan is the plan for one VM.
@@ -61,6 +62,10 @@ func (r *Runner) Plan(ctx context.Context, vms []VM) (*Plan, error) {
 		} else {
 			p.VMs = append(p.VMs, vp)
 		}
+	}
+	var err error
+	if p.Prune, err = r.PruneDue(ctx); err != nil {
+		return nil, fmt.Errorf("is a prune due: %w", err)
 	}
 	return p, nil
 }
@@ -180,22 +185,16 @@ func (p *VMPlan) steps() []string {
 	case running:
 		s = append(s, "start: at once, then its health probes")
 	}
-	if !p.BackupBeforeStart && p.backsUp() {
+	if !p.BackupBeforeStart && p.vm.backsUp() {
 		s = append(s, "backup: from the snapshots, when all VMs run again")
 	}
-	if p.backsUp() {
+	if p.vm.backsUp() {
 		for _, name := range p.vm.Sinks {
 			s = append(s, "sink: "+name+" gets the disks after the backup")
 		}
 	}
-	return s
-}
-
-func (p *VMPlan) backsUp() bool {
-	for _, d := range p.Disks {
-		if d.Backup {
-			return true
-		}
+	if p.vm.backsUp() && p.vm.Retain != "" {
+		s = append(s, "retain: "+p.vm.Retain+" (drydock backups plan says what goes)")
 	}
-	return false
+	return s
 }

@@ -19,6 +19,9 @@ type Report struct {
 	Outcome  state.Outcome `json:"outcome"`
 	VMs      []*VMReport   `json:"vms"`
 	Recovery *Recovery     `json:"recovery,omitempty"`
+	Prune    *PruneReport  `json:"prune,omitempty"`
+	// Warnings are of what is no single VM's.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // VMReport is what a round did to one VM. Durations are in nanoseconds.
@@ -41,6 +44,7 @@ type VMReport struct {
 	Build   string        `json:"build,omitempty"` // the builder: what was decided about its BUILD
 	Backup  *BackupReport `json:"backup,omitempty"`
 	Sinks   []SinkReport  `json:"sinks,omitempty"`
+	Retain  *RetainReport `json:"retain,omitempty"`
 	// Warnings do not keep the round from its goal; Errors do.
 	Warnings []string `json:"warnings,omitempty"`
 	Errors   []string `json:"errors,omitempty"`
@@ -150,7 +154,8 @@ func (r *Report) settle() {
 			r.Outcome = state.Warnings
 		}
 	}
-	if r.Recovery != nil && r.Outcome == state.Done && len(r.Recovery.Warnings) > 0 {
+	warned := len(r.Warnings) > 0 || r.Recovery != nil && len(r.Recovery.Warnings) > 0
+	if r.Outcome == state.Done && warned {
 		r.Outcome = state.Warnings
 	}
 }
@@ -166,7 +171,7 @@ func (r *Report) Problems() []string {
 		out = append(out, v.Errors...)
 		out = append(out, v.Warnings...)
 	}
-	return out
+	return append(out, r.Warnings...)
 }
 
 // stepError says which step of which VM failed. An error that says so already

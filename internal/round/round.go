@@ -36,6 +36,9 @@ type VM struct {
 	ShutdownTimeout time.Duration
 	ForceShutdown   bool // take the power away after ShutdownTimeout
 
+	Retain string        // what is kept of its backups, for people; "" is all
+	MaxAge time.Duration // of its newest backup, before it is an alarm; 0 is no limit
+
 	Builder *Builder // nil for all but the builder VM
 	Sinks   []string // the other backup programs that get its disks
 }
@@ -183,7 +186,7 @@ type Source struct {
 	Identity string
 }
 
-// Options are what a Runner works with. All but Observe and
+// Options are what a Runner works with. All but PruneEvery, Observe and
 // RetryPause are required.
 type Options struct {
 	State     *state.DB
@@ -194,8 +197,11 @@ type Options struct {
 	Sources   Sources
 	Backups   Backups
 	Sinks     Sinks
-	Now       func() time.Time
-	Observe   func(Event) // called from one goroutine at a time
+	Retention Retention
+	// PruneEvery is the time from one prune to the next; 0 is never.
+	PruneEvery time.Duration
+	Now        func() time.Time
+	Observe    func(Event) // called from one goroutine at a time
 	// RetryPause is the pause before what failed is tried for the second
 	// time; before the third it is twice as long. By default one second.
 	RetryPause time.Duration
@@ -238,6 +244,8 @@ const (
 	StepBackup   Step = "backup"
 	StepSink     Step = "sink"
 	StepRelease  Step = "release"
+	StepRetain   Step = "retain"
+	StepPrune    Step = "prune" // of the whole round
 	// stepPrepare is journalled before a new root disk is laid down beside the
 	// old one, so that recovery knows where to look for it.
 	stepPrepare Step = "prepare"

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/state"
@@ -67,7 +68,7 @@ func TestRoundUpdatesAndBacksUp(t *testing.T) {
 	for _, s := range report.VMs[0].Steps {
 		steps = append(steps, string(s.Step))
 	}
-	want := []string{"stop", "snapshot", "update", "start", "health", "backup", "sink", "sink", "release"}
+	want := []string{"stop", "snapshot", "update", "start", "health", "backup", "sink", "sink", "release", "retain"}
 	if !slices.Equal(steps, want) {
 		t.Errorf("steps %v, want %v", steps, want)
 	}
@@ -173,6 +174,7 @@ func TestRoundSurvivesEveryFault(t *testing.T) {
 		"sick update": func(w *world) { w.current = "v2"; w.sick["v2"] = true },
 		"plain":       func(*world) {},
 		"no snapshot": func(w *world) { w.noSnapshot = true },
+		"prune":       func(w *world) { w.pruneEvery = time.Hour },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -210,6 +212,7 @@ func TestRecoverAfterDeathAnywhere(t *testing.T) {
 		"sick update": func(w *world) { w.current = "v2"; w.sick["v2"] = true },
 		"plain":       func(*world) {},
 		"no snapshot": func(w *world) { w.noSnapshot = true },
+		"prune":       func(w *world) { w.pruneEvery = time.Hour },
 		"off":         func(w *world) { w.running = false },
 	} {
 		t.Run(name, func(t *testing.T) {

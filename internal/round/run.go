@@ -70,6 +70,8 @@ func (x *run) all(ctx context.Context, p *Plan) {
 		x.release(context.WithoutCancel(ctx), d)
 	}
 	x.stragglers(context.WithoutCancel(ctx))
+	x.retain(ctx)
+	x.prune(ctx)
 }
 
 // add opens the report of one VM.

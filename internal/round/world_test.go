@@ -42,6 +42,10 @@ type world struct {
 	sinks      []string
 	badSink    string // the one that always fails
 	backedDown bool   // the VM was down during the backup
+	pruneEvery time.Duration
+	prunes     int
+	late       time.Duration // how far the clock is set forward
+	noBackups  bool          // the repository has none, whatever was made
 
 	calls  int
 	failAt int    // this call fails, once
@@ -114,8 +118,8 @@ func (w *world) vm(path string) round.VM {
 
 func (w *world) runner() *round.Runner {
 	return round.New(round.Options{
-		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Sinks: w, Now: time.Now,
-		RetryPause: time.Microsecond,
+		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Sinks: w, Now: w.now,
+		Retention: w, PruneEvery: w.pruneEvery, RetryPause: time.Microsecond,
 	})
 }
 
@@ -323,4 +327,31 @@ func (w *world) Sink(_ context.Context, _ round.VM, name string, _ []round.Sourc
 	}
 	w.sinks = append(w.sinks, name)
 	return &round.SinkReport{Sink: name}, nil
+}
+
+// round.Retention
+
+func (w *world) now() time.Time { return time.Now().Add(w.late) }
+
+func (w *world) Retain(_ context.Context, vms []round.VM) ([]*round.RetainReport, error) {
+	if err := w.call("retain"); err != nil {
+		return nil, err
+	}
+	var out []*round.RetainReport
+	for range vms {
+		r := &round.RetainReport{Policy: "keep-last 1", Kept: 1, Removed: []string{"aa", "bb"}}
+		if !w.noBackups {
+			r.Newest = time.Now()
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func (w *world) Prune(context.Context) (*round.PruneReport, error) {
+	if err := w.call("prune"); err != nil {
+		return nil, err
+	}
+	w.prunes++
+	return &round.PruneReport{Before: 3 << 20, After: 1 << 20}, nil
 }

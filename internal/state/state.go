@@ -67,6 +67,12 @@ CREATE TABLE builds (
 	harvested_at INTEGER                  -- NULL: not finished, or not yet seen
 ) STRICT;
 `,
+	`
+CREATE TABLE chores (
+	name    TEXT PRIMARY KEY,             -- prune
+	done_at INTEGER NOT NULL
+) STRICT;
+`,
 }
 
 // ErrNewer says that the database was written by a newer drydock.

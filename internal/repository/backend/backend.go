@@ -90,6 +90,9 @@ func ValidName(name string) bool {
 type FileInfo struct {
 	Name string
 	Size int64 // bytes
+	// ModTime is when the file was stored, by the clock of whoever keeps it;
+	// zero where that does not tell.
+	ModTime time.Time
 }
 
 // Backend keeps the files of one repository. All methods are safe for concurrent

@@ -139,7 +139,7 @@ func (b *Backend) Stat(ctx context.Context, h backend.Handle) (backend.FileInfo,
 	if !info.Mode().IsRegular() {
 		return backend.FileInfo{}, fmt.Errorf("%w: %s is no regular file", backend.ErrNotExist, path)
 	}
-	return backend.FileInfo{Name: h.Name, Size: info.Size()}, nil
+	return backend.FileInfo{Name: h.Name, Size: info.Size(), ModTime: info.ModTime()}, nil
 }
 
 // List implements [backend.Backend].
@@ -217,7 +217,7 @@ func listDir(ctx context.Context, dir string, yield func(backend.FileInfo) error
 			if err != nil {
 				return err
 			}
-			if err := yield(backend.FileInfo{Name: e.Name(), Size: info.Size()}); err != nil {
+			if err := yield(backend.FileInfo{Name: e.Name(), Size: info.Size(), ModTime: info.ModTime()}); err != nil {
 				return err
 			}
 		}

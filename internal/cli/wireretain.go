@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/retain"
+	"github.com/drydock-vm/drydock/internal/round"
+)
+
+// lockPatience is how long a round waits for others that work on the repository:
+// another host may still be backing up. Nothing but the end of the round waits.
+const lockPatience = 10 * time.Minute
+
+// retention implements [round.Retention], on the repository of the backups.
+type retention struct {
+	h *host
+	b *backups
+}
+
+// repository is the one that the round's backups went to.
+func (r retention) repository(ctx context.Context) (*repository.Repository, error) {
+	if r.b.repo != nil {
+		return r.b.repo, nil
+	}
+	return r.h.openRepository(ctx)
+}
+
+func (r retention) Retain(ctx context.Context, vms []round.VM) ([]*round.RetainReport, error) {
+	repo, err := r.repository(ctx)
+	if err != nil {
+		return nil, err
+	}
+	results, err := r.apply(ctx, repo, r.h.policies(vms))
+	var reports []*round.RetainReport
+	for _, res := range results {
+		reports = append(reports, retainReport(res))
+	}
+	return reports, err
+}
+
+// apply removes nothing, and takes no lock, where all policies keep all.
+func (r retention) apply(ctx context.Context, repo *repository.Repository, vms []retain.VM) ([]*retain.Result, error) {
+	for _, v := range vms {
+		if !v.Policy.Empty() {
+			return retain.Apply(ctx, repo, vms, r.h.app.now(), lockPatience)
+		}
+	}
+	plans, err := retain.Make(ctx, repo, vms, r.h.app.now())
+	var results []*retain.Result
+	for _, p := range plans {
+		results = append(results, &retain.Result{Plan: p})
+	}
+	return results, err
+}
+
+func retainReport(r *retain.Result) *round.RetainReport {
+	out := &round.RetainReport{Policy: policyText(r.VM.Policy), Kept: len(r.Backups) - len(r.Removed)}
+	for _, s := range r.Removed {
+		out.Removed = append(out.Removed, s.ID.String())
+	}
+	for _, s := range r.Futures() {
+		out.FromFuture = append(out.FromFuture, s.ID.String())
+	}
+	if n := r.Newest(); n != nil {
+		out.Newest = n.Time
+	}
+	return out
+}
+
+// policyText is "" for a policy that keeps all.
+func policyText(p retain.Policy) string {
+	if p.Empty() {
+		return ""
+	}
+	return p.String()
+}
+
+func (r retention) Prune(ctx context.Context) (*round.PruneReport, error) {
+	repo, err := r.repository(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := r.h.config.Repository
+	p, err := retain.Prune(ctx, repo, retain.PruneOptions{Location: c.Path, PasswordFile: c.PasswordFile, Patience: lockPatience})
+	if p == nil {
+		return nil, err
+	}
+	return &round.PruneReport{Duration: p.Duration, Before: p.Before, After: p.After, Output: p.Output}, err
+}
+
+// policies returns what is kept of the VMs' backups.
+func (h *host) policies(vms []round.VM) []retain.VM {
+	var out []retain.VM
+	for _, v := range vms {
+		out = append(out, retain.VM{Name: v.Name, Policy: policy(h.config.VMs[v.Name].Retain)})
+	}
+	return out
+}
+
+func policy(c *config.Retain) retain.Policy {
+	if c == nil {
+		return retain.Policy{}
+	}
+	p := retain.Policy{Last: c.Last, Hourly: c.Hourly, Daily: c.Daily, Weekly: c.Weekly, Monthly: c.Monthly, Yearly: c.Yearly}
+	p.Within.Years, p.Within.Months, p.Within.Days, p.Within.Hours = c.Within.Parts()
+	return p
+}
+
+// pruneEvery is 0 where nothing is pruned.
+func pruneEvery(c *config.Config) time.Duration {
+	if c.Prune == nil {
+		return 0
+	}
+	return time.Duration(c.Prune.Every)
+}
