@@ -4,9 +4,10 @@
 // root disk, with the trees of the other disks put in where the guest mounts
 // them. It keeps names as bytes, type, mode, owner, times of change to the
 // nanosecond, extended attributes with ACLs and capabilities, hardlinks, device
-// numbers, and content. It does not keep times of access, which would make every
-// tree new, chattr(1)'s flags, and where in a file the holes are: a restore
-// makes holes of zeros.
+// numbers, content, holes (see docs/format/attributes.md), and those of chattr(1)'s
+// flags that the readers know. It does not keep times of access, which would make
+// every tree new, and times of birth, which nothing can set. What is preallocated
+// and not written is a hole.
 //
 // A file whose size, mtime, ctime, inode and disk are those of the parent
 // snapshot is not opened. What guests write is hostile, and a damaged file costs

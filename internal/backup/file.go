@@ -42,6 +42,7 @@ func (w *walker) file(c *folder, node *repository.Node) (*repository.Node, *prom
 	var content *promise
 	if change == unchanged && w.whole(c.old, node.Size) {
 		content = kept(c.old.Content)
+		content.holes = c.old.Attributes[repository.AttributeHoles]
 	} else {
 		change = max(change, changed)
 		var err error
@@ -49,6 +50,7 @@ func (w *walker) file(c *folder, node *repository.Node) (*repository.Node, *prom
 			return nil, nil, w.damaged(c.src, c.path, err)
 		}
 	}
+	setAttribute(node, repository.AttributeHoles, content.holes)
 	w.report.file(change, int64(node.Size))
 	return node, content, nil
 }
@@ -90,7 +92,7 @@ func (w *walker) content(c *folder, node *repository.Node) (*promise, error) {
 		return nil, err
 	}
 	if size < repository.MinChunk {
-		return w.small(f, size)
+		return w.small(c.src, f, size)
 	}
 	r := &contentReader{f: f, size: size, report: w.report}
 	content := []repository.ID{}
@@ -105,7 +107,9 @@ func (w *walker) content(c *folder, node *repository.Node) (*promise, error) {
 			return nil, w.blame(err)
 		}
 	}
-	return kept(content), nil
+	p := kept(content)
+	p.holes = r.layout.record()
+	return p, nil
 }
 
 // hole adds the hole that r has stopped at, if any.
@@ -145,13 +149,22 @@ type job struct {
 }
 
 // small reads a file that is one chunk, and leaves saving it to others. Its holes
-// are read as zeros: to ask for them costs as much as to read it.
-func (w *walker) small(f disk.Sparse, size int64) (*promise, error) {
+// are read as zeros, and asked for only where there are some: to ask costs as much
+// as to read.
+func (w *walker) small(src *Source, f disk.Sparse, size int64) (*promise, error) {
 	j := job{make([]byte, size), newPromise()}
 	if n, err := f.ReadAt(j.data, 0); n < len(j.data) {
 		return nil, short(err)
 	}
 	w.report.read(size)
+	if zeroBlock(j.data, src.FS.Info().BlockSize) {
+		r := &contentReader{f: f, size: size, report: w.report}
+		if err := r.ask(); err != nil {
+			return nil, err
+		}
+		r.layout.data(j.data)
+		j.content.holes = r.layout.record()
+	}
 	select {
 	case w.jobs <- j:
 		return j.content, nil

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -45,6 +46,9 @@ func newNode(src *Source, name string, inode disk.Inode) (*repository.Node, erro
 		}
 		n.Xattrs = append(n.Xattrs, repository.Xattr{Name: string(x.Name), Value: value})
 	}
+	if names := inode.Flags.Names(); len(names) > 0 {
+		setAttribute(n, repository.AttributeFlags, repository.EncodeFlags(names))
+	}
 	if kind != repository.NodeDir {
 		n.Links = uint64(inode.Links)
 	}
@@ -66,6 +70,16 @@ func newNode(src *Source, name string, inode disk.Inode) (*repository.Node, erro
 		n.Device = unix.Mkdev(inode.Rdev.Major, inode.Rdev.Minor)
 	}
 	return n, nil
+}
+
+func setAttribute(n *repository.Node, name string, value json.RawMessage) {
+	if value == nil {
+		return
+	}
+	if n.Attributes == nil {
+		n.Attributes = make(map[string]json.RawMessage)
+	}
+	n.Attributes[name] = value
 }
 
 func damage(src *Source, ino uint64, detail string) error {

@@ -18,8 +18,9 @@ type contentReader struct {
 	report *Report
 
 	extents []disk.Extent // what comes next, without gaps, zeros merged
-	asked   int64         // how far extents were asked for
-	off     int64         // how far was read
+	layout  layout
+	asked   int64 // how far extents were asked for
+	off     int64 // how far was read
 }
 
 // done reports whether all was read.
@@ -47,6 +48,7 @@ func (r *contentReader) Read(p []byte) (int, error) {
 	if n, err := r.f.ReadAt(p, r.off); n < len(p) {
 		return 0, &readError{short(err)}
 	}
+	r.layout.data(p)
 	r.report.read(int64(len(p)))
 	r.advance(int64(len(p)))
 	return len(p), nil
@@ -97,6 +99,7 @@ func (r *contentReader) ask() error {
 		r.asked += e.Length
 		if e.Kind != disk.ExtentData {
 			e.Kind = disk.ExtentHole
+			r.layout.hole(e.Offset, e.Length)
 		}
 		if n := len(r.extents); n > 0 && r.extents[n-1].Kind == e.Kind {
 			r.extents[n-1].Length += e.Length

@@ -35,6 +35,10 @@ func DiskMount(s *repository.Snapshot, disk string) (string, bool) {
 	return "", false
 }
 
+// nodesVersion changes when nodes keep more than before: what the parent lacks is
+// read again. Version 2 keeps holes and flags.
+const nodesVersion = 2
+
 // identityTag is the snapshot's tag from which the next backup sees whether it
 // reads the same disk.
 func (s *Source) identityTag() string {
@@ -42,6 +46,7 @@ func (s *Source) identityTag() string {
 	uuid := s.FS.Info().UUID
 	h.Write(uuid[:])
 	h.Write([]byte(s.Identity))
+	h.Write([]byte{0, nodesVersion})
 	return "id:" + s.Disk + "=" + hex.EncodeToString(h.Sum(nil)[:8])
 }
 

@@ -3,6 +3,7 @@ package backup
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -62,8 +63,9 @@ type fileID struct{ device, inode uint64 }
 
 // promise is blobs that are being saved.
 type promise struct {
-	done chan struct{} // closed when ids is set
-	ids  []repository.ID
+	done  chan struct{} // closed when ids is set
+	ids   []repository.ID
+	holes json.RawMessage // the record of a file's holes, there at once; may be nil
 }
 
 func newPromise() *promise { return &promise{done: make(chan struct{})} }

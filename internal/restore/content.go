@@ -17,6 +17,9 @@ type content struct {
 	name string
 	ids  []repository.ID
 	ends []int64 // where each blob ends in the file, in bytes
+
+	known bool // whether it is known where holes are
+	holes []repository.Hole
 }
 
 // openContent checks that the pieces add up to the file.
@@ -35,6 +38,8 @@ func (t *Tree) openContent(n *repository.Node) (*content, error) {
 	if uint64(end) != n.Size {
 		return nil, damaged(n, "its pieces have %d bytes, and it should have %d", end, n.Size)
 	}
+	// A record of holes that cannot be read costs no more than the holes.
+	c.holes, c.known, _ = n.Holes()
 	return c, nil
 }
 
@@ -65,7 +70,7 @@ func (c *content) ReadAt(p []byte, off int64) (n int, err error) {
 			return n, io.EOF
 		}
 		i, start := c.at(off + int64(n))
-		if i+1 < len(c.ids) && !c.zero(i+1) {
+		if i+1 < len(c.ids) && !c.zero(i+1) && c.data(c.ends[i]) {
 			c.tree.blobs.prefetch(c.ids[i+1])
 		}
 		data, err := c.tree.blobs.get(c.ids[i])
@@ -98,15 +103,43 @@ func (c *content) Extents(off, length int64, yield func(disk.Extent) error) erro
 		return fmt.Errorf("extents of %d bytes at %d: %w", length, off, io.ErrUnexpectedEOF)
 	}
 	for end := off + length; off < end; {
-		i, _ := c.at(off)
-		e := disk.Extent{Offset: off, Length: min(c.ends[i], end) - off}
-		if c.zero(i) {
-			e.Kind = disk.ExtentZero
-		}
+		e := c.extent(off)
+		e.Length = min(e.Length, end-off)
 		if err := yield(e); err != nil {
 			return err
 		}
 		off += e.Length
 	}
 	return nil
+}
+
+// extent returns the extent from off on. Where holes are not known, pieces of zeros
+// are all that can be told apart.
+func (c *content) extent(off int64) disk.Extent {
+	if !c.known {
+		i, _ := c.at(off)
+		e := disk.Extent{Offset: off, Length: c.ends[i] - off}
+		if c.zero(i) {
+			e.Kind = disk.ExtentZero
+		}
+		return e
+	}
+	h := c.nextHole(off)
+	if h.Offset > off {
+		return disk.Extent{Offset: off, Length: h.Offset - off}
+	}
+	return disk.Extent{Offset: off, Length: h.Offset + h.Length - off, Kind: disk.ExtentHole}
+}
+
+// data reports whether off is not in a hole that is known.
+func (c *content) data(off int64) bool { return c.nextHole(off).Offset > off }
+
+// nextHole returns the hole that off is in, or the next one: at last the one of no
+// bytes at the end.
+func (c *content) nextHole(off int64) repository.Hole {
+	i := sort.Search(len(c.holes), func(i int) bool { return c.holes[i].Offset+c.holes[i].Length > off })
+	if i == len(c.holes) {
+		return repository.Hole{Offset: c.Size()}
+	}
+	return c.holes[i]
 }

@@ -112,7 +112,7 @@ func (t *Tree) Inode(ino uint64) (disk.Inode, error) {
 	// The type alone says what it is: a mode that says otherwise is a lie.
 	const permissions = 0o7777
 	inode := disk.Inode{
-		Ino: ino, Mode: nodeTypes[n.Type] | repository.UnixMode(n.Mode)&permissions, UID: n.UID, GID: n.GID,
+		Ino: ino, Flags: disk.FlagsOf(n.Flags()), Mode: nodeTypes[n.Type] | repository.UnixMode(n.Mode)&permissions, UID: n.UID, GID: n.GID,
 		Links:  uint32(min(max(n.Links, 1), math.MaxUint32)),
 		Access: diskTime(n.AccessTime), Modify: diskTime(n.ModTime), Change: diskTime(n.ChangeTime),
 	}
@@ -185,8 +185,8 @@ func (t *Tree) Xattrs(ino uint64) ([]disk.Xattr, error) {
 	return list, nil
 }
 
-// Open returns the content of a file. Long runs of zeros are extents of zeros;
-// holes are not known to a backup.
+// Open returns the content of a file. Its holes are those that the backup knows of;
+// in a file without a record of them, pieces of zeros are extents of zeros.
 func (t *Tree) Open(ino uint64) (disk.Sparse, error) {
 	n, err := t.node(ino)
 	if err != nil {

@@ -1,10 +1,8 @@
 package treetest
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,34 +17,60 @@ func List(t *testing.T, root string) []string {
 	t.Helper()
 	var out []string
 	first := map[uint64]string{}
-	err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
-		if err != nil || path == root || path == filepath.Join(root, "lost+found") {
-			return err
+	walk(t, root, func(path, rel string, st *unix.Stat_t) {
+		line, err := describe(path, rel, st, first)
+		if err != nil {
+			t.Fatal(err)
 		}
-		rel := strings.TrimPrefix(path, root+"/")
-		line, err := describe(path, rel, first)
 		out = append(out, line)
-		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return out
 }
 
-func describe(path, rel string, first map[uint64]string) (string, error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return "", err
+// walk calls visit for all that is below a folder but lost+found, with a path that
+// holds during the call, the path below the folder, which may be longer than
+// PATH_MAX, and what lstat says.
+func walk(t *testing.T, root string, visit func(path, rel string, st *unix.Stat_t)) {
+	t.Helper()
+	var folder func(dir, rel string)
+	folder = func(dir, rel string) {
+		f, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		names, err := f.Readdirnames(-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			if rel == "" && name == "lost+found" {
+				continue
+			}
+			path := fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), name)
+			var st unix.Stat_t
+			if err := unix.Lstat(path, &st); err != nil {
+				t.Fatal(err)
+			}
+			visit(path, rel+name, &st)
+			if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+				folder(path, rel+name+"/")
+			}
+		}
 	}
+	folder(root, "")
+}
+
+func describe(path, rel string, st *unix.Stat_t, first map[uint64]string) (string, error) {
 	line := fmt.Sprintf("%q %o %d:%d %d.%09d", rel, st.Mode, st.Uid, st.Gid, st.Mtim.Sec, st.Mtim.Nsec)
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		data, err := os.ReadFile(path)
+		sum, err := digest(path, st.Size)
 		if err != nil {
 			return "", err
 		}
-		line += fmt.Sprintf(" %d bytes %x", st.Size, sha256.Sum256(data))
+		line += fmt.Sprintf(" %d bytes %x", st.Size, sum)
 	case unix.S_IFLNK:
 		target, err := os.Readlink(path)
 		if err != nil {

@@ -34,12 +34,19 @@ const (
 // Make fills a new folder with files of many kinds, and returns its path.
 func Make(t *testing.T, w Without) string {
 	t.Helper()
-	m := maker{t, t.TempDir(), rand.New(rand.NewPCG(1, 2))}
+	dir := t.TempDir()
+	MakeIn(t, dir, w)
+	return dir
+}
+
+// MakeIn fills a folder that is there.
+func MakeIn(t *testing.T, dir string, w Without) {
+	t.Helper()
+	m := newMaker(t, dir)
 	m.files()
 	m.specials(w)
 	m.attributes(w)
 	m.times(w)
-	return m.dir
 }
 
 type maker struct {
@@ -47,6 +54,8 @@ type maker struct {
 	dir string
 	rnd *rand.Rand
 }
+
+func newMaker(t *testing.T, dir string) maker { return maker{t, dir, rand.New(rand.NewPCG(1, 2))} }
 
 func (m maker) must(err error) {
 	m.t.Helper()

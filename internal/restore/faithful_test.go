@@ -1,0 +1,176 @@
+package restore_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/btrfs"
+	"github.com/drydock-vm/drydock/disk/ext4"
+	"github.com/drydock-vm/drydock/disk/raw"
+	"github.com/drydock-vm/drydock/disk/xfs"
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/fusefs"
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/restore"
+	"github.com/drydock-vm/drydock/internal/restore/treetest"
+	"github.com/drydock-vm/drydock/internal/tarball"
+)
+
+// guests are filesystems that guests have.
+var guests = map[string]struct {
+	mkfs []string
+	open func(d disk.Sparse) (disk.Filesystem, error)
+}{
+	"ext4": {[]string{"mkfs.ext4", "-q", "-b", "4096", "-I", "512"}, func(d disk.Sparse) (disk.Filesystem, error) {
+		return ext4.Open(d, ext4.Options{})
+	}},
+	"xfs": {[]string{"mkfs.xfs", "-q"}, func(d disk.Sparse) (disk.Filesystem, error) { return xfs.Open(d, xfs.Options{}) }},
+	"btrfs": {[]string{"mkfs.btrfs", "-q"}, func(d disk.Sparse) (disk.Filesystem, error) {
+		return btrfs.Open([]disk.Sparse{d}, btrfs.Options{})
+	}},
+}
+
+func command(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+}
+
+// guestDisk makes a disk with a tree of everything, through the kernel, and returns
+// it with what the kernel says is on it.
+func guestDisk(t *testing.T, kind string) (fsys disk.Filesystem, list, holes []string) {
+	t.Helper()
+	g := guests[kind]
+	image, dir := filepath.Join(t.TempDir(), "disk.raw"), t.TempDir()
+	f, err := os.Create(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	const size = 512 << 20
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	command(t, g.mkfs[0], append(g.mkfs[1:], image)...)
+	command(t, "mount", "-o", "loop", image, dir)
+	mounted := true
+	t.Cleanup(func() {
+		if mounted {
+			_ = unix.Unmount(dir, unix.MNT_DETACH)
+		}
+	})
+	treetest.MakeIn(t, dir, treetest.Without{})
+	treetest.Extreme(t, dir)
+	list, holes = treetest.List(t, dir), treetest.Holes(t, dir)
+	mounted = false
+	command(t, "umount", dir)
+	d, err := raw.Open(f, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fsys, err = g.open(d); err != nil {
+		t.Fatal(err)
+	}
+	return fsys, list, holes
+}
+
+// without returns a list without the lines that have one of the marks in them.
+func without(list []string, marks ...string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(line string) bool {
+		return slices.ContainsFunc(marks, func(m string) bool { return strings.Contains(line, m) })
+	})
+}
+
+// TestWhatComesBack proves docs/backups.md.
+func TestWhatComesBack(t *testing.T) {
+	for kind := range guests {
+		t.Run(kind, func(t *testing.T) {
+			fsys, list, holes := guestDisk(t, kind)
+			r := newRepo(t)
+			rep, err := backup.Run(t.Context(), r.Repository, []backup.Source{{Disk: "root", Mount: "/", DeviceID: 1, FS: fsys}},
+				backup.Options{VM: "web", Time: time.Now()})
+			if err != nil || rep.DamagedTotal != 0 || len(rep.Warnings) != 0 {
+				t.Fatalf("%v; report %+v", err, rep)
+			}
+			s, err := restore.Find(t.Context(), r.Repository, "web", restore.Latest)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tree := openTree(t, r, s)
+			t.Run("restore", func(t *testing.T) { testRestore(t, tree, list, holes) })
+			t.Run("tar", func(t *testing.T) { testTar(t, tree, list, holes) })
+			t.Run("mount", func(t *testing.T) { testMount(t, tree, list, holes) })
+			t.Run("restic", func(t *testing.T) { testRestic(t, r, s, list) })
+		})
+	}
+}
+
+func testRestore(t *testing.T, tree *restore.Tree, list, holes []string) {
+	dst := filepath.Join(t.TempDir(), "to")
+	rep := run(t, tree, dst, restore.Options{Setuid: true, Devices: true})
+	if rep.WarningsTotal != 0 || rep.Failed != 0 || rep.LeftOut != (restore.LeftOut{}) {
+		t.Errorf("report %+v", rep)
+	}
+	treetest.Compare(t, treetest.List(t, dst), list)
+	treetest.Compare(t, treetest.Holes(t, dst), holes)
+}
+
+// testTar unpacks an archive with GNU tar, which has no sockets, and no paths
+// longer than PATH_MAX.
+func testTar(t *testing.T, tree *restore.Tree, list, holes []string) {
+	dst := t.TempDir()
+	c := exec.CommandContext(t.Context(), "tar", "-x", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-p", "--warning=no-timestamp", "-C", dst)
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	c.Stdout, c.Stderr = &out, &out
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	rep, err := tarball.Write(t.Context(), in, tree, []byte("/"), tarball.Options{})
+	if err != nil || in.Close() != nil || rep.WarningsTotal != 0 {
+		t.Errorf("%v; report %+v", err, rep)
+	}
+	if err := c.Wait(); err != nil {
+		t.Logf("tar: %v\n%.2000s", err, out.Bytes())
+	}
+	treetest.Compare(t, treetest.List(t, dst), without(list, "socket"))
+	treetest.Compare(t, treetest.Holes(t, dst), holes)
+}
+
+func testMount(t *testing.T, tree *restore.Tree, list, holes []string) {
+	dir := t.TempDir()
+	m, err := fusefs.Mount(dir, tree, fusefs.Options{Report: func(ino uint64, err error) { t.Errorf("inode %d: %v", ino, err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := m.Unmount(); err != nil {
+			t.Error(err)
+			_ = m.Detach()
+		}
+	}()
+	treetest.Compare(t, treetest.List(t, dir), list)
+	treetest.Compare(t, treetest.Holes(t, dir), holes)
+}
+
+// testRestic has the real restic check, copy and restore what is there.
+func testRestic(t *testing.T, r repo, s *repository.Snapshot, list []string) {
+	dst := filepath.Join(t.TempDir(), "to")
+	c := exec.CommandContext(t.Context(), "restic", "-r", r.dir, "--password-file", r.keyFile, "--no-cache", "restore", s.ID.String(), "--target", dst, "--exclude", "/extreme/huge")
+	out, err := c.CombinedOutput()
+	t.Logf("%v %.3000s", err, out)
+	treetest.Compare(t, treetest.List(t, dst), list)
+}
