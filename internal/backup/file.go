@@ -50,7 +50,7 @@ func (w *walker) file(c *folder, node *repository.Node) (*repository.Node, *prom
 			return nil, nil, w.damaged(c.src, c.path, err)
 		}
 	}
-	setAttribute(node, repository.AttributeHoles, content.holes)
+	node.SetAttribute(repository.AttributeHoles, content.holes)
 	w.report.file(change, int64(node.Size))
 	return node, content, nil
 }

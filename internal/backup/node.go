@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -39,15 +38,15 @@ func newNode(src *Source, name string, inode disk.Inode) (*repository.Node, erro
 	if err != nil {
 		return nil, err
 	}
-	for _, x := range xattrs {
-		value := x.Value
-		if value == nil {
-			value = []byte{} // nil is null in JSON
+	if len(xattrs) > 0 {
+		list := make([]repository.Xattr, len(xattrs))
+		for i, x := range xattrs {
+			list[i] = repository.Xattr{Name: string(x.Name), Value: x.Value}
 		}
-		n.Xattrs = append(n.Xattrs, repository.Xattr{Name: string(x.Name), Value: value})
+		n.SetXattrs(list)
 	}
 	if names := inode.Flags.Names(); len(names) > 0 {
-		setAttribute(n, repository.AttributeFlags, repository.EncodeFlags(names))
+		n.SetAttribute(repository.AttributeFlags, repository.EncodeFlags(names))
 	}
 	if kind != repository.NodeDir {
 		n.Links = uint64(inode.Links)
@@ -70,16 +69,6 @@ func newNode(src *Source, name string, inode disk.Inode) (*repository.Node, erro
 		n.Device = unix.Mkdev(inode.Rdev.Major, inode.Rdev.Minor)
 	}
 	return n, nil
-}
-
-func setAttribute(n *repository.Node, name string, value json.RawMessage) {
-	if value == nil {
-		return
-	}
-	if n.Attributes == nil {
-		n.Attributes = make(map[string]json.RawMessage)
-	}
-	n.Attributes[name] = value
 }
 
 func damage(src *Source, ino uint64, detail string) error {

@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
 // What drydock keeps of a file beyond restic's fields lies in the node's generic
@@ -16,6 +18,10 @@ const (
 	AttributeHoles = "drydock.holes"
 	// AttributeFlags is chattr(1)'s flags, by name.
 	AttributeFlags = "drydock.flags"
+	// AttributeXattrs is the extended attributes that restic would restore wrongly:
+	// those of symlinks, which restic 0.14 gives to what the symlink leads to, be it
+	// outside of the target, and those with names that are not UTF-8.
+	AttributeXattrs = "drydock.xattrs"
 )
 
 const (
@@ -89,6 +95,62 @@ func (n *Node) Holes() (holes []Hole, known bool, err error) {
 		end += data + hole
 	}
 	return holes, true, nil
+}
+
+// xattrJSON is one extended attribute, both in base64.
+type xattrJSON struct {
+	Name  []byte `json:"name"`
+	Value []byte `json:"value"`
+}
+
+// SetXattrs gives the node extended attributes, each in the place where it harms no
+// restic client.
+func (n *Node) SetXattrs(list []Xattr) {
+	var odd []xattrJSON
+	n.Xattrs = nil
+	for _, x := range list {
+		if x.Value == nil {
+			x.Value = []byte{} // nil is null in JSON
+		}
+		if n.Type == NodeSymlink || !utf8.ValidString(x.Name) {
+			odd = append(odd, xattrJSON{[]byte(x.Name), x.Value})
+		} else {
+			n.Xattrs = append(n.Xattrs, x)
+		}
+	}
+	if odd != nil {
+		raw, _ := json.Marshal(odd) // bytes have no error
+		n.SetAttribute(AttributeXattrs, raw)
+	}
+}
+
+// AllXattrs returns the extended attributes from both places, sorted by name. An
+// error is [ErrDamaged], and comes with those that can be read.
+func (n *Node) AllXattrs() ([]Xattr, error) {
+	list := slices.Clone(n.Xattrs)
+	var err error
+	if raw, ok := n.Attributes[AttributeXattrs]; ok {
+		var odd []xattrJSON
+		if err = json.Unmarshal(raw, &odd); err != nil {
+			err = fmt.Errorf("%s of %.300q: %w: %w", AttributeXattrs, n.Name, ErrDamaged, err)
+		}
+		for _, x := range odd {
+			list = append(list, Xattr{string(x.Name), x.Value})
+		}
+	}
+	slices.SortFunc(list, func(a, b Xattr) int { return strings.Compare(a.Name, b.Name) })
+	return list, err
+}
+
+// SetAttribute sets one of the attributes above. A nil value is none.
+func (n *Node) SetAttribute(name string, value json.RawMessage) {
+	if value == nil {
+		return
+	}
+	if n.Attributes == nil {
+		n.Attributes = make(map[string]json.RawMessage)
+	}
+	n.Attributes[name] = value
 }
 
 // EncodeFlags returns the record of chattr(1)'s flags.

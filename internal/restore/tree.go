@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -177,11 +176,14 @@ func (t *Tree) Xattrs(ino uint64) ([]disk.Xattr, error) {
 	if err != nil {
 		return nil, err
 	}
+	xattrs, err := n.AllXattrs()
+	if err != nil {
+		return nil, damaged(n, "%v", err)
+	}
 	var list []disk.Xattr
-	for _, x := range n.Xattrs {
+	for _, x := range xattrs {
 		list = append(list, disk.Xattr{Name: []byte(x.Name), Value: slices.Clone(x.Value)})
 	}
-	slices.SortFunc(list, func(a, b disk.Xattr) int { return strings.Compare(string(a.Name), string(b.Name)) })
 	return list, nil
 }
 

@@ -22,6 +22,8 @@ func Extreme(t *testing.T, dir string) {
 	m.holes()
 	m.deep()
 	m.dates()
+	m.must(unix.Lsetxattr(m.path("extreme/head"), "user.not\xffutf8", []byte("odd"), 0))
+	m.must(unix.Lsetxattr(m.path("extreme/head"), "user.a=b%", nil, 0))
 }
 
 // holes makes files of blocks, each "x" for data, "0" for zeros that are data, and

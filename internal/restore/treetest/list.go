@@ -120,12 +120,12 @@ func Compare(t *testing.T, got, want []string) {
 	t.Helper()
 	for _, w := range want {
 		if !slices.Contains(got, w) {
-			t.Errorf("missing or different: %s", w)
+			t.Errorf("missing or different: %.800s", w)
 		}
 	}
 	for _, g := range got {
 		if !slices.Contains(want, g) {
-			t.Errorf("unexpected:           %s", g)
+			t.Errorf("unexpected:           %.800s", g)
 		}
 	}
 }

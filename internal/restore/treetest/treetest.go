@@ -23,6 +23,7 @@ type Without struct {
 	OddTargets    bool // targets of symlinks that are not UTF-8
 	Sockets       bool
 	Nanoseconds   bool // times are whole seconds
+	LargeMinors   bool // of device numbers, which XFS has 18 bits for
 }
 
 // The tree's special places.
@@ -120,7 +121,11 @@ func (m maker) specials(w Without) {
 	m.must(os.Link(m.path("sparse"), m.path("var/sparse-too")))
 	m.must(unix.Mknod(m.path("etc/fifo"), unix.S_IFIFO|0o620, 0))
 	m.must(unix.Mknod(m.path("etc/null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
-	m.must(unix.Mknod(m.path("etc/disk"), unix.S_IFBLK|0o660, int(unix.Mkdev(259, 1<<18+7))))
+	minor := uint32(1<<18 + 7)
+	if w.LargeMinors {
+		minor = 7
+	}
+	m.must(unix.Mknod(m.path("etc/disk"), unix.S_IFBLK|0o660, int(unix.Mkdev(259, minor))))
 	if !w.Sockets {
 		m.must(unix.Mknod(m.path("etc/socket"), unix.S_IFSOCK|0o666, 0))
 	}
