@@ -52,6 +52,13 @@ type Source struct {
 	// empty list is no limit. Exclude leaves out what it matches, and wins.
 	// Paths are those of the disk's own filesystem.
 	Include, Exclude *pattern.List
+	// ExcludeCaches leaves out what is in folders that have a CACHEDIR.TAG
+	// (https://bford.info/cachedir/), but for the tag.
+	ExcludeCaches bool
+	// ExcludeNoDump leaves out what has chattr(1)'s flag "d".
+	ExcludeNoDump bool
+	// ExcludeLargerThan leaves out files of more bytes; 0 is no limit.
+	ExcludeLargerThan int64
 }
 
 // Options are the choices of one backup.

@@ -62,7 +62,7 @@ func newSnapshot(tree repository.ID, parent *repository.Snapshot, sources []Sour
 	for i := range sources {
 		src := &sources[i]
 		s.Tags = append(s.Tags, "disk:"+src.Disk+"="+src.Mount, src.identityTag())
-		for _, p := range src.Exclude.Strings() {
+		for _, p := range src.rules() {
 			s.Excludes = append(s.Excludes, src.Disk+": "+p)
 		}
 	}

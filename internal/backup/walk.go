@@ -235,7 +235,9 @@ func (w *walker) list(f *folder) (entries []disk.DirEntry, held int64, err error
 		w.report.damage(f.src.Disk, f.path, fmt.Errorf("what is in this folder is missing: %w", errHeld))
 		entries = nil
 	}
-	byName := func(e disk.DirEntry, name string) int { return bytes.Compare(e.Name, []byte(name)) }
+	if f.src != nil && f.src.ExcludeCaches && w.cache(f, entries) {
+		entries = w.withoutCache(f, entries)
+	}
 	for _, name := range f.mnt.names() {
 		if i, found := slices.BinarySearchFunc(entries, name, byName); !found {
 			entries = slices.Insert(entries, i, disk.DirEntry{Name: []byte(name)})
@@ -271,11 +273,16 @@ func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository
 	}
 	dir := inode.Type() == disk.ModeDir
 	within := c.within(c.path)
-	if c.src.Exclude.Match(within, dir) == pattern.Match {
+	if rule := c.src.excluded(within, &inode); rule != "" {
+		w.report.leaveOut(c.src.Disk, rule, &inode)
 		return w.instead(c, e, nil)
 	}
 	c.included = c.included || c.src.Include.Match(within, dir) == pattern.Match
-	if !c.included && !(dir && c.src.Include.MayMatchBelow(within)) || !dir && c.mnt != nil {
+	if !c.included && !(dir && c.src.Include.MayMatchBelow(within)) {
+		w.report.leaveOut(c.src.Disk, ruleInclude, &inode)
+		return w.instead(c, e, nil)
+	}
+	if !dir && c.mnt != nil {
 		return w.instead(c, e, nil)
 	}
 	node, err := newNode(c.src, string(e.Name), inode)

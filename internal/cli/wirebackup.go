@@ -83,7 +83,10 @@ func (b *backups) config(v round.VM, s round.Source) *config.Disk {
 
 // source opens one disk's filesystem.
 func (b *backups) source(ctx context.Context, r *sandbox.Reader, d *config.Disk, identity string) (backup.Source, error) {
-	src := backup.Source{Disk: d.Name, Mount: cmp.Or(d.Mount, "/disks/"+d.Name), Identity: identity}
+	src := backup.Source{
+		Disk: d.Name, Mount: cmp.Or(d.Mount, "/disks/"+d.Name), Identity: identity,
+		ExcludeCaches: d.ExcludeCaches, ExcludeNoDump: d.ExcludeNoDump, ExcludeLargerThan: int64(d.ExcludeLargerThan),
+	}
 	var err error
 	if src.Include, err = pattern.Compile(d.Include); err != nil {
 		return src, err
@@ -115,6 +118,9 @@ func backupReport(r *backup.Report) *round.BackupReport {
 		FilesNew: r.FilesNew, FilesChanged: r.FilesChanged, FilesUnchanged: r.FilesUnchanged,
 		BytesTotal: r.BytesTotal, BytesRead: r.BytesRead, BytesStored: r.BytesStored,
 		DamagedTotal: r.DamagedTotal,
+	}
+	for _, l := range r.LeftOut {
+		out.LeftOut = append(out.LeftOut, round.LeftOut(l))
 	}
 	for _, d := range r.Damaged {
 		out.Damaged = append(out.Damaged, fmt.Sprintf("%s: %v", escape.Bytes(d.Path), d.Err))

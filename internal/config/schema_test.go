@@ -105,7 +105,7 @@ func refine(s *generator.Schema) {
 	probe.AllOf = []*generator.Schema{{AnyOf: []*generator.Schema{require("http"), without("status", "text")}}}
 	disk.AllOf = []*generator.Schema{
 		{AnyOf: []*generator.Schema{require("mount"), has("backup", "off")}},
-		{If: has("backup", "off"), Then: without("include", "exclude")},
+		{If: has("backup", "off"), Then: without("include", "exclude", "exclude_caches", "exclude_nodump", "exclude_larger_than")},
 		{If: require("backing"), Then: &generator.Schema{AllOf: []*generator.Schema{has("format", "qcow2"), without("image")}}},
 	}
 }
