@@ -46,9 +46,17 @@ func command(t *testing.T, name string, args ...string) {
 	}
 }
 
+// world is what is in a folder.
+type world struct{ list, holes, flags []string }
+
+func look(t *testing.T, dir string) world {
+	t.Helper()
+	return world{treetest.List(t, dir), treetest.Holes(t, dir), treetest.Flags(t, dir)}
+}
+
 // guestDisk makes a disk with a tree of everything, through the kernel, and returns
 // it with what the kernel says is on it.
-func guestDisk(t *testing.T, kind string) (fsys disk.Filesystem, list, holes []string) {
+func guestDisk(t *testing.T, kind string) (fsys disk.Filesystem, w world) {
 	t.Helper()
 	g := guests[kind]
 	image, dir := filepath.Join(t.TempDir(), "disk.raw"), t.TempDir()
@@ -71,7 +79,9 @@ func guestDisk(t *testing.T, kind string) (fsys disk.Filesystem, list, holes []s
 	})
 	treetest.MakeIn(t, dir, treetest.Without{LargeMinors: kind == "xfs"})
 	treetest.Extreme(t, dir)
-	list, holes = treetest.List(t, dir), treetest.Holes(t, dir)
+	w = look(t, dir)
+	// Whoever has made a mount namespace meanwhile keeps it mounted there.
+	command(t, "sync", "-f", dir)
 	mounted = false
 	command(t, "umount", dir)
 	d, err := raw.Open(f, size)
@@ -81,7 +91,7 @@ func guestDisk(t *testing.T, kind string) (fsys disk.Filesystem, list, holes []s
 	if fsys, err = g.open(d); err != nil {
 		t.Fatal(err)
 	}
-	return fsys, list, holes
+	return fsys, w
 }
 
 // longPath is in the paths that may be longer than PATH_MAX.
@@ -116,31 +126,33 @@ func latest(t *testing.T, r repo) *repository.Snapshot {
 func TestWhatComesBack(t *testing.T) {
 	for kind := range guests {
 		t.Run(kind, func(t *testing.T) {
-			fsys, list, holes := guestDisk(t, kind)
+			fsys, w := guestDisk(t, kind)
 			r := newRepo(t)
 			back(t, r, fsys)
 			tree := openTree(t, r, latest(t, r))
-			t.Run("restore", func(t *testing.T) { testRestore(t, tree, list, holes) })
-			t.Run("tar", func(t *testing.T) { testTar(t, tree, list, holes) })
-			t.Run("mount", func(t *testing.T) { testMount(t, tree, list, holes) })
-			t.Run("restic", func(t *testing.T) { testRestic(t, r, list) })
+			t.Run("restore", func(t *testing.T) { testRestore(t, tree, w) })
+			t.Run("tar", func(t *testing.T) { testTar(t, tree, w) })
+			t.Run("mount", func(t *testing.T) { testMount(t, tree, w) })
+			t.Run("restic", func(t *testing.T) { testRestic(t, r, w.list) })
 		})
 	}
 }
 
-func testRestore(t *testing.T, tree *restore.Tree, list, holes []string) {
+func testRestore(t *testing.T, tree *restore.Tree, w world) {
 	dst := filepath.Join(t.TempDir(), "to")
-	rep := run(t, tree, dst, restore.Options{Setuid: true, Devices: true})
+	rep := run(t, tree, dst, restore.Options{Setuid: true, Devices: true, Flags: true})
 	if rep.WarningsTotal != 0 || rep.Failed != 0 || rep.LeftOut != (restore.LeftOut{}) {
 		t.Errorf("report %+v", rep)
 	}
-	treetest.Compare(t, treetest.List(t, dst), list)
-	treetest.Compare(t, treetest.Holes(t, dst), holes)
+	got := look(t, dst)
+	treetest.Compare(t, got.list, w.list)
+	treetest.Compare(t, got.holes, w.holes)
+	treetest.Compare(t, got.flags, w.flags)
 }
 
 // testTar unpacks an archive with GNU tar, which has no sockets, and no paths
 // longer than PATH_MAX.
-func testTar(t *testing.T, tree *restore.Tree, list, holes []string) {
+func testTar(t *testing.T, tree *restore.Tree, w world) {
 	dst := t.TempDir()
 	c := exec.CommandContext(t.Context(), "tar", "-x", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-p", "--warning=no-timestamp", "-C", dst)
 	in, err := c.StdinPipe()
@@ -159,11 +171,11 @@ func testTar(t *testing.T, tree *restore.Tree, list, holes []string) {
 	if err := c.Wait(); err == nil || bytes.Count(out.Bytes(), []byte("\n")) != bytes.Count(out.Bytes(), []byte("File name too long\n"))+1 {
 		t.Errorf("tar: %v\n%.2000s", err, out.Bytes())
 	}
-	treetest.Compare(t, without(treetest.List(t, dst), longPath), without(list, longPath, `"etc/socket"`))
-	treetest.Compare(t, treetest.Holes(t, dst), holes)
+	treetest.Compare(t, without(treetest.List(t, dst), longPath), without(w.list, longPath, `"etc/socket"`))
+	treetest.Compare(t, treetest.Holes(t, dst), w.holes)
 }
 
-func testMount(t *testing.T, tree *restore.Tree, list, holes []string) {
+func testMount(t *testing.T, tree *restore.Tree, w world) {
 	dir := t.TempDir()
 	m, err := fusefs.Mount(dir, tree, fusefs.Options{Report: func(ino uint64, err error) { t.Errorf("inode %d: %v", ino, err) }})
 	if err != nil {
@@ -175,8 +187,8 @@ func testMount(t *testing.T, tree *restore.Tree, list, holes []string) {
 			_ = m.Detach()
 		}
 	}()
-	treetest.Compare(t, treetest.List(t, dir), list)
-	treetest.Compare(t, treetest.Holes(t, dir), holes)
+	treetest.Compare(t, treetest.List(t, dir), w.list)
+	treetest.Compare(t, treetest.Holes(t, dir), w.holes)
 }
 
 // testRestic has the real restic check and restore what is there.
@@ -199,12 +211,12 @@ func testRestic(t *testing.T, r repo, list []string) {
 
 // TestACopyIsAsFaithful has the real restic copy a backup to another repository.
 func TestACopyIsAsFaithful(t *testing.T) {
-	fsys, list, holes := guestDisk(t, "ext4")
+	fsys, w := guestDisk(t, "ext4")
 	from, to := newRepo(t), newRepo(t)
 	back(t, from, fsys)
 	to.restic(t, "copy", "--from-repo", from.dir, "--from-password-file", from.keyFile)
 	if out := to.restic(t, "check", "--read-data"); !strings.Contains(out, "no errors were found") {
 		t.Errorf("restic check: %s", out)
 	}
-	testRestore(t, openTree(t, to, latest(t, to)), list, holes)
+	testRestore(t, openTree(t, to, latest(t, to)), w)
 }

@@ -24,6 +24,8 @@ func Extreme(t *testing.T, dir string) {
 	m.dates()
 	m.must(unix.Lsetxattr(m.path("extreme/head"), "user.not\xffutf8", []byte("odd"), 0))
 	m.must(unix.Lsetxattr(m.path("extreme/head"), "user.a=b%", nil, 0))
+	ChangeFlags(t, m.path("extreme/head"), NoDump, 0)
+	ChangeFlags(t, m.path("extreme"), NoDump, 0)
 }
 
 // holes makes files of blocks, each "x" for data, "0" for zeros that are data, and

@@ -140,3 +140,47 @@ func Allocated(t *testing.T, path string) int64 {
 	const unit = 512
 	return st.Blocks * unit
 }
+
+// Flags describes the flags of chattr(1) of the files and folders below a folder, one
+// line for each that has some of "a", "d" and "i".
+func Flags(t *testing.T, root string) []string {
+	t.Helper()
+	var out []string
+	walk(t, root, func(path, rel string, st *unix.Stat_t) {
+		if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFREG && kind != unix.S_IFDIR {
+			return
+		}
+		if flags := ChangeFlags(t, path, 0, 0); flags != 0 {
+			out = append(out, fmt.Sprintf("%q has flags %#x", rel, flags))
+		}
+	})
+	return out
+}
+
+// The flags, as FS_IOC_SETFLAGS has them (include/uapi/linux/fs.h).
+const (
+	Immutable = 0x10
+	Append    = 0x20
+	NoDump    = 0x40
+)
+
+// ChangeFlags sets and clears flags, and returns those that there are then.
+func ChangeFlags(t *testing.T, path string, set, clear uint32) uint32 {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	was, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := was&^clear | set
+	if now != was {
+		if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(now)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return now & (Immutable | Append | NoDump)
+}
