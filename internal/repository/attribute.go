@@ -29,8 +29,11 @@ const (
 	// MaxHoles bounds the record of a file's holes, at some 16 bytes each. What
 	// has more has no record.
 	MaxHoles = 1 << 18
-	// maxFlags bounds a list of flags: FS_IOC_GETFLAGS has 32 bits.
-	maxFlags = 32
+	// maxRecord bounds a record, in bytes: MaxHoles take 10 MiB at most. What it is
+	// decoded to can take 16 times as much.
+	maxRecord = 16 << 20
+	// maxFlags bounds the record of flags, in bytes: FS_IOC_GETFLAGS has 32 bits.
+	maxFlags = 1 << 10
 )
 
 // ErrUnknownVersion is of a record that a newer drydock wrote.
@@ -75,8 +78,8 @@ func (n *Node) Holes() (holes []Hole, known bool, err error) {
 	fail := func(err error) ([]Hole, bool, error) {
 		return nil, false, fmt.Errorf("%s of %.300q: %w", AttributeHoles, n.Name, err)
 	}
-	if err := json.Unmarshal(raw, &j); err != nil {
-		return fail(fmt.Errorf("%w: %w", ErrDamaged, err))
+	if err := decodeRecord(raw, &j); err != nil {
+		return fail(err)
 	}
 	switch {
 	case j.Version > holesVersion:
@@ -131,8 +134,8 @@ func (n *Node) AllXattrs() ([]Xattr, error) {
 	var err error
 	if raw, ok := n.Attributes[AttributeXattrs]; ok {
 		var odd []xattrJSON
-		if err = json.Unmarshal(raw, &odd); err != nil {
-			err = fmt.Errorf("%s of %.300q: %w: %w", AttributeXattrs, n.Name, ErrDamaged, err)
+		if err = decodeRecord(raw, &odd); err != nil {
+			err = fmt.Errorf("%s of %.300q: %w", AttributeXattrs, n.Name, err)
 		}
 		for _, x := range odd {
 			list = append(list, Xattr{string(x.Name), x.Value})
@@ -163,8 +166,18 @@ func EncodeFlags(names []string) json.RawMessage {
 // cannot be read is none.
 func (n *Node) Flags() []string {
 	var names []string
-	if json.Unmarshal(n.Attributes[AttributeFlags], &names) != nil || len(names) > maxFlags {
+	if raw := n.Attributes[AttributeFlags]; len(raw) > maxFlags || json.Unmarshal(raw, &names) != nil {
 		return nil
 	}
 	return names
+}
+
+func decodeRecord(raw json.RawMessage, v any) error {
+	if len(raw) > maxRecord {
+		return fmt.Errorf("%w: a record of %d bytes", ErrDamaged, len(raw))
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return nil
 }
