@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/repository"
@@ -13,12 +14,17 @@ import (
 const (
 	// MaxFileSize is the largest file that is backed up, in bytes: the largest
 	// that ext4 with its usual blocks can have. Filesystems allow names for
-	// files of 8 EiB that are one hole, and a file costs 67 bytes of its
-	// folder's tree for each 8 MiB of hole.
+	// files of 8 EiB that are one hole, and each blob of one costs 67 bytes of
+	// the folder's tree.
 	MaxFileSize = 16 << 40
 	// zeroBlob is the size of the blobs that large holes are made of: the
 	// largest that a chunker cuts.
 	zeroBlob = repository.MaxChunk
+	// hugeHole is the length from which on a hole is made of blobs of hugeBlob:
+	// whoever restores it with restic needs that much memory once, and a file of
+	// 16 TiB needs 18 MB of tree and not 140.
+	hugeHole = 16 << 30
+	hugeBlob = 64 << 20
 	// maxLinks is how many contents of files with several names are
 	// remembered. Files beyond that are read once for each name.
 	maxLinks = 1 << 20
@@ -114,22 +120,37 @@ func (w *walker) content(c *folder, node *repository.Node) (*promise, error) {
 
 // hole adds the hole that r has stopped at, if any.
 func (w *walker) hole(content []repository.ID, r *contentReader) ([]repository.ID, error) {
-	n := r.skip()
-	if n == 0 {
-		return content, nil
-	}
-	if w.zeros == nil {
-		id, stored, err := w.repo.SaveBlob(w.ctx, repository.DataBlob, make([]byte, zeroBlob))
+	left := r.skip()
+	for _, size := range []int64{hugeBlob, zeroBlob} {
+		n := left / size
+		if n == 0 || size == hugeBlob && left < hugeHole {
+			continue
+		}
+		id, err := w.zeroBlob(size)
 		if err != nil {
 			return nil, err
 		}
-		w.report.stored(stored)
-		w.zeros = &id
-	}
-	for range n {
-		content = append(content, *w.zeros)
+		content = slices.Grow(content, int(n))
+		for range n {
+			content = append(content, id)
+		}
+		left -= n * size
 	}
 	return content, nil
+}
+
+// zeroBlob saves a blob of zeros, once.
+func (w *walker) zeroBlob(size int64) (repository.ID, error) {
+	if id, ok := w.zeros[size]; ok {
+		return id, nil
+	}
+	id, stored, err := w.repo.SaveBlob(w.ctx, repository.DataBlob, make([]byte, size))
+	if err != nil {
+		return repository.ID{}, err
+	}
+	w.report.stored(stored)
+	w.zeros[size] = id
+	return id, nil
 }
 
 // blame tells the guest's errors from the repository's, which end the backup.

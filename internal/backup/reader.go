@@ -54,14 +54,15 @@ func (r *contentReader) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// skip passes over the large hole that Read has ended at, and returns how many
-// times zeroBlob it was. The rest of the hole Read makes up.
+// skip passes over the large hole that Read has ended at, as far as it is a
+// multiple of zeroBlob, and returns how many bytes that was. The rest of the hole
+// Read makes up.
 func (r *contentReader) skip() int64 {
 	if r.done() || len(r.extents) == 0 || r.extents[0].Kind == disk.ExtentData {
 		return 0
 	}
-	n := r.extents[0].Length / zeroBlob
-	r.advance(n * zeroBlob)
+	n := r.extents[0].Length / zeroBlob * zeroBlob
+	r.advance(n)
 	return n
 }
 

@@ -47,9 +47,9 @@ type walker struct {
 	tell   func(Progress)
 	reuse  map[*Source]bool // disks that the parent snapshot was made from too
 
-	visited map[*Source]inodeSet // folders that were entered
-	links   map[fileID]*promise  // contents of files with several names
-	zeros   *repository.ID       // the blob that holes are made of
+	visited map[*Source]inodeSet    // folders that were entered
+	links   map[fileID]*promise     // contents of files with several names
+	zeros   map[int64]repository.ID // the blobs that holes are made of, by size
 
 	jobs    chan job       // small files to be saved
 	savers  sync.WaitGroup // who saves them
@@ -82,7 +82,7 @@ func kept(ids []repository.ID) *promise {
 func walk(ctx context.Context, repo *repository.Repository, root *mount, parent *repository.Snapshot, opts Options, report *Report) (repository.ID, error) {
 	w := &walker{
 		repo: repo, report: report, tell: opts.Progress,
-		reuse: make(map[*Source]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise),
+		reuse: make(map[*Source]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise), zeros: make(map[int64]repository.ID),
 		jobs: make(chan job, maxJobs), pending: make(chan struct{}, maxPending),
 	}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)

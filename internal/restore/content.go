@@ -66,24 +66,37 @@ func (c *content) ReadAt(p []byte, off int64) (n int, err error) {
 		return 0, errOffset
 	}
 	for n < len(p) {
-		if off+int64(n) >= c.Size() {
+		at := off + int64(n)
+		if at >= c.Size() {
 			return n, io.EOF
 		}
-		i, start := c.at(off + int64(n))
-		if i+1 < len(c.ids) && !c.zero(i+1) && c.data(c.ends[i]) {
-			c.tree.blobs.prefetch(c.ids[i+1])
+		var k int
+		if h := c.nextHole(at); h.Offset <= at {
+			k = int(min(int64(len(p)-n), h.Offset+h.Length-at))
+			clear(p[n : n+k])
+		} else if k, err = c.readPiece(p[n:n+int(min(int64(len(p)-n), h.Offset-at))], at); err != nil {
+			return n, err
 		}
-		data, err := c.tree.blobs.get(c.ids[i])
-		if err != nil {
-			return n, c.tree.failed(fmt.Sprintf("content of %.300q at %d", c.name, start), err)
-		}
-		if int64(len(data)) != c.ends[i]-start {
-			return n, &disk.Error{Layer: c.tree.info.Type, Structure: fmt.Sprintf("content of %.300q", c.name), Offset: start,
-				Err: disk.ErrCorrupt, Detail: "a piece is not as long as the index says"}
-		}
-		n += copy(p[n:], data[off+int64(n)-start:])
+		n += k
 	}
 	return n, nil
+}
+
+// readPiece reads from the piece that holds byte off, as far as that goes.
+func (c *content) readPiece(p []byte, off int64) (int, error) {
+	i, start := c.at(off)
+	if i+1 < len(c.ids) && !c.zero(i+1) && c.nextHole(c.ends[i]).Offset > c.ends[i] {
+		c.tree.blobs.prefetch(c.ids[i+1])
+	}
+	data, err := c.tree.blobs.get(c.ids[i])
+	if err != nil {
+		return 0, c.tree.failed(fmt.Sprintf("content of %.300q at %d", c.name, start), err)
+	}
+	if int64(len(data)) != c.ends[i]-start {
+		return 0, &disk.Error{Layer: c.tree.info.Type, Structure: fmt.Sprintf("content of %.300q", c.name), Offset: start,
+			Err: disk.ErrCorrupt, Detail: "a piece is not as long as the index says"}
+	}
+	return copy(p, data[off-start:]), nil
 }
 
 // zeroBlobs are the pieces that long runs of zeros are cut into: by restic's
@@ -130,9 +143,6 @@ func (c *content) extent(off int64) disk.Extent {
 	}
 	return disk.Extent{Offset: off, Length: h.Offset + h.Length - off, Kind: disk.ExtentHole}
 }
-
-// data reports whether off is not in a hole that is known.
-func (c *content) data(off int64) bool { return c.nextHole(off).Offset > off }
 
 // nextHole returns the hole that off is in, or the next one: at last the one of no
 // bytes at the end.
