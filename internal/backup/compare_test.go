@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"slices"
 	"strings"
@@ -53,6 +54,7 @@ func measured(image, to string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
+	debug.SetGCPercent(backup.GCPercent)
 	ctx := context.Background()
 	repo, err := repository.Open(ctx, local.New(to), []byte(password), repository.Options{})
 	if err != nil {

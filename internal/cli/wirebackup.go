@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/backup"
@@ -37,6 +38,7 @@ func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks 
 		return nil, err
 	}
 	defer r.Close()
+	defer debug.SetGCPercent(debug.SetGCPercent(backup.GCPercent))
 	rep, err := backup.Run(ctx, b.repo, sources, backup.Options{
 		VM: v.Name, Round: roundID, Time: b.h.app.now(), Program: "drydock",
 		Progress: paced(func(p backup.Progress) {
