@@ -178,7 +178,7 @@ func (w *walker) small(src *Source, f disk.Sparse, size int64) (*promise, error)
 		return nil, short(err)
 	}
 	w.report.read(size)
-	if zeroBlock(j.data, src.FS.Info().BlockSize) {
+	if disk.MayHaveHoles(j.data, src.FS.Info().BlockSize) {
 		r := &contentReader{f: f, size: size, report: w.report}
 		if err := r.ask(); err != nil {
 			return nil, err

@@ -61,17 +61,3 @@ func (l *layout) record() json.RawMessage {
 	}
 	return repository.EncodeHoles(l.holes)
 }
-
-// zeroBlock reports whether a whole block of a file, or what there is of its last
-// one, is zeros: no other file has holes.
-func zeroBlock(p []byte, size int64) bool {
-	step := int(min(max(size, 512), zeroPiece))
-	for len(p) > 0 {
-		n := min(step, len(p))
-		if bytes.Equal(p[:n], zeros[:n]) {
-			return true
-		}
-		p = p[n:]
-	}
-	return false
-}

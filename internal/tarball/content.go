@@ -2,7 +2,6 @@ package tarball
 
 import (
 	"archive/tar"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +33,7 @@ func (a *archiver) file(h *tar.Header, inode disk.Inode) error {
 		if err := a.read(content, p, 0); err != nil {
 			return err
 		}
-		if !zeroBlock(p) {
+		if !disk.MayHaveHoles(p, a.fsys.Info().BlockSize) {
 			return a.whole(h, p)
 		}
 	}
@@ -58,20 +57,6 @@ func (a *archiver) whole(h *tar.Header, p []byte) error {
 	}
 	_, err := a.tar.Write(p)
 	return err
-}
-
-// zeroBlock reports whether a file has a block of zeros, or an end of zeros, and
-// may have a hole: to ask for holes costs as much as to read a small file.
-func zeroBlock(p []byte) bool {
-	var zeros [blockSize]byte
-	for len(p) > 0 {
-		n := min(blockSize, len(p))
-		if bytes.Equal(p[:n], zeros[:n]) {
-			return true
-		}
-		p = p[n:]
-	}
-	return false
 }
 
 // segments lists the runs of data of a file that lie between its holes.
