@@ -20,11 +20,11 @@ const (
 	// zeroBlob is the size of the blobs that large holes are made of: the
 	// largest that a chunker cuts.
 	zeroBlob = repository.MaxChunk
-	// hugeHole is the length from which on a hole is made of blobs of hugeBlob:
-	// whoever restores it with restic needs that much memory once, and a file of
-	// 16 TiB needs 18 MB of tree and not 140.
+	// hugeHole is the length from which on a hole is made of blobs of hugeBlob: a
+	// file of 16 TiB needs 35 MB of tree and not 140. Restic, which reads a
+	// handful of blobs ahead, needs some 160 MB to restore one.
 	hugeHole = 16 << 30
-	hugeBlob = 64 << 20
+	hugeBlob = 32 << 20
 	// maxLinks is how many contents of files with several names are
 	// remembered. Files beyond that are read once for each name.
 	maxLinks = 1 << 20

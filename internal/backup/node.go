@@ -56,7 +56,7 @@ func newNode(src *Source, name string, inode disk.Inode) (*repository.Node, erro
 		if inode.Size < 0 || inode.Size > MaxFileSize {
 			return nil, &disk.Error{Layer: src.FS.Info().Type, Structure: fmt.Sprintf("inode %d", inode.Ino), Offset: -1, Err: disk.ErrLimit,
 				Detail: fmt.Sprintf("the file has %d bytes, and at most %d are backed up", inode.Size, int64(MaxFileSize)),
-				Hint:   "leave it out with exclude"}
+				Hint:   "leave it out with exclude or exclude_larger_than"}
 		}
 		n.Size = uint64(inode.Size)
 	case repository.NodeSymlink:
