@@ -2,6 +2,7 @@ package restore_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,6 +125,7 @@ func latest(t *testing.T, r repo) *repository.Snapshot {
 
 // TestWhatComesBack proves docs/backups.md.
 func TestWhatComesBack(t *testing.T) {
+	t.Parallel()
 	for kind := range guests {
 		t.Run(kind, func(t *testing.T) {
 			fsys, w := guestDisk(t, kind)
@@ -211,6 +213,7 @@ func testRestic(t *testing.T, r repo, list []string) {
 
 // TestACopyIsAsFaithful has the real restic copy a backup to another repository.
 func TestACopyIsAsFaithful(t *testing.T) {
+	t.Parallel()
 	fsys, w := guestDisk(t, "ext4")
 	from, to := newRepo(t), newRepo(t)
 	back(t, from, fsys)
@@ -219,4 +222,39 @@ func TestACopyIsAsFaithful(t *testing.T) {
 		t.Errorf("restic check: %s", out)
 	}
 	testRestore(t, openTree(t, to, latest(t, to)), w)
+}
+
+func TestFolderOfManyNames(t *testing.T) {
+	t.Parallel()
+	const names, files = 100_000, 10 // few files with many names each: quickly made
+	f := treetest.NewFake()
+	f.Dir(treetest.Root, "many", 3)
+	for i := range names {
+		ino := uint64(10 + i%files)
+		f.Add(3, fmt.Sprintf("name %06d", i), ino, disk.ModeRegular|0o644)
+	}
+	for ino := uint64(10); ino < 10+files; ino++ {
+		n := f.Inodes[ino]
+		n.Links, n.Size = names/files, 4
+		f.Inodes[ino], f.Files[ino] = n, text("text")
+	}
+	r := newRepo(t)
+	back(t, r, f)
+	tree := openTree(t, r, latest(t, r))
+	dst := filepath.Join(t.TempDir(), "to")
+	if rep := run(t, tree, dst, restore.Options{}); rep.Files != files || rep.Links != names-files || rep.WarningsTotal != 0 {
+		t.Errorf("report %+v", rep)
+	}
+	list, err := os.ReadDir(filepath.Join(dst, "many"))
+	if err != nil || len(list) != names || list[names-1].Name() != "name 099999" {
+		t.Errorf("%d names came back, %v", len(list), err)
+	}
+	var archive bytes.Buffer
+	rep, err := tarball.Write(t.Context(), &archive, tree, []byte("/many"), tarball.Options{})
+	if err != nil || rep.Files != files || rep.Links != names-files {
+		t.Errorf("report %+v, %v", rep, err)
+	}
+	if got := strings.Count(r.restic(t, "ls", "latest"), "/many/name "); got != names {
+		t.Errorf("restic lists %d names", got)
+	}
 }
