@@ -13,7 +13,7 @@ SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo --preserve-env=HOME,GOFLAGS,G
 
 export CGO_ENABLED = 0
 
-.PHONY: all build demo test check bench bench-disk fuzz clean
+.PHONY: all build demo test check bench bench-disk bench-backup fuzz clean
 
 all: build
 
@@ -42,6 +42,10 @@ bench: ## what can be measured so far; medians of alternating runs
 bench-disk: ## reading disks, against the kernel, debugfs, qemu-nbd and qemu-img
 	scripts/install-deps test
 	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 80m -run '^TestCompare' ./disk/qcow2 ./internal/nbd ./internal/fusefs ./internal/sandbox ./cmd/drydock
+
+bench-backup: ## backups, against restic, and their memory
+	scripts/install-deps test
+	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -timeout 60m -run '^TestCompare' ./internal/backup
 
 fuzz: ## every fuzz target for $(FUZZ)
 	scripts/fuzz $(FUZZ)

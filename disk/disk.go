@@ -9,7 +9,10 @@
 // The packages below import the standard library and named decompressors only.
 package disk
 
-import "io"
+import (
+	"io"
+	"slices"
+)
 
 // Sparse is a sized run of bytes that knows its holes: a disk image, a
 // partition of one, or a regular file in a guest's filesystem.
@@ -208,6 +211,34 @@ const (
 	// FlagEncrypted marks content that only the guest's key can read.
 	FlagEncrypted
 )
+
+// flagNames are the flags as text, in alphabetical order.
+var flagNames = []struct {
+	name string
+	flag InodeFlags
+}{
+	{"append", FlagAppend}, {"encrypted", FlagEncrypted}, {"immutable", FlagImmutable}, {"nodump", FlagNoDump},
+}
+
+// Names returns the names of the flags, sorted.
+func (f InodeFlags) Names() (names []string) {
+	for _, known := range flagNames {
+		if f&known.flag != 0 {
+			names = append(names, known.name)
+		}
+	}
+	return names
+}
+
+// FlagsOf returns the flags that have these names. Others it passes over.
+func FlagsOf(names []string) (f InodeFlags) {
+	for _, known := range flagNames {
+		if slices.Contains(names, known.name) {
+			f |= known.flag
+		}
+	}
+	return f
+}
 
 // Device is a device number, of an inode of type block or char.
 type Device struct{ Major, Minor uint32 }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -358,4 +361,42 @@ func TestCalledOffAnywhere(t *testing.T) {
 		t.Errorf("%+v", rep)
 	}
 	r.judged(t)
+}
+
+// A program that gives a file its old time of modification back, as a real kernel
+// does it.
+func TestForgedTimeIsReadAgain(t *testing.T) {
+	t.Parallel()
+	image, dir := filepath.Join(t.TempDir(), "disk.raw"), t.TempDir()
+	run := func(name string, args ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+	}
+	run("mke2fs", "-q", "-t", "ext4", "-I", "256", image, "16M")
+	then := time.Date(2020, 1, 2, 3, 4, 5, 6, time.UTC)
+	write := func(name, content string) {
+		t.Helper()
+		run("mount", "-o", "loop", image, dir)
+		defer run("umount", dir)
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path, []byte(content), 0o644), os.Chtimes(path, then, then)); err != nil {
+			t.Fatal(err)
+		}
+		run("sync", "-f", dir)
+	}
+	r := newRepo(t)
+	write("beside", "the same")
+	write("file", "the old content")
+	r.back(t, root(openDisk(t, image)))
+	write("file", "the new content")
+	rep := r.back(t, root(openDisk(t, image)))
+	if rep.FilesChanged != 1 || rep.FilesUnchanged != 1 || rep.BytesRead != int64(len("the new content")) {
+		t.Errorf("%+v", rep)
+	}
+	n := nodeAt(t, r, rep.Tree, "file")
+	if n.Content[0] != repository.Hash([]byte("the new content")) || n.ModTime.Nanosecond() != 6 {
+		t.Errorf("%+v", n)
+	}
 }

@@ -4,9 +4,10 @@
 // root disk, with the trees of the other disks put in where the guest mounts
 // them. It keeps names as bytes, type, mode, owner, times of change to the
 // nanosecond, extended attributes with ACLs and capabilities, hardlinks, device
-// numbers, and content. It does not keep times of access, which would make every
-// tree new, chattr(1)'s flags, and where in a file the holes are: a restore
-// makes holes of zeros.
+// numbers, content, holes (see docs/format/attributes.md), and those of chattr(1)'s
+// flags that the readers know. It does not keep times of access, which would make
+// every tree new, and times of birth, which nothing can set. What is preallocated
+// and not written is a hole.
 //
 // A file whose size, mtime, ctime, inode and disk are those of the parent
 // snapshot is not opened. What guests write is hostile, and a damaged file costs
@@ -51,6 +52,13 @@ type Source struct {
 	// empty list is no limit. Exclude leaves out what it matches, and wins.
 	// Paths are those of the disk's own filesystem.
 	Include, Exclude *pattern.List
+	// ExcludeCaches leaves out what is in folders that have a CACHEDIR.TAG
+	// (https://bford.info/cachedir/), but for the tag.
+	ExcludeCaches bool
+	// ExcludeNoDump leaves out what has chattr(1)'s flag "d".
+	ExcludeNoDump bool
+	// ExcludeLargerThan leaves out files of more bytes; 0 is no limit.
+	ExcludeLargerThan int64
 }
 
 // Options are the choices of one backup.
@@ -80,6 +88,12 @@ type Object struct {
 	Node repository.Node
 	Tags []string // for the snapshot
 }
+
+// GCPercent is what the garbage collector is best set to (debug.SetGCPercent) where
+// a backup is all that a program does: what lives long is the index and packs, in
+// which there is nothing to follow, and with the default a backup of a million small
+// files would take 480 MB.
+const GCPercent = 25
 
 // Progress is how far a backup is.
 type Progress struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/repository"
@@ -13,12 +14,17 @@ import (
 const (
 	// MaxFileSize is the largest file that is backed up, in bytes: the largest
 	// that ext4 with its usual blocks can have. Filesystems allow names for
-	// files of 8 EiB that are one hole, and a file costs 67 bytes of its
-	// folder's tree for each 8 MiB of hole.
+	// files of 8 EiB that are one hole, and each blob of one costs 67 bytes of
+	// the folder's tree.
 	MaxFileSize = 16 << 40
 	// zeroBlob is the size of the blobs that large holes are made of: the
 	// largest that a chunker cuts.
 	zeroBlob = repository.MaxChunk
+	// hugeHole is the length from which on a hole is made of blobs of hugeBlob: a
+	// file of 16 TiB needs 35 MB of tree and not 140. Restic, which reads a
+	// handful of blobs ahead, needs some 160 MB to restore one.
+	hugeHole = 16 << 30
+	hugeBlob = 32 << 20
 	// maxLinks is how many contents of files with several names are
 	// remembered. Files beyond that are read once for each name.
 	maxLinks = 1 << 20
@@ -42,6 +48,7 @@ func (w *walker) file(c *folder, node *repository.Node) (*repository.Node, *prom
 	var content *promise
 	if change == unchanged && w.whole(c.old, node.Size) {
 		content = kept(c.old.Content)
+		content.holes = c.old.Attributes[repository.AttributeHoles]
 	} else {
 		change = max(change, changed)
 		var err error
@@ -49,6 +56,7 @@ func (w *walker) file(c *folder, node *repository.Node) (*repository.Node, *prom
 			return nil, nil, w.damaged(c.src, c.path, err)
 		}
 	}
+	node.SetAttribute(repository.AttributeHoles, content.holes)
 	w.report.file(change, int64(node.Size))
 	return node, content, nil
 }
@@ -90,7 +98,7 @@ func (w *walker) content(c *folder, node *repository.Node) (*promise, error) {
 		return nil, err
 	}
 	if size < repository.MinChunk {
-		return w.small(f, size)
+		return w.small(c.src, f, size)
 	}
 	r := &contentReader{f: f, size: size, report: w.report}
 	content := []repository.ID{}
@@ -105,27 +113,44 @@ func (w *walker) content(c *folder, node *repository.Node) (*promise, error) {
 			return nil, w.blame(err)
 		}
 	}
-	return kept(content), nil
+	p := kept(content)
+	p.holes = r.layout.record()
+	return p, nil
 }
 
 // hole adds the hole that r has stopped at, if any.
 func (w *walker) hole(content []repository.ID, r *contentReader) ([]repository.ID, error) {
-	n := r.skip()
-	if n == 0 {
-		return content, nil
-	}
-	if w.zeros == nil {
-		id, stored, err := w.repo.SaveBlob(w.ctx, repository.DataBlob, make([]byte, zeroBlob))
+	left := r.skip()
+	for _, size := range []int64{hugeBlob, zeroBlob} {
+		n := left / size
+		if n == 0 || size == hugeBlob && left < hugeHole {
+			continue
+		}
+		id, err := w.zeroBlob(size)
 		if err != nil {
 			return nil, err
 		}
-		w.report.stored(stored)
-		w.zeros = &id
-	}
-	for range n {
-		content = append(content, *w.zeros)
+		content = slices.Grow(content, int(n))
+		for range n {
+			content = append(content, id)
+		}
+		left -= n * size
 	}
 	return content, nil
+}
+
+// zeroBlob saves a blob of zeros, once.
+func (w *walker) zeroBlob(size int64) (repository.ID, error) {
+	if id, ok := w.zeros[size]; ok {
+		return id, nil
+	}
+	id, stored, err := w.repo.SaveBlob(w.ctx, repository.DataBlob, make([]byte, size))
+	if err != nil {
+		return repository.ID{}, err
+	}
+	w.report.stored(stored)
+	w.zeros[size] = id
+	return id, nil
 }
 
 // blame tells the guest's errors from the repository's, which end the backup.
@@ -145,13 +170,22 @@ type job struct {
 }
 
 // small reads a file that is one chunk, and leaves saving it to others. Its holes
-// are read as zeros: to ask for them costs as much as to read it.
-func (w *walker) small(f disk.Sparse, size int64) (*promise, error) {
+// are read as zeros, and asked for only where there are some: to ask costs as much
+// as to read.
+func (w *walker) small(src *Source, f disk.Sparse, size int64) (*promise, error) {
 	j := job{make([]byte, size), newPromise()}
 	if n, err := f.ReadAt(j.data, 0); n < len(j.data) {
 		return nil, short(err)
 	}
 	w.report.read(size)
+	if disk.MayHaveHoles(j.data, src.FS.Info().BlockSize) {
+		r := &contentReader{f: f, size: size, report: w.report}
+		if err := r.ask(); err != nil {
+			return nil, err
+		}
+		r.layout.data(j.data)
+		j.content.holes = r.layout.record()
+	}
 	select {
 	case w.jobs <- j:
 		return j.content, nil

@@ -38,12 +38,15 @@ func newNode(src *Source, name string, inode disk.Inode) (*repository.Node, erro
 	if err != nil {
 		return nil, err
 	}
-	for _, x := range xattrs {
-		value := x.Value
-		if value == nil {
-			value = []byte{} // nil is null in JSON
+	if len(xattrs) > 0 {
+		list := make([]repository.Xattr, len(xattrs))
+		for i, x := range xattrs {
+			list[i] = repository.Xattr{Name: string(x.Name), Value: x.Value}
 		}
-		n.Xattrs = append(n.Xattrs, repository.Xattr{Name: string(x.Name), Value: value})
+		n.SetXattrs(list)
+	}
+	if names := inode.Flags.Names(); len(names) > 0 {
+		n.SetAttribute(repository.AttributeFlags, repository.EncodeFlags(names))
 	}
 	if kind != repository.NodeDir {
 		n.Links = uint64(inode.Links)
@@ -53,7 +56,7 @@ func newNode(src *Source, name string, inode disk.Inode) (*repository.Node, erro
 		if inode.Size < 0 || inode.Size > MaxFileSize {
 			return nil, &disk.Error{Layer: src.FS.Info().Type, Structure: fmt.Sprintf("inode %d", inode.Ino), Offset: -1, Err: disk.ErrLimit,
 				Detail: fmt.Sprintf("the file has %d bytes, and at most %d are backed up", inode.Size, int64(MaxFileSize)),
-				Hint:   "leave it out with exclude"}
+				Hint:   "leave it out with exclude or exclude_larger_than"}
 		}
 		n.Size = uint64(inode.Size)
 	case repository.NodeSymlink:

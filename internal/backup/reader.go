@@ -18,8 +18,9 @@ type contentReader struct {
 	report *Report
 
 	extents []disk.Extent // what comes next, without gaps, zeros merged
-	asked   int64         // how far extents were asked for
-	off     int64         // how far was read
+	layout  layout
+	asked   int64 // how far extents were asked for
+	off     int64 // how far was read
 }
 
 // done reports whether all was read.
@@ -47,19 +48,21 @@ func (r *contentReader) Read(p []byte) (int, error) {
 	if n, err := r.f.ReadAt(p, r.off); n < len(p) {
 		return 0, &readError{short(err)}
 	}
+	r.layout.data(p)
 	r.report.read(int64(len(p)))
 	r.advance(int64(len(p)))
 	return len(p), nil
 }
 
-// skip passes over the large hole that Read has ended at, and returns how many
-// times zeroBlob it was. The rest of the hole Read makes up.
+// skip passes over the large hole that Read has ended at, as far as it is a
+// multiple of zeroBlob, and returns how many bytes that was. The rest of the hole
+// Read makes up.
 func (r *contentReader) skip() int64 {
 	if r.done() || len(r.extents) == 0 || r.extents[0].Kind == disk.ExtentData {
 		return 0
 	}
-	n := r.extents[0].Length / zeroBlob
-	r.advance(n * zeroBlob)
+	n := r.extents[0].Length / zeroBlob * zeroBlob
+	r.advance(n)
 	return n
 }
 
@@ -97,6 +100,7 @@ func (r *contentReader) ask() error {
 		r.asked += e.Length
 		if e.Kind != disk.ExtentData {
 			e.Kind = disk.ExtentHole
+			r.layout.hole(e.Offset, e.Length)
 		}
 		if n := len(r.extents); n > 0 && r.extents[n-1].Kind == e.Kind {
 			r.extents[n-1].Length += e.Length

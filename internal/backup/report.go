@@ -1,9 +1,11 @@
 package backup
 
 import (
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/repository"
 )
 
@@ -28,6 +30,10 @@ type Report struct {
 	BytesStored int64 // added to the repository, compressed
 	Duration    time.Duration
 
+	// LeftOut counts what was left out on purpose, by disk and rule, in the order in
+	// which that happened first.
+	LeftOut []LeftOut
+
 	// Damaged names what could not be read and is not in the backup, or not in
 	// whole, in the order in which it was found. It has room for the first 100, and
 	// DamagedTotal counts all.
@@ -44,6 +50,36 @@ type Damage struct {
 	Disk string
 	Path []byte // in the guest; hostile bytes
 	Err  error
+}
+
+// LeftOut is what one rule has left out of one disk.
+type LeftOut struct {
+	Disk string
+	// Rule is the pattern, or the key of the configuration: "include",
+	// "exclude_caches", "exclude_nodump", "exclude_larger_than".
+	Rule  string
+	Files int64 // all that is no folder
+	Dirs  int64 // what is in them was not looked at, and is not counted
+	Bytes int64 // the sizes of Files
+}
+
+func (r *Report) leaveOut(diskName, rule string, inode *disk.Inode) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.LeftOut, func(l LeftOut) bool { return l.Disk == diskName && l.Rule == rule })
+	if i < 0 {
+		i = len(r.LeftOut)
+		r.LeftOut = append(r.LeftOut, LeftOut{Disk: diskName, Rule: rule})
+	}
+	l := &r.LeftOut[i]
+	switch inode.Type() {
+	case disk.ModeDir:
+		l.Dirs++
+		return
+	case disk.ModeRegular:
+		l.Bytes += inode.Size
+	}
+	l.Files++
 }
 
 func (r *Report) warn(err error) {

@@ -91,6 +91,10 @@ func DiskMount(s *repository.Snapshot, disk string) (string, bool) {
 	return "", false
 }
 
+// nodesVersion changes when nodes keep more than before: what the parent lacks is
+// read again. Version 2 keeps holes and flags.
+const nodesVersion = 2
+
 // identityTag is the snapshot's tag from which the next backup sees whether it
 // reads the same disk.
 func (s *Source) identityTag() string {
@@ -98,6 +102,7 @@ func (s *Source) identityTag() string {
 	uuid := s.FS.Info().UUID
 	h.Write(uuid[:])
 	h.Write([]byte(s.Identity))
+	h.Write([]byte{0, nodesVersion})
 	return "id:" + s.Disk + "=" + hex.EncodeToString(h.Sum(nil)[:8])
 }
 
@@ -113,7 +118,7 @@ func newSnapshot(tree repository.ID, parent *repository.Snapshot, sources []Sour
 	for i := range sources {
 		src := &sources[i]
 		s.Tags = append(s.Tags, "disk:"+src.Disk+"="+src.Mount, src.identityTag())
-		for _, p := range src.Exclude.Strings() {
+		for _, p := range src.rules() {
 			s.Excludes = append(s.Excludes, src.Disk+": "+p)
 		}
 	}

@@ -3,6 +3,7 @@ package backup
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -46,9 +47,9 @@ type walker struct {
 	tell   func(Progress)
 	reuse  map[*Source]bool // disks that the parent snapshot was made from too
 
-	visited map[*Source]inodeSet // folders that were entered
-	links   map[fileID]*promise  // contents of files with several names
-	zeros   *repository.ID       // the blob that holes are made of
+	visited map[*Source]inodeSet    // folders that were entered
+	links   map[fileID]*promise     // contents of files with several names
+	zeros   map[int64]repository.ID // the blobs that holes are made of, by size
 
 	jobs    chan job       // small files to be saved
 	savers  sync.WaitGroup // who saves them
@@ -62,8 +63,9 @@ type fileID struct{ device, inode uint64 }
 
 // promise is blobs that are being saved.
 type promise struct {
-	done chan struct{} // closed when ids is set
-	ids  []repository.ID
+	done  chan struct{} // closed when ids is set
+	ids   []repository.ID
+	holes json.RawMessage // the record of a file's holes, there at once; may be nil
 }
 
 func newPromise() *promise { return &promise{done: make(chan struct{})} }
@@ -80,7 +82,7 @@ func kept(ids []repository.ID) *promise {
 func walk(ctx context.Context, repo *repository.Repository, root *mount, parent *repository.Snapshot, opts Options, report *Report) (repository.ID, error) {
 	w := &walker{
 		repo: repo, report: report, tell: opts.Progress,
-		reuse: make(map[*Source]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise),
+		reuse: make(map[*Source]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise), zeros: make(map[int64]repository.ID),
 		jobs: make(chan job, maxJobs), pending: make(chan struct{}, maxPending),
 	}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
@@ -233,7 +235,9 @@ func (w *walker) list(f *folder) (entries []disk.DirEntry, held int64, err error
 		w.report.damage(f.src.Disk, f.path, fmt.Errorf("what is in this folder is missing: %w", errHeld))
 		entries = nil
 	}
-	byName := func(e disk.DirEntry, name string) int { return bytes.Compare(e.Name, []byte(name)) }
+	if f.src != nil && f.src.ExcludeCaches && w.cache(f, entries) {
+		entries = w.withoutCache(f, entries)
+	}
 	for _, name := range f.mnt.names() {
 		if i, found := slices.BinarySearchFunc(entries, name, byName); !found {
 			entries = slices.Insert(entries, i, disk.DirEntry{Name: []byte(name)})
@@ -272,11 +276,16 @@ func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository
 	}
 	dir := inode.Type() == disk.ModeDir
 	within := c.within(c.path)
-	if c.src.Exclude.Match(within, dir) == pattern.Match {
+	if rule := c.src.excluded(within, &inode); rule != "" {
+		w.report.leaveOut(c.src.Disk, rule, &inode)
 		return w.instead(c, e, nil)
 	}
 	c.included = c.included || c.src.Include.Match(within, dir) == pattern.Match
-	if !c.included && !(dir && c.src.Include.MayMatchBelow(within)) || !dir && c.mnt != nil {
+	if !c.included && !(dir && c.src.Include.MayMatchBelow(within)) {
+		w.report.leaveOut(c.src.Disk, ruleInclude, &inode)
+		return w.instead(c, e, nil)
+	}
+	if !dir && c.mnt != nil {
 		return w.instead(c, e, nil)
 	}
 	node, err := newNode(c.src, string(e.Name), inode)

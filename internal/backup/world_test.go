@@ -93,6 +93,12 @@ func filesystem(t *testing.T, dir string) *counting {
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("mke2fs: %v\n%s", err, out)
 	}
+	return openDisk(t, path)
+}
+
+// openDisk opens the ext4 that fills a disk.
+func openDisk(t *testing.T, path string) *counting {
+	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)

@@ -39,10 +39,25 @@ func (a *app) printReport(r *round.Report) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", v.VM, v.Left, span(v.Downtime), span(v.Dock), backupCells(v.Backup), imageCell(v))
 	}
 	w.Flush()
+	for _, v := range r.VMs {
+		if v.Backup != nil {
+			a.printLeftOut(v.VM, v.Backup.LeftOut)
+		}
+	}
 	for _, p := range r.Problems() {
 		a.printf("\n! %s\n", escape.Line(p))
 	}
 	a.printf("\n")
+}
+
+// printLeftOut says what is in no backup, and why.
+func (a *app) printLeftOut(vm string, list []round.LeftOut) {
+	for _, l := range list {
+		a.printf("\n%s/%s: %s leaves out %d files, %s, and %d folders", vm, l.Disk, escape.Line(l.Rule), l.Files, round.Bytes(l.Bytes), l.Dirs)
+	}
+	if len(list) > 0 {
+		a.printf("\n")
+	}
 }
 
 // span prints a duration, and "-" for none.

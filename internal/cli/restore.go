@@ -20,8 +20,8 @@ func (a *app) restoreCmd() *cobra.Command {
 		Long: `Bring a file, a folder or everything back from a backup, into a folder: what was
 /var/lib/app/letter.txt in the guest becomes FOLDER/var/lib/app/letter.txt.
 
-The guest was hostile, so setuid bits and device nodes come back only when they
-are asked for, and nothing is ever written outside FOLDER.
+The guest was hostile, so setuid bits, device nodes and chattr's flags come back
+only when they are asked for, and nothing is ever written outside FOLDER.
 
 A disk that is backed up as an image (backup: image) is written to FILE, whose name
 ends in .raw, .img or .qcow2. FILE is there when it is whole; a restore to .raw that
@@ -36,6 +36,7 @@ the configuration, whose VM must be off; the old one is kept beside it.`,
 	f.BoolVar(&o.Overwrite, "overwrite", false, "replace what is in the folder already, or the file")
 	f.BoolVar(&o.Setuid, "setuid", false, "restore setuid and setgid bits")
 	f.BoolVar(&o.Devices, "devices", false, "restore device nodes (needs root)")
+	f.BoolVar(&o.Flags, "flags", false, "restore the flags a, d and i of chattr (needs root)")
 	return c
 }
 
@@ -98,6 +99,7 @@ func leftOut(r restore.Report) []string {
 	say(int64(r.LeftOut.Setuid), "setuid or setgid bits", "--setuid brings them back")
 	say(int64(r.LeftOut.Capabilities), "file capabilities", "--setuid brings them back")
 	say(int64(r.LeftOut.Devices), "device nodes", "--devices brings them back")
+	say(int64(r.LeftOut.Flags), "files' chattr flags", "--flags brings them back")
 	say(int64(r.LeftOut.Xattrs), "extended attributes", "they need root")
 	return out
 }

@@ -74,7 +74,7 @@ func statOf(fsys disk.Filesystem, path []byte, n *disk.Inode) (*statReport, erro
 	r := &statReport{
 		Path: escape.Bytes(path), Type: typeName(n.Type()), Mode: fmt.Sprintf("%04o", n.Mode&0o7777),
 		UID: n.UID, GID: n.GID, Inode: n.Ino, Links: n.Links, Size: n.Size,
-		Access: timeOf(n.Access), Modify: timeOf(n.Modify), Change: timeOf(n.Change), Flags: flagNames(n.Flags),
+		Access: timeOf(n.Access), Modify: timeOf(n.Modify), Change: timeOf(n.Change), Flags: n.Flags.Names(),
 	}
 	if n.Birth != (disk.Time{}) {
 		birth := timeOf(n.Birth)
@@ -119,21 +119,6 @@ func storedBytes(fsys disk.Filesystem, ino uint64) (stored int64, err error) {
 }
 
 func timeOf(t disk.Time) time.Time { return time.Unix(t.Sec, int64(t.Nsec)) }
-
-func flagNames(f disk.InodeFlags) (names []string) {
-	for _, known := range []struct {
-		flag disk.InodeFlags
-		name string
-	}{
-		{disk.FlagNoDump, "nodump"}, {disk.FlagImmutable, "immutable"},
-		{disk.FlagAppend, "append"}, {disk.FlagEncrypted, "encrypted"},
-	} {
-		if f&known.flag != 0 {
-			names = append(names, known.name)
-		}
-	}
-	return names
-}
 
 // valueText shows a value as text if it is some, a NUL at its end aside.
 func valueText(b []byte) string {

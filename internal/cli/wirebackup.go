@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/backup"
@@ -41,6 +42,7 @@ func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks 
 	if err != nil {
 		return nil, err
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(backup.GCPercent))
 	opts := backup.Options{
 		VM: v.Name, Round: roundID, Time: b.h.app.now(), Program: "drydock",
 		Progress: paced(func(p backup.Progress) {
@@ -100,7 +102,10 @@ func (b *backups) config(v round.VM, s round.Source) *config.Disk {
 
 // source opens one disk's filesystem.
 func (b *backups) source(ctx context.Context, r *sandbox.Reader, d *config.Disk, identity string) (backup.Source, error) {
-	src := backup.Source{Disk: d.Name, Mount: cmp.Or(d.Mount, "/disks/"+d.Name), Identity: identity}
+	src := backup.Source{
+		Disk: d.Name, Mount: cmp.Or(d.Mount, "/disks/"+d.Name), Identity: identity,
+		ExcludeCaches: d.ExcludeCaches, ExcludeNoDump: d.ExcludeNoDump, ExcludeLargerThan: int64(d.ExcludeLargerThan),
+	}
 	var err error
 	if src.Include, err = pattern.Compile(d.Include); err != nil {
 		return src, err
@@ -132,6 +137,9 @@ func backupReport(r *backup.Report) *round.BackupReport {
 		FilesNew: r.FilesNew, FilesChanged: r.FilesChanged, FilesUnchanged: r.FilesUnchanged,
 		BytesTotal: r.BytesTotal, BytesRead: r.BytesRead, BytesStored: r.BytesStored,
 		DamagedTotal: r.DamagedTotal,
+	}
+	for _, l := range r.LeftOut {
+		out.LeftOut = append(out.LeftOut, round.LeftOut(l))
 	}
 	for _, d := range r.Damaged {
 		out.Damaged = append(out.Damaged, fmt.Sprintf("%s: %v", escape.Bytes(d.Path), d.Err))

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -12,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/drydock-vm/drydock/internal/pattern"
 )
 
 // The names of VMs, disks and images: they become names of folders, host names
@@ -26,9 +29,6 @@ var (
 // imageSuffixes end the names of image files; a VM called so could not be told
 // from one on the command line.
 var imageSuffixes = []string{".qcow2", ".raw", ".img"}
-
-// maxPattern bounds an include or exclude pattern, in bytes: PATH_MAX of Linux.
-const maxPattern = 4096
 
 // check finds what is wrong between values that are right one by one.
 func (r *reader) check(c *Config) {
@@ -258,9 +258,9 @@ func (r *reader) checkDisk(c *Config, key string, d *Disk) {
 		r.checkVolume(key+".volume", d)
 	}
 	if d.Backup != BackupFiles {
-		for _, list := range lists {
-			if list.patterns != nil {
-				r.problem(key+"."+list.name, "has no meaning where backup is "+d.Backup, "")
+		for _, name := range []string{"include", "exclude", "exclude_caches", "exclude_nodump", "exclude_larger_than"} {
+			if _, ok := r.at[key+"."+name]; ok {
+				r.problem(key+"."+name, "has no meaning where backup is "+d.Backup, "")
 			}
 		}
 	}
@@ -383,25 +383,10 @@ func (r *reader) checkPath(key, file string) {
 
 // checkPattern refuses a pattern that could match nothing, or that nobody can
 // tell the meaning of.
-func (r *reader) checkPattern(key, pattern string) {
-	if len(pattern) > maxPattern {
-		r.problem(key, fmt.Sprintf("is longer than %d bytes", maxPattern), "")
-		return
-	}
-	trimmed := strings.TrimPrefix(pattern, "/")
-	for _, name := range strings.Split(trimmed, "/") {
-		switch {
-		case name == "" || name == "." || name == "..":
-			r.problem(key, fmt.Sprintf("the pattern %q has an empty name, a \".\" or a \"..\" in it", pattern), "patterns match clean paths, like /cache/**")
-			return
-		case name != "**" && strings.Contains(name, "**"):
-			r.problem(key, fmt.Sprintf("%q is not a pattern: \"**\" stands for whole names", pattern), "write it between slashes, like /cache/**")
-			return
-		}
-		if _, err := path.Match(name, ""); err != nil {
-			r.problem(key, fmt.Sprintf("%q is not a pattern", pattern), `close the "[", or write "\\[" for the letter`)
-			return
-		}
+func (r *reader) checkPattern(key, text string) {
+	var e *pattern.Error
+	if _, err := pattern.Compile([]string{text}); errors.As(err, &e) {
+		r.problem(key, e.Error(), "")
 	}
 }
 

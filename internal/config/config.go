@@ -272,13 +272,23 @@ type Disk struct {
 	// DirtyBitmap has QEMU record in a qcow2 disk what the guest writes, so
 	// that the next image of it need not be read in whole.
 	DirtyBitmap bool `yaml:"dirty_bitmap,omitempty"`
-	// Include limits the backup to what these patterns match. Patterns are of
-	// paths in this disk's filesystem: "/" in front anchors one at its root,
-	// "*", "?" and "[a-z]" match within a name, "**" matches any number of
-	// names.
+	// Include limits the backup to what these patterns match. Patterns are
+	// written as in .gitignore, of paths in this disk's filesystem: "/" in
+	// front or in the middle anchors one at its root, "/" at the end makes it
+	// one of folders, "*", "?" and "[a-z]" match within a name, "**" matches
+	// any number of names, and "!" in front takes back what patterns before
+	// it matched.
 	Include []string `yaml:"include,omitempty"`
 	// Exclude leaves out what these patterns match; it wins over Include.
+	// What each rule has left out is counted in the round's report.
 	Exclude []string `yaml:"exclude,omitempty"`
+	// ExcludeCaches leaves out what is in folders with a valid CACHEDIR.TAG.
+	ExcludeCaches bool `yaml:"exclude_caches,omitempty"`
+	// ExcludeNoDump leaves out files and folders that were given the "nodump"
+	// flag with "chattr +d".
+	ExcludeNoDump bool `yaml:"exclude_nodump,omitempty"`
+	// ExcludeLargerThan leaves out files that are larger; 0 is no limit.
+	ExcludeLargerThan Size `yaml:"exclude_larger_than,omitempty"`
 	// Backing is the backing file of a qcow2 disk. It is opened because it is
 	// named here, never because the disk names it.
 	Backing *Backing `yaml:"backing,omitempty"`

@@ -107,7 +107,7 @@ func refine(s *generator.Schema) {
 	probe.AllOf = []*generator.Schema{{AnyOf: []*generator.Schema{require("http"), without("status", "text")}}}
 	disk.AllOf = []*generator.Schema{
 		{AnyOf: []*generator.Schema{require("mount"), has("backup", "off"), has("backup", "image")}},
-		{If: &generator.Schema{AnyOf: []*generator.Schema{has("backup", "off"), has("backup", "image")}}, Then: without("include", "exclude")},
+		{If: &generator.Schema{AnyOf: []*generator.Schema{has("backup", "off"), has("backup", "image")}}, Then: without("include", "exclude", "exclude_caches", "exclude_nodump", "exclude_larger_than")},
 		{If: require("free_space"), Then: has("backup", "image")},
 		{If: has("dirty_bitmap", true), Then: &generator.Schema{AllOf: []*generator.Schema{has("backup", "image"), has("format", "qcow2")}}},
 		{If: require("backing"), Then: &generator.Schema{AllOf: []*generator.Schema{has("format", "qcow2"), without("image")}}},

@@ -93,8 +93,15 @@ func (l *List) Strings() []string {
 // or end. A walk that leaves out a folder leaves out what is in it, as git does:
 // Match looks at this one path.
 func (l *List) Match(path []byte, dir bool) Result {
+	_, result := l.Find(path, dir)
+	return result
+}
+
+// Find does what Match does, and returns the pattern that decides, as it was
+// written.
+func (l *List) Find(path []byte, dir bool) (string, Result) {
 	if l == nil {
-		return NoMatch
+		return "", NoMatch
 	}
 	for i := len(l.patterns) - 1; i >= 0; i-- {
 		p := &l.patterns[i]
@@ -102,11 +109,11 @@ func (l *List) Match(path []byte, dir bool) Result {
 			continue
 		}
 		if p.negated {
-			return Negated
+			return l.source[i], Negated
 		}
-		return Match
+		return l.source[i], Match
 	}
-	return NoMatch
+	return "", NoMatch
 }
 
 // MayMatchBelow reports whether the list could match something in folder path.

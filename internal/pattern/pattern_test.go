@@ -147,6 +147,9 @@ func checkPaths(t *testing.T, l *pattern.List, dir string, paths []string, folde
 	for i, p := range paths {
 		matched := string(fields[4*i+2])
 		want := matched != "" && !strings.HasPrefix(matched, "!")
+		if by, _ := l.Find([]byte(p), folders); by != matched && !leftOut(l, filepath.Dir(p), true) {
+			t.Errorf("%q on %q, folder %v: %q decides, and git says %q", l.Strings(), p, folders, by, matched)
+		}
 		if got := leftOut(l, p, folders); got != want {
 			t.Errorf("%q on %q, folder %v: %v, and git says %v (%q)", l.Strings(), p, folders, got, want, matched)
 		}

@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,6 +41,30 @@ func FuzzDecodeTree(f *testing.F) {
 		third, err := EncodeTree(nodes)
 		if err != nil || !bytes.Equal(again, third) {
 			t.Errorf("not stable: %v\n%s\n%s", err, again, third)
+		}
+	})
+}
+
+// Holes that are accepted lie in the file, in order and apart, and are the same when
+// they are encoded again.
+func FuzzHoles(f *testing.F) {
+	f.Add(string(EncodeHoles([]Hole{{5, 7}, {20, 1}})), uint64(21))
+	f.Fuzz(func(t *testing.T, record string, size uint64) {
+		n := Node{Name: "n", Size: size, Attributes: map[string]json.RawMessage{AttributeHoles: json.RawMessage(record)}}
+		holes, known, err := n.Holes()
+		if known == (err != nil) {
+			t.Fatalf("known %v, %v", known, err)
+		}
+		end := int64(-1)
+		for _, h := range holes {
+			if h.Offset <= end || h.Length <= 0 || uint64(h.Offset+h.Length) > size {
+				t.Fatalf("%v in %d bytes", holes, size)
+			}
+			end = h.Offset + h.Length
+		}
+		n.Attributes[AttributeHoles] = EncodeHoles(holes)
+		if again, _, err := n.Holes(); known && (err != nil || !slices.Equal(again, holes)) {
+			t.Errorf("%v became %v, %v", holes, again, err)
 		}
 	})
 }
@@ -136,7 +161,7 @@ func FuzzDecodeFile(f *testing.F) {
 
 // Each fuzz target has seeds that are checked in, among them what is valid.
 func TestSeeds(t *testing.T) {
-	for _, target := range []string{"FuzzDecodeTree", "FuzzDecodeIndex", "FuzzDecodeHeader", "FuzzDecodeSnapshot", "FuzzDecodeFile"} {
+	for _, target := range []string{"FuzzDecodeTree", "FuzzDecodeIndex", "FuzzDecodeHeader", "FuzzDecodeSnapshot", "FuzzDecodeFile", "FuzzHoles"} {
 		seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", target, "*"))
 		if err != nil || len(seeds) == 0 {
 			t.Errorf("%s has no seeds: %v", target, err)

@@ -20,10 +20,10 @@ func (r *Repository) HasBlob(t BlobType, id ID) bool {
 func (r *Repository) BlobSize(t BlobType, id ID) (int64, bool) {
 	// In this order: a blob is in the index before it stops being pending.
 	r.saver.mu.Lock()
-	p := r.saver.pending[blobKey{t, id}]
+	pending, ok := r.saver.pending[blobKey{t, id}]
 	r.saver.mu.Unlock()
-	if p != nil {
-		return p.size, true
+	if ok {
+		return pending, true
 	}
 	size, ok := r.currentIndex().size(t, id)
 	return int64(size), ok

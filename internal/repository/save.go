@@ -30,13 +30,6 @@ type blobKey struct {
 	id ID
 }
 
-// pendingBlob is a blob on its way: from the call that saves it until the index
-// has it.
-type pendingBlob struct {
-	added chan struct{} // closed when it is in a packer, or was given up
-	size  int64
-}
-
 // saver collects blobs into packs and packs into index files.
 //
 // A blob is known, and not stored twice, from the moment that the first caller
@@ -48,9 +41,14 @@ type saver struct {
 	flushMu sync.Mutex    // held during Flush
 	indexMu sync.Mutex    // held while an index file is written
 
-	mu        sync.Mutex // guards what follows
-	open      [2]*packer // by BlobType
-	pending   map[blobKey]*pendingBlob
+	mu   sync.Mutex // guards what follows
+	open [2]*packer // by BlobType
+	// pending are the sizes of blobs on their way, from the call that saves one
+	// until the index has it: a pack has room for 100,000 small ones.
+	pending map[blobKey]int64
+	// claimed are those of them that are in no packer yet; a channel is closed
+	// when its blob is, or was given up.
+	claimed   map[blobKey]chan struct{}
 	uploading map[*packer]struct{}
 	unindexed []finishedPack
 	spare     [][]byte // buffers of packs that were stored
@@ -59,7 +57,8 @@ type saver struct {
 
 func (s *saver) init() {
 	s.slots = make(chan struct{}, maxUploads)
-	s.pending = make(map[blobKey]*pendingBlob)
+	s.pending = make(map[blobKey]int64)
+	s.claimed = make(map[blobKey]chan struct{})
 	s.uploading = make(map[*packer]struct{})
 }
 
@@ -96,7 +95,7 @@ func (r *Repository) SaveBlob(ctx context.Context, t BlobType, data []byte) (id 
 	}
 	id = Hash(data)
 	mine, err := r.claim(ctx, blobKey{t, id}, int64(len(data)))
-	if err != nil || mine == nil {
+	if err != nil || !mine {
 		return id, 0, err
 	}
 	buf := r.codec.buffer()
@@ -104,62 +103,61 @@ func (r *Repository) SaveBlob(ctx context.Context, t BlobType, data []byte) (id 
 	stored, full, err := r.pack(t, id, sealed, len(data), compressed)
 	*buf = sealed
 	r.codec.release(buf)
-	if err != nil {
-		r.abandon(blobKey{t, id})
-	}
-	close(mine.added)
+	r.settle(blobKey{t, id}, err)
 	if full != nil {
 		r.upload(ctx, full)
 	}
 	return id, stored, err
 }
 
-// claim returns a pendingBlob if the caller is to save the blob, or nil if it is
-// known. It waits while another caller is about to make it known.
-func (r *Repository) claim(ctx context.Context, key blobKey, size int64) (*pendingBlob, error) {
+// claim reports whether the caller is to save the blob, and then to settle it; if
+// not it is known. It waits while another caller is about to make it known.
+func (r *Repository) claim(ctx context.Context, key blobKey, size int64) (mine bool, err error) {
 	for {
 		mine, other, err := r.tryClaim(key, size)
 		if err != nil || other == nil {
 			return mine, err
 		}
 		select {
-		case <-other.added:
+		case <-other:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return false, ctx.Err()
 		}
 	}
 }
 
 // tryClaim returns mine if the caller is to save the blob, other if another
 // caller is at it, and neither if it is known.
-func (r *Repository) tryClaim(key blobKey, size int64) (mine, other *pendingBlob, err error) {
+func (r *Repository) tryClaim(key blobKey, size int64) (mine bool, other <-chan struct{}, err error) {
 	s := &r.saver
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
-		return nil, nil, s.err
+		return false, nil, s.err
 	}
-	if other := s.pending[key]; other != nil {
-		select {
-		case <-other.added:
-			return nil, nil, nil
-		default:
-			return nil, other, nil
-		}
+	if other := s.claimed[key]; other != nil {
+		return false, other, nil
+	}
+	if _, ok := s.pending[key]; ok {
+		return false, nil, nil
 	}
 	if _, ok := r.currentIndex().size(key.t, key.id); ok {
-		return nil, nil, nil
+		return false, nil, nil
 	}
-	mine = &pendingBlob{added: make(chan struct{}), size: size}
-	s.pending[key] = mine
-	return mine, nil, nil
+	s.pending[key], s.claimed[key] = size, make(chan struct{})
+	return true, nil, nil
 }
 
-// abandon lets another caller save the blob.
-func (r *Repository) abandon(key blobKey) {
-	r.saver.mu.Lock()
-	defer r.saver.mu.Unlock()
-	delete(r.saver.pending, key)
+// settle says that a claimed blob is in a packer, or lets another caller save it.
+func (r *Repository) settle(key blobKey, err error) {
+	s := &r.saver
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		delete(s.pending, key)
+	}
+	close(s.claimed[key])
+	delete(s.claimed, key)
 }
 
 // pack adds a sealed blob to the open pack, and returns what it takes there. A

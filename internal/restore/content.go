@@ -18,6 +18,9 @@ type content struct {
 	name string
 	ids  []repository.ID
 	ends []int64 // where each blob ends in the file, in bytes
+
+	known bool // whether it is known where holes are
+	holes []repository.Hole
 }
 
 // openContent checks that the pieces add up to the file.
@@ -36,6 +39,8 @@ func (t *Tree) openContent(n *repository.Node) (*content, error) {
 	if uint64(end) != n.Size {
 		return nil, damaged(n, "its pieces have %d bytes, and it should have %d", end, n.Size)
 	}
+	// A record of holes that cannot be read costs no more than the holes.
+	c.holes, c.known, _ = n.Holes()
 	return c, nil
 }
 
@@ -62,24 +67,37 @@ func (c *content) ReadAt(p []byte, off int64) (n int, err error) {
 		return 0, errOffset
 	}
 	for n < len(p) {
-		if off+int64(n) >= c.Size() {
+		at := off + int64(n)
+		if at >= c.Size() {
 			return n, io.EOF
 		}
-		i, start := c.at(off + int64(n))
-		if i+1 < len(c.ids) && !c.zero(i+1) {
-			c.tree.blobs.prefetch(c.ids[i+1])
+		var k int
+		if h := c.nextHole(at); h.Offset <= at {
+			k = int(min(int64(len(p)-n), h.Offset+h.Length-at))
+			clear(p[n : n+k])
+		} else if k, err = c.readPiece(p[n:n+int(min(int64(len(p)-n), h.Offset-at))], at); err != nil {
+			return n, err
 		}
-		data, err := c.tree.blobs.get(c.ids[i])
-		if err != nil {
-			return n, c.tree.failed(fmt.Sprintf("content of %.300q at %d", c.name, start), err)
-		}
-		if int64(len(data)) != c.ends[i]-start {
-			return n, &disk.Error{Layer: c.tree.info.Type, Structure: fmt.Sprintf("content of %.300q", c.name), Offset: start,
-				Err: disk.ErrCorrupt, Detail: "a piece is not as long as the index says"}
-		}
-		n += copy(p[n:], data[off+int64(n)-start:])
+		n += k
 	}
 	return n, nil
+}
+
+// readPiece reads from the piece that holds byte off, as far as that goes.
+func (c *content) readPiece(p []byte, off int64) (int, error) {
+	i, start := c.at(off)
+	if i+1 < len(c.ids) && !c.zero(i+1) && c.nextHole(c.ends[i]).Offset > c.ends[i] {
+		c.tree.blobs.prefetch(c.ids[i+1])
+	}
+	data, err := c.tree.blobs.get(c.ids[i])
+	if err != nil {
+		return 0, c.tree.failed(fmt.Sprintf("content of %.300q at %d", c.name, start), err)
+	}
+	if int64(len(data)) != c.ends[i]-start {
+		return 0, &disk.Error{Layer: c.tree.info.Type, Structure: fmt.Sprintf("content of %.300q", c.name), Offset: start,
+			Err: disk.ErrCorrupt, Detail: "a piece is not as long as the index says"}
+	}
+	return copy(p, data[off-start:]), nil
 }
 
 // zeroBlobs are the pieces that long runs of zeros are cut into: by restic's
@@ -100,15 +118,40 @@ func (c *content) Extents(off, length int64, yield func(disk.Extent) error) erro
 		return fmt.Errorf("extents of %d bytes at %d: %w", length, off, io.ErrUnexpectedEOF)
 	}
 	for end := off + length; off < end; {
-		i, _ := c.at(off)
-		e := disk.Extent{Offset: off, Length: min(c.ends[i], end) - off}
-		if c.zero(i) {
-			e.Kind = disk.ExtentZero
-		}
+		e := c.extent(off)
+		e.Length = min(e.Length, end-off)
 		if err := yield(e); err != nil {
 			return err
 		}
 		off += e.Length
 	}
 	return nil
+}
+
+// extent returns the extent from off on. Where holes are not known, pieces of zeros
+// are all that can be told apart.
+func (c *content) extent(off int64) disk.Extent {
+	if !c.known {
+		i, _ := c.at(off)
+		e := disk.Extent{Offset: off, Length: c.ends[i] - off}
+		if c.zero(i) {
+			e.Kind = disk.ExtentZero
+		}
+		return e
+	}
+	h := c.nextHole(off)
+	if h.Offset > off {
+		return disk.Extent{Offset: off, Length: h.Offset - off}
+	}
+	return disk.Extent{Offset: off, Length: h.Offset + h.Length - off, Kind: disk.ExtentHole}
+}
+
+// nextHole returns the hole that off is in, or the next one: at last the one of no
+// bytes at the end.
+func (c *content) nextHole(off int64) repository.Hole {
+	i := sort.Search(len(c.holes), func(i int) bool { return c.holes[i].Offset+c.holes[i].Length > off })
+	if i == len(c.holes) {
+		return repository.Hole{Offset: c.Size()}
+	}
+	return c.holes[i]
 }

@@ -10,12 +10,13 @@
 // # What comes back
 //
 // Content, type, permission bits, times of modification to the nanosecond,
-// symlinks, hardlinks, FIFOs, sockets, extended attributes and ACLs. Runs of
-// zeros become holes. Owners, and attributes in security.* and trusted.*, come
-// back when root restores. What would give somebody a privilege on this host,
-// setuid and setgid bits, file capabilities and device nodes, comes back only
-// when it is asked for, and is counted as left out otherwise. Times of access and
-// chattr(1)'s flags do not come back.
+// symlinks, hardlinks, FIFOs, sockets, extended attributes and ACLs, and holes where
+// they were, as far as the target's blocks allow. In what restic wrote nobody knows
+// where they were, and long runs of zeros become holes. Owners, and attributes in
+// security.* and trusted.*, come back when root restores. What would give somebody a
+// privilege on this host, setuid and setgid bits, file capabilities and device nodes,
+// and chattr(1)'s flags come back only when they are asked for, and are counted as
+// left out otherwise. Times of access do not come back.
 //
 // # What it promises
 //

@@ -11,7 +11,7 @@ import (
 )
 
 // holeSize is the shortest run of zeros that becomes a hole, in bytes, and what
-// holes are aligned to. Shorter ones would break files that a guest fills with
+// such holes are aligned to, in files of which nobody knows where their holes were. Shorter ones would break files that a guest fills with
 // zeros in advance into pieces, and win little.
 const holeSize = 32 << 10
 
@@ -45,6 +45,12 @@ func (r *restorer) file(at place, inode disk.Inode) (err error) {
 	return r.copy(f, content, size)
 }
 
+// guessed reports whether content has zeros that may have been holes.
+func guessed(f disk.Sparse) bool {
+	c, ok := f.(*content)
+	return ok && !c.known
+}
+
 // copy writes what is no hole.
 func (r *restorer) copy(f *os.File, content disk.Sparse, size int64) error {
 	var next int64
@@ -64,7 +70,7 @@ func (r *restorer) copy(f *os.File, content disk.Sparse, size int64) error {
 	return err
 }
 
-// copyData writes the bytes from off to end, but for long runs of zeros.
+// copyData writes the bytes from off to end.
 func (r *restorer) copyData(f *os.File, content disk.Sparse, off, end int64) error {
 	for off < end {
 		if err := r.ctx.Err(); err != nil {
@@ -78,7 +84,11 @@ func (r *restorer) copyData(f *os.File, content disk.Sparse, off, end int64) err
 			}
 			return err
 		}
-		if err := r.writeData(f, p, off); err != nil {
+		write := r.write
+		if guessed(content) {
+			write = r.writeData
+		}
+		if err := write(f, p, off); err != nil {
 			return err
 		}
 		off += int64(len(p))
@@ -89,6 +99,13 @@ func (r *restorer) copyData(f *os.File, content disk.Sparse, off, end int64) err
 	return nil
 }
 
+func (r *restorer) write(f *os.File, p []byte, off int64) error {
+	n, err := f.WriteAt(p, off)
+	r.report.Written += int64(n)
+	return onTarget(err)
+}
+
+// writeData writes what is no long run of zeros.
 func (r *restorer) writeData(f *os.File, p []byte, off int64) error {
 	n, err := writeSparse(f, p, off)
 	r.report.Written += n
@@ -103,7 +120,7 @@ func writeSparse(f io.WriterAt, p []byte, off int64) (written int64, err error) 
 		skip := 0 // the hole behind that
 		for at := 0; at < len(p) && skip == 0; {
 			n := min(holeSize-int((off+int64(at))%holeSize), len(p)-at)
-			if bytes.Equal(p[at:at+n], zeros[:n]) {
+			if n == holeSize && bytes.Equal(p[at:at+n], zeros[:]) {
 				skip = n
 			} else {
 				data += n

@@ -146,7 +146,9 @@ func (r *restorer) entry(d *folder, name string, ino uint64, w *want) error {
 	}
 	r.report.Dirs++
 	if made || w.all {
-		return r.attributes(sub.self(), sub.path, inode)
+		err := r.attributes(sub.self(), sub.path, inode)
+		r.noteFlags(sub.path, inode)
+		return err
 	}
 	return nil
 }

@@ -40,6 +40,7 @@ func (r *restorer) leaf(d *folder, name string, inode disk.Inode) error {
 		return err
 	}
 	r.count(inode)
+	r.noteFlags(d.join(name), inode)
 	if inode.Links > 1 && len(r.links) < maxPendingLinks {
 		path := strings.TrimPrefix(string(d.join(name)), "/")
 		r.links[inode.Ino] = &firstName{path, inode.Links - 1}

@@ -41,6 +41,7 @@ type LeftOut struct {
 	Setuid       int64 `json:"setuid"`       // files whose setuid or setgid bit was taken
 	Capabilities int64 `json:"capabilities"` // files whose capabilities were taken
 	Devices      int64 `json:"devices"`      // device nodes
+	Flags        int64 `json:"flags"`        // files and folders whose flags of chattr(1) were not set
 	Xattrs       int64 `json:"xattrs"`       // attributes that only root may set, or of a kind that cannot be set
 }
 

@@ -35,16 +35,27 @@ func newRepo(t *testing.T) repo {
 	return repo{r, dir, key}
 }
 
+func (r repo) restic(t *testing.T, args ...string) string {
+	t.Helper()
+	return r.resticIn(t, "", args...)
+}
+
+func (r repo) resticIn(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), "restic", append([]string{"-r", r.dir, "--password-file", r.keyFile, "--no-cache"}, args...)...)
+	c.Dir = dir
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("restic %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
 // backup lets the real restic back a folder up, as the content of the root
 // directory, and returns the snapshot.
 func (r repo) backup(t *testing.T, dir string, args ...string) *repository.Snapshot {
 	t.Helper()
-	args = append([]string{"-r", r.dir, "--password-file", r.keyFile, "--no-cache", "backup", "--host", "web", "--tag", "drydock", "."}, args...)
-	c := exec.CommandContext(t.Context(), "restic", args...)
-	c.Dir = dir
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("restic %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
+	r.resticIn(t, dir, append([]string{"backup", "--host", "web", "--tag", "drydock", "."}, args...)...)
 	all, err := r.Snapshots(t.Context())
 	if err != nil || len(all) == 0 {
 		t.Fatalf("snapshots: %d, %v", len(all), err)

@@ -194,3 +194,38 @@ func TestTree(t *testing.T) {
 		t.Error("a file was listed")
 	}
 }
+
+func TestFlagsComeLast(t *testing.T) {
+	f := treetest.NewFake()
+	flags := func(ino uint64, flags disk.InodeFlags, links uint32) {
+		n := f.Inodes[ino]
+		n.Flags, n.Links = flags, links
+		f.Inodes[ino] = n
+	}
+	f.Dir(treetest.Root, "dir", 3)
+	f.File(3, "a", 4, text("a"))
+	f.Add(3, "b", 4, 0) // a second name, which an immutable file could not get
+	f.File(3, "c", 5, text("c"))
+	f.Symlink(3, "link", 6, "a")
+	flags(3, disk.FlagImmutable, 1)
+	flags(4, disk.FlagImmutable|disk.FlagNoDump|disk.FlagEncrypted, 2)
+	flags(5, disk.FlagAppend, 1)
+
+	dst := filepath.Join(t.TempDir(), "to")
+	t.Cleanup(func() {
+		for _, name := range []string{"dir", "dir/a", "dir/c"} {
+			treetest.ChangeFlags(t, filepath.Join(dst, name), 0, treetest.Immutable|treetest.Append)
+		}
+	})
+	if rep := run(t, f, dst, restore.Options{Flags: true}); rep.WarningsTotal != 0 || rep.Links != 1 || rep.LeftOut.Flags != 0 {
+		t.Errorf("report %+v", rep)
+	}
+	treetest.Compare(t, treetest.Flags(t, dst), []string{
+		`"dir" has flags 0x10`, `"dir/a" has flags 0x50`, `"dir/b" has flags 0x50`, `"dir/c" has flags 0x20`,
+	})
+	plain := filepath.Join(t.TempDir(), "plain")
+	if rep := run(t, f, plain, restore.Options{}); rep.LeftOut.Flags != 3 || rep.WarningsTotal != 0 {
+		t.Errorf("report %+v", rep)
+	}
+	treetest.Compare(t, treetest.Flags(t, plain), nil)
+}

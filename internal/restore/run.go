@@ -29,6 +29,9 @@ type Options struct {
 	Setuid bool
 	// Devices restores device nodes, which takes root.
 	Devices bool
+	// Flags restores chattr(1)'s flags "a", "d" and "i", of which the first and the
+	// last take root, and keep root from changing what was restored.
+	Flags bool
 	// Overwrite allows a target that has something in it. What has the name of
 	// something that is restored is replaced, never written to; a folder is kept
 	// where a folder comes, with what else is in it, and never gives way to
@@ -77,6 +80,7 @@ type restorer struct {
 	visited map[uint64]bool // folders, by inode number
 	links   map[uint64]*firstName
 	held    int
+	flagged []flagged
 	report  Report
 }
 
@@ -127,6 +131,9 @@ func (r *restorer) run(target string) error {
 		if err := r.attributes(top.self(), top.path, top.inode); err != nil {
 			return err
 		}
+	}
+	if err := r.setFlags(); err != nil {
+		return err
 	}
 	return r.sync(top, target, made)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -112,7 +111,7 @@ func (t *Tree) Inode(ino uint64) (disk.Inode, error) {
 	// The type alone says what it is: a mode that says otherwise is a lie.
 	const permissions = 0o7777
 	inode := disk.Inode{
-		Ino: ino, Mode: nodeTypes[n.Type] | repository.UnixMode(n.Mode)&permissions, UID: n.UID, GID: n.GID,
+		Ino: ino, Flags: disk.FlagsOf(n.Flags()), Mode: nodeTypes[n.Type] | repository.UnixMode(n.Mode)&permissions, UID: n.UID, GID: n.GID,
 		Links:  uint32(min(max(n.Links, 1), math.MaxUint32)),
 		Access: diskTime(n.AccessTime), Modify: diskTime(n.ModTime), Change: diskTime(n.ChangeTime),
 	}
@@ -177,16 +176,19 @@ func (t *Tree) Xattrs(ino uint64) ([]disk.Xattr, error) {
 	if err != nil {
 		return nil, err
 	}
+	xattrs, err := n.AllXattrs()
+	if err != nil {
+		return nil, damaged(n, "%v", err)
+	}
 	var list []disk.Xattr
-	for _, x := range n.Xattrs {
+	for _, x := range xattrs {
 		list = append(list, disk.Xattr{Name: []byte(x.Name), Value: slices.Clone(x.Value)})
 	}
-	slices.SortFunc(list, func(a, b disk.Xattr) int { return strings.Compare(string(a.Name), string(b.Name)) })
 	return list, nil
 }
 
-// Open returns the content of a file. Long runs of zeros are extents of zeros;
-// holes are not known to a backup.
+// Open returns the content of a file. Its holes are those that the backup knows of;
+// in a file without a record of them, pieces of zeros are extents of zeros.
 func (t *Tree) Open(ino uint64) (disk.Sparse, error) {
 	n, err := t.node(ino)
 	if err != nil {

@@ -78,6 +78,7 @@ type BackupReport struct {
 	BytesTotal     int64         `json:"bytes_total"`
 	BytesRead      int64         `json:"bytes_read"`   // from the guest's disks
 	BytesStored    int64         `json:"bytes_stored"` // added to the repository
+	LeftOut        []LeftOut     `json:"left_out,omitempty"`
 	Damaged        []string      `json:"damaged,omitempty"`
 	DamagedTotal   int64         `json:"damaged_total,omitempty"`
 	Warnings       []string      `json:"warnings,omitempty"` // about the repository
@@ -126,6 +127,15 @@ type SinkReport struct {
 	Duration time.Duration `json:"duration"`
 	Warnings []string      `json:"warnings,omitempty"`
 	Error    string        `json:"error,omitempty"`
+}
+
+// LeftOut is what one rule of the configuration has kept out of a backup.
+type LeftOut struct {
+	Disk  string `json:"disk"`
+	Rule  string `json:"rule"`  // the pattern, or the key
+	Files int64  `json:"files"` // all that is no folder
+	Dirs  int64  `json:"dirs"`  // what is in them is not counted
+	Bytes int64  `json:"bytes"` // the sizes of Files
 }
 
 func (v *VMReport) warn(err error) { v.Warnings = append(v.Warnings, err.Error()) }

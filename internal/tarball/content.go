@@ -10,9 +10,6 @@ import (
 )
 
 const (
-	// holeSize is the shortest hole that an archive keeps, in bytes. Shorter ones
-	// are written as the zeros that they are.
-	holeSize = 64 << 10
 	// maxSegments is how many runs of data between holes are kept apart. The
 	// holes behind them are written out. It costs 1 MB to get there.
 	maxSegments = 1 << 16
@@ -36,17 +33,15 @@ func (a *archiver) file(h *tar.Header, inode disk.Inode) error {
 		if err := a.read(content, p, 0); err != nil {
 			return err
 		}
-		if err := a.writeHeader(h); err != nil {
-			return err
+		if !disk.MayHaveHoles(p, a.fsys.Info().BlockSize) {
+			return a.whole(h, p)
 		}
-		_, err := a.tar.Write(p)
-		return err
 	}
 	segments, err := a.segments(content, h.Size)
 	if err != nil {
 		return err
 	}
-	if len(segments) == 1 && segments[0] == (segment{0, h.Size}) {
+	if len(segments) == 1 && segments[0] == (segment{0, h.Size}) || h.Size == 0 {
 		if err := a.writeHeader(h); err != nil {
 			return err
 		}
@@ -55,7 +50,16 @@ func (a *archiver) file(h *tar.Header, inode disk.Inode) error {
 	return a.sparse(h, content, segments)
 }
 
-// segments lists the runs of data of a file that lie between holes worth keeping.
+// whole archives a file that was read already.
+func (a *archiver) whole(h *tar.Header, p []byte) error {
+	if err := a.writeHeader(h); err != nil {
+		return err
+	}
+	_, err := a.tar.Write(p)
+	return err
+}
+
+// segments lists the runs of data of a file that lie between its holes.
 func (a *archiver) segments(content disk.Sparse, size int64) ([]segment, error) {
 	var list []segment
 	var next int64
@@ -81,19 +85,13 @@ func (a *archiver) segments(content disk.Sparse, size int64) ([]segment, error) 
 	return aligned(list, size), nil
 }
 
-// aligned makes the segments begin and end at blocks, which is what GNU tar reads,
-// and takes in what is left of the file in front and behind if it is short. Between
+// aligned makes the segments begin and end at blocks, which is what GNU tar reads:
+// holes begin and end at blocks of a filesystem, none of which are smaller. Between
 // segments is a hole that is larger than what this takes.
 func aligned(list []segment, size int64) []segment {
 	for i, s := range list {
 		start, end := s.off&^(blockSize-1), s.off+s.length
 		end = min(end+padding(end), size)
-		if start < holeSize {
-			start = 0
-		}
-		if size-end < holeSize {
-			end = size
-		}
 		list[i] = segment{start, end - start}
 	}
 	return list
@@ -102,7 +100,7 @@ func aligned(list []segment, size int64) []segment {
 func addSegment(list []segment, s segment) []segment {
 	if n := len(list); n > 0 {
 		last := &list[n-1]
-		if s.off-last.off-last.length < holeSize || n == maxSegments {
+		if s.off-last.off-last.length < 2*blockSize || n == maxSegments {
 			last.length = s.off + s.length - last.off
 			return list
 		}

@@ -1,10 +1,8 @@
 package treetest
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,34 +17,60 @@ func List(t *testing.T, root string) []string {
 	t.Helper()
 	var out []string
 	first := map[uint64]string{}
-	err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
-		if err != nil || path == root || path == filepath.Join(root, "lost+found") {
-			return err
+	walk(t, root, func(path, rel string, st *unix.Stat_t) {
+		line, err := describe(path, rel, st, first)
+		if err != nil {
+			t.Fatal(err)
 		}
-		rel := strings.TrimPrefix(path, root+"/")
-		line, err := describe(path, rel, first)
 		out = append(out, line)
-		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	return out
 }
 
-func describe(path, rel string, first map[uint64]string) (string, error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return "", err
+// walk calls visit for all that is below a folder but lost+found, with a path that
+// holds during the call, the path below the folder, which may be longer than
+// PATH_MAX, and what lstat says.
+func walk(t *testing.T, root string, visit func(path, rel string, st *unix.Stat_t)) {
+	t.Helper()
+	var folder func(dir, rel string)
+	folder = func(dir, rel string) {
+		f, err := os.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		names, err := f.Readdirnames(-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			if rel == "" && name == "lost+found" {
+				continue
+			}
+			path := fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), name)
+			var st unix.Stat_t
+			if err := unix.Lstat(path, &st); err != nil {
+				t.Fatal(err)
+			}
+			visit(path, rel+name, &st)
+			if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+				folder(path, rel+name+"/")
+			}
+		}
 	}
+	folder(root, "")
+}
+
+func describe(path, rel string, st *unix.Stat_t, first map[uint64]string) (string, error) {
 	line := fmt.Sprintf("%q %o %d:%d %d.%09d", rel, st.Mode, st.Uid, st.Gid, st.Mtim.Sec, st.Mtim.Nsec)
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		data, err := os.ReadFile(path)
+		sum, err := digest(path, st.Size)
 		if err != nil {
 			return "", err
 		}
-		line += fmt.Sprintf(" %d bytes %x", st.Size, sha256.Sum256(data))
+		line += fmt.Sprintf(" %d bytes %x", st.Size, sum)
 	case unix.S_IFLNK:
 		target, err := os.Readlink(path)
 		if err != nil {
@@ -96,12 +120,12 @@ func Compare(t *testing.T, got, want []string) {
 	t.Helper()
 	for _, w := range want {
 		if !slices.Contains(got, w) {
-			t.Errorf("missing or different: %s", w)
+			t.Errorf("missing or different: %.800s", w)
 		}
 	}
 	for _, g := range got {
 		if !slices.Contains(want, g) {
-			t.Errorf("unexpected:           %s", g)
+			t.Errorf("unexpected:           %.800s", g)
 		}
 	}
 }
@@ -115,4 +139,48 @@ func Allocated(t *testing.T, path string) int64 {
 	}
 	const unit = 512
 	return st.Blocks * unit
+}
+
+// Flags describes the flags of chattr(1) of the files and folders below a folder, one
+// line for each that has some of "a", "d" and "i".
+func Flags(t *testing.T, root string) []string {
+	t.Helper()
+	var out []string
+	walk(t, root, func(path, rel string, st *unix.Stat_t) {
+		if kind := st.Mode & unix.S_IFMT; kind != unix.S_IFREG && kind != unix.S_IFDIR {
+			return
+		}
+		if flags := ChangeFlags(t, path, 0, 0); flags != 0 {
+			out = append(out, fmt.Sprintf("%q has flags %#x", rel, flags))
+		}
+	})
+	return out
+}
+
+// The flags, as FS_IOC_SETFLAGS has them (include/uapi/linux/fs.h).
+const (
+	Immutable = 0x10
+	Append    = 0x20
+	NoDump    = 0x40
+)
+
+// ChangeFlags sets and clears flags, and returns those that there are then.
+func ChangeFlags(t *testing.T, path string, set, clear uint32) uint32 {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	was, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := was&^clear | set
+	if now != was {
+		if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(now)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return now & (Immutable | Append | NoDump)
 }

@@ -23,6 +23,7 @@ type Without struct {
 	OddTargets    bool // targets of symlinks that are not UTF-8
 	Sockets       bool
 	Nanoseconds   bool // times are whole seconds
+	LargeMinors   bool // of device numbers, which XFS has 18 bits for
 }
 
 // The tree's special places.
@@ -34,12 +35,19 @@ const (
 // Make fills a new folder with files of many kinds, and returns its path.
 func Make(t *testing.T, w Without) string {
 	t.Helper()
-	m := maker{t, t.TempDir(), rand.New(rand.NewPCG(1, 2))}
+	dir := t.TempDir()
+	MakeIn(t, dir, w)
+	return dir
+}
+
+// MakeIn fills a folder that is there.
+func MakeIn(t *testing.T, dir string, w Without) {
+	t.Helper()
+	m := newMaker(t, dir)
 	m.files()
 	m.specials(w)
 	m.attributes(w)
 	m.times(w)
-	return m.dir
 }
 
 type maker struct {
@@ -47,6 +55,8 @@ type maker struct {
 	dir string
 	rnd *rand.Rand
 }
+
+func newMaker(t *testing.T, dir string) maker { return maker{t, dir, rand.New(rand.NewPCG(1, 2))} }
 
 func (m maker) must(err error) {
 	m.t.Helper()
@@ -111,7 +121,11 @@ func (m maker) specials(w Without) {
 	m.must(os.Link(m.path("sparse"), m.path("var/sparse-too")))
 	m.must(unix.Mknod(m.path("etc/fifo"), unix.S_IFIFO|0o620, 0))
 	m.must(unix.Mknod(m.path("etc/null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
-	m.must(unix.Mknod(m.path("etc/disk"), unix.S_IFBLK|0o660, int(unix.Mkdev(259, 1<<18+7))))
+	minor := uint32(1<<18 + 7)
+	if w.LargeMinors {
+		minor = 7
+	}
+	m.must(unix.Mknod(m.path("etc/disk"), unix.S_IFBLK|0o660, int(unix.Mkdev(259, minor))))
 	if !w.Sockets {
 		m.must(unix.Mknod(m.path("etc/socket"), unix.S_IFSOCK|0o666, 0))
 	}
