@@ -99,7 +99,7 @@ func TestImageNights(t *testing.T) {
 	pid, err := os.ReadFile(h.path("run", "vm", "web", "pid"))
 	must(t, err)
 	tool(t, "kill", "-9", strings.TrimSpace(string(pid))) // QMP's quit would save the bitmap
-	third := night().VMs[0].Backup.Images[0] // the VM is off, and stays off
+	third := night().VMs[0].Backup.Images[0]              // the VM is off, and stays off
 	if third.Bitmap != "" || !strings.Contains(third.Whole, "in use") || third.BytesStored > first.BytesStored/4 {
 		t.Errorf("third night: %+v", third)
 	}
