@@ -38,6 +38,16 @@ func (m *mount) child(name string) *mount {
 	return m.children[name]
 }
 
+// objectsOnly reports whether nothing but objects lies in m itself.
+func (m *mount) objectsOnly() bool {
+	for _, c := range m.children {
+		if c.object == nil {
+			return false
+		}
+	}
+	return len(m.children) > 0
+}
+
 // plan puts the sources where they are mounted. The result is that of "/".
 func plan(sources []Source) (*mount, error) {
 	root := new(mount)

@@ -192,6 +192,9 @@ func (w *walker) folder(f folder, node *repository.Node) (*promise, time.Time, e
 		return nil, time.Time{}, err
 	}
 	t := newTree(w, &f, node)
+	if f.src == nil && f.mnt.objectsOnly() {
+		f.old = nil // it is compared with nothing, and is large
+	}
 	before := w.before(f.old)
 	defer before.close()
 	newest := time.Unix(0, 0).UTC()

@@ -99,6 +99,7 @@ func (s *snapshots) Plan(ctx context.Context, v round.VM, d round.Disk) (kind, r
 func (s *snapshots) Take(ctx context.Context, v round.VM, d round.Disk, name string) (round.Snapshot, error) {
 	s.h.bitmaps.begin(ctx, v, d, name)
 	got, err := s.s.Take(ctx, s.disk(v, d), name)
+	s.h.bitmaps.frozen(ctx, v, d)
 	return round.Snapshot{Kind: string(got.Kind), Name: got.Name, Path: got.Path, Format: got.Format}, err
 }
 
@@ -158,6 +159,7 @@ func (s sources) Open(v round.VM, d round.Disk, r round.Snapshot) (round.Source,
 			f.Close()
 			return round.Source{}, err
 		}
+		s.bitmaps.frozen(context.Background(), v, d)
 	}
 	return out, nil
 }

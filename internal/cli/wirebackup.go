@@ -84,6 +84,11 @@ func (b *backups) sources(ctx context.Context, v round.VM, disks []round.Source,
 		d := b.config(v, s)
 		if d.Backup == config.BackupImage {
 			whole.sources = append(whole.sources, b.imageSource(v, s, roundID, r.Disks()[i]))
+			var begun error
+			if d.DirtyBitmap {
+				begun = b.h.bitmaps.begun(v, s.Disk)
+			}
+			whole.begun = append(whole.begun, begun)
 			continue
 		}
 		src, err := b.source(ctx, r, d, s.Identity)

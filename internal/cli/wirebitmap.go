@@ -44,6 +44,7 @@ type bitmaps struct {
 
 // dirtyDisk is what the bitmaps of a disk said when it was frozen.
 type dirtyDisk struct {
+	begun  error            // why no bitmap was started for the next backup
 	err    error            // why nothing is known
 	states map[string]error // of each bitmap: why it does not count; nil if it does
 	ranges map[string][]dirtyRange
@@ -55,77 +56,100 @@ func newBitmaps(c *config.Config, tool *qemuimg.Tool) *bitmaps {
 	return &bitmaps{config: c, qemu: tool, disks: make(map[string]*dirtyDisk)}
 }
 
-// begin reads the bitmaps of a disk, and starts the one of a round, before the
-// disk is frozen: so it covers all that comes after that. The VM is off. Nothing
-// that fails here is more than a reason to read the whole disk.
+// begin starts the bitmap of a round, before the disk is frozen, so that it covers
+// all that comes after that. The VM is off. Nothing that fails here is more than a
+// reason to read the whole disk the next time.
 func (b *bitmaps) begin(ctx context.Context, v round.VM, d round.Disk, roundID string) {
-	c := b.config.VMs[v.Name].Disks[d.Name]
-	if !c.DirtyBitmap {
-		return
+	if b.wanted(v, d) {
+		b.keep(v, d, &dirtyDisk{begun: b.renew(ctx, d.Path, bitmapPrefix+roundID)})
 	}
-	got := &dirtyDisk{}
-	got.err = b.renew(ctx, c, got, bitmapPrefix+roundID)
+}
+
+// begun is why no bitmap was started for the next backup, or nil.
+func (b *bitmaps) begun(v round.VM, d round.Disk) error { return b.of(v, d).begun }
+
+// of returns what is known of a disk; never nil.
+func (b *bitmaps) of(v round.VM, d round.Disk) *dirtyDisk {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if k := b.disks[v.Name+"/"+d.Name]; k != nil {
+		return k
+	}
+	return &dirtyDisk{err: errNotFrozen, begun: errNotFrozen}
+}
+
+// errNotFrozen is of a disk that this round did not freeze.
+var errNotFrozen = errors.New("the disk was not frozen with its bitmaps")
+
+// frozen reads the bitmaps of a disk after it was frozen, so that they have all
+// that was written before that. The VM is still off.
+func (b *bitmaps) frozen(ctx context.Context, v round.VM, d round.Disk) {
+	if b.wanted(v, d) {
+		got := &dirtyDisk{begun: b.begun(v, d)}
+		got.err = b.read(ctx, b.config.VMs[v.Name].Disks[d.Name], got)
+		b.keep(v, d, got)
+	}
+}
+
+func (b *bitmaps) wanted(v round.VM, d round.Disk) bool {
+	return b.config.VMs[v.Name].Disks[d.Name].DirtyBitmap
+}
+
+func (b *bitmaps) keep(v round.VM, d round.Disk, got *dirtyDisk) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.disks[v.Name+"/"+d.Name] = got
 }
 
-func (b *bitmaps) renew(ctx context.Context, d *config.Disk, got *dirtyDisk, name string) error {
-	list, err := b.read(ctx, d, got)
+// renew adds a bitmap, unless it is there, and removes those that are too old.
+func (b *bitmaps) renew(ctx context.Context, path, name string) error {
+	info, err := b.qemu.Info(ctx, path)
+	if err != nil || slices.Contains(info.Bitmaps, name) {
+		return err
+	}
+	ours := slices.DeleteFunc(info.Bitmaps, func(n string) bool { return !strings.HasPrefix(n, bitmapPrefix) })
+	slices.Sort(ours) // by time
+	var errs []error
+	for _, old := range ours[:max(0, len(ours)-keptBitmaps)] {
+		errs = append(errs, b.qemu.RemoveBitmap(ctx, path, old))
+	}
+	return errors.Join(append(errs, b.qemu.AddBitmap(ctx, path, name, bitmapGranularity))...)
+}
+
+// read reads drydock's bitmaps of a disk.
+func (b *bitmaps) read(ctx context.Context, d *config.Disk, got *dirtyDisk) error {
+	f, err := os.Open(d.Path)
 	if err != nil {
 		return err
 	}
-	if slices.Contains(list, name) {
-		return nil
-	}
-	var errs []error
-	slices.Sort(list) // by time
-	for i, old := range list {
-		if got.states[old] != nil || i < len(list)-keptBitmaps {
-			errs = append(errs, b.qemu.RemoveBitmap(ctx, d.Path, old))
-		}
-	}
-	// Without a new one, the next backup reads the whole disk and says why.
-	errs = append(errs, b.qemu.AddBitmap(ctx, d.Path, name, bitmapGranularity))
-	return errors.Join(errs...)
-}
-
-// read reads drydock's bitmaps of a disk, and returns their names.
-func (b *bitmaps) read(ctx context.Context, d *config.Disk, got *dirtyDisk) ([]string, error) {
-	f, err := os.Open(d.Path)
-	if err != nil {
-		return nil, err
-	}
 	defer f.Close()
 	if _, err := imagelock.Acquire(f, imagelock.ReadShared); err != nil {
-		return nil, err
+		return err
 	}
 	spec, closeBelow, err := diskSpec(b.config, d, f, d.Format, "")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer closeBelow()
 	r, err := sandbox.Start(ctx, sandboxOptions(b.config, d.Name), spec)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer r.Close()
 	return got.read(ctx, r.Disks()[0])
 }
 
-func (k *dirtyDisk) read(ctx context.Context, d *sandbox.Disk) ([]string, error) {
+func (k *dirtyDisk) read(ctx context.Context, d *sandbox.Disk) error {
 	all, err := d.Bitmaps(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var names []string
 	k.states, k.ranges = make(map[string]error), make(map[string][]dirtyRange)
 	for _, m := range all {
 		name := string(m.Name)
 		if !strings.HasPrefix(name, bitmapPrefix) {
 			continue
 		}
-		names = append(names, name)
 		if k.states[name] = bitmapState(m); k.states[name] != nil {
 			continue
 		}
@@ -137,7 +161,7 @@ func (k *dirtyDisk) read(ctx context.Context, d *sandbox.Disk) ([]string, error)
 			return nil
 		})
 	}
-	return names, nil
+	return nil
 }
 
 var errManyDirty = errors.New("it has too many ranges")
@@ -158,12 +182,7 @@ func bitmapState(m sandbox.Bitmap) error {
 // dirty yields what was written to a disk since the bitmap of that name was
 // started.
 func (b *bitmaps) dirty(v round.VM, d round.Disk, name string, yield func(off, length int64) error) error {
-	b.mu.Lock()
-	k := b.disks[v.Name+"/"+d.Name]
-	b.mu.Unlock()
-	if k == nil {
-		return errors.New("dirty bitmaps are not switched on (dirty_bitmap)")
-	}
+	k := b.of(v, d)
 	why, known := k.states[name]
 	switch {
 	case why != nil:

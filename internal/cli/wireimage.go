@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/backup"
@@ -17,6 +18,7 @@ import (
 type images struct {
 	repo     *repository.Repository
 	sources  []wholedisk.Source
+	begun    []error // of each, why no dirty bitmap was started though one is wanted
 	reports  []*wholedisk.Report
 	at       time.Time
 	progress func(string)
@@ -30,7 +32,9 @@ func (b *backups) imageSource(v round.VM, s round.Source, roundID string, d *san
 		src.Unused = d.Unused
 	}
 	if c.DirtyBitmap {
-		src.Bitmap, src.Granularity = bitmapPrefix+roundID, bitmapGranularity
+		if b.h.bitmaps.begun(v, s.Disk) == nil {
+			src.Bitmap, src.Granularity = bitmapPrefix+roundID, bitmapGranularity
+		}
 		src.Dirty = func(_ context.Context, name string, yield func(off, length int64) error) error {
 			return b.h.bitmaps.dirty(v, s.Disk, name, yield)
 		}
@@ -56,7 +60,10 @@ func (m *images) save(ctx context.Context, parent *repository.Snapshot) ([]backu
 
 // addTo puts what became of the disks into the report of a backup.
 func (m *images) addTo(out *round.BackupReport) {
-	for _, r := range m.reports {
+	for i, r := range m.reports {
+		if err := m.begun[i]; err != nil {
+			r.Whole = strings.TrimPrefix(r.Whole+"; no dirty bitmap was started for the next backup: "+err.Error(), "; ")
+		}
 		out.Images = append(out.Images, round.ImageBackup{
 			Disk: r.Disk, Size: r.Size, BytesUnchanged: r.Unchanged, BytesZero: r.Zero, BytesFree: r.Free, BytesSwap: r.Swap,
 			BytesRead: r.Read, BytesStored: r.Stored, Bitmap: r.Bitmap, Whole: r.Whole,

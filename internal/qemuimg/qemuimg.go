@@ -81,6 +81,7 @@ func (e *Error) Unwrap() error { return e.Err }
 type Info struct {
 	VirtualSize int64    // bytes
 	Snapshots   []string // names of the internal snapshots; hostile
+	Bitmaps     []string // names of the persistent dirty bitmaps; hostile
 }
 
 // Info describes the qcow2 image at path. It takes no lock, so that a VM may run
@@ -99,6 +100,13 @@ func (t *Tool) Info(ctx context.Context, path string) (Info, error) {
 		Snapshots   []struct {
 			Name string `json:"name"`
 		} `json:"snapshots"`
+		FormatSpecific struct {
+			Data struct {
+				Bitmaps []struct {
+					Name string `json:"name"`
+				} `json:"bitmaps"`
+			} `json:"data"`
+		} `json:"format-specific"`
 	}
 	if err := json.Unmarshal(out, &answer); err != nil {
 		return Info{}, &Error{Command: "info", Path: path, Err: fmt.Errorf("read its answer: %w", err)}
@@ -106,6 +114,9 @@ func (t *Tool) Info(ctx context.Context, path string) (Info, error) {
 	info := Info{VirtualSize: answer.VirtualSize}
 	for _, s := range answer.Snapshots {
 		info.Snapshots = append(info.Snapshots, s.Name)
+	}
+	for _, b := range answer.FormatSpecific.Data.Bitmaps {
+		info.Bitmaps = append(info.Bitmaps, b.Name)
 	}
 	return info, nil
 }

@@ -71,6 +71,9 @@ func TestBitmaps(t *testing.T) {
 	if err != nil || strings.Contains(string(out), `"one"`) || !strings.Contains(string(out), `"two"`) || !strings.Contains(string(out), "auto") {
 		t.Errorf("qemu-img info says %s, %v", out, err)
 	}
+	if info, err := tool.Info(ctx, path); err != nil || !slices.Equal(info.Bitmaps, []string{"two"}) {
+		t.Errorf("Info says %+v, %v", info, err)
+	}
 	var failed *qemuimg.Error
 	if err := tool.AddBitmap(ctx, path, "two", 64<<10); !errors.As(err, &failed) {
 		t.Errorf("a bitmap that is there: %v", err)

@@ -246,7 +246,11 @@ func WriteQCOW2(ctx context.Context, d disk.Sparse, path string, tool *qemuimg.T
 		})
 	}()
 	part := path + PartEnding
-	err = tool.ConvertNBD(ctx, socket, part)
+	// qemu-img would make a file that everybody can read; one that is there keeps
+	// its permissions.
+	if err = atomicfile.Write(part, nil, 0o600); err == nil {
+		err = tool.ConvertNBD(ctx, socket, part)
+	}
 	stop()
 	if serveErr := <-served; err == nil {
 		err = serveErr

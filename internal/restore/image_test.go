@@ -136,8 +136,8 @@ func TestWriteQCOW2(t *testing.T) {
 		}
 	}
 	check(t, path+".raw", data)
-	if info, err := os.Stat(path); err != nil || info.Size() > 10<<20 {
-		t.Errorf("the image takes %d bytes, %v", info.Size(), err)
+	if info, err := os.Stat(path); err != nil || info.Size() > 10<<20 || info.Mode() != 0o600 {
+		t.Errorf("the image: %+v, %v", info, err)
 	}
 	// Every pack is damaged from now on: what was read of it is in no cache.
 	ruin(t, r.dir)

@@ -97,7 +97,7 @@ type ImageBackup struct {
 	BytesRead      int64  `json:"bytes_read"`
 	BytesStored    int64  `json:"bytes_stored"`
 	Bitmap         string `json:"bitmap,omitempty"` // the dirty bitmap that was used
-	Whole          string `json:"whole,omitempty"`  // why none was used
+	Whole          string `json:"whole,omitempty"`  // why none was used, or none was started
 }
 
 // String says it in one line.
@@ -115,8 +115,11 @@ func (b ImageBackup) String() string {
 	if !nothing {
 		text = strings.TrimSuffix(text, ",")
 	}
+	if b.Whole != "" && b.Bitmap == "" {
+		text += "; read in whole"
+	}
 	if b.Whole != "" {
-		text += "; read in whole: " + b.Whole
+		text += ": " + b.Whole
 	}
 	return text
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/layout"
+	"github.com/drydock-vm/drydock/disk/raw"
 	"github.com/drydock-vm/drydock/internal/testlvm"
 )
 
@@ -74,6 +76,58 @@ func TestManyDirtyRanges(t *testing.T) {
 	}
 	if err := d.DirtyRanges(t.Context(), "b", func(int64, int64) error { return io.ErrShortWrite }); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("the error of yield became %v", err)
+	}
+}
+
+// TestUnused: the worker says of each disk what is not used, in several answers, and
+// what a reader without a worker says.
+func TestUnused(t *testing.T) {
+	dir := t.TempDir()
+	blocks, swap := filepath.Join(dir, "blocks.raw"), filepath.Join(dir, "swap.raw")
+	run(t, "mke2fs", "-q", "-b", "1024", "-t", "ext2", blocks, "32M")
+	var script strings.Builder
+	for i := 2000; i < 32000; i += 3 { // far more ranges than one answer has
+		fmt.Fprintf(&script, "setb %d\n", i)
+	}
+	file := filepath.Join(dir, "script")
+	if err := os.WriteFile(file, []byte(script.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "debugfs", "-w", "-f", file, blocks)
+	run(t, "truncate", "-s", "8M", swap)
+	run(t, "mkswap", "-q", swap)
+	data, err := os.ReadFile(blocks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, err := raw.Open(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := layout.Read([]layout.Disk{{Name: "blocks", Content: whole}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := l.Unused()[0]
+	n := 0
+	d := start(t, blocks, DiskSpec{Format: Raw}).Disks()[0]
+	err = d.Unused(t.Context(), func(off, length int64, swap bool) error {
+		if n == len(want) || off != want[n].Offset || length != want[n].Length || swap {
+			return fmt.Errorf("range %d is %d bytes at %d", n, length, off)
+		}
+		n++
+		return nil
+	})
+	if err != nil || n != len(want) || n < 9000 {
+		t.Errorf("%d ranges of %d, %v", n, len(want), err)
+	}
+	var got []string
+	err = start(t, swap, DiskSpec{Format: Raw}).Disks()[0].Unused(t.Context(), func(off, length int64, swap bool) error {
+		got = append(got, fmt.Sprintf("%d+%d %v", off, length, swap))
+		return nil
+	})
+	if text := strings.Join(got, ", "); err != nil || text != "65536+8323072 true" {
+		t.Errorf("of swap space %s is unused, %v", text, err)
 	}
 }
 

@@ -66,17 +66,15 @@ func load(ctx context.Context, repo *repository.Repository, s *repository.Snapsh
 	if s == nil {
 		return nil, nil
 	}
-	out := new(stored)
-	folder, err := child(ctx, repo, s.Tree, Folder)
-	if err != nil || folder == nil || folder.Subtree == nil {
+	top, err := children(ctx, repo, s.Tree, Folder)
+	if err != nil || top[0] == nil || top[0].Subtree == nil {
 		return nil, err
 	}
-	if out.node, err = child(ctx, repo, *folder.Subtree, disk+imageEnding); err != nil || out.node == nil {
+	both, err := children(ctx, repo, *top[0].Subtree, disk+imageEnding, disk+aboutEnding)
+	if err != nil || both[0] == nil || both[1] == nil {
 		return nil, err
 	}
-	if out.json, err = child(ctx, repo, *folder.Subtree, disk+aboutEnding); err != nil || out.json == nil {
-		return nil, err
-	}
+	out := &stored{node: both[0], json: both[1]}
 	if err := out.read(ctx, repo); err != nil {
 		return nil, fmt.Errorf("read %s: %w", aboutPath(disk), err)
 	}
@@ -114,16 +112,21 @@ func (o *stored) read(ctx context.Context, repo *repository.Repository) error {
 	return err
 }
 
-// child returns the node of that name in a folder, or nil.
-func child(ctx context.Context, repo *repository.Repository, folder repository.ID, name string) (*repository.Node, error) {
+// children returns the nodes of these names in a folder; nil for one that is not
+// there. A folder with a large image is read but once.
+func children(ctx context.Context, repo *repository.Repository, folder repository.ID, names ...string) ([]*repository.Node, error) {
 	data, err := repo.LoadBlob(ctx, repository.TreeBlob, folder, nil)
 	if err != nil {
 		return nil, err
 	}
-	var found *repository.Node
+	found, missing := make([]*repository.Node, len(names)), len(names)
 	err = repository.WalkTree(data, func(n *repository.Node) error {
-		if n.Name == name {
-			found = n
+		i := slices.Index(names, n.Name)
+		if i < 0 {
+			return nil
+		}
+		found[i] = n
+		if missing--; missing == 0 {
 			return errFound
 		}
 		return nil

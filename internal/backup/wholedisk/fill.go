@@ -15,10 +15,25 @@ type filler struct {
 	unused, swap cursor
 }
 
+// hole returns how many whole segments from off on the image format says are zeros,
+// as far as its next extent goes.
+func (f *filler) hole(off int64) int {
+	var run int64
+	err := f.src.Content.Extents(off, f.size-off, func(e disk.Extent) error {
+		if e.Kind != disk.ExtentData && e.Offset == off {
+			run = min(e.Length, f.size-off)
+		}
+		return errFound
+	})
+	if err != nil && !errors.Is(err, errFound) {
+		return 0 // fill gets the error too, and says what of it
+	}
+	return int(run / f.segment)
+}
+
 // fill makes p what the disk has at off, but for what is not in use, and reports
 // whether it is other than zeros.
 func (f *filler) fill(p []byte, off int64) (data bool, err error) {
-	clear(p)
 	read := false
 	end := off + int64(len(p))
 	next := off
@@ -36,7 +51,10 @@ func (f *filler) fill(p []byte, off int64) (data bool, err error) {
 				f.skip(s)
 				return nil
 			}
-			read = true
+			if !read {
+				clear(p) // what is not read is zeros; most segments of a large disk are never touched
+				read = true
+			}
 			return f.read(p[s.start-off:s.end-off], s)
 		})
 	})

@@ -183,14 +183,16 @@ func (s *saver) segments(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	err := func() error {
-		for i := range s.ids {
+		for i := 0; i < len(s.ids); {
 			if gctx.Err() != nil {
 				return context.Cause(gctx)
 			}
-			if err := s.segmentAt(gctx, g, f, i); err != nil {
+			n, err := s.segmentsAt(gctx, g, f, i)
+			if err != nil {
 				return err
 			}
-			if s.opts.Progress != nil && i%64 == 0 {
+			i += n
+			if s.opts.Progress != nil && (n > 1 || i%64 == 0) {
 				s.opts.Progress(int64(i) * s.segment)
 			}
 		}
@@ -202,26 +204,32 @@ func (s *saver) segments(ctx context.Context) error {
 	return err
 }
 
-// segmentAt stores one segment, or has it stored by g.
-func (s *saver) segmentAt(ctx context.Context, g *errgroup.Group, f *filler, i int) error {
+// segmentsAt stores one segment, or has it stored by g; or several, of a hole. It
+// returns how many.
+func (s *saver) segmentsAt(ctx context.Context, g *errgroup.Group, f *filler, i int) (int, error) {
 	off := int64(i) * s.segment
 	n := min(s.segment, s.size-off)
 	if s.changed != nil && !s.changed.has(i) {
 		if size, ok := s.repo.BlobSize(repository.DataBlob, s.old.node.Content[i]); ok && size == n {
 			s.ids[i] = s.old.node.Content[i]
 			s.report.Unchanged += n
-			return nil
+			return 1, nil
+		}
+	}
+	if n == s.segment {
+		if run := f.hole(off); run > 0 {
+			return s.hole(ctx, i, run)
 		}
 	}
 	buf := s.buffers.Get().(*[]byte)
 	data, err := f.fill((*buf)[:n], off)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if !data {
 		s.buffers.Put(buf)
 		s.ids[i], err = s.zeros(ctx, n)
-		return err
+		return 1, err
 	}
 	g.Go(func() error {
 		defer s.buffers.Put(buf)
@@ -230,7 +238,24 @@ func (s *saver) segmentAt(ctx context.Context, g *errgroup.Group, f *filler, i i
 		s.report.stored(stored)
 		return err
 	})
-	return nil
+	return 1, nil
+}
+
+// hole makes up to run whole segments zeros. Of those behind the first, some may
+// rather be taken over if there is a bitmap.
+func (s *saver) hole(ctx context.Context, i, run int) (int, error) {
+	if s.changed != nil {
+		run = 1
+	}
+	id, err := s.zeros(ctx, s.segment)
+	if err != nil {
+		return 0, err
+	}
+	for j := range run {
+		s.ids[i+j] = id
+	}
+	s.report.Zero += int64(run) * s.segment
+	return run, nil
 }
 
 // zeros stores a segment of zeros, once but for the last.

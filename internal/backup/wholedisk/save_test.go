@@ -2,6 +2,7 @@ package wholedisk_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,7 +11,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/repository"
 )
 
@@ -183,5 +187,47 @@ func TestSkips(t *testing.T) {
 	}
 	if got := r.restic(t, "dump", rep.ID.String(), "/disks/data.raw"); got != string(g.data) {
 		t.Error("the backup that keeps free space differs from the disk")
+	}
+}
+
+// TestLies: a last backup that is not what it says costs a full read, and a word.
+func TestLies(t *testing.T) {
+	for name, lie := range map[string]string{
+		"no JSON":     "{",
+		"version":     `{"version":2,"size":8388608,"segment":65536}`,
+		"size":        `{"version":1,"size":8388609,"segment":65536}`,
+		"segment":     `{"version":1,"size":8388608,"segment":1}`,
+		"fewer":       `{"version":1,"size":8388608,"segment":131072}`,
+		"left out":    `{"version":1,"size":8388608,"segment":65536,"left_out":"/////w=="}`,
+		"not on disk": `{"version":1,"size":-1,"segment":65536}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, g := newRepo(t), newGuest(8<<20)
+			noise(g.data, 5)
+			_, err := backup.Run(t.Context(), r.Repository, nil, backup.Options{
+				VM: "db", Time: time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC),
+				Objects: func(ctx context.Context, parent *repository.Snapshot) ([]backup.Object, error) {
+					list, _, err := wholedisk.Save(ctx, r.Repository, parent, g.source("old"), wholedisk.Options{Time: time.Now()})
+					if err != nil {
+						return nil, err
+					}
+					id, _, err := r.SaveBlob(ctx, repository.DataBlob, []byte(lie))
+					list[1].Node.Content, list[1].Node.Size = []repository.ID{id}, uint64(len(lie))
+					return list, err
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.dirty["old"] = map[int]bool{} // it would say that nothing has changed
+			noise(g.data, 6)
+			rep, one := r.night(t, 1, g.source(""))
+			if len(one.Warnings) != 1 || one.Whole == "" || one.Unchanged != 0 {
+				t.Errorf("%+v", one)
+			}
+			if !bytes.Equal(r.read(t, rep.ID), g.data) {
+				t.Error("the backup differs from the disk")
+			}
+		})
 	}
 }
