@@ -21,6 +21,7 @@ var floors = map[string]int{
 	"internal/config":     1,
 	"internal/escape":     1,
 	"internal/imagelock":  1,
+	"internal/location":   1,
 	"internal/pattern":    1,
 	"internal/qemuimg":    1,
 
@@ -50,7 +51,7 @@ var floors = map[string]int{
 // within lists the imports inside one floor that are meant.
 var within = map[string][]string{
 	"internal/atomicfile": {},
-	"internal/config":     {"internal/pattern"},
+	"internal/config":     {"internal/pattern", "internal/location"},
 	"internal/imagelock":  {"internal/escape"},
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock"},
 	"internal/harvest":    {"internal/build"},
