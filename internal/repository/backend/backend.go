@@ -98,8 +98,9 @@ type FileInfo struct {
 type Backend interface {
 	// Save stores data under h. When it returns nil the file is whole and
 	// durable, also after a loss of power; when it returns an error there is
-	// no file h, or the whole of it. It never changes a file: one that is there
-	// is [ErrExist]. Data is not kept, nor changed.
+	// no file h, or the whole of it (on the other side of a network: as far as
+	// package retry could ask). It never changes a file: one that is there is
+	// [ErrExist]. Data is not kept, nor changed.
 	Save(ctx context.Context, h Handle, data []byte) error
 
 	// ReadAt fills p from offset off of file h, as [io.ReaderAt] does: fewer
