@@ -157,7 +157,7 @@ func (b *Backend) status(resp *http.Response, op string) error {
 		if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 			hint = "drydock follows no redirect: give the address that the server itself has"
 		} else if resp.StatusCode >= 500 {
-			return b.fail(said, "the server's own log says more")
+			return b.fail(said, "the server's own log says more; is its disk full?")
 		}
 	}
 	return b.fail(fmt.Errorf("%w: %w", backend.ErrRefused, said), hint)
