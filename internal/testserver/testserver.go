@@ -71,7 +71,9 @@ func start(t testing.TB, address string, cmd *exec.Cmd) *Server {
 	s := &Server{Address: address, t: t, cmd: cmd, out: &output{}, done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = s.out, s.out
 	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	// The first process of a namespace takes all others with it: sshd's have
+	// sessions of their own.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +105,7 @@ func (s *Server) Stop() {
 		return
 	default:
 	}
-	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // it may have ended just now
+	_ = syscall.Kill(s.cmd.Process.Pid, syscall.SIGKILL) // it may have ended just now
 	<-s.done
 	if s.t.Failed() {
 		s.t.Logf("%v said:\n%s", s.cmd.Args, s.out)
@@ -111,10 +113,10 @@ func (s *Server) Stop() {
 }
 
 // Pause makes the server hang: its connections stay, and nothing moves on them.
-func (s *Server) Pause() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGSTOP) }
+func (s *Server) Pause() { _ = syscall.Kill(s.cmd.Process.Pid, syscall.SIGSTOP) }
 
 // Resume ends a Pause.
-func (s *Server) Resume() { _ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGCONT) }
+func (s *Server) Resume() { _ = syscall.Kill(s.cmd.Process.Pid, syscall.SIGCONT) }
 
 // REST starts rclone serve restic on a folder. Flags are those of rclone.
 func REST(t testing.TB, dir string, flags ...string) *Server {

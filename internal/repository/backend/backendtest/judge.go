@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,13 +19,18 @@ import (
 
 const password = "correct horse"
 
+// Place is how the real restic reaches where a backend is.
+type Place struct {
+	Location   string
+	Env, Flags []string // for restic
+	AppendOnly bool     // nothing but locks can be removed
+}
+
 // Judge lets the real restic judge a place: it checks and dumps what is written
-// through be, and be reads what restic has written there. Location and env are what
-// reaches the place with restic; be is empty. If removable is false the place is
-// append-only, and that is tested.
-func Judge(t *testing.T, be backend.Backend, location string, env []string, removable bool) {
+// through be, and be reads what restic has written there. The place is empty.
+func Judge(t *testing.T, be backend.Backend, p Place) {
 	t.Helper()
-	restic := resticAt(t, location, env)
+	restic := resticAt(t, p)
 	kdf := crypto.Params{N: 1 << 10, R: 8, P: 1}
 	r, err := repository.Create(t.Context(), be, []byte(password), repository.CreateOptions{KDF: &kdf})
 	if err != nil {
@@ -65,10 +71,10 @@ func Judge(t *testing.T, be backend.Backend, location string, env []string, remo
 			t.Error(err)
 		}
 	}
-	if err := remove(t.Context(), r, ours); (err == nil) != removable {
+	if err := remove(t.Context(), r, ours); (err != nil) != p.AppendOnly {
 		t.Errorf("remove a snapshot: %v", err)
 	}
-	if out := restic("snapshots"); strings.Contains(out, ours.Short()) == removable {
+	if out := restic("snapshots"); strings.Contains(out, ours.Short()) != p.AppendOnly {
 		t.Errorf("restic snapshots:\n%s", out)
 	}
 }
@@ -155,9 +161,9 @@ func read(t *testing.T, r *repository.Repository, tree repository.ID, name strin
 	return nil
 }
 
-// resticAt returns what runs the real restic on a location, and fails the test when
-// it fails.
-func resticAt(t *testing.T, location string, env []string) func(args ...string) string {
+// resticAt returns what runs the real restic on a place, and fails the test when it
+// fails.
+func resticAt(t *testing.T, p Place) func(args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath("restic")
 	if err != nil {
@@ -165,9 +171,9 @@ func resticAt(t *testing.T, location string, env []string) func(args ...string) 
 	}
 	return func(args ...string) string {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), path, append([]string{"--no-cache", "-r", location}, args...)...)
+		cmd := exec.CommandContext(t.Context(), path, slices.Concat([]string{"--no-cache", "-r", p.Location}, p.Flags, args)...)
 		cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password)
-		cmd.Env = append(cmd.Env, env...)
+		cmd.Env = append(cmd.Env, p.Env...)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		out, err := cmd.Output()

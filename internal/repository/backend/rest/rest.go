@@ -396,7 +396,7 @@ func (b *Backend) decodeList(ctx context.Context, op string, t backend.FileType,
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		body.Renew()
+		body.Allow(maxEntry)
 		info, err := b.entry(ctx, d, t, v2)
 		if err != nil {
 			return bad(err)
@@ -408,7 +408,7 @@ func (b *Backend) decodeList(ctx context.Context, op string, t backend.FileType,
 			return err
 		}
 	}
-	body.Renew()
+	body.Allow(maxEntry)
 	if _, err := d.Token(); err != nil {
 		return bad(err)
 	}

@@ -46,14 +46,12 @@ func TestBackend(t *testing.T) {
 	}, backendtest.SeenWhileSaved)
 }
 
-func location(s *testserver.Server) string { return "rest:http://" + s.Address + "/a%20place/" }
-
 func TestRestic(t *testing.T) {
 	for name, flags := range map[string][]string{"free": nil, "append-only": {"--append-only"}} {
 		t.Run(name, func(t *testing.T) {
 			s := testserver.REST(t, t.TempDir(), flags...)
 			be := retry.New(connect(t, s.Address), retry.Options{})
-			backendtest.Judge(t, be, location(s), nil, flags == nil)
+			backendtest.Judge(t, be, backendtest.Place{Location: "rest:http://" + s.Address + "/a%20place/", AppendOnly: flags != nil})
 		})
 	}
 }

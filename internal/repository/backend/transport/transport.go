@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -106,26 +107,30 @@ func HTTP(o Options) (*http.Transport, error) {
 var ErrTooLong = errors.New("the answer is too long")
 
 // Limited returns a reader of body that fails with [ErrTooLong] after limit bytes.
-// [Budget.Renew] gives it as many again: so each entry of a list is bounded, and
-// the list is not.
-func Limited(body io.Reader, limit int64) *Budget { return &Budget{body, limit, limit} }
+func Limited(body io.Reader, limit int64) *Budget {
+	b := &Budget{r: body}
+	b.Allow(limit)
+	return b
+}
 
 // Budget is a reader that may read so many bytes.
 type Budget struct {
-	r           io.Reader
-	limit, left int64
+	r    io.Reader
+	left atomic.Int64
 }
 
-// Renew gives the reader its whole budget again.
-func (b *Budget) Renew() { b.left = b.limit }
+// Allow makes n what may still be read: so each entry of a list is bounded, and the
+// list is not.
+func (b *Budget) Allow(n int64) { b.left.Store(n) }
 
 // Read implements [io.Reader].
 func (b *Budget) Read(p []byte) (int, error) {
-	if b.left <= 0 {
+	left := b.left.Load()
+	if left <= 0 {
 		return 0, ErrTooLong
 	}
-	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
+	n, err := b.r.Read(p[:min(int64(len(p)), left)])
+	b.left.Add(-int64(n))
 	return n, err
 }
 
