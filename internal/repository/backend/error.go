@@ -3,6 +3,8 @@ package backend
 import (
 	"errors"
 	"fmt"
+
+	"github.com/drydock-vm/drydock/internal/escape"
 )
 
 // ErrRefused is of a place that answered, and that would answer the same again:
@@ -34,3 +36,6 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // MaxMessage is how much of a server's own words stands in an error, in bytes.
 const MaxMessage = 300
+
+// Words makes a server's own words fit to stand in an error.
+func Words(s string) string { return escape.Line(s[:min(len(s), MaxMessage)]) }

@@ -26,7 +26,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 	"github.com/drydock-vm/drydock/internal/repository/backend/transport"
 )
@@ -137,9 +136,9 @@ func (b *Backend) status(resp *http.Response, op string) error {
 	words := make([]byte, backend.MaxMessage)
 	n, _ := io.ReadFull(resp.Body, words) // as much as there is
 	_ = resp.Body.Close()                 // only read from
-	said := fmt.Errorf("%s: %s", op, escape.Line(resp.Status))
+	said := fmt.Errorf("%s: %s", op, backend.Words(resp.Status))
 	if text := strings.TrimSpace(string(words[:n])); text != "" && text != http.StatusText(resp.StatusCode) {
-		said = fmt.Errorf("%w: %s", said, escape.Line(text))
+		said = fmt.Errorf("%w: %s", said, backend.Words(text))
 	}
 	hint := ""
 	switch resp.StatusCode {

@@ -13,7 +13,6 @@ import (
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
 
-	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 	"github.com/drydock-vm/drydock/internal/repository/backend/transport"
 )
@@ -130,14 +129,9 @@ func (p *pool) translate(op string, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return p.fail(fmt.Errorf("%s: %w: %w", op, backend.ErrRefused, err), fmt.Sprintf("may %s write to %s there?", p.opts.User, p.opts.Path))
 	case errors.As(err, &status):
-		return p.fail(fmt.Errorf("%s: the server says %s", op, shorten(status.Error())), "")
+		return p.fail(fmt.Errorf("%s: the server says %s", op, backend.Words(status.Error())), "")
 	}
 	return p.fail(fmt.Errorf("%s: %w", op, err), "")
-}
-
-// shorten makes a server's own words fit to print.
-func shorten(words string) string {
-	return escape.Line(words[:min(len(words), backend.MaxMessage)])
 }
 
 func (p *pool) fail(err error, hint string) error {
