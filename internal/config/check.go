@@ -34,10 +34,7 @@ const maxPattern = 4096
 func (r *reader) check(c *Config) {
 	r.checkPath("state", c.State)
 	r.checkPath("runtime", c.Runtime)
-	if _, ok := r.at["repository.password_file"]; ok { // the default lies in state
-		r.checkPath("repository.password_file", c.Repository.PasswordFile)
-	}
-	r.checkRepository(c)
+	r.checkRepository(c.Repository)
 	r.checkSchedule(c.Schedule)
 	for i, folder := range c.DiskFolders {
 		r.checkPath(fmt.Sprintf("disk_folders[%d]", i), folder)
@@ -69,17 +66,6 @@ func (r *reader) check(c *Config) {
 		builder = name
 	}
 	r.checkSharedPaths(c)
-}
-
-func (r *reader) checkRepository(c *Config) {
-	given := c.Repository.Path
-	for _, scheme := range []string{"sftp:", "s3:", "rest:", "b2:", "azure:", "gs:", "swift:", "rclone:"} {
-		if strings.HasPrefix(filepath.Base(given), scheme) || strings.Contains(given, "/"+scheme) {
-			r.problem("repository.path", "only a local folder can be a repository as yet", "give a path")
-			return
-		}
-	}
-	r.checkPath("repository.path", given)
 }
 
 // checkSchedule looks for what would break the unit file that the schedule is

@@ -3,6 +3,8 @@ package config
 import (
 	"path/filepath"
 	"reflect"
+
+	"github.com/drydock-vm/drydock/internal/location"
 )
 
 // complete fills the defaults that depend on other values, and makes paths
@@ -17,7 +19,15 @@ func (c *Config) complete(dir string) {
 			}
 		}
 	}
-	abs(&c.State, &c.Runtime, &c.Repository.Path, &c.Repository.PasswordFile)
+	abs(&c.State, &c.Runtime, &c.Repository.PasswordFile, &c.Repository.CredentialsFile, &c.Repository.CAFile)
+	// A location that cannot be used is found by check.
+	if l, err := location.Parse(c.Repository.Path); err == nil && l.Kind == location.Local {
+		c.Repository.Path = l.Path
+		abs(&c.Repository.Path)
+	}
+	if sftp := c.Repository.SFTP; sftp != nil {
+		abs(&sftp.IdentityFile, &sftp.KnownHosts)
+	}
 	if c.Repository.PasswordFile == "" {
 		c.Repository.PasswordFile = filepath.Join(c.State, "repository.key")
 	}

@@ -68,7 +68,7 @@ func (b *Backend) translate(ctx context.Context, op string, err error) error {
 		return b.fail(fmt.Errorf("%s: %w", op, backend.ErrNotExist), "")
 	case "NoSuchBucket":
 		return b.noBucket(op)
-	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken":
+	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "XAdminUserNotFound":
 		return b.fail(refused, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in repository.credentials_file are not those of this server")
 	case "RequestTimeTooSkewed":
 		return b.fail(refused, "the clocks of this host and of the server differ: set this one")
@@ -77,12 +77,17 @@ func (b *Backend) translate(ctx context.Context, op string, err error) error {
 	case "AuthorizationHeaderMalformed", "InvalidRegionName":
 		return b.fail(refused, "give the bucket's region in repository.s3.region")
 	case "ObjectLockConfigurationNotFoundError", "InvalidBucketObjectLockConfiguration":
-		return b.fail(refused, "object lock must be switched on when the bucket is made: aws s3api create-bucket --object-lock-enabled-for-bucket")
+		return b.fail(refused, hintLock)
 	case "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage":
 		return b.fail(refused, "the server is full")
 	}
+	if e.Code == "InvalidRequest" && b.opts.Lock.Mode != "" {
+		return b.fail(refused, hintLock)
+	}
 	return b.byStatus(e.StatusCode, said)
 }
+
+const hintLock = "object lock must be switched on when the bucket is made: aws s3api create-bucket --object-lock-enabled-for-bucket"
 
 // byStatus is the error of a code that is not known.
 func (b *Backend) byStatus(status int, said error) error {
