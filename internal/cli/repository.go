@@ -13,18 +13,27 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/atomicfile"
 	"github.com/drydock-vm/drydock/internal/repository"
-	"github.com/drydock-vm/drydock/internal/repository/backend/local"
+	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
-// openRepository opens the configured repository, with its index. A folder
-// without a repository is an error that wraps [fs.ErrNotExist].
+// openRepository opens the configured repository, with its index. A place without a
+// repository is an error that wraps [repository.ErrNotExist].
 func (h *host) openRepository(ctx context.Context) (*repository.Repository, error) {
+	be, err := h.backend()
+	if err != nil {
+		return nil, err
+	}
+	return h.openAt(ctx, be)
+}
+
+// openAt opens the repository at a place.
+func (h *host) openAt(ctx context.Context, be backend.Backend) (*repository.Repository, error) {
 	c := h.config.Repository
 	password, err := readPassword(c.PasswordFile)
 	if err != nil {
 		return nil, err
 	}
-	repo, err := repository.Open(ctx, local.New(c.Path), password, repository.Options{Now: h.app.now})
+	repo, err := repository.Open(ctx, be, password, repository.Options{Now: h.app.now})
 	if errors.Is(err, repository.ErrWrongKey) {
 		return nil, fmt.Errorf("repository %s: %w (password_file is %s: is it the one of this repository?)", c.Path, err, c.PasswordFile)
 	}
@@ -42,8 +51,16 @@ func (h *host) openRepository(ctx context.Context) (*repository.Repository, erro
 // key would not open it.
 func (h *host) openOrCreateRepository(ctx context.Context) (*repository.Repository, error) {
 	c := h.config.Repository
-	if _, err := os.Stat(filepath.Join(c.Path, "config")); !errors.Is(err, fs.ErrNotExist) {
-		return h.openRepository(ctx)
+	be, err := h.backend()
+	if err != nil {
+		return nil, err
+	}
+	there, err := repositoryExists(ctx, be)
+	if err != nil {
+		return nil, fmt.Errorf("repository %s: %w", c.Path, err)
+	}
+	if there {
+		return h.openAt(ctx, be)
 	}
 	if err := createPassword(c.PasswordFile); err != nil {
 		return nil, err
@@ -53,10 +70,10 @@ func (h *host) openOrCreateRepository(ctx context.Context) (*repository.Reposito
 		return nil, err
 	}
 	opts := repository.CreateOptions{Options: repository.Options{Now: h.app.now}}
-	if _, err := repository.Create(ctx, local.New(c.Path), password, opts); err != nil {
+	if _, err := repository.Create(ctx, be, password, opts); err != nil {
 		return nil, fmt.Errorf("make the repository %s: %w", c.Path, err)
 	}
-	return h.openRepository(ctx)
+	return h.openAt(ctx, be)
 }
 
 // maxPassword is the longest password that is read, in bytes.

@@ -17,13 +17,14 @@ const module = "github.com/drydock-vm/drydock/"
 var floors = map[string]int{
 	"disk": 0,
 
-	"internal/atomicfile": 1,
-	"internal/config":     1,
-	"internal/escape":     1,
-	"internal/imagelock":  1,
-	"internal/location":   1,
-	"internal/pattern":    1,
-	"internal/qemuimg":    1,
+	"internal/atomicfile":  1,
+	"internal/config":      1,
+	"internal/credentials": 1,
+	"internal/escape":      1,
+	"internal/imagelock":   1,
+	"internal/location":    1,
+	"internal/pattern":     1,
+	"internal/qemuimg":     1,
 
 	"internal/fusefs":     2,
 	"internal/health":     2,
