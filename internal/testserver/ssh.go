@@ -18,7 +18,7 @@ type SSHServer struct {
 	Identity   string // the file of the key
 	KnownHosts string // the file with the host's key
 
-	config, hostKey string
+	hostKey string
 }
 
 // SSH starts OpenSSH's sshd, with its own keys and nothing of this host's.
@@ -27,8 +27,9 @@ func SSH(t testing.TB) *SSHServer {
 	dir := t.TempDir()
 	s := &SSHServer{
 		Identity: filepath.Join(dir, "id"), KnownHosts: filepath.Join(dir, "known_hosts"),
-		config: filepath.Join(dir, "sshd_config"), hostKey: filepath.Join(dir, "host"),
+		hostKey: filepath.Join(dir, "host"),
 	}
+	config := filepath.Join(dir, "sshd_config")
 	address := freeAddress(t)
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -46,7 +47,7 @@ func SSH(t testing.TB) *SSHServer {
 		t.Fatal(err)
 	}
 	write(t, s.KnownHosts, fmt.Sprintf("[%s]:%s %s", host, port, public))
-	write(t, s.config, fmt.Sprintf(`
+	write(t, config, fmt.Sprintf(`
 ListenAddress %s
 HostKey %s
 AuthorizedKeysFile %s.pub
@@ -61,13 +62,8 @@ Subsystem sftp internal-sftp
 	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // sshd wants it
 		t.Fatal(err)
 	}
-	s.launch(t, address)
+	s.Server = start(t, address, exec.Command(program(t, "/usr/sbin/sshd", "openssh-server"), "-D", "-e", "-f", config))
 	return s
-}
-
-func (s *SSHServer) launch(t testing.TB, address string) {
-	t.Helper()
-	s.Server = start(t, address, exec.Command(program(t, "/usr/sbin/sshd", "openssh-server"), "-D", "-e", "-f", s.config))
 }
 
 // NewHostKey gives the server another host key, for connections that come.
@@ -76,8 +72,7 @@ func (s *SSHServer) NewHostKey(t testing.TB) {
 	_ = os.Remove(s.hostKey) // ssh-keygen would ask
 	keygen(t, s.hostKey)
 	if s.Server != nil {
-		s.Stop()
-		s.launch(t, s.Address)
+		s.Restart()
 	}
 }
 

@@ -112,6 +112,13 @@ func (s *Server) Stop() {
 	}
 }
 
+// Restart kills the server and starts it anew, at the same address.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Stop()
+	*s = *start(s.t, s.Address, exec.Command(s.cmd.Path, s.cmd.Args[1:]...))
+}
+
 // Pause makes the server hang: its connections stay, and nothing moves on them.
 func (s *Server) Pause() { _ = syscall.Kill(s.cmd.Process.Pid, syscall.SIGSTOP) }
 
