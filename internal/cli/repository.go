@@ -38,10 +38,10 @@ func (h *host) openAt(ctx context.Context, be backend.Backend) (*repository.Repo
 		return nil, fmt.Errorf("repository %s: %w (password_file is %s: is it the one of this repository?)", c.Path, err, c.PasswordFile)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("repository %s: %w", c.Path, err)
+		return nil, h.repositoryError(err)
 	}
 	if err := repo.LoadIndex(ctx); err != nil {
-		return nil, fmt.Errorf("repository %s: %w", c.Path, err)
+		return nil, h.repositoryError(err)
 	}
 	return repo, nil
 }
@@ -57,7 +57,7 @@ func (h *host) openOrCreateRepository(ctx context.Context) (*repository.Reposito
 	}
 	there, err := repositoryExists(ctx, be)
 	if err != nil {
-		return nil, fmt.Errorf("repository %s: %w", c.Path, err)
+		return nil, h.repositoryError(err)
 	}
 	if there {
 		return h.openAt(ctx, be)
@@ -71,9 +71,18 @@ func (h *host) openOrCreateRepository(ctx context.Context) (*repository.Reposito
 	}
 	opts := repository.CreateOptions{Options: repository.Options{Now: h.app.now}}
 	if _, err := repository.Create(ctx, be, password, opts); err != nil {
-		return nil, fmt.Errorf("make the repository %s: %w", c.Path, err)
+		return nil, h.repositoryError(err)
 	}
 	return h.openAt(ctx, be)
+}
+
+// repositoryError says where the repository is, unless the error does.
+func (h *host) repositoryError(err error) error {
+	var placed *backend.Error
+	if errors.As(err, &placed) {
+		return fmt.Errorf("repository: %w", err)
+	}
+	return fmt.Errorf("repository %s: %w", h.config.Repository.Path, err)
 }
 
 // maxPassword is the longest password that is read, in bytes.

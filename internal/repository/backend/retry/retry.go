@@ -132,10 +132,15 @@ func (b *Backend) once(ctx context.Context, limit time.Duration, try func(contex
 	timed, cancel := context.WithTimeoutCause(ctx, limit, ErrTimeout)
 	defer cancel()
 	err := try(timed)
-	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(timed), ErrTimeout) {
-		return fmt.Errorf("%w: %s: %w", ErrTimeout, limit, err)
+	if err == nil || ctx.Err() != nil || !errors.Is(context.Cause(timed), ErrTimeout) {
+		return err
 	}
-	return err
+	late := fmt.Errorf("%w: it had %s", ErrTimeout, limit)
+	var placed *backend.Error
+	if errors.As(err, &placed) { // it says no more than that the time was over
+		return &backend.Error{Place: placed.Place, Err: late, Hint: "is it overloaded, or repository.timeout too short?"}
+	}
+	return fmt.Errorf("%w: %w", late, err)
 }
 
 // do tries until it works, until the failure is final, or until the patience is
