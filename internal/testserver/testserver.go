@@ -5,8 +5,11 @@ package testserver
 
 import (
 	"bytes"
+	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -120,7 +123,35 @@ func (s *Server) Restart() {
 }
 
 // Pause makes the server hang: its connections stay, and nothing moves on them.
-func (s *Server) Pause() { _ = syscall.Kill(s.cmd.Process.Pid, syscall.SIGSTOP) }
+func (s *Server) Pause() {
+	s.t.Helper()
+	pid := s.cmd.Process.Pid
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		s.t.Fatal(err)
+	}
+	// Its threads go on until each has seen the signal.
+	for deadline := time.Now().Add(startTime); !stopped(pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%v does not stop", s.cmd.Args)
+		}
+	}
+}
+
+// stopped reports whether all threads of a process are.
+func stopped(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return false
+	}
+	for _, file := range threads {
+		stat, err := os.ReadFile(file)
+		// "1 (name) T …", and a name may have anything in it (proc(5)).
+		if _, state, ok := bytes.Cut(stat, []byte(") ")); err == nil && (!ok || state[0] != 'T') {
+			return false
+		}
+	}
+	return true
+}
 
 // Resume ends a Pause.
 func (s *Server) Resume() { _ = syscall.Kill(s.cmd.Process.Pid, syscall.SIGCONT) }
@@ -131,4 +162,19 @@ func REST(t testing.TB, dir string, flags ...string) *Server {
 	address := freeAddress(t)
 	args := append([]string{"serve", "restic", "--addr", address, "--config", "/dev/null", "--cache-dir", t.TempDir(), dir}, flags...)
 	return start(t, address, exec.Command(program(t, "rclone", "rclone"), args...))
+}
+
+// SmallDisk mounts an empty filesystem of 1 MiB, for servers whose disk is full.
+func SmallDisk(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Fatalf("mount: %v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v\n%s", err, out)
+		}
+	})
+	return dir
 }

@@ -36,7 +36,7 @@ func Judge(t *testing.T, be backend.Backend, p Place) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content := random(20 << 20)
+	content := random(9 << 20)
 	ours := backup(t, r, "file", content)
 	if out := restic("check", "--read-data"); !strings.Contains(out, "no errors were found") {
 		t.Errorf("restic check:\n%s", out)
@@ -46,7 +46,7 @@ func Judge(t *testing.T, be backend.Backend, p Place) {
 	}
 
 	src := t.TempDir()
-	theirs := random(9 << 20)
+	theirs := random(3 << 20)
 	if err := os.WriteFile(filepath.Join(src, "theirs"), theirs, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -343,14 +343,7 @@ func (b *Backend) List(ctx context.Context, t backend.FileType, yield func(backe
 		return err
 	}
 	if t == backend.ConfigFile {
-		info, err := b.Stat(ctx, backend.Handle{Type: t})
-		if errors.Is(err, backend.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return yield(info)
+		return backend.ListConfig(ctx, b, yield)
 	}
 	op := "list " + string(t)
 	resp, err := b.send(ctx, request{method: http.MethodGet, url: b.base + string(t) + "/", accept: mediaV2})

@@ -1,17 +1,20 @@
 package rest_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,6 +93,24 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// A certificate that nobody vouches for is not trusted, and the fix is named.
+func TestCertificate(t *testing.T) {
+	s := httptest.NewTLSServer(http.NotFoundHandler())
+	defer s.Close()
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	_, err := connect(t, strings.TrimPrefix(s.URL, "https://"), func(o *rest.Options) { o.URL.Scheme = "https" }).Stat(t.Context(), handle)
+	wantError(t, err, backend.ErrRefused, "repository.ca_file")
+	be := connect(t, strings.TrimPrefix(s.URL, "https://"), func(o *rest.Options) {
+		o.URL.Scheme = "https"
+		ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+		if o.Transport, err = transport.HTTP(transport.Options{Stall: time.Minute, CAs: ca}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	_, err = be.Stat(t.Context(), handle)
+	wantError(t, err, backend.ErrNotExist)
+}
+
 func TestGone(t *testing.T) {
 	s := testserver.REST(t, t.TempDir())
 	be := connect(t, s.Address)
@@ -123,17 +144,57 @@ func TestHang(t *testing.T) {
 	}
 }
 
+// cutting is a transport that does something once, in the middle of an upload.
+type cutting struct {
+	http.RoundTripper
+	once   sync.Once
+	middle func()
+}
+
+func (c *cutting) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodPost {
+		r = r.Clone(r.Context())
+		first := io.LimitReader(r.Body, r.ContentLength/2)
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(first, readerFunc(func([]byte) (int, error) { c.once.Do(c.middle); return 0, io.EOF }), r.Body), r.Body}
+	}
+	return c.RoundTripper.RoundTrip(r)
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// A server that is killed in the middle of an upload and comes back has the file, and
+// the whole of it.
+func TestKilledServer(t *testing.T) {
+	dir := t.TempDir()
+	s := testserver.REST(t, dir)
+	var left []string
+	be := retry.New(connect(t, s.Address, func(o *rest.Options) {
+		o.Transport = &cutting{RoundTripper: o.Transport, middle: func() {
+			s.Restart()
+			left, _ = filepath.Glob(filepath.Join(dir, place, "data", "ab", "*")) // the pattern is good
+		}}
+	}), retry.Options{Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }})
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	if err := be.Save(t.Context(), handle, data); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(data))
+	if n, err := be.ReadAt(t.Context(), handle, got, 0); n != len(data) || !bytes.Equal(got, data) {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+	if len(left) == 0 {
+		t.Error("the upload had not begun when the server was killed")
+	}
+}
+
 // A full disk at the server is an error, and leaves no part of a file.
 func TestFull(t *testing.T) {
-	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Fatalf("mount: %v\n%s", err, out)
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
-		}
-	})
+	dir := testserver.SmallDisk(t)
 	s := testserver.REST(t, dir)
 	be := retry.New(connect(t, s.Address), retry.Options{Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }})
 	err := be.Save(t.Context(), handle, make([]byte, 4<<20))

@@ -116,15 +116,7 @@ func New(o Options) (*Backend, error) {
 }
 
 // object returns the name of file h in the bucket.
-func (b *Backend) object(h backend.Handle) string {
-	if h.Type == backend.PackFile {
-		return path.Join(b.opts.Prefix, string(h.Type), h.Name[:packDigits], h.Name)
-	}
-	return path.Join(b.opts.Prefix, h.String())
-}
-
-// packDigits are the hex digits that name a pack's folder.
-const packDigits = 2
+func (b *Backend) object(h backend.Handle) string { return path.Join(b.opts.Prefix, h.Path()) }
 
 // Save implements [backend.Backend].
 func (b *Backend) Save(ctx context.Context, h backend.Handle, data []byte) error {
@@ -236,14 +228,7 @@ func (b *Backend) List(ctx context.Context, t backend.FileType, yield func(backe
 		return err
 	}
 	if t == backend.ConfigFile {
-		info, err := b.Stat(ctx, backend.Handle{Type: t})
-		if errors.Is(err, backend.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return yield(info)
+		return backend.ListConfig(ctx, b, yield)
 	}
 	pages, cancel := context.WithCancel(ctx)
 	defer cancel() // what lists in the background ends

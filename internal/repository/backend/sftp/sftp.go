@@ -34,8 +34,6 @@ import (
 const (
 	dirMode  = 0o700
 	fileMode = 0o400
-	// packDigits are the hex digits that name a pack's folder.
-	packDigits = 2
 	// The ends of a temporary file's name, as package atomicfile has them.
 	tempPrefix = "."
 	tempSuffix = ".tmp"
@@ -61,14 +59,7 @@ func (b *Backend) path(ctx context.Context, h backend.Handle) (string, error) {
 	if err := errors.Join(ctx.Err(), h.Validate()); err != nil {
 		return "", err
 	}
-	switch h.Type {
-	case backend.ConfigFile:
-		return path.Join(b.dir, string(h.Type)), nil
-	case backend.PackFile:
-		return path.Join(b.dir, string(h.Type), h.Name[:packDigits], h.Name), nil
-	default:
-		return path.Join(b.dir, string(h.Type), h.Name), nil
-	}
+	return path.Join(b.dir, h.Path()), nil
 }
 
 // ReadAt implements [backend.Backend].
@@ -120,14 +111,7 @@ func (b *Backend) Stat(ctx context.Context, h backend.Handle) (info backend.File
 // List implements [backend.Backend].
 func (b *Backend) List(ctx context.Context, t backend.FileType, yield func(backend.FileInfo) error) error {
 	if t == backend.ConfigFile {
-		info, err := b.Stat(ctx, backend.Handle{Type: t})
-		if errors.Is(err, backend.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return yield(info)
+		return backend.ListConfig(ctx, b, yield)
 	}
 	dirs, err := b.dirs(ctx, t)
 	if err != nil {
@@ -162,7 +146,7 @@ func (b *Backend) dirs(ctx context.Context, t backend.FileType) ([]string, error
 	}
 	var dirs []string
 	for _, e := range entries {
-		if e.IsDir() && len(e.Name()) == packDigits && e.Name() != ".." {
+		if e.IsDir() && len(e.Name()) == backend.PackDigits && e.Name() != ".." {
 			dirs = append(dirs, path.Join(top, e.Name()))
 		}
 	}

@@ -207,15 +207,7 @@ func TestHangAndGone(t *testing.T) {
 // A full disk at the server is named, is not tried again, and leaves nothing.
 func TestFull(t *testing.T) {
 	s := testserver.SSH(t)
-	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Fatalf("mount: %v\n%s", err, out)
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
-		}
-	})
+	dir := testserver.SmallDisk(t)
 	be := retry.New(sftp.New(options(s, dir)), retry.Options{Sleep: func(context.Context, time.Duration) error {
 		t.Error("it was tried again")
 		return nil
