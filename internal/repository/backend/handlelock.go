@@ -1,6 +1,9 @@
 package backend
 
-import "sync"
+import (
+	"context"
+	"sync"
+)
 
 // HandleLocks keep two writers of one process from one file, for places that
 // cannot refuse the second by themselves. The zero value is ready.
@@ -9,8 +12,8 @@ type HandleLocks struct {
 	held map[Handle]chan struct{}
 }
 
-// Lock waits until nobody has h, and returns what gives it back.
-func (l *HandleLocks) Lock(h Handle) (unlock func()) {
+// Lock waits until nobody has h, or until ctx is done, and returns what gives it back.
+func (l *HandleLocks) Lock(ctx context.Context, h Handle) (unlock func(), err error) {
 	for {
 		l.mu.Lock()
 		other, ok := l.held[h]
@@ -18,7 +21,11 @@ func (l *HandleLocks) Lock(h Handle) (unlock func()) {
 			break
 		}
 		l.mu.Unlock()
-		<-other
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	defer l.mu.Unlock()
 	if l.held == nil {
@@ -31,5 +38,5 @@ func (l *HandleLocks) Lock(h Handle) (unlock func()) {
 		defer l.mu.Unlock()
 		delete(l.held, h)
 		close(mine)
-	}
+	}, nil
 }

@@ -182,7 +182,11 @@ func (b *Backend) Save(ctx context.Context, h backend.Handle, data []byte) error
 	if err != nil {
 		return err
 	}
-	defer b.locks.Lock(h)()
+	unlock, err := b.locks.Lock(ctx, h)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := b.absent(ctx, h); err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func (b *Backend) translate(ctx context.Context, op string, err error) error {
 	case "RequestTimeTooSkewed":
 		return b.fail(refused, "the clocks of this host and of the server differ: set this one")
 	case "AccessDenied":
-		return b.fail(refused, "the keys may not do this; they need s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject, and s3:PutObjectRetention for object_lock")
+		return b.fail(refused, "the keys are wrong, or may not do this; they need s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject, and s3:PutObjectRetention for object_lock")
 	case "AuthorizationHeaderMalformed", "InvalidRegionName":
 		return b.fail(refused, "give the bucket's region in repository.s3.region")
 	case "ObjectLockConfigurationNotFoundError", "InvalidBucketObjectLockConfiguration":
@@ -81,10 +81,20 @@ func (b *Backend) translate(ctx context.Context, op string, err error) error {
 	case "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage":
 		return b.fail(refused, "the server is full")
 	}
+	if transient[e.Code] {
+		return b.fail(said, "")
+	}
 	if e.Code == "InvalidRequest" && b.opts.Lock.Mode != "" {
 		return b.fail(refused, hintLock)
 	}
 	return b.byStatus(e.StatusCode, said)
+}
+
+// transient are codes with a status of 400 to 499 whose cause may pass: somebody else
+// writes the same, or what was sent arrived late, cut or changed.
+var transient = map[string]bool{
+	"RequestTimeout": true, "OperationAborted": true, "ConditionalRequestConflict": true,
+	"BadDigest": true, "IncompleteBody": true, "XAmzContentSHA256Mismatch": true,
 }
 
 const hintLock = "object lock must be switched on when the bucket is made: aws s3api create-bucket --object-lock-enabled-for-bucket"

@@ -123,8 +123,12 @@ func (b *Backend) Save(ctx context.Context, h backend.Handle, data []byte) error
 	if err := errors.Join(ctx.Err(), h.Validate()); err != nil {
 		return err
 	}
-	defer b.locks.Lock(h)()
-	_, err := b.Stat(ctx, h)
+	unlock, err := b.locks.Lock(ctx, h)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, err = b.Stat(ctx, h)
 	switch {
 	case err == nil:
 		return b.exists(h)

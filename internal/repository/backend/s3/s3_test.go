@@ -286,6 +286,19 @@ func (a answer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
+// What may pass is not refused.
+func TestTransient(t *testing.T) {
+	for code, status := range map[string]int{"SlowDown": 503, "InternalError": 500, "RequestTimeout": 400, "ConditionalRequestConflict": 409, "BadDigest": 400} {
+		be := connect(t, "host", func(o *s3.Options) {
+			o.Region, o.Transport = "us-east-1", answer{"<Error><Code>" + code + "</Code><Message>later</Message></Error>", status}
+		})
+		err := be.List(t.Context(), backend.PackFile, func(backend.FileInfo) error { return nil })
+		if err == nil || errors.Is(err, backend.ErrRefused) || !strings.Contains(err.Error(), code) {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+}
+
 // An answer without an end is cut off.
 func TestEndlessAnswer(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
