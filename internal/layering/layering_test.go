@@ -39,6 +39,7 @@ var floors = map[string]int{
 
 	"internal/backup":  3,
 	"internal/build":   3,
+	"internal/copy":    3,
 	"internal/harvest": 3,
 	"internal/restore": 3,
 	"internal/round":   3,
