@@ -1,7 +1,9 @@
 package main_test
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -53,6 +55,22 @@ func TestRemoteRepository(t *testing.T) {
 	h.run(0, "restore", oldest+":/var/letter", "--to", h.path("back"))
 	if data, err := os.ReadFile(h.path("back", "var", "letter")); err != nil || string(data) != string(letter) {
 		t.Errorf("the letter came back as %q, %v", data, err)
+	}
+	// A copy at a second place, with a key of its own.
+	text, err := os.ReadFile(h.config)
+	must(t, err)
+	copies := fmt.Sprintf("copies: [{path: %s, password_file: %s}]\n", h.path("copy"), h.path("copy.key"))
+	must(t, os.WriteFile(h.config, append(text, copies...), 0o600))
+	for _, want := range []struct{ copied, present int }{{2, 0}, {0, 2}} {
+		var lines []struct{ Copied, Present int }
+		h.json(&lines, 0, "backups", "copy", "web")
+		if len(lines) != 1 || lines[0].Copied != want.copied || lines[0].Present != want.present {
+			t.Errorf("backups copy: %+v, want %+v", lines, want)
+		}
+	}
+	out, err := exec.Command("restic", "--no-cache", "-r", h.path("copy"), "--password-file", h.path("copy.key"), "check", "--read-data").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "no errors were found") {
+		t.Errorf("restic check of the copy: %v\n%s", err, out)
 	}
 	// Who has this host cannot delete.
 	if r := h.run(1, "backups", "rm", oldest); !strings.Contains(r.stderr, "append-only") {

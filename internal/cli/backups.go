@@ -19,7 +19,7 @@ import (
 func (a *app) backupsCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backups",
-		Short: "List and remove backups",
+		Short: "List, copy and remove backups",
 		RunE:  group,
 	}
 	c.AddCommand(
@@ -38,6 +38,7 @@ restic.`,
 			Args: args(cobra.ExactArgs(1)),
 			RunE: func(c *cobra.Command, names []string) error { return a.backupsRm(c.Context(), names[0]) },
 		},
+		a.backupsCopyCmd(),
 	)
 	return c
 }

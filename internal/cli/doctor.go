@@ -165,7 +165,7 @@ func (a *app) doctorVMs(ctx context.Context) []finding {
 // doctorRepository says whether the repository can be reached.
 func (h *host) doctorRepository(ctx context.Context) finding {
 	f := finding{What: "repository", Needed: true}
-	be, err := h.backend()
+	be, err := h.backend(h.config.Repository)
 	there := false
 	if err == nil {
 		there, err = repositoryExists(ctx, be)

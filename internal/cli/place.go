@@ -27,9 +27,8 @@ import (
 // repository's server, where credentials_file is not given.
 const credential = "repository.credentials"
 
-// backend returns the place of the configured repository. Nothing is asked yet.
-func (h *host) backend() (backend.Backend, error) {
-	c := h.config.Repository
+// backend returns the place of a configured repository. Nothing is asked yet.
+func (h *host) backend(c config.Repository) (backend.Backend, error) {
 	l, err := location.Parse(c.Path)
 	if err != nil {
 		return nil, fmt.Errorf("repository.path %w", err)

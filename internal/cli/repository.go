@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/drydock-vm/drydock/internal/atomicfile"
+	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
@@ -19,16 +20,15 @@ import (
 // openRepository opens the configured repository, with its index. A place without a
 // repository is an error that wraps [repository.ErrNotExist].
 func (h *host) openRepository(ctx context.Context) (*repository.Repository, error) {
-	be, err := h.backend()
+	be, err := h.backend(h.config.Repository)
 	if err != nil {
 		return nil, err
 	}
-	return h.openAt(ctx, be)
+	return h.openAt(ctx, h.config.Repository, be)
 }
 
-// openAt opens the repository at a place.
-func (h *host) openAt(ctx context.Context, be backend.Backend) (*repository.Repository, error) {
-	c := h.config.Repository
+// openAt opens the repository c, whose place is be.
+func (h *host) openAt(ctx context.Context, c config.Repository, be backend.Backend) (*repository.Repository, error) {
 	password, err := readPassword(c.PasswordFile)
 	if err != nil {
 		return nil, err
@@ -38,10 +38,10 @@ func (h *host) openAt(ctx context.Context, be backend.Backend) (*repository.Repo
 		return nil, fmt.Errorf("repository %s: %w (password_file is %s: is it the one of this repository?)", c.Path, err, c.PasswordFile)
 	}
 	if err != nil {
-		return nil, h.repositoryError(err)
+		return nil, repositoryError(c, err)
 	}
 	if err := repo.LoadIndex(ctx); err != nil {
-		return nil, h.repositoryError(err)
+		return nil, repositoryError(c, err)
 	}
 	return repo, nil
 }
@@ -50,17 +50,21 @@ func (h *host) openAt(ctx context.Context, be backend.Backend) (*repository.Repo
 // there is none either. A repository whose key file is gone is an error: a new
 // key would not open it.
 func (h *host) openOrCreateRepository(ctx context.Context) (*repository.Repository, error) {
-	c := h.config.Repository
-	be, err := h.backend()
+	return h.openOrCreate(ctx, h.config.Repository)
+}
+
+// openOrCreate does that for any configured repository.
+func (h *host) openOrCreate(ctx context.Context, c config.Repository) (*repository.Repository, error) {
+	be, err := h.backend(c)
 	if err != nil {
 		return nil, err
 	}
 	there, err := repositoryExists(ctx, be)
 	if err != nil {
-		return nil, h.repositoryError(err)
+		return nil, repositoryError(c, err)
 	}
 	if there {
-		return h.openAt(ctx, be)
+		return h.openAt(ctx, c, be)
 	}
 	if err := createPassword(c.PasswordFile); err != nil {
 		return nil, err
@@ -71,18 +75,18 @@ func (h *host) openOrCreateRepository(ctx context.Context) (*repository.Reposito
 	}
 	opts := repository.CreateOptions{Options: repository.Options{Now: h.app.now}}
 	if _, err := repository.Create(ctx, be, password, opts); err != nil {
-		return nil, h.repositoryError(err)
+		return nil, repositoryError(c, err)
 	}
-	return h.openAt(ctx, be)
+	return h.openAt(ctx, c, be)
 }
 
 // repositoryError says where the repository is, unless the error does.
-func (h *host) repositoryError(err error) error {
+func repositoryError(c config.Repository, err error) error {
 	var placed *backend.Error
 	if errors.As(err, &placed) {
 		return fmt.Errorf("repository: %w", err)
 	}
-	return fmt.Errorf("repository %s: %w", h.config.Repository.Path, err)
+	return fmt.Errorf("repository %s: %w", c.Path, err)
 }
 
 // maxPassword is the longest password that is read, in bytes.

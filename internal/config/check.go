@@ -34,7 +34,7 @@ const maxPattern = 4096
 func (r *reader) check(c *Config) {
 	r.checkPath("state", c.State)
 	r.checkPath("runtime", c.Runtime)
-	r.checkRepository(c.Repository)
+	r.checkRepositories(c)
 	r.checkSchedule(c.Schedule)
 	for i, folder := range c.DiskFolders {
 		r.checkPath(fmt.Sprintf("disk_folders[%d]", i), folder)

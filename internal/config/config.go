@@ -35,6 +35,9 @@ type Config struct {
 	Runtime string `yaml:"runtime" jsonschema:"default=/run/drydock"`
 	// Repository is where the backups go.
 	Repository Repository `yaml:"repository" jsonschema:"required"`
+	// Copies are further repositories, which drydock backups copy brings the
+	// backups to.
+	Copies []Repository `yaml:"copies,omitempty"`
 	// Schedule is when the rounds start, as OnCalendar= of a systemd timer
 	// writes it (systemd.time(7)).
 	Schedule string `yaml:"schedule" jsonschema:"default=*-*-* 02:30:00"`

@@ -9,37 +9,52 @@ import (
 	"github.com/drydock-vm/drydock/internal/location"
 )
 
-// checkRepository looks at the location, and at the keys that belong to its kind.
-func (r *reader) checkRepository(c Repository) {
-	if _, ok := r.at["repository.password_file"]; ok { // the default lies in state
-		r.checkPath("repository.password_file", c.PasswordFile)
+// checkRepositories looks at the repository and its copies: two at one place would be
+// one.
+func (r *reader) checkRepositories(c *Config) {
+	r.checkRepository("repository", c.Repository)
+	known := map[string]string{c.Repository.Path: "the repository"}
+	for i, p := range c.Copies {
+		key := fmt.Sprintf("copies[%d]", i)
+		r.checkRepository(key, p)
+		if other, ok := known[p.Path]; ok {
+			r.problem(key+".path", "is where "+other+" is", "a copy needs a place of its own")
+		}
+		known[p.Path] = "another copy"
 	}
-	r.checkPath("repository.credentials_file", c.CredentialsFile)
-	r.checkPath("repository.ca_file", c.CAFile)
+}
+
+// checkRepository looks at the location, and at the keys that belong to its kind.
+func (r *reader) checkRepository(at string, c Repository) {
+	if _, ok := r.at[at+".password_file"]; ok { // the default lies in state
+		r.checkPath(at+".password_file", c.PasswordFile)
+	}
+	r.checkPath(at+".credentials_file", c.CredentialsFile)
+	r.checkPath(at+".ca_file", c.CAFile)
 	if c.Timeout == 0 {
-		r.problem("repository.timeout", "must be longer than 0s", "")
+		r.problem(at+".timeout", "must be longer than 0s", "")
 	}
 	if c.SFTP != nil {
-		r.checkPath("repository.sftp.identity_file", c.SFTP.IdentityFile)
-		r.checkPath("repository.sftp.known_hosts", c.SFTP.KnownHosts)
+		r.checkPath(at+".sftp.identity_file", c.SFTP.IdentityFile)
+		r.checkPath(at+".sftp.known_hosts", c.SFTP.KnownHosts)
 	}
-	if p := r.at["repository.path"]; p.value != nil && strings.Contains(c.Path, "://") && strings.Contains(c.Path, "@") {
+	if p := r.at[at+".path"]; p.value != nil && strings.Contains(c.Path, "://") && strings.Contains(c.Path, "@") {
 		r.lines[p.value.Position.Line-1] = "" // it may have a password in it, and errors show lines
 	}
 	l, err := location.Parse(c.Path)
 	var bad *location.Error
 	switch {
 	case errors.As(err, &bad):
-		r.problem("repository.path", bad.Problem, bad.Hint)
+		r.problem(at+".path", bad.Problem, bad.Hint)
 	case l.Password != "":
-		r.problem("repository.path", "has a password in it", "give RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD in repository.credentials_file")
+		r.problem(at+".path", "has a password in it", "give RESTIC_REST_USERNAME and RESTIC_REST_PASSWORD in credentials_file")
 	default:
-		r.checkKind(c, l)
+		r.checkKind(at, c, l)
 	}
 }
 
 // checkKind refuses what is for locations of other kinds.
-func (r *reader) checkKind(c Repository, l location.Location) {
+func (r *reader) checkKind(at string, c Repository, l location.Location) {
 	for _, key := range []struct {
 		name  string
 		given bool
@@ -53,7 +68,7 @@ func (r *reader) checkKind(c Repository, l location.Location) {
 		if !key.given || slices.Contains(key.kinds, l.Kind) {
 			continue
 		}
-		r.problem("repository."+key.name, fmt.Sprintf("has no meaning where the repository is at %s", l), fmt.Sprintf("it is for locations of %s", schemes(key.kinds)))
+		r.problem(at+"."+key.name, fmt.Sprintf("has no meaning where the repository is at %s", l), fmt.Sprintf("it is for locations of %s", schemes(key.kinds)))
 	}
 }
 
