@@ -7,8 +7,7 @@
 //
 // An object appears whole or not at all, and is durable when the server says so. A
 // file is never replaced: the server is asked whether it is there, and, where it
-// knows If-None-Match (AWS, MinIO, versitygw and most others), refuses by itself to
-// replace one.
+// knows If-None-Match, refuses by itself to replace one.
 //
 // With object lock every file but the lock files is uploaded with a retention: until
 // it is over nobody who has these keys, drydock included, can destroy it. What is

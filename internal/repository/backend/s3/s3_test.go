@@ -286,6 +286,56 @@ func (a answer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
+// tripper is a transport that is a function.
+type tripper func(*http.Request) (*http.Response, error)
+
+func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Another host that saves the same file between our look and our upload wins.
+func TestAnotherWriter(t *testing.T) {
+	s, _ := server(t)
+	other := connect(t, s.Address)
+	be := connect(t, s.Address, func(o *s3.Options) {
+		next := o.Transport
+		o.Transport = tripper(func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPut {
+				if err := other.Save(t.Context(), handle, []byte("theirs")); err != nil {
+					t.Error(err)
+				}
+			}
+			return next.RoundTrip(r)
+		})
+	})
+	if err := be.Save(t.Context(), handle, []byte("ours")); !errors.Is(err, backend.ErrExist) {
+		t.Errorf("save: %v", err)
+	}
+	p := make([]byte, 6)
+	if _, err := be.ReadAt(t.Context(), handle, p, 0); err != nil || string(p) != "theirs" {
+		t.Errorf("the file holds %q, %v", p, err)
+	}
+}
+
+// A server that does not know If-None-Match is asked without it.
+func TestNoConditions(t *testing.T) {
+	puts := 0
+	be := connect(t, "host", func(o *s3.Options) {
+		o.Region = "us-east-1"
+		o.Transport = tripper(func(r *http.Request) (*http.Response, error) {
+			switch {
+			case r.Method == http.MethodHead:
+				return answer{"", http.StatusNotFound}.RoundTrip(r)
+			case r.Header.Get("If-None-Match") != "":
+				return answer{"<Error><Code>NotImplemented</Code></Error>", http.StatusNotImplemented}.RoundTrip(r)
+			}
+			puts++
+			return answer{"", http.StatusOK}.RoundTrip(r)
+		})
+	})
+	if err := be.Save(t.Context(), handle, []byte("x")); err != nil || puts != 1 {
+		t.Errorf("%d uploads, %v", puts, err)
+	}
+}
+
 // What may pass is not refused.
 func TestTransient(t *testing.T) {
 	for code, status := range map[string]int{"SlowDown": 503, "InternalError": 500, "RequestTimeout": 400, "ConditionalRequestConflict": 409, "BadDigest": 400} {
