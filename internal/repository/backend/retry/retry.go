@@ -87,20 +87,9 @@ func New(be backend.Backend, opts Options) *Backend {
 		opts.Report = func(string, error, time.Duration) {}
 	}
 	if opts.Sleep == nil {
-		opts.Sleep = sleep
+		opts.Sleep = backend.Sleep
 	}
 	return &Backend{be: be, opts: opts, slots: make(chan struct{}, opts.Connections)}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }
 
 // ErrTimeout is of an operation that took longer than it may.
