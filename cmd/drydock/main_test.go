@@ -44,6 +44,7 @@ type host struct {
 	t       *testing.T
 	dir     string
 	config  string
+	where   string // the location of the repository
 	env     []string
 	machine strings.Builder // the vms: section
 }
@@ -51,7 +52,7 @@ type host struct {
 func newHost(t *testing.T) *host {
 	t.Helper()
 	dir := t.TempDir()
-	h := &host{t: t, dir: dir, config: filepath.Join(dir, "drydock.yaml")}
+	h := &host{t: t, dir: dir, config: filepath.Join(dir, "drydock.yaml"), where: filepath.Join(dir, "repository")}
 	t.Cleanup(func() {
 		// Whatever a test left running ends with it.
 		c := exec.Command(drydock, "--config", h.config, "stop", "--kill")
@@ -86,7 +87,7 @@ func (h *host) vm(g *testguest.Guest, extra ...string) {
 func (h *host) write() {
 	h.t.Helper()
 	text := fmt.Sprintf("state: %s\nruntime: %s\nrepository: {path: %s}\nimages: {web: {}}\nvms:\n%s",
-		h.path("state"), h.path("run"), h.path("repository"), h.machine.String())
+		h.path("state"), h.path("run"), h.where, h.machine.String())
 	if err := os.WriteFile(h.config, []byte(text), 0o600); err != nil {
 		h.t.Fatal(err)
 	}
@@ -156,7 +157,7 @@ func (h *host) json(into any, code int, args ...string) {
 func (h *host) restic(args ...string) string {
 	h.t.Helper()
 	c := exec.CommandContext(h.t.Context(), "restic", append([]string{
-		"--no-cache", "-r", h.path("repository"), "--password-file", h.path("state", "repository.key"),
+		"--no-cache", "-r", h.where, "--password-file", h.path("state", "repository.key"),
 	}, args...)...)
 	out, err := c.CombinedOutput()
 	if err != nil {

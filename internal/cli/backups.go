@@ -13,8 +13,8 @@ import (
 func (a *app) backupsCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backups",
-		Short: "List, keep and remove backups",
-		Long: `List, keep and remove backups.
+		Short: "List, keep, copy and remove backups",
+		Long: `List, keep, copy and remove backups.
 
 BACKUP is latest, an ID or the beginning of one, a date, or a time. What a removed
 backup alone held takes space until restic prune runs, by itself or with drydock
@@ -26,6 +26,7 @@ to the real restic.`,
 		a.backupsListCmd(), a.backupsShowCmd(),
 		a.backupsPlanCmd(), a.backupsRetainCmd(), a.backupsRmCmd(), a.backupsPruneCmd(),
 		a.backupsPinCmd(), a.backupsUnpinCmd(), a.backupsNoteCmd(),
+		a.backupsCopyCmd(),
 	)
 	return c
 }

@@ -127,6 +127,8 @@ func TestSamplesInTheDocs(t *testing.T) {
 			switch {
 			case strings.HasPrefix(text, "      "): // a disk
 				text = small + text + "images: {web: {}}\n"
+			case strings.HasPrefix(text, "repository:") && !strings.Contains(text, "vms:"):
+				text = strings.Replace(small, "repository: {path: repo}\n", text, 1)
 			case !strings.Contains(text, "vms:"): // a section
 				text = small + text
 			}

@@ -146,7 +146,7 @@ func (a *app) doctorVMs(ctx context.Context) []finding {
 	if err != nil {
 		return []finding{{What: "plan", Needed: true, Detail: err.Error()}}
 	}
-	var out []finding
+	out := []finding{h.doctorRepository(ctx)}
 	for _, v := range plan.VMs {
 		if v.Skip != "" {
 			out = append(out, finding{What: v.VM, Needed: true, Detail: v.Skip})
@@ -160,4 +160,23 @@ func (a *app) doctorVMs(ctx context.Context) []finding {
 		}
 	}
 	return out
+}
+
+// doctorRepository says whether the repository can be reached.
+func (h *host) doctorRepository(ctx context.Context) finding {
+	f := finding{What: "repository", Needed: true}
+	be, err := h.backend(h.config.Repository)
+	there := false
+	if err == nil {
+		there, err = repositoryExists(ctx, be)
+	}
+	switch {
+	case err != nil:
+		f.Detail = err.Error()
+	case there:
+		f.OK, f.Detail = true, h.config.Repository.Path
+	default:
+		f.OK, f.Detail = true, "there is none at "+h.config.Repository.Path+" yet: the first backup makes it"
+	}
+	return f
 }

@@ -12,27 +12,36 @@ import (
 	"path/filepath"
 
 	"github.com/drydock-vm/drydock/internal/atomicfile"
+	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/repository"
-	"github.com/drydock-vm/drydock/internal/repository/backend/local"
+	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
-// openRepository opens the configured repository, with its index. A folder
-// without a repository is an error that wraps [fs.ErrNotExist].
+// openRepository opens the configured repository, with its index. A place without a
+// repository is an error that wraps [repository.ErrNotExist].
 func (h *host) openRepository(ctx context.Context) (*repository.Repository, error) {
-	c := h.config.Repository
+	be, err := h.backend(h.config.Repository)
+	if err != nil {
+		return nil, err
+	}
+	return h.openAt(ctx, h.config.Repository, be)
+}
+
+// openAt opens the repository c, whose place is be.
+func (h *host) openAt(ctx context.Context, c config.Repository, be backend.Backend) (*repository.Repository, error) {
 	password, err := readPassword(c.PasswordFile)
 	if err != nil {
 		return nil, err
 	}
-	repo, err := repository.Open(ctx, local.New(c.Path), password, repository.Options{Now: h.app.now, Warn: h.app.warn})
+	repo, err := repository.Open(ctx, be, password, repository.Options{Now: h.app.now, Warn: h.app.warn})
 	if errors.Is(err, repository.ErrWrongKey) {
 		return nil, fmt.Errorf("repository %s: %w (password_file is %s: is it the one of this repository?)", c.Path, err, c.PasswordFile)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("repository %s: %w", c.Path, err)
+		return nil, repositoryError(c, err)
 	}
 	if err := repo.LoadIndex(ctx); err != nil {
-		return nil, fmt.Errorf("repository %s: %w", c.Path, err)
+		return nil, repositoryError(c, err)
 	}
 	return repo, nil
 }
@@ -41,9 +50,21 @@ func (h *host) openRepository(ctx context.Context) (*repository.Repository, erro
 // there is none either. A repository whose key file is gone is an error: a new
 // key would not open it.
 func (h *host) openOrCreateRepository(ctx context.Context) (*repository.Repository, error) {
-	c := h.config.Repository
-	if !h.noRepository() {
-		return h.openRepository(ctx)
+	return h.openOrCreate(ctx, h.config.Repository)
+}
+
+// openOrCreate does that for any configured repository.
+func (h *host) openOrCreate(ctx context.Context, c config.Repository) (*repository.Repository, error) {
+	be, err := h.backend(c)
+	if err != nil {
+		return nil, err
+	}
+	there, err := repositoryExists(ctx, be)
+	if err != nil {
+		return nil, repositoryError(c, err)
+	}
+	if there {
+		return h.openAt(ctx, c, be)
 	}
 	if err := createPassword(c.PasswordFile); err != nil {
 		return nil, err
@@ -53,16 +74,19 @@ func (h *host) openOrCreateRepository(ctx context.Context) (*repository.Reposito
 		return nil, err
 	}
 	opts := repository.CreateOptions{Options: repository.Options{Now: h.app.now}}
-	if _, err := repository.Create(ctx, local.New(c.Path), password, opts); err != nil {
-		return nil, fmt.Errorf("make the repository %s: %w", c.Path, err)
+	if _, err := repository.Create(ctx, be, password, opts); err != nil {
+		return nil, repositoryError(c, err)
 	}
-	return h.openRepository(ctx)
+	return h.openAt(ctx, c, be)
 }
 
-// noRepository reports whether the repository has still to be made.
-func (h *host) noRepository() bool {
-	_, err := os.Stat(filepath.Join(h.config.Repository.Path, "config"))
-	return errors.Is(err, fs.ErrNotExist)
+// repositoryError says where the repository is, unless the error does.
+func repositoryError(c config.Repository, err error) error {
+	var placed *backend.Error
+	if errors.As(err, &placed) {
+		return fmt.Errorf("repository: %w", err)
+	}
+	return fmt.Errorf("repository %s: %w", c.Path, err)
 }
 
 // maxPassword is the longest password that is read, in bytes.

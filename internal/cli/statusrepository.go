@@ -10,6 +10,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/location"
 	"github.com/drydock-vm/drydock/internal/retain"
 	"github.com/drydock-vm/drydock/internal/round"
 )
@@ -55,10 +56,14 @@ func (h *host) repositoryStatus(ctx context.Context) (*repositoryStatus, error) 
 // lookAtBackups fills in what the repository holds. One that the first round has
 // still to make holds nothing.
 func (h *host) lookAtBackups(ctx context.Context, s *repositoryStatus) error {
-	if h.noRepository() {
-		return nil
+	be, err := h.backend(h.config.Repository)
+	if err != nil {
+		return err
 	}
-	repo, err := h.openRepository(ctx)
+	if there, err := repositoryExists(ctx, be); err != nil || !there {
+		return err
+	}
+	repo, err := h.openAt(ctx, h.config.Repository, be)
 	if err != nil {
 		return err
 	}
@@ -82,8 +87,16 @@ const forecastRounds = 60
 
 // forecast says how long the space lasts.
 func (h *host) forecast(ctx context.Context, s *repositoryStatus) error {
+	l, err := location.Parse(h.config.Repository.Path)
+	if err != nil {
+		return err
+	}
+	if l.Kind != location.Local {
+		s.Forecast = "the free space is not known: only of a folder on this host can it be asked"
+		return nil
+	}
 	var st unix.Statfs_t
-	if err := unix.Statfs(h.config.Repository.Path, &st); err != nil {
+	if err := unix.Statfs(l.Path, &st); err != nil {
 		s.Forecast = "the free space is not known: " + err.Error()
 		return nil
 	}

@@ -2,9 +2,14 @@ package cli
 
 import (
 	"context"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/location"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/retain"
 	"github.com/drydock-vm/drydock/internal/round"
@@ -83,12 +88,77 @@ func (r retention) Prune(ctx context.Context) (*round.PruneReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := r.h.config.Repository
-	p, err := retain.Prune(ctx, repo, retain.PruneOptions{Location: c.Path, PasswordFile: c.PasswordFile, Patience: lockPatience})
+	opts, err := pruneOptions(r.h.config.Repository)
+	if err != nil {
+		return nil, err
+	}
+	p, err := retain.Prune(ctx, repo, opts)
 	if p == nil {
 		return nil, err
 	}
 	return &round.PruneReport{Duration: p.Duration, Before: p.Before, After: p.After, Output: p.Output}, err
+}
+
+// pruneOptions says how restic reaches the repository.
+func pruneOptions(c config.Repository) (retain.PruneOptions, error) {
+	o := retain.PruneOptions{Location: c.Path, PasswordFile: c.PasswordFile, Patience: lockPatience}
+	l, err := location.Parse(c.Path)
+	if err != nil {
+		return o, fmt.Errorf("repository.path %w", err)
+	}
+	if c.CAFile != "" {
+		o.Args = append(o.Args, "--cacert", c.CAFile)
+	}
+	if l.Kind == location.SFTP && c.SFTP != nil {
+		o.Args = append(o.Args, "-o", "sftp.command="+sshCommand(c.SFTP, l))
+	}
+	if l.Kind != location.S3 && l.Kind != location.REST {
+		return o, nil
+	}
+	login, err := readCredentials(c.CredentialsFile)
+	if err != nil {
+		return o, err
+	}
+	if l.Kind == location.S3 {
+		o.Env = []string{"AWS_ACCESS_KEY_ID=" + login.AccessKey, "AWS_SECRET_ACCESS_KEY=" + login.SecretKey, "AWS_SESSION_TOKEN=" + login.SessionToken}
+		if c.S3 != nil {
+			o.Env = append(o.Env, "AWS_DEFAULT_REGION="+c.S3.Region)
+			if c.S3.BucketLookup != "" {
+				o.Args = append(o.Args, "-o", "s3.bucket-lookup="+c.S3.BucketLookup)
+			}
+		}
+		return o, nil
+	}
+	if login.User != "" { // restic 0.14 takes it from the location alone, which it gets by environment
+		u := l.URL()
+		u.User = url.UserPassword(login.User, login.Password)
+		o.Location = "rest:" + u.String()
+	}
+	return o, nil
+}
+
+// sshCommand is how restic starts SFTP with the configured key and hosts. restic cuts
+// it at spaces, but for those in quotes.
+func sshCommand(c *config.SFTP, l location.Location) string {
+	words := []string{"ssh", l.Host}
+	if l.User != "" {
+		words = append(words, "-l", l.User)
+	}
+	if l.Port != 0 {
+		words = append(words, "-p", strconv.Itoa(int(l.Port)))
+	}
+	if c.IdentityFile != "" {
+		words = append(words, "-i", c.IdentityFile)
+	}
+	if c.KnownHosts != "" {
+		words = append(words, "-o", "UserKnownHostsFile="+c.KnownHosts)
+	}
+	for i, w := range words {
+		if strings.ContainsAny(w, ` "\'\\`) {
+			words[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(w) + `"`
+		}
+	}
+	return strings.Join(append(words, "-s", "sftp"), " ")
 }
 
 // policies returns what is kept of the VMs' backups.

@@ -34,10 +34,7 @@ var imageSuffixes = []string{".qcow2", ".raw", ".img"}
 func (r *reader) check(c *Config) {
 	r.checkPath("state", c.State)
 	r.checkPath("runtime", c.Runtime)
-	if _, ok := r.at["repository.password_file"]; ok { // the default lies in state
-		r.checkPath("repository.password_file", c.Repository.PasswordFile)
-	}
-	r.checkRepository(c)
+	r.checkRepositories(c)
 	r.checkSchedule(c.Schedule)
 	for i, folder := range c.DiskFolders {
 		r.checkPath(fmt.Sprintf("disk_folders[%d]", i), folder)
@@ -70,17 +67,6 @@ func (r *reader) check(c *Config) {
 	}
 	r.checkMaxAge(c)
 	r.checkSharedPaths(c)
-}
-
-func (r *reader) checkRepository(c *Config) {
-	given := c.Repository.Path
-	for _, scheme := range []string{"sftp:", "s3:", "rest:", "b2:", "azure:", "gs:", "swift:", "rclone:"} {
-		if strings.HasPrefix(filepath.Base(given), scheme) || strings.Contains(given, "/"+scheme) {
-			r.problem("repository.path", "only a local folder can be a repository as yet", "give a path")
-			return
-		}
-	}
-	r.checkPath("repository.path", given)
 }
 
 // checkSchedule looks for what would break the unit file that the schedule is

@@ -4,6 +4,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+
+	"github.com/drydock-vm/drydock/internal/location"
 )
 
 // complete fills the defaults that depend on other values, and makes paths
@@ -18,9 +20,27 @@ func (c *Config) complete(dir string) {
 			}
 		}
 	}
-	abs(&c.State, &c.Runtime, &c.Repository.Path, &c.Repository.PasswordFile)
-	if c.Repository.PasswordFile == "" {
-		c.Repository.PasswordFile = filepath.Join(c.State, "repository.key")
+	abs(&c.State, &c.Runtime)
+	places := []*Repository{&c.Repository}
+	for i := range c.Copies {
+		places = append(places, &c.Copies[i])
+	}
+	for _, r := range places {
+		abs(&r.PasswordFile, &r.CredentialsFile, &r.CAFile)
+		if r.PasswordFile == "" {
+			r.PasswordFile = filepath.Join(c.State, "repository.key")
+		}
+		// A location that cannot be used is found by check.
+		if l, err := location.Parse(r.Path); err == nil && l.Kind == location.Local {
+			r.Path = l.Path
+			abs(&r.Path)
+		}
+		if r.SFTP != nil {
+			abs(&r.SFTP.IdentityFile, &r.SFTP.KnownHosts)
+		}
+	}
+	if len(c.Copies) == 0 {
+		c.Copies = nil // an empty list is no list, as Show writes it
 	}
 	for i := range c.DiskFolders {
 		abs(&c.DiskFolders[i])

@@ -35,6 +35,9 @@ type Config struct {
 	Runtime string `yaml:"runtime" jsonschema:"default=/run/drydock"`
 	// Repository is where the backups go.
 	Repository Repository `yaml:"repository" jsonschema:"required"`
+	// Copies are further repositories, which drydock backups copy brings the
+	// backups to.
+	Copies []Repository `yaml:"copies,omitempty"`
 	// Schedule is when the rounds start, as OnCalendar= of a systemd timer
 	// writes it (systemd.time(7)).
 	Schedule string `yaml:"schedule" jsonschema:"default=*-*-* 02:30:00"`
@@ -60,11 +63,72 @@ type Config struct {
 
 // Repository is a restic repository.
 type Repository struct {
-	// Path is the folder of the repository. The first backup creates it.
+	// Path is where the repository is, as restic writes it: a folder,
+	// sftp:USER@HOST:/PATH, s3:https://HOST/BUCKET/PREFIX or
+	// rest:https://HOST:PORT/PATH/. The first backup creates it.
 	Path string `yaml:"path" jsonschema:"required"`
 	// PasswordFile holds the repository's password; its default is
 	// STATE/repository.key, and the first backup makes one up.
 	PasswordFile string `yaml:"password_file"`
+	// CredentialsFile holds the login at the server, in the variables that
+	// restic has for it, one NAME=VALUE a line; its default is the systemd
+	// credential repository.credentials, where there is one.
+	CredentialsFile string `yaml:"credentials_file,omitempty"`
+	// CAFile holds certificates that are trusted beside those of the host, for
+	// s3: and rest:.
+	CAFile string `yaml:"ca_file,omitempty"`
+	// Connections is how many operations on a server run at once.
+	Connections int `yaml:"connections" jsonschema:"default=5,minimum=1,maximum=100"`
+	// Timeout is how long a server may be silent.
+	Timeout Duration `yaml:"timeout" jsonschema:"default=2m"`
+	// SFTP is how to log in to a location of sftp:.
+	SFTP *SFTP `yaml:"sftp,omitempty"`
+	// S3 is what a location of s3: does not say.
+	S3 *S3 `yaml:"s3,omitempty"`
+}
+
+// SFTP is how to log in to an SSH server.
+type SFTP struct {
+	// IdentityFile is the private key; without it those in ~/.ssh and the
+	// agent's are tried.
+	IdentityFile string `yaml:"identity_file,omitempty"`
+	// KnownHosts is the file of known host keys; without it ~/.ssh/known_hosts
+	// and /etc/ssh/ssh_known_hosts are.
+	KnownHosts string `yaml:"known_hosts,omitempty"`
+}
+
+// The values of [S3.BucketLookup].
+const (
+	LookupAuto = "auto"
+	LookupPath = "path"
+	LookupDNS  = "dns"
+)
+
+// S3 is what a location of s3: does not say.
+type S3 struct {
+	// Region is the bucket's region; without it the server is asked.
+	Region string `yaml:"region,omitempty"`
+	// BucketLookup says whether a request names the bucket in the path or in
+	// the host's name.
+	BucketLookup string `yaml:"bucket_lookup" jsonschema:"default=auto,enum=auto,enum=path,enum=dns"`
+	// ObjectLock keeps what is uploaded from being destroyed, in a bucket that
+	// was made for it.
+	ObjectLock *ObjectLock `yaml:"object_lock,omitempty"`
+}
+
+// The values of [ObjectLock.Mode].
+const (
+	LockGovernance = "governance"
+	LockCompliance = "compliance"
+)
+
+// ObjectLock is a retention of S3.
+type ObjectLock struct {
+	// Mode says who may shorten it: governance whoever has the right to,
+	// compliance nobody.
+	Mode string `yaml:"mode" jsonschema:"required,enum=governance,enum=compliance"`
+	// Days is how long it is, counted from the upload.
+	Days int `yaml:"days" jsonschema:"required,minimum=1,maximum=36500"`
 }
 
 // Sandbox is the confinement of the disk reader worker.

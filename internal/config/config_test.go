@@ -113,7 +113,7 @@ func TestDefaults(t *testing.T) {
 	want := &config.Config{
 		State:       "/var/lib/drydock",
 		Runtime:     "/run/drydock",
-		Repository:  config.Repository{Path: "/srv/backup", PasswordFile: "/var/lib/drydock/repository.key"},
+		Repository:  config.Repository{Path: "/srv/backup", PasswordFile: "/var/lib/drydock/repository.key", Connections: 5, Timeout: config.Duration(2 * time.Minute)},
 		Schedule:    "*-*-* 02:30:00",
 		Sandbox:     config.Sandbox{AllowWithout: []config.Layer{}, Memory: 256 << 20},
 		Images:      map[string]*config.Image{},

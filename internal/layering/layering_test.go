@@ -17,12 +17,14 @@ const module = "github.com/drydock-vm/drydock/"
 var floors = map[string]int{
 	"disk": 0,
 
-	"internal/atomicfile": 1,
-	"internal/config":     1,
-	"internal/escape":     1,
-	"internal/imagelock":  1,
-	"internal/pattern":    1,
-	"internal/qemuimg":    1,
+	"internal/atomicfile":  1,
+	"internal/config":      1,
+	"internal/credentials": 1,
+	"internal/escape":      1,
+	"internal/imagelock":   1,
+	"internal/location":    1,
+	"internal/pattern":     1,
+	"internal/qemuimg":     1,
 
 	"internal/fusefs":     2,
 	"internal/health":     2,
@@ -37,6 +39,7 @@ var floors = map[string]int{
 
 	"internal/backup":  3,
 	"internal/build":   3,
+	"internal/copy":    3,
 	"internal/harvest": 3,
 	"internal/restore": 3,
 	"internal/retain":  3,
@@ -52,7 +55,7 @@ var floors = map[string]int{
 // within lists the imports inside one floor that are meant.
 var within = map[string][]string{
 	"internal/atomicfile": {},
-	"internal/config":     {"internal/pattern"},
+	"internal/config":     {"internal/pattern", "internal/location"},
 	"internal/imagelock":  {"internal/escape"},
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock"},
 	"internal/harvest":    {"internal/build"},
@@ -62,7 +65,7 @@ var within = map[string][]string{
 }
 
 // testOnly rooms are imported by tests alone.
-var testOnly = []string{"internal/benchdisk", "internal/testguest", "internal/testlvm", "internal/testsystemd", "internal/layering", "internal/vm/vmtest", "disk/internal/disktest"}
+var testOnly = []string{"internal/benchdisk", "internal/testguest", "internal/testlvm", "internal/testserver", "internal/testsystemd", "internal/layering", "internal/vm/vmtest", "disk/internal/disktest"}
 
 // readers are what only the sandbox may import: they parse what a guest wrote.
 var readers = []string{

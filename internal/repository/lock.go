@@ -116,7 +116,7 @@ func (l *Lock) take(ctx context.Context) error {
 		return err
 	}
 	// Two that made their locks at the same moment both see the other's now.
-	err := sleep(ctx, l.r.times.settle)
+	err := backend.Sleep(ctx, l.r.times.settle)
 	if err == nil {
 		err = l.r.checkLocks(ctx, l.info, l.files[0])
 	}
@@ -200,7 +200,7 @@ func (l *Lock) refresh(ctx context.Context) error {
 	if l.last.Round(0).Sub(last.Round(0)) > l.r.times.lost {
 		// The host slept, and others may have taken the lock for stale just
 		// now. It is still ours if nobody did.
-		err := sleep(ctx, l.r.times.settle)
+		err := backend.Sleep(ctx, l.r.times.settle)
 		if err == nil {
 			err = l.exists(ctx, old)
 		}
@@ -343,16 +343,4 @@ func (r *Repository) loadLock(ctx context.Context, op string, id ID) (LockInfo, 
 		return LockInfo{}, damaged(op, backend.Handle{Type: backend.LockFile, Name: id.String()}, "%w", err)
 	}
 	return info, nil
-}
-
-// sleep waits for d, or until ctx is done.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

@@ -20,6 +20,7 @@ type PruneOptions struct {
 	Location     string        // of the repository, as restic writes it
 	PasswordFile string        // restic reads it; a password is never an argument
 	Env          []string      // what the location needs besides, "KEY=value"
+	Args         []string      // the same, as options of restic
 	Program      string        // "" is restic in PATH
 	Patience     time.Duration // for others who work on the repository
 }
@@ -83,7 +84,7 @@ func Prune(ctx context.Context, repo *repository.Repository, opts PruneOptions) 
 }
 
 func runRestic(ctx context.Context, path string, opts PruneOptions) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, path, "prune", "--no-cache")
+	cmd := exec.CommandContext(ctx, path, append([]string{"prune", "--no-cache"}, opts.Args...)...)
 	cmd.Env = append(append(os.Environ(), opts.Env...),
 		"RESTIC_REPOSITORY="+opts.Location, "RESTIC_PASSWORD_FILE="+opts.PasswordFile,
 		"RESTIC_PASSWORD=", "RESTIC_PASSWORD_COMMAND=", "RESTIC_REPOSITORY_FILE=", // not those of whoever called drydock

@@ -108,11 +108,17 @@ func cacheFolder() (string, error) {
 // container that must be shown it.
 func KernelFolder(t testing.TB) string {
 	t.Helper()
+	return filepath.Join(Cache(t), "kernel")
+}
+
+// Cache is the folder of what tests need and is costly to make.
+func Cache(t testing.TB) string {
+	t.Helper()
 	cache, err := cacheFolder()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(cache, "kernel")
+	return cache
 }
 
 func moduleFolder(t testing.TB) string {

@@ -51,6 +51,19 @@ func (h Handle) String() string {
 	return string(h.Type) + "/" + h.Name
 }
 
+// PackDigits are the hex digits of a pack's name that name its folder.
+const PackDigits = 2
+
+// Path is where the file is in restic's default layout, with slashes: "config",
+// "data/1f/1f3a…", "snapshots/1f3a…". It is of a handle that passes
+// [Handle.Validate].
+func (h Handle) Path() string {
+	if h.Type == PackFile {
+		return string(PackFile) + "/" + h.Name[:PackDigits] + "/" + h.Name
+	}
+	return h.String()
+}
+
 // nameLength is the length of a name: a SHA-256 sum in hex.
 const nameLength = 64
 
@@ -101,8 +114,9 @@ type FileInfo struct {
 type Backend interface {
 	// Save stores data under h. When it returns nil the file is whole and
 	// durable, also after a loss of power; when it returns an error there is
-	// no file h, or the whole of it. It never changes a file: one that is there
-	// is [ErrExist]. Data is not kept, nor changed.
+	// no file h, or the whole of it (on the other side of a network: as far as
+	// package retry could ask). It never changes a file: one that is there is
+	// [ErrExist]. Data is not kept, nor changed.
 	Save(ctx context.Context, h Handle, data []byte) error
 
 	// ReadAt fills p from offset off of file h, as [io.ReaderAt] does: fewer
@@ -120,6 +134,18 @@ type Backend interface {
 
 	// Remove removes file h durably. A missing file is [ErrNotExist].
 	Remove(ctx context.Context, h Handle) error
+}
+
+// ListConfig is a [Backend]'s List of [ConfigFile], by its Stat.
+func ListConfig(ctx context.Context, be Backend, yield func(FileInfo) error) error {
+	info, err := be.Stat(ctx, Handle{Type: ConfigFile})
+	switch {
+	case errors.Is(err, ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return yield(info)
 }
 
 // Sweeper is a [Backend] on which a writer that dies leaves something that a

@@ -19,8 +19,14 @@ import (
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
+// Weakness is what a place cannot do, whatever its backend does.
+type Weakness int
+
+// SeenWhileSaved is of servers that show a file while it arrives.
+const SeenWhileSaved Weakness = 1
+
 // Run tests the backends that fresh returns. Each is empty.
-func Run(t *testing.T, fresh func(t *testing.T) backend.Backend) {
+func Run(t *testing.T, fresh func(t *testing.T) backend.Backend, weak ...Weakness) {
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, backend.Backend)
@@ -31,7 +37,9 @@ func Run(t *testing.T, fresh func(t *testing.T) backend.Backend) {
 		{"List", testList},
 		{"Handles", testHandles},
 		{"Cancelled", testCancelled},
-		{"Concurrent", testConcurrent},
+		{"Concurrent", func(t *testing.T, be backend.Backend) {
+			testConcurrent(t, be, slices.Contains(weak, SeenWhileSaved))
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, fresh(t)) })
 	}
@@ -206,7 +214,7 @@ func testCancelled(t *testing.T, be backend.Backend) {
 	}
 }
 
-func testConcurrent(t *testing.T, be backend.Backend) {
+func testConcurrent(t *testing.T, be backend.Backend, seenEarly bool) {
 	content := random(1 << 20)
 	h := handle(backend.PackFile, content)
 	var won atomic.Int32
@@ -220,6 +228,9 @@ func testConcurrent(t *testing.T, be backend.Backend) {
 				t.Errorf("save: %v", err)
 			}
 		})
+		if seenEarly {
+			continue
+		}
 		wg.Go(func() {
 			// A file that can be seen is whole.
 			if info, err := be.Stat(t.Context(), h); err == nil && info.Size != int64(len(content)) {
@@ -236,5 +247,8 @@ func testConcurrent(t *testing.T, be backend.Backend) {
 	wg.Wait()
 	if won.Load() != 1 {
 		t.Errorf("%d of 4 saved the file", won.Load())
+	}
+	if info, err := be.Stat(t.Context(), h); err != nil || info.Size != int64(len(content)) {
+		t.Errorf("the file has %d bytes of %d, %v", info.Size, len(content), err)
 	}
 }

@@ -29,8 +29,6 @@ import (
 const (
 	dirMode  = 0o700
 	fileMode = 0o400
-	// packDigits are the hex digits that name a pack's folder.
-	packDigits = 2
 	// readDirBatch is how many names of a folder are held at once.
 	readDirBatch = 1024
 )
@@ -52,14 +50,7 @@ func (b *Backend) path(ctx context.Context, h backend.Handle) (string, error) {
 	if err := errors.Join(ctx.Err(), h.Validate()); err != nil {
 		return "", err
 	}
-	switch h.Type {
-	case backend.ConfigFile:
-		return filepath.Join(b.dir, string(h.Type)), nil
-	case backend.PackFile:
-		return filepath.Join(b.dir, string(h.Type), h.Name[:packDigits], h.Name), nil
-	default:
-		return filepath.Join(b.dir, string(h.Type), h.Name), nil
-	}
+	return filepath.Join(b.dir, filepath.FromSlash(h.Path())), nil
 }
 
 // translate adds the backend's own errors to those of the filesystem.
@@ -145,14 +136,7 @@ func (b *Backend) Stat(ctx context.Context, h backend.Handle) (backend.FileInfo,
 // List implements [backend.Backend].
 func (b *Backend) List(ctx context.Context, t backend.FileType, yield func(backend.FileInfo) error) error {
 	if t == backend.ConfigFile {
-		info, err := b.Stat(ctx, backend.Handle{Type: t})
-		if errors.Is(err, backend.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return yield(info)
+		return backend.ListConfig(ctx, b, yield)
 	}
 	dirs, err := b.dirs(t)
 	if err != nil {
@@ -178,7 +162,7 @@ func (b *Backend) dirs(t backend.FileType) ([]string, error) {
 	}
 	var dirs []string
 	for _, e := range entries {
-		if e.IsDir() && len(e.Name()) == packDigits {
+		if e.IsDir() && len(e.Name()) == backend.PackDigits {
 			dirs = append(dirs, filepath.Join(top, e.Name()))
 		}
 	}

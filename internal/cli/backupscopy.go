@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/copy"
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/round"
+)
+
+func (a *app) backupsCopyCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "copy [VM…]",
+		Short: "Bring the backups to the other repositories",
+		Long: `Bring all backups, or those of the VMs that are named, to each repository below
+copies: in the configuration. What is there already is passed over, also if restic
+copy brought it. Every blob is verified on the way; a damaged backup is not copied,
+and does not keep the others. A place that cannot be reached does not keep the other
+places.`,
+		RunE: func(c *cobra.Command, names []string) error { return a.backupsCopy(c.Context(), names) },
+	}
+}
+
+// copyLine is what was copied to one place.
+type copyLine struct {
+	Path    string `json:"path"`
+	Copied  int    `json:"copied"`  // backups
+	Present int    `json:"present"` // backups that were there already
+	Blobs   int64  `json:"blobs"`
+	Stored  int64  `json:"stored"` // bytes that were added there
+	Error   string `json:"error,omitempty"`
+}
+
+func (a *app) backupsCopy(ctx context.Context, names []string) error {
+	h, err := a.openHost(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	if len(h.config.Copies) == 0 {
+		return usageError("there is no place to copy to in %s (name one below copies:)", a.configPath)
+	}
+	from, err := h.openRepository(ctx)
+	if err != nil {
+		return err
+	}
+	lines := []copyLine{}
+	var failed []error
+	for _, c := range h.config.Copies {
+		l := copyLine{Path: c.Path}
+		rep, err := h.copyTo(ctx, from, c, names)
+		if rep != nil {
+			l.Copied, l.Present, l.Blobs, l.Stored = rep.Copied, rep.Present, rep.Blobs, rep.Stored
+		}
+		if err != nil {
+			l.Error = err.Error()
+			failed = append(failed, fmt.Errorf("copy to %s: %w", c.Path, err))
+		}
+		lines = append(lines, l)
+	}
+	if a.json {
+		err = a.printJSON(lines)
+	} else {
+		for _, l := range lines {
+			a.printf("%s: %d copied, %d there already; %d blobs, %s stored\n", l.Path, l.Copied, l.Present, l.Blobs, round.Bytes(l.Stored))
+		}
+	}
+	return errors.Join(append(failed, err)...)
+}
+
+// copyTo copies to one place, under locks at both.
+func (h *host) copyTo(ctx context.Context, from *repository.Repository, c config.Repository, names []string) (rep *copy.Report, err error) {
+	to, err := h.openOrCreate(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range []*repository.Repository{from, to} {
+		lock, lerr := r.Lock(ctx, false)
+		if lerr != nil {
+			return nil, lerr
+		}
+		defer func() {
+			if uerr := lock.Unlock(context.WithoutCancel(ctx)); err == nil {
+				err = uerr
+			}
+		}()
+		ctx = lock.Context()
+	}
+	all, err := from.Snapshots(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ours := slices.DeleteFunc(all, func(s *repository.Snapshot) bool {
+		return !slices.Contains(s.Tags, backup.TagProgram) || len(names) > 0 && !slices.Contains(names, s.Hostname)
+	})
+	return copy.Run(ctx, from, to, ours)
+}

@@ -1,0 +1,179 @@
+// Package copy brings backups to a second repository, of another key at another
+// place: blobs that are missing there, and then the snapshots.
+//
+// Each blob's hash is verified as it is read and again as it is written, so nothing
+// damaged is ever copied: a backup with damage stays where it is, and is an error,
+// while the others go on. The trees of each snapshot are walked as a whole, also where
+// the second repository has them: a copy that was cut off has stored some of a tree's
+// contents and not others. A copy names its original as restic copy does, and what was
+// copied already, by drydock or by restic, is passed over.
+package copy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/drydock-vm/drydock/internal/repository"
+)
+
+// Report is what a copy did.
+type Report struct {
+	Copied  int   // snapshots
+	Present int   // snapshots that were there already
+	Blobs   int64 // that were missing
+	Bytes   int64 // of their content
+	Stored  int64 // bytes that they take at the second place
+}
+
+// Run copies the snapshots of from that to does not have, in the order given. The
+// caller holds a lock on both, and both have their index loaded. Damage in one snapshot
+// does not keep the others; what went wrong is joined.
+func Run(ctx context.Context, from, to *repository.Repository, snapshots []*repository.Snapshot) (*Report, error) {
+	present, err := originals(ctx, to)
+	if err != nil {
+		return nil, fmt.Errorf("list the copies: %w", err)
+	}
+	c := &copier{from: from, to: to, walked: make(map[repository.ID]bool)}
+	rep := &Report{}
+	var failed []error
+	for _, s := range snapshots {
+		if present[original(s)] {
+			rep.Present++
+			continue
+		}
+		if err := c.snapshot(ctx, s); err != nil {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			failed = append(failed, fmt.Errorf("copy backup %s of %q: %w", s.ID.Short(), s.Hostname, err))
+			if !errors.Is(err, repository.ErrDamaged) && !errors.Is(err, repository.ErrBlobNotFound) {
+				break // of the place, and not of this snapshot
+			}
+			continue
+		}
+		rep.Copied++
+	}
+	rep.Blobs, rep.Bytes, rep.Stored = c.blobs.Load(), c.bytes.Load(), c.stored.Load()
+	return rep, errors.Join(failed...)
+}
+
+// original is the ID of the snapshot that s is a copy of, or its own.
+func original(s *repository.Snapshot) repository.ID {
+	if s.Original != nil {
+		return *s.Original
+	}
+	return s.ID
+}
+
+// originals are those of all snapshots in a repository.
+func originals(ctx context.Context, r *repository.Repository) (map[repository.ID]bool, error) {
+	all, err := r.Snapshots(ctx)
+	ids := make(map[repository.ID]bool, len(all))
+	for _, s := range all {
+		ids[original(s)] = true
+	}
+	return ids, err
+}
+
+type copier struct {
+	from, to             *repository.Repository
+	walked               map[repository.ID]bool // trees whose contents are all there
+	blobs, bytes, stored atomic.Int64
+}
+
+// snapshot copies what a snapshot reaches, and then itself.
+func (c *copier) snapshot(ctx context.Context, s *repository.Snapshot) error {
+	g, work := errgroup.WithContext(ctx)
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
+	trees, err := c.walk(work, g, s.Tree)
+	if gerr := g.Wait(); gerr != nil {
+		err = gerr // that of walk follows from it
+	}
+	if err == nil {
+		err = c.to.Flush(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	for _, id := range trees {
+		c.walked[id] = true
+	}
+	origin := original(s)
+	twin := *s
+	twin.Original, twin.Parent = &origin, nil // the parent has another name there
+	_, err = c.to.SaveSnapshot(ctx, &twin)
+	return err
+}
+
+// walk copies trees, and has g copy the contents of files. It returns the trees. It
+// keeps a stack of its own: guests make folders as deep as they like.
+func (c *copier) walk(ctx context.Context, g *errgroup.Group, root repository.ID) ([]repository.ID, error) {
+	var trees []repository.ID
+	seen := map[repository.ID]bool{root: true}
+	for stack := []repository.ID{root}; len(stack) > 0; {
+		id := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if c.walked[id] {
+			continue
+		}
+		data, err := c.from.LoadBlob(ctx, repository.TreeBlob, id, nil)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.save(ctx, repository.TreeBlob, id, data); err != nil {
+			return nil, err
+		}
+		trees = append(trees, id)
+		err = repository.WalkTree(data, func(n *repository.Node) error {
+			if n.Subtree != nil && !seen[*n.Subtree] {
+				seen[*n.Subtree] = true
+				stack = append(stack, *n.Subtree)
+			}
+			for _, blob := range n.Content {
+				if !c.to.HasBlob(repository.DataBlob, blob) {
+					g.Go(func() error { return c.data(ctx, blob) })
+				}
+			}
+			return ctx.Err()
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return trees, nil
+}
+
+// data copies a blob of a file.
+func (c *copier) data(ctx context.Context, id repository.ID) error {
+	if c.to.HasBlob(repository.DataBlob, id) {
+		return nil // since it was noticed
+	}
+	data, err := c.from.LoadBlob(ctx, repository.DataBlob, id, nil)
+	if err != nil {
+		return err
+	}
+	return c.save(ctx, repository.DataBlob, id, data)
+}
+
+// save stores a blob, unless it is there.
+func (c *copier) save(ctx context.Context, t repository.BlobType, id repository.ID, data []byte) error {
+	if c.to.HasBlob(t, id) {
+		return nil
+	}
+	got, stored, err := c.to.SaveBlob(ctx, t, data)
+	if err != nil {
+		return err
+	}
+	if got != id { // memory that failed between reading and writing
+		return fmt.Errorf("%w: blob %s was stored as %s", repository.ErrDamaged, id.Short(), got.Short())
+	}
+	c.blobs.Add(1)
+	c.bytes.Add(int64(len(data)))
+	c.stored.Add(stored)
+	return nil
+}
