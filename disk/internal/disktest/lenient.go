@@ -19,25 +19,34 @@ const (
 
 // WalkLeniently reads all that can be read, from each directory once, and calls
 // visit, if it is not nil, for each file. It returns the first error.
-func WalkLeniently(fs disk.Filesystem, visit func(path string, n Node)) error {
-	w := &lenientWalk{fs: fs, visit: visit, seen: make(map[uint64]bool)}
+func WalkLeniently(fs disk.Filesystem, visit func(path string, n Node)) (first error) {
+	walkLeniently(fs, visit, func(err error) {
+		if first == nil {
+			first = err
+		}
+	})
+	return first
+}
+
+// walkLeniently does so, and calls failed for each error.
+func walkLeniently(fs disk.Filesystem, visit func(path string, n Node), failed func(error)) {
+	w := &lenientWalk{fs: fs, visit: visit, failed: failed, seen: make(map[uint64]bool)}
 	w.dir("", fs.Info().Root)
-	return w.first
 }
 
 type lenientWalk struct {
-	fs    disk.Filesystem
-	visit func(string, Node)
-	seen  map[uint64]bool
-	files int
-	bytes int64
-	buf   []byte
-	first error
+	fs     disk.Filesystem
+	visit  func(string, Node)
+	failed func(error)
+	seen   map[uint64]bool
+	files  int
+	bytes  int64
+	buf    []byte
 }
 
 func (w *lenientWalk) note(err error) {
-	if w.first == nil {
-		w.first = err
+	if err != nil {
+		w.failed(err)
 	}
 }
 
@@ -107,4 +116,26 @@ func (w *lenientWalk) content(ino uint64) string {
 		w.note(err)
 	}
 	return fmt.Sprintf("%x", maphash.Bytes(digestSeed, p))
+}
+
+// EachFile opens each regular file that can be reached and opened, once, and calls
+// visit.
+func EachFile(fs disk.Filesystem, visit func(disk.Sparse)) {
+	seen := make(map[uint64]bool)
+	var dir func(ino uint64)
+	dir = func(ino uint64) {
+		_ = fs.ReadDir(ino, func(e disk.DirEntry) error {
+			if seen[e.Ino] || len(seen) >= maxLenientFiles {
+				return nil
+			}
+			seen[e.Ino] = true
+			if e.Type == disk.ModeDir {
+				dir(e.Ino)
+			} else if f, err := fs.Open(e.Ino); err == nil {
+				visit(f)
+			}
+			return nil
+		})
+	}
+	dir(fs.Info().Root)
 }
