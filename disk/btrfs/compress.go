@@ -12,7 +12,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/drydock-vm/drydock/disk/btrfs/internal/lzo"
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // decoders are the compressions by their number on disk. Each fills the start
@@ -57,9 +56,9 @@ func (f *file) decode(e *extent, in []byte) ([]byte, error) {
 	out := make([]byte, e.ram) // at most maxCompressed
 	n, err := decoders[e.compression](out, in, int(f.fs.sb.sectorSize))
 	if err != nil {
-		at := int64(ondisk.Nowhere)
+		at := e.at
 		if e.inline == nil {
-			at = int64(e.logical)
+			at = offsetOf(e.logical)
 		}
 		return nil, layer.Damaged(f.name(), at, "decompressing %d bytes at %d: %v", len(in), e.start, err)
 	}

@@ -77,7 +77,7 @@ func (f *file) checksums(logical, length, limit uint64) ([]byte, error) {
 		}
 		w = &sumWindow{first: logical, end: logical + uint64(len(sums))/size*sector, sums: sums}
 		if logical+length > w.end {
-			return nil, layer.Damaged(f.name(), int64(w.end), "there is no checksum for address %#x", w.end)
+			return nil, layer.Damaged(f.name(), offsetOf(w.end), "there is no checksum for address %#x", w.end)
 		}
 		f.sums.Store(w)
 	}
@@ -90,7 +90,7 @@ func (f *file) checksums(logical, length, limit uint64) ([]byte, error) {
 func (fs *Filesystem) readData(p []byte, logical uint64, sums []byte, n *inode) error {
 	c := fs.chunks.find(logical, uint64(len(p)))
 	if c == nil || c.kind&groupData == 0 {
-		return layer.Damaged("content of "+n.name(), int64(logical), "%d bytes at address %#x are in no chunk for data", len(p), logical)
+		return layer.Damaged("content of "+n.name(), offsetOf(logical), "%d bytes at address %#x are in no chunk for data", len(p), logical)
 	}
 	var first error
 	for copy := range c.copies {
@@ -113,9 +113,9 @@ func (fs *Filesystem) readData(p []byte, logical uint64, sums []byte, n *inode) 
 	}
 	var wrong wrongSum
 	if errors.As(first, &wrong) {
-		return layer.Damaged("content of "+n.name(), int64(wrong), "the %s of address %#x is wrong", fs.sb.checksum.name, uint64(wrong))
+		return layer.Damaged("content of "+n.name(), offsetOf(uint64(wrong)), "the %s of address %#x is wrong", fs.sb.checksum.name, uint64(wrong))
 	}
-	return layer.Unreadable("content of "+n.name(), int64(logical), first)
+	return layer.Unreadable("content of "+n.name(), offsetOf(logical), first)
 }
 
 // wrongSum is the error of a sector, by its address, that has another checksum.
@@ -177,9 +177,9 @@ func (fs *Filesystem) sumsAt(w *walk, logical uint64) (sums []byte, stop uint64,
 	}
 	sector, size := uint64(fs.sb.sectorSize), uint64(fs.sb.checksum.size)
 	for w.valid() && w.key().is(csumObject, kindCsum) {
-		start, raw := w.key().offset, w.value()
+		start, raw := w.key().offset, w.value().raw
 		if start%sector != 0 || uint64(len(raw))%size != 0 || !ondisk.WithinU(start, uint64(len(raw))/size*sector, 1<<63) {
-			return nil, 0, layer.Damaged("checksum tree", ondisk.Nowhere, "the item of address %#x has %d bytes", start, len(raw))
+			return nil, 0, layer.Damaged("checksum tree", w.at(), "the item of address %#x has %d bytes", start, len(raw))
 		}
 		stop := start + uint64(len(raw))/size*sector
 		if start > logical {

@@ -222,7 +222,7 @@ func (a *anatomy) structures(most int, wanted func(block) bool) (list []disktest
 				add(b, "pointer", nodeHeaderSize+i*pointerSize, pointerFields)
 				continue
 			}
-			name, f := contentFields(n.key(i), n.value(i))
+			name, f := contentFields(n.key(i), n.value(i).raw)
 			add(b, "key of "+name, nodeHeaderSize+i*itemSize, itemFields)
 			add(b, name, nodeHeaderSize+int(itemOffset(n, i)), f)
 		}
@@ -234,7 +234,7 @@ func (a *anatomy) structures(most int, wanted func(block) bool) (list []disktest
 // damager reads damaged images of one device. The caches have 24 MiB.
 func damager() *disktest.Damage {
 	return &disktest.Damage{
-		Layer: "btrfs", MaxAlloc: 64 << 20, MaxRead: 64 << 20, More: readMore,
+		Layer: "btrfs", MaxAlloc: 64 << 20, MaxRead: 64 << 20, More: readMore, Placed: true,
 		Open: func(d disk.Sparse) (disk.Filesystem, error) { return Open([]disk.Sparse{d}, Options{}) },
 	}
 }

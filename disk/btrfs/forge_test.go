@@ -106,7 +106,7 @@ func (f *forgery) leaf(id uint64, k key, change func(block, item []byte)) {
 	_, at, _ := c.piece(logical-c.logical, 0)
 	block := f.raw[at : at+uint64(len(n))]
 	off := nodeHeaderSize + int(binary.LittleEndian.Uint32(n.entry(w.steps[0].slot)[keySize:]))
-	change(block, block[off:off+len(w.value())])
+	change(block, block[off:off+len(w.value().raw)])
 	seal(f.fs, block)
 }
 
