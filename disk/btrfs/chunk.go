@@ -129,7 +129,7 @@ func (v *volume) checkProfile(c *chunk, count, sub int) error {
 	mixed := c.kind&(groupData|groupMetadata) == groupData|groupMetadata
 	switch {
 	case unknown != 0:
-		return layer.Unsupported(name, offsetOf(c.logical), "back this disk up as an image", "type %#x", unknown)
+		return layer.Unsupported(name, offsetOf(c.logical), asImage, "type %#x", unknown)
 	case profile&(groupRAID5|groupRAID6) != 0:
 		return layer.Unsupported(name, offsetOf(c.logical), "back these disks up as images", "profile RAID5 or RAID6 (raid56)")
 	case bits.OnesCount64(profile) > 1 || c.kind&groupKinds == 0 || c.kind&groupSystem != 0 && c.kind&groupKinds != groupSystem,

@@ -115,7 +115,7 @@ func (fs *Filesystem) readData(p []byte, logical uint64, sums []byte, n *inode) 
 	if errors.As(first, &wrong) {
 		return layer.Damaged("content of "+n.name(), offsetOf(uint64(wrong)), "the %s of address %#x is wrong", fs.sb.checksum.name, uint64(wrong))
 	}
-	return layer.Unreadable("content of "+n.name(), offsetOf(logical), first)
+	return unreadable("content of "+n.name(), offsetOf(logical), first)
 }
 
 // wrongSum is the error of a sector, by its address, that has another checksum.

@@ -234,7 +234,7 @@ func (a *anatomy) structures(most int, wanted func(block) bool) (list []disktest
 // damager reads damaged images of one device. The caches have 24 MiB.
 func damager() *disktest.Damage {
 	return &disktest.Damage{
-		Layer: "btrfs", MaxAlloc: 64 << 20, MaxRead: 64 << 20, More: readMore, Placed: true,
+		Layer: "btrfs", MaxAlloc: 64 << 20, MaxRead: 64 << 20, More: readMore, Strict: true,
 		Open: func(d disk.Sparse) (disk.Filesystem, error) { return Open([]disk.Sparse{d}, Options{}) },
 	}
 }

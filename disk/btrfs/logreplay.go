@@ -109,6 +109,9 @@ func (r *replayer) change(n change) error {
 // inodePass replays the inode items, and what must go before anything else comes:
 // attributes, entries, and extents behind the end.
 func (r *replayer) inodePass(k key, v value) error {
+	if k.kind == kindRoot {
+		return layer.Damaged(r.log.name, v.at, "item %v, which is one of the tree of logs", k)
+	}
 	if k.kind != kindInode {
 		return nil
 	}

@@ -94,9 +94,17 @@ func (fs *Filesystem) replay() error {
 	}
 	limits := &limits{}
 	all := make(map[uint64]*changes)
+	// Nothing else is in the tree of logs, and it is made for the first of them. A
+	// log that was there and is not found must not pass for none.
 	var w walk
-	err := logs.seek(&w, key{treeLog, kindRoot, 0})
-	for ; err == nil && w.valid() && w.key().is(treeLog, kindRoot); err = w.next() {
+	err := logs.seek(&w, key{})
+	if err == nil && !w.valid() {
+		return layer.Damaged(logName, w.at(), "the tree of logs has none")
+	}
+	for ; err == nil && w.valid(); err = w.next() {
+		if !w.key().is(treeLog, kindRoot) {
+			return layer.Damaged(logName, w.at(), "item %v in the tree of logs", w.key())
+		}
 		id := w.key().offset
 		item, err := parseRoot(logName, w.value())
 		if err != nil {

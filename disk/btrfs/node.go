@@ -129,7 +129,7 @@ func (v *volume) read(e *expectation) (node, error) {
 
 func (v *volume) readNodeCopy(n node, c *chunk, e *expectation, copy int) error {
 	if err := v.readCopy(n, c, e.block, copy); err != nil {
-		return layer.Unreadable(e.name, offsetOf(e.block), err)
+		return unreadable(e.name, offsetOf(e.block), err)
 	}
 	if err := v.verify(n, e); err != nil {
 		return err

@@ -1,8 +1,10 @@
 package btrfs
 
 import (
+	"errors"
 	"fmt"
 
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/cache"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
@@ -156,13 +158,30 @@ func (v *volume) chunkOf(logical, length uint64, what string) (*chunk, error) {
 	return nil, layer.Damaged(what, offsetOf(logical), "%d bytes at address %#x are in no chunk", length, logical)
 }
 
+// missingDevice is the error of a read from a device, by its ID, that is not there.
+type missingDevice uint64
+
+func (m missingDevice) Error() string { return fmt.Sprintf("device %d is missing", uint64(m)) }
+
+// unreadable is the error of a structure that [volume.readCopy] could not read.
+func unreadable(structure string, off int64, err error) error {
+	var missing missingDevice
+	if errors.As(err, &missing) {
+		return &disk.Error{
+			Layer: layer.Name, Structure: structure, Offset: off, Err: disk.ErrCorrupt,
+			Detail: missing.Error(), Hint: "give all devices of the filesystem",
+		}
+	}
+	return layer.Unreadable(structure, off, err)
+}
+
 // readCopy fills p from a logical address of chunk c, from one of its copies.
 func (v *volume) readCopy(p []byte, c *chunk, logical uint64, copy int) error {
 	for off := logical - c.logical; len(p) > 0; {
 		s, at, n := c.piece(off, copy)
 		n = min(n, uint64(len(p)))
 		if s.device < 0 {
-			return fmt.Errorf("device %d is missing", s.id)
+			return missingDevice(s.id)
 		}
 		if err := ondisk.ReadFull(v.devices[s.device].disk, p[:n], int64(at)); err != nil {
 			return fmt.Errorf("device %d at %#x: %w", s.id, at, err)

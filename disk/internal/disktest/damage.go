@@ -30,9 +30,9 @@ type Damage struct {
 	// MaxRead is what reading one damaged image may read altogether, in bytes; 0
 	// means that [Damage.Try] does not look.
 	MaxRead int64
-	// Placed says that [Damage.Try] wants a place in each error, but for those of
-	// what is not there.
-	Placed bool
+	// Strict says that [Damage.Try] wants a place and a way out in each error, but
+	// for those of what is not there.
+	Strict bool
 	// Seal makes the checksum of a block right; nil where there is none.
 	Seal func(block []byte)
 	// More, if it is not nil, reads what a walk through the tree does not, and

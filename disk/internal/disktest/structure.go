@@ -118,7 +118,7 @@ func (c *counter) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // Try reads a damaged image, and checks that this comes to content, or to errors that
-// say in which structure they are, allocates no more than MaxAlloc,
+// say in which structure they are (and where, and what to do), allocates no more than MaxAlloc,
 // reads no more than MaxRead, and does not panic. It must not run beside others.
 func (h *Damage) Try(t testing.TB, what string, d disk.Sparse) (got Outcome) {
 	t.Helper()
@@ -139,8 +139,8 @@ func (h *Damage) Try(t testing.TB, what string, d disk.Sparse) (got Outcome) {
 	for _, err := range got.Errs {
 		var detail *disk.Error
 		h.Check(t, what, Outcome{Err: err})
-		if h.Placed && errors.As(err, &detail) && detail.Offset < 0 && !errors.Is(err, disk.ErrNotExist) {
-			t.Errorf("%s: the error does not say where: %v", what, err)
+		if h.Strict && errors.As(err, &detail) && (detail.Offset < 0 || detail.Hint == "") && !errors.Is(err, disk.ErrNotExist) {
+			t.Errorf("%s: the error does not say where, or what to do: %v", what, err)
 		}
 	}
 	return got
