@@ -42,7 +42,7 @@ func (f *file) decompressed(e *extent) ([]byte, error) {
 	buf := bounceBuffers.Get().(*[bounceSize]byte)
 	defer bounceBuffers.Put(buf)
 	in := buf[:e.length] // at most maxCompressed, as parseExtent checked
-	if err := f.readChecked(in, e.logical, e.logical+e.length); err != nil {
+	if err := f.readChecked(in, e.logical, e); err != nil {
 		return nil, err
 	}
 	data, err := f.decode(e, in)
