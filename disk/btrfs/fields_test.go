@@ -3,10 +3,8 @@ package btrfs
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"slices"
 	"testing"
 
@@ -234,56 +232,9 @@ func (a *anatomy) structures(most int, wanted func(block) bool) (list []disktest
 // damager reads damaged images of one device. The caches have 24 MiB.
 func damager() *disktest.Damage {
 	return &disktest.Damage{
-		Layer: "btrfs", MaxAlloc: 64 << 20, MaxRead: 64 << 20, More: readMore, Strict: true,
+		Layer: "btrfs", MaxAlloc: 64 << 20, MaxRead: 64 << 20, More: disktest.ReadMore, Strict: true,
 		Open: func(d disk.Sparse) (disk.Filesystem, error) { return Open([]disk.Sparse{d}, Options{}) },
 	}
-}
-
-// readMore reads the list of subvolumes, what is in use, and the start of each
-// extent of each file, and where that lies.
-func readMore(fs disk.Filesystem, failed func(error)) {
-	b := fs.(*Filesystem)
-	list, err := b.Subvolumes()
-	if err != nil {
-		failed(err)
-	}
-	for _, s := range list {
-		if _, err := fs.Inode(s.Root); err != nil {
-			failed(err)
-		}
-	}
-	if err := b.Used(0, func(int64, int64) error { return nil }); err != nil {
-		failed(err)
-	}
-	disktest.EachFile(fs, func(f disk.Sparse) {
-		if err := readStarts(f); err != nil {
-			failed(err)
-		}
-	})
-}
-
-// readStarts reads the start of each extent of a file, of the first hundred.
-func readStarts(f disk.Sparse) error {
-	stop := errors.New("enough")
-	p := make([]byte, 5000)
-	count := 0
-	err := f.Extents(0, f.Size(), func(e disk.Extent) error {
-		if count++; count > 100 {
-			return stop
-		}
-		n, err := f.ReadAt(p[:min(e.Length, int64(len(p)))], e.Offset)
-		if n > 0 && errors.Is(err, io.EOF) {
-			err = nil
-		}
-		return err
-	})
-	if err == nil {
-		err = f.(disk.Locator).Locate(0, min(f.Size(), 1<<20), func(disk.Location) error { return nil })
-	}
-	if err == stop {
-		return nil
-	}
-	return err
 }
 
 // TestFields damages each field of each structure, behind checksums that are right:

@@ -1,6 +1,7 @@
 package disktest
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
@@ -138,4 +139,54 @@ func EachFile(fs disk.Filesystem, visit func(disk.Sparse)) {
 		})
 	}
 	dir(fs.Info().Root)
+}
+
+// ReadMore reads what [WalkLeniently] does not: what is in use, subvolumes, the
+// start of each extent of each file, and where that lies. It calls failed for each
+// error.
+func ReadMore(fs disk.Filesystem, failed func(error)) {
+	note := func(err error) {
+		if err != nil {
+			failed(err)
+		}
+	}
+	if u, ok := fs.(disk.Usage); ok {
+		note(u.Used(0, func(int64, int64) error { return nil }))
+	}
+	if l, ok := fs.(disk.SubvolumeLister); ok {
+		list, err := l.Subvolumes()
+		note(err)
+		for _, s := range list {
+			_, err := fs.Inode(s.Root)
+			note(err)
+		}
+	}
+	EachFile(fs, func(f disk.Sparse) {
+		note(readStarts(f))
+		if l, ok := f.(disk.Locator); ok {
+			note(l.Locate(0, min(f.Size(), 1<<20), func(disk.Location) error { return nil }))
+		}
+	})
+}
+
+// maxStarts is how many extents of a file [ReadMore] reads from.
+const maxStarts = 100
+
+func readStarts(f disk.Sparse) error {
+	p := make([]byte, 5000)
+	count := 0
+	err := f.Extents(0, f.Size(), func(e disk.Extent) error {
+		if count++; count > maxStarts {
+			return errStop
+		}
+		n, err := f.ReadAt(p[:min(e.Length, int64(len(p)))], e.Offset)
+		if n > 0 && errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return err
+	})
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
 }
