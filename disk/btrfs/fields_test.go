@@ -1,7 +1,6 @@
 package btrfs
 
 import (
-	"bytes"
 	"encoding/binary"
 	"flag"
 	"fmt"
@@ -18,13 +17,7 @@ var Thorough = flag.Bool("thorough", false, "damage every field in every way, in
 // The fields of the structures, as their declarations have them.
 type fields = []disktest.Field
 
-func field(name string, off, size int) disktest.Field {
-	return disktest.Field{Name: name, Off: off, Size: size}
-}
-
-func flags(name string, off, size int) disktest.Field {
-	return disktest.Field{Name: name, Off: off, Size: size, Flags: true}
-}
+var field, flags = disktest.Number, disktest.Flags
 
 // within returns a structure's fields as those of one that has it at off.
 func within(prefix string, off int, list fields) fields {
@@ -128,33 +121,39 @@ func contentFields(k key, raw []byte) (string, fields) {
 	case kindDevice:
 		return "DEV_ITEM", deviceFields
 	case kindChunk:
-		return "CHUNK_ITEM", chunkFields
+		list := chunkFields
+		for at := chunkHeaderSize + stripeItemSize; at < len(raw); at += stripeItemSize {
+			list = append(list[:len(list):len(list)], within(fmt.Sprintf("stripe at %d.", at), at, stripeFields)...)
+		}
+		return fmt.Sprintf("CHUNK_ITEM of type %#x", raw[0x18:0x1a]), list
 	}
 	return fmt.Sprintf("item of kind %d", k.kind), nil
 }
 
-// anatomy is where an image has its tree blocks.
+// anatomy is where devices have the tree blocks of a filesystem.
 type anatomy struct {
-	fs     *Filesystem
-	raw    []byte
-	blocks []block
+	fs      *Filesystem
+	devices []disktest.Image
+	blocks  []block
 }
 
-// block is a tree block of an image.
+// block is a tree block: the first copy of it.
 type block struct {
 	node
-	tree uint64
-	at   int64 // byte of the image
+	tree   uint64
+	device int
+	at     int64 // byte of the device
 }
 
 // dissect finds the blocks of all trees that the reader uses.
-func dissect(t testing.TB, raw []byte) *anatomy {
+func dissect(t testing.TB, devices ...disktest.Image) *anatomy {
 	t.Helper()
-	fs, err := Open([]disk.Sparse{disktest.Mem(raw)}, Options{})
+	a := &anatomy{devices: devices}
+	fs, err := Open(a.with(0, devices[0]), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &anatomy{fs: fs, raw: raw}
+	a.fs = fs
 	seen := make(map[uint64]bool)
 	a.tree(t, seen, chunkTree, fs.sb.chunkRoot)
 	a.tree(t, seen, rootTree, fs.sb.root)
@@ -178,6 +177,24 @@ func dissect(t testing.TB, raw []byte) *anatomy {
 	return a
 }
 
+// with returns the devices, one of them replaced.
+func (a *anatomy) with(device int, d disk.Sparse) (list []disk.Sparse) {
+	for _, m := range a.devices {
+		list = append(list, m)
+	}
+	list[device] = d
+	return list
+}
+
+// damager reads the filesystem with one device damaged. The caches have 24 MiB.
+func (a *anatomy) damager(device int) *disktest.Damage {
+	return &disktest.Damage{
+		Layer: "btrfs", MaxAlloc: 64 << 20, MaxRead: 64 << 20, More: disktest.ReadMore, Strict: true,
+		Open: func(d disk.Sparse) (disk.Filesystem, error) { return Open(a.with(device, d), Options{}) },
+		Seal: func(block []byte) { seal(a.fs, block) },
+	}
+}
+
 func (a *anatomy) tree(t testing.TB, seen map[uint64]bool, id uint64, p pointer) {
 	t.Helper()
 	if seen[p.block] {
@@ -185,9 +202,12 @@ func (a *anatomy) tree(t testing.TB, seen map[uint64]bool, id uint64, p pointer)
 	}
 	seen[p.block] = true
 	c := a.fs.chunks.find(p.block, uint64(a.fs.sb.nodeSize))
-	_, at, _ := c.piece(p.block-c.logical, 0)
-	n := node(a.raw[at:][:a.fs.sb.nodeSize])
-	a.blocks = append(a.blocks, block{n, id, int64(at)})
+	s, at, _ := c.piece(p.block-c.logical, 0)
+	n := make(node, a.fs.sb.nodeSize)
+	if _, err := a.devices[s.device].ReadAt(n, int64(at)); err != nil {
+		t.Fatal(err)
+	}
+	a.blocks = append(a.blocks, block{n, id, s.device, int64(at)})
 	for i := range n.count() {
 		if n.level() > 0 {
 			a.tree(t, seen, id, n.child(i))
@@ -229,28 +249,47 @@ func (a *anatomy) structures(most int, wanted func(block) bool) (list []disktest
 	return append(list, disktest.Structure{Name: "superblock", Off: superblockOffset, Fields: superblockFields, Block: super})
 }
 
-// damager reads damaged images of one device. The caches have 24 MiB.
-func damager() *disktest.Damage {
-	return &disktest.Damage{
-		Layer: "btrfs", MaxAlloc: 64 << 20, MaxRead: 64 << 20, More: disktest.ReadMore, Strict: true,
-		Open: func(d disk.Sparse) (disk.Filesystem, error) { return Open([]disk.Sparse{d}, Options{}) },
-	}
-}
-
 // TestFields damages each field of each structure, behind checksums that are right:
 // of the image with a log, those of the log.
 func TestFields(t *testing.T) {
 	for _, name := range []string{"mixed", "log", "xxhash"} {
 		t.Run(name, func(t *testing.T) {
-			a := dissect(t, seedBytes(t, name))
-			list := a.structures(2, func(b block) bool { return name == "mixed" || name == "log" && b.tree == treeLog })
-			if *Thorough {
-				list = a.structures(len(a.raw), func(block) bool { return true })
+			a := dissect(t, disktest.LoadSeed(t, name))
+			a.setFields(t, 0, func(b block) bool { return name == "mixed" || name == "log" && b.tree == treeLog })
+		})
+	}
+}
+
+// setFields damages the fields of some blocks of a device, and of its superblock.
+func (a *anatomy) setFields(t *testing.T, device int, wanted func(block) bool) {
+	t.Helper()
+	list := a.structures(2, wanted)
+	if *Thorough {
+		list = a.structures(1<<30, func(b block) bool { return b.device == device })
+	}
+	a.damager(device).SetFields(t, a.devices[device], list)
+	t.Logf("%d structures", len(list))
+}
+
+// TestDevices damages what says where the devices are and what lies on them, with
+// profiles of which there is one copy of the metadata, and cuts each device.
+func TestDevices(t *testing.T) {
+	for _, profile := range []string{"raid10", "raid1c3", "dup"} {
+		t.Run(profile, func(t *testing.T) {
+			var devices []disktest.Image
+			args := []string{"-q", "-f", "-m", "raid0", "-d", profile}
+			for range 4 {
+				args = append(args, disktest.EmptyImage(t, 192<<20))
 			}
-			d := damager()
-			d.Seal = func(block []byte) { seal(a.fs, block) }
-			d.SetFields(t, disktest.Image{ReaderAt: bytes.NewReader(a.raw), Length: int64(len(a.raw))}, list)
-			t.Logf("%d structures", len(list))
+			disktest.Run(t, "mkfs.btrfs", args...)
+			for _, path := range args[6:] {
+				devices = append(devices, disktest.OpenImage(t, path))
+			}
+			a := dissect(t, devices...)
+			for device := range devices {
+				a.setFields(t, device, func(b block) bool { return b.tree == chunkTree && b.device == device })
+				a.damager(device).Cuts(t, devices[device])
+			}
 		})
 	}
 }

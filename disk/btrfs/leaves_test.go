@@ -64,13 +64,12 @@ func eachLeafItem(a *anatomy, most int, change func(b block, i int, name string,
 func TestItems(t *testing.T) {
 	for _, name := range []string{"mixed", "log"} {
 		t.Run(name, func(t *testing.T) {
-			a := dissect(t, seedBytes(t, name))
-			d := damager()
-			d.Seal = func(block []byte) { seal(a.fs, block) }
-			m := disktest.Image{ReaderAt: bytes.NewReader(a.raw), Length: int64(len(a.raw))}
+			m := disktest.LoadSeed(t, name)
+			a := dissect(t, m)
+			d := a.damager(0)
 			most, tried := 3, 0
 			if *Thorough {
-				most = len(a.raw)
+				most = 1 << 30
 			}
 			eachLeafItem(a, most, func(b block, i int, what string, f fields) {
 				if name == "log" && b.tree != treeLog {
@@ -125,10 +124,10 @@ type way struct {
 	block, generation, level int // offsets in it; 0 where there is no such field
 }
 
-// ways are all of an image.
-func (a *anatomy) ways() (list []way) {
+// ways are all of an image of one device, whose content is raw.
+func (a *anatomy) ways(raw []byte) (list []way) {
 	super := func(what string, tree uint64, block, generation, level int) {
-		if binary.LittleEndian.Uint64(a.raw[superblockOffset+block:]) != 0 {
+		if binary.LittleEndian.Uint64(raw[superblockOffset+block:]) != 0 {
 			list = append(list, way{what, tree, superblockOffset, superblockSize, block, generation, level})
 		}
 	}
@@ -156,24 +155,24 @@ func (a *anatomy) ways() (list []way) {
 func TestPointers(t *testing.T) {
 	for _, name := range []string{"mixed", "log"} {
 		t.Run(name, func(t *testing.T) {
-			a := dissect(t, seedBytes(t, name))
-			d := damager()
-			d.Seal = func(block []byte) { seal(a.fs, block) }
-			m := disktest.Image{ReaderAt: bytes.NewReader(a.raw), Length: int64(len(a.raw))}
+			m := disktest.LoadSeed(t, name)
+			a := dissect(t, m)
+			d := a.damager(0)
 			want := d.Read(m)
 			if want.Err != nil {
 				t.Fatal(want.Err)
 			}
-			for turn, w := range a.ways() {
+			raw := seedBytes(t, name)
+			for turn, w := range a.ways(raw) {
 				if name == "log" && w.tree != treeLog {
 					continue
 				}
 				for i, b := range a.blocks {
 					address := uint64(b.address())
-					if address == binary.LittleEndian.Uint64(a.raw[int(w.at)+w.block:]) || !*Thorough && (turn+i)%3 != 0 && b.at != w.at {
+					if address == binary.LittleEndian.Uint64(raw[int(w.at)+w.block:]) || !*Thorough && (turn+i)%3 != 0 && b.at != w.at {
 						continue
 					}
-					block := bytes.Clone(a.raw[w.at:][:w.length])
+					block := bytes.Clone(raw[w.at:][:w.length])
 					put64(block[w.block:], address)
 					if w.generation != 0 {
 						put64(block[w.generation:], b.generation())

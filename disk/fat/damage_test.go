@@ -42,13 +42,7 @@ func TestCut(t *testing.T) {
 // The fields of the structures, as their declarations have them.
 type fields = []disktest.Field
 
-func field(name string, off, size int) disktest.Field {
-	return disktest.Field{Name: name, Off: off, Size: size}
-}
-
-func flags(name string, off, size int) disktest.Field {
-	return disktest.Field{Name: name, Off: off, Size: size, Flags: true}
-}
+var field, flags = disktest.Number, disktest.Flags
 
 var (
 	bootFields = fields{

@@ -21,6 +21,14 @@ type Field struct {
 	Flags     bool // each bit means something
 }
 
+// Number is a field.
+func Number(name string, off, size int) Field { return Field{Name: name, Off: off, Size: size} }
+
+// Flags is a field each bit of which means something.
+func Flags(name string, off, size int) Field {
+	return Field{Name: name, Off: off, Size: size, Flags: true}
+}
+
 // Structure is where an image has a structure, and what its fields are.
 type Structure struct {
 	Name   string
