@@ -160,3 +160,67 @@ func loseDevices(t *testing.T, paths []string, want disktest.Tree, enough int) {
 		}
 	}
 }
+
+// TestBalanced moves all that there is to other places, profiles and devices, and
+// compares with the kernel after each move.
+func TestBalanced(t *testing.T) {
+	paths := makeImages(t, 3, 4<<30, "-m", "raid1", "-d", "raid0")
+	spare := disktest.EmptyImage(t, 4<<30)
+	writeBalanced(t, paths)
+	for _, move := range []struct {
+		name string
+		run  func(dir string)
+	}{
+		{"another device", func(dir string) {
+			loop := disktest.AttachLoop(t, spare)
+			defer disktest.DetachLoop(t, loop)
+			disktest.Run(t, "btrfs", "replace", "start", "-B", "-f", "2", loop, dir)
+			paths[1] = spare
+		}},
+		{"data to raid1, metadata to raid1c3", func(dir string) {
+			disktest.Run(t, "btrfs", "balance", "start", "-f", "-dconvert=raid1", "-mconvert=raid1c3", "-sconvert=raid1c3", dir)
+		}},
+		{"everything elsewhere", func(dir string) { disktest.Run(t, "btrfs", "balance", "start", "--full-balance", dir) }},
+		{"half to single", func(dir string) {
+			disktest.Run(t, "btrfs", "balance", "start", "-f", "-dconvert=single,limit=1", "-mconvert=raid1", "-sconvert=raid1", dir)
+		}},
+		{"one device less", func(dir string) {
+			disktest.Run(t, "btrfs", "device", "remove", "3", dir)
+			paths = paths[:2]
+		}},
+		{"less than the whole device", func(dir string) { disktest.Run(t, "btrfs", "filesystem", "resize", "2:3500m", dir) }},
+	} {
+		dir, unmount := mount(t, paths, "rw")
+		c := &crash{t: t, dir: dir}
+		move.run(dir)
+		c.write(move.name, move.name)
+		c.write("sub/"+move.name, strings.Repeat(move.name, 10_000))
+		unmount()
+		fs := openFilesystem(t, paths, btrfs.Options{})
+		t.Log(move.name)
+		compare(t, paths, fs, "")
+		checkUsage(t, fs, paths)
+	}
+}
+
+// writeBalanced writes some of everything that a balance moves in its own way.
+func writeBalanced(t *testing.T, paths []string) {
+	t.Helper()
+	dir, unmount := mount(t, paths, "compress=zstd,max_inline=2048")
+	c := &crash{t: t, dir: dir}
+	disktest.Run(t, "btrfs", "subvolume", "create", c.path("sub"))
+	for i := range 300 {
+		c.write(fmt.Sprintf("sub/%d", i), strings.Repeat(fmt.Sprint(i, " "), i*i%7000))
+	}
+	disktest.Run(t, "btrfs", "subvolume", "snapshot", c.path("sub"), c.path("snapshot"))
+	noise := make([]byte, 9_000_000)
+	rand.NewChaCha8([32]byte{8}).Read(noise)
+	c.write("noise", string(noise))
+	disktest.Run(t, "cp", "--reflink=always", c.path("noise"), c.path("sub/noise"))
+	c.writeAt("noise", "another", 1_000_001)
+	c.write("nodatacow", "")
+	disktest.Run(t, "chattr", "+C", c.path("nodatacow"))
+	c.writeAt("nodatacow", string(noise[:100_000]), 0)
+	c.fallocate("nodatacow", 0, 200_000, 300_000)
+	unmount()
+}
