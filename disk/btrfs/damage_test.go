@@ -41,7 +41,7 @@ func TestForged(t *testing.T) {
 		}
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			d := damage(50)
+			d := damage(150)
 			d.Open = func(m disk.Sparse) (disk.Filesystem, error) { return open(sealed{m}) }
 			d.Fields(t, disktest.LoadSeed(t, s.name), false)
 		})

@@ -263,7 +263,7 @@ func TestFields(t *testing.T) {
 // setFields damages the fields of some blocks of a device, and of its superblock.
 func (a *anatomy) setFields(t *testing.T, device int, wanted func(block) bool) {
 	t.Helper()
-	list := a.structures(2, wanted)
+	list := a.structures(1, wanted)
 	if *Thorough {
 		list = a.structures(1<<30, func(b block) bool { return b.device == device })
 	}
