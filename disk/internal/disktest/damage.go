@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -60,6 +61,22 @@ func (h *Damage) Check(t testing.TB, what string, got Outcome) {
 	if got.Err != nil && (!errors.As(got.Err, &detail) || detail.Layer != h.Layer || detail.Structure == "") {
 		t.Errorf("%s: not a disk.Error that names a structure of %s: %v", what, h.Layer, got.Err)
 	}
+}
+
+// KindOf replaces the numbers in the name of a structure by "#".
+func KindOf(structure string) string {
+	var out strings.Builder
+	digits := false
+	for _, r := range structure {
+		digit := r >= '0' && r <= '9'
+		if digit && !digits {
+			out.WriteByte('#')
+		} else if !digit {
+			out.WriteRune(r)
+		}
+		digits = digit
+	}
+	return out.String()
 }
 
 // recorder notes which ranges are read.
