@@ -28,6 +28,14 @@ type Damage struct {
 	// MaxAlloc is what reading one damaged image may allocate altogether, freed
 	// or not, in bytes.
 	MaxAlloc uint64
+	// Thorough has each bit of each field turned, too.
+	Thorough bool
+	// MaxRead is how many bytes of a damaged image EveryField may read until it has
+	// read all of it, which stands for the time that this takes.
+	MaxRead int64
+	// Single are the names of structures of which a disk has one: they are place
+	// enough.
+	Single []string
 	// Optional is the number of bytes at the end of an image that may be cut
 	// off without an error.
 	Optional int64
