@@ -71,6 +71,25 @@ const (
 	rootFields      = `0 2 level   2 2 numrecs   4 8 startoff`
 )
 
+// The layouts that are others in version 4, where blocks do not describe themselves.
+const (
+	shortBlockFields4 = `0 4 magic   4 2 level   6 2 numrecs   8 4 -leftsib   12 4 -rightsib`
+	directoryFields4  = `
+		0 4 magic   4 2 -bestfree   6 2 -bestfree
+		16 8 inumber   24 1 namelen   25 1 name   30 2 tag
+		32 8 inumber   40 1 namelen   41 1 name   42 1 name   46 2 tag
+		48 8 inumber   56 1 namelen   57 1 name   70 2 tag`
+	attrLeafFields4 = `
+		0 4 forw   4 4 -back   8 2 magic   12 2 count   14 2 -usedbytes   16 2 -firstused   18 1 -holes   20 2 -freemap   22 2 -freemap
+		32 4 -hashval   36 2 nameidx   38 1 flags`
+	attrNodeFields4 = `0 4 -forw   4 4 -back   8 2 magic   12 2 count   14 2 level   16 4 -hashval   20 4 before`
+	inodeFields4    = `
+		0 2 magic   2 2 mode   4 1 version   5 1 format   6 2 -onlink   8 4 uid   12 4 gid   16 4 nlink   20 2 -projid
+		22 2 -projid   24 8 -pad   32 4 atime   36 4 atime   40 4 mtime   44 4 mtime   48 4 ctime   52 4 ctime   56 8 size
+		64 8 nblocks   72 4 -extsize   76 4 nextents   80 2 anextents   82 1 forkoff   83 1 aformat   84 4 -dmevmask
+		88 2 -dmstate   90 2 flags   92 4 -gen   96 4 -next_unlinked`
+)
+
 // extentFields are those of an extent's 128 bits.
 var extentFields = []disktest.Field{
 	{Name: "flag", Size: 8, Shift: 63, Bits: 1},
@@ -234,4 +253,47 @@ func TestEveryField(t *testing.T) {
 			d.EveryField(t, s.image, s.list, nil)
 		})
 	}
+}
+
+// TestEveryField4 does so in version 4, which has no checksums.
+func TestEveryField4(t *testing.T) {
+	t.Parallel()
+	s := newFieldSeed(t, "v4-1k")
+	for _, path := range []string{"", "a", "a/small", "large", "symlink"} {
+		s.pointers = append(s.pointers, disktest.Lookup(t, s.fs, path))
+	}
+	s.add("AGF", "0 4 magicnum   4 4 versionnum   8 4 seqno   12 4 length   16 4 bno_root   28 4 bno_level", s.with("XAGF", 0)...)
+	s.add("AGI", "0 4 magicnum   4 4 versionnum   8 4 seqno   12 4 length   20 4 root   24 4 level", s.with("XAGI", 0)...)
+	inodes, free := s.with("IABT", 0), s.with("ABTB", 0)
+	s.add("block of the inode tree", shortBlockFields4, inodes...)
+	s.add("record of the inode tree", "0 4 startino   4 4 -freecount   8 8 free", inodes[0]+16)
+	s.add("block of the free space tree", shortBlockFields4, free...)
+	s.add("record of the free space tree", freeRecordFields, free[0]+16)
+	single, several := s.with("XD2B", 0), s.with("XD2D", 0)
+	s.add("directory block", directoryFields4, single[0], several[0])
+	s.add("tail of a directory block", directoryTail, single[0]+4096-8)
+	var leaves, nodes []int
+	for _, at := range append(s.with("\xfb\xee", 8), s.with("\xfe\xbe", 8)...) {
+		if at%1024 != 0 {
+			continue
+		}
+		if s.raw[at+8] == 0xfb {
+			leaves = append(leaves, at)
+		} else {
+			nodes = append(nodes, at)
+		}
+	}
+	s.add("leaf of attributes", attrLeafFields4, leaves...)
+	s.add("node of attributes", attrNodeFields4, nodes...)
+	var places []int
+	for _, path := range []string{"a/small", "a", "a/short", "symlink", "device", "xattrs", "xattrs-remote"} {
+		at, _, _ := s.inode(path)
+		places = append(places, at)
+	}
+	s.add("inode", inodeFields4, places...)
+	at, _, _ := s.inode("a")
+	s.add("directory in its inode", "0 1 count   1 1 i8count   2 4 -parent   6 1 namelen   7 2 -offset   9 1 name", at+100)
+	at, _, _ = s.inode("a/small")
+	s.addFields("extent in an inode", extentFields, at+100)
+	damage().EveryField(t, s.image, s.list, nil)
 }
