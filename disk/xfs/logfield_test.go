@@ -71,7 +71,7 @@ func (l *logFields) item(name, layout string, start []byte, little bool) {
 	}
 	l.list = append(l.list, disktest.Structure{
 		Name: name, Fields: disktest.ParseFields(l.t, layout), Places: []disktest.Place{l.at(at)},
-		Values: l.pointers, LittleEndian: little,
+		Values: l.pointers, Swapped: little,
 	})
 }
 

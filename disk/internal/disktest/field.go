@@ -62,9 +62,9 @@ type Structure struct {
 	// Values are tried for each field besides: what a pointer to the structure
 	// itself, or to others, looks like.
 	Values []uint64
-	// LittleEndian is for the few structures that keep their numbers unlike the
-	// rest of the filesystem.
-	LittleEndian bool
+	// Swapped is for structures that keep their numbers the other way round than
+	// the rest of the filesystem: those of a log.
+	Swapped bool
 }
 
 // Seal makes the checksums right again of what lies around some bytes that were
@@ -149,10 +149,10 @@ func sealed(raw []byte, places []int64, seal Seal) ([]byte, func()) {
 }
 
 func (h *Damage) orderOf(s *Structure) binary.ByteOrder {
-	if s.LittleEndian {
-		return binary.LittleEndian
+	if h.BigEndian != s.Swapped {
+		return binary.BigEndian
 	}
-	return h.order()
+	return binary.LittleEndian
 }
 
 func (h *Damage) numberOf(p []byte, s *Structure) uint64 {
