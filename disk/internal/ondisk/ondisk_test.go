@@ -189,3 +189,38 @@ func TestCheckRange(t *testing.T) {
 		}
 	}
 }
+
+func TestPieces(t *testing.T) {
+	for name, v := range map[string]struct {
+		add   [][2]uint64
+		block uint64
+		twice bool
+	}{
+		"nothing":            {nil, 0, false},
+		"one":                {[][2]uint64{{5, 10}}, 0, false},
+		"one after another":  {[][2]uint64{{5, 10}, {15, 1}, {0, 5}}, 0, false},
+		"apart":              {[][2]uint64{{50, 10}, {5, 10}, {30, 20}}, 0, false},
+		"the same":           {[][2]uint64{{5, 1}, {9, 1}, {5, 1}}, 5, true},
+		"overlapping":        {[][2]uint64{{50, 10}, {5, 10}, {45, 6}}, 50, true},
+		"within":             {[][2]uint64{{5, 10}, {8, 1}}, 8, true},
+		"joined, then again": {[][2]uint64{{5, 5}, {10, 5}, {9, 1}}, 9, true},
+	} {
+		var p ondisk.Pieces
+		for _, a := range v.add {
+			if !p.Add(a[0], a[1]) {
+				t.Errorf("%s: too many", name)
+			}
+		}
+		if block, twice := p.Twice(); block != v.block || twice != v.twice {
+			t.Errorf("%s: %d, %v", name, block, twice)
+		}
+	}
+	var p ondisk.Pieces
+	n := uint64(0)
+	for p.Add(2*n, 1) {
+		n++
+	}
+	if n != 1<<20 || !p.Add(2*n-1, 1) {
+		t.Errorf("%d pieces are kept", n)
+	}
+}
