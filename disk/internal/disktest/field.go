@@ -93,7 +93,8 @@ func (h *Damage) EveryField(t *testing.T, m Image, structures []Structure, seal 
 		for _, f := range s.Fields {
 			changed := ""
 			for i, at := range s.Places {
-				n, what := h.fieldValues(t, m, raw, &s, &f, at, seal, want, h.Thorough && i == 0)
+				values := h.values(&s, &f, raw, at, i == 0)
+				n, what := h.fieldValues(t, m, raw, &s, &f, at, seal, want, values)
 				tried += n
 				changed += what
 			}
@@ -105,16 +106,29 @@ func (h *Damage) EveryField(t *testing.T, m Image, structures []Structure, seal 
 	t.Logf("%d structures, %d fields and values", len(structures), tried)
 }
 
+// values are what a field is set to in one place: in the first of a structure all
+// that is worth trying, in others less.
+func (h *Damage) values(s *Structure, f *Field, raw []byte, at Place, first bool) []uint64 {
+	old := make([]byte, f.Size)
+	for i := range old {
+		old[i] = raw[at(f.Offset+i)]
+	}
+	if !first && !h.Thorough {
+		return f.values(h.numberOf(old, s), nil, false)
+	}
+	return f.values(h.numberOf(old, s), s.Values, first && h.Thorough)
+}
+
 // fieldValues tries the values for one field, and returns how many and which of
 // them make a difference.
-func (h *Damage) fieldValues(t *testing.T, m Image, raw []byte, s *Structure, f *Field, at Place, seal Seal, want Outcome, all bool) (tried int, changed string) {
+func (h *Damage) fieldValues(t *testing.T, m Image, raw []byte, s *Structure, f *Field, at Place, seal Seal, want Outcome, values []uint64) (tried int, changed string) {
 	places := make([]int64, f.Size)
 	old := make([]byte, f.Size)
 	for i := range places {
 		places[i] = at(f.Offset + i)
 		old[i] = raw[places[i]]
 	}
-	for _, v := range f.values(h.numberOf(old, s), s.Values, all) {
+	for _, v := range values {
 		for i, b := range h.bytesOf(f.put(h.numberOf(old, s), v), f.Size, s) {
 			raw[places[i]] = b
 		}
@@ -187,8 +201,8 @@ func (f *Field) put(whole, v uint64) uint64 {
 	return whole&^(f.mask()<<f.Shift) | v<<f.Shift
 }
 
-// values are what a field is set to whose bytes are whole now. With all, each
-// single bit is turned, too.
+// values are the extremes and the neighbours of what a field is in bytes that are
+// whole now, and more. With all, each single bit is turned, too.
 func (f *Field) values(whole uint64, more []uint64, all bool) []uint64 {
 	v, limit := whole>>f.Shift&f.mask(), f.mask()
 	list := []uint64{0, 1, limit, limit - 1, limit >> 1, limit>>1 + 1, v + 1, v - 1, v * 2, v / 2}
