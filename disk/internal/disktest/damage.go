@@ -2,6 +2,7 @@ package disktest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -87,14 +88,23 @@ func KindOf(structure string) string {
 	return out.String()
 }
 
-// recorder notes which ranges are read.
-type recorder struct {
+// Recorder notes which ranges of an image are read.
+type Recorder struct {
 	Image
 	mu     sync.Mutex
 	ranges []disk.Extent
 }
 
-func (r *recorder) ReadAt(p []byte, off int64) (int, error) {
+// Ranges returns the ranges, sorted, each once.
+func (r *Recorder) Ranges() []disk.Extent {
+	slices.SortFunc(r.ranges, func(a, b disk.Extent) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Length, b.Length))
+	})
+	return slices.Compact(r.ranges)
+}
+
+// ReadAt notes the range, and reads.
+func (r *Recorder) ReadAt(p []byte, off int64) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ranges = append(r.ranges, disk.Extent{Offset: off, Length: int64(len(p))})
@@ -105,7 +115,7 @@ func (r *recorder) ReadAt(p []byte, off int64) (int, error) {
 // that it reads for a walk without content, each range once.
 func (h *Damage) Structures(t testing.TB, m Image) []disk.Extent {
 	t.Helper()
-	r := &recorder{Image: m}
+	r := &Recorder{Image: m}
 	fs, err := h.Open(r)
 	if err != nil {
 		t.Fatal(err)
@@ -113,8 +123,7 @@ func (h *Damage) Structures(t testing.TB, m Image) []disk.Extent {
 	if err := walkStructures(fs, fs.Info().Root); err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(r.ranges, func(a, b disk.Extent) int { return int(a.Offset - b.Offset) })
-	return slices.Compact(r.ranges)
+	return r.Ranges()
 }
 
 func walkStructures(fs disk.Filesystem, dir uint64) error {
