@@ -307,14 +307,21 @@ const maxMutations = 32
 // a place, four for its new content.
 func Mutate(m Image, input []byte) disk.Sparse {
 	p := mutated{Image: m, bytes: make(map[int64]byte)}
-	for n := 0; len(input) >= 7 && n < maxMutations; n++ {
-		at := int64(binary.BigEndian.Uint32(append([]byte{0}, input[:3]...))) % (m.Length - 4)
+	for _, at := range MutatedPlaces(m, input) {
 		for i, v := range input[3:7] {
 			p.bytes[at+int64(i)] = v
 		}
 		input = input[7:]
 	}
 	return p
+}
+
+// MutatedPlaces returns where [Mutate] changes an image.
+func MutatedPlaces(m Image, input []byte) (places []int64) {
+	for ; len(input) >= 7 && len(places) < maxMutations; input = input[7:] {
+		places = append(places, int64(binary.BigEndian.Uint32(append([]byte{0}, input[:3]...)))%(m.Length-4))
+	}
+	return places
 }
 
 type mutated struct {
@@ -336,7 +343,13 @@ func (p mutated) ReadAt(b []byte, off int64) (int, error) {
 // and agree.
 func (h *Damage) Fuzz(t *testing.T, m Image, input []byte) {
 	t.Helper()
-	d := Mutate(m, input)
+	h.ReadTwice(t, Mutate(m, input))
+}
+
+// ReadTwice reads an image twice, and checks that both reads come to an end and
+// agree.
+func (h *Damage) ReadTwice(t *testing.T, d disk.Sparse) {
+	t.Helper()
 	first, second := h.Read(d), h.Read(d)
 	h.Check(t, "fuzzed", first)
 	if first.Tree != second.Tree || (first.Err == nil) != (second.Err == nil) {
