@@ -180,6 +180,7 @@ func TestSnapshots(t *testing.T) {
 		dir, unmount := disktest.Mount(t, path, "xfs", "rw")
 		w := &disktest.CrashWriter{T: t, Dir: dir}
 		w.Base()
+		w.Work(0, 50) // so that the log holds something, however slow the machine
 		var writers sync.WaitGroup
 		var stop atomic.Bool
 		writers.Go(func() {
