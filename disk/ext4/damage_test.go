@@ -17,7 +17,7 @@ var thorough = flag.Bool("thorough", false, "damage every field in every way, in
 // damage reads damaged images. The memory is the cache's and as much again.
 func damage() *disktest.Damage {
 	d := &disktest.Damage{
-		Layer: "ext4", Open: open, Share: 10, MaxAlloc: 32 << 20, MaxRead: 64 << 20, Optional: 1024,
+		Layer: "ext4", Open: open, Share: 25, MaxAlloc: 32 << 20, MaxRead: 64 << 20, Optional: 1024,
 		Thorough: *thorough, Single: []string{"superblock", "journal superblock", "fast commit"},
 	}
 	if *thorough {

@@ -16,7 +16,7 @@ var thorough = flag.Bool("thorough", false, "damage every field in every way, in
 // damage reads damaged images. The memory is the cache's and as much again.
 func damage() *disktest.Damage {
 	d := &disktest.Damage{
-		Layer: "xfs", Open: open, BigEndian: true, Share: 100, MaxAlloc: 32 << 20, MaxRead: 64 << 20,
+		Layer: "xfs", Open: open, BigEndian: true, Share: 250, MaxAlloc: 32 << 20, MaxRead: 64 << 20,
 		Thorough: *thorough, Single: []string{"superblock", "log"},
 	}
 	if *thorough {
