@@ -31,11 +31,8 @@ func TestFirstMetaBG(t *testing.T) {
 		}
 	}
 	unmount()
-	dir, unmount = disktest.Mount(t, path, "ext4", "ro,noatime")
-	want := disktest.KernelTree(t, dir)
-	unmount()
 	fs := openFilesystem(t, path)
-	disktest.CompareTrees(t, want, disktest.ReadTree(t, fs))
+	disktest.CompareWithKernel(t, path, "ext4", fs)
 	checkUsed(t, path, fs)
 	checkReadsUsed(t, path)
 }
