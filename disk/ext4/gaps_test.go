@@ -34,7 +34,7 @@ func TestFirstMetaBG(t *testing.T) {
 	fs := openFilesystem(t, path)
 	disktest.CompareWithKernel(t, path, "ext4", fs)
 	checkUsed(t, path, fs)
-	checkReadsUsed(t, path)
+	disktest.CheckReadsUsed(t, path, openUncached)
 }
 
 // TestDirectoryDamage spoils one block of a directory: the entries of the others

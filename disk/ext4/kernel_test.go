@@ -65,8 +65,8 @@ func TestKernel(t *testing.T) {
 			disktest.CompareWithKernel(t, path, "ext4", fs)
 
 			checkUsed(t, path, fs)
-			checkReadsUsed(t, path)
-			located, nowhere := checkLocations(t, disktest.OpenImage(t, path), fs)
+			disktest.CheckReadsUsed(t, path, openUncached)
+			located, nowhere := disktest.CheckLocations(t, disktest.OpenImage(t, path), fs)
 			if inline := strings.Contains(strings.Join(p.mkfs, ""), "inline_data"); located == 0 || nowhere > 0 != inline {
 				t.Errorf("%d bytes of data are located, %d are not", located, nowhere)
 			}

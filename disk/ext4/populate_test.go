@@ -42,7 +42,7 @@ func TestPopulated(t *testing.T) {
 			path := makeImage(t, 256<<20, append(p.mkfs, "-t", "ext4", "-b", strconv.Itoa(p.block), "-N", "8192", "-d", source)...)
 			fs := openFilesystem(t, path)
 			checkUsed(t, path, fs)
-			checkReadsUsed(t, path)
+			disktest.CheckReadsUsed(t, path, openUncached)
 			got := disktest.ReadTree(t, fs)
 			delete(got, "/lost+found")
 			want := disktest.WithoutPlace(full)
@@ -80,7 +80,7 @@ func TestHuge(t *testing.T) {
 		t.Errorf("%d bytes read for %d small files", counted.Bytes.Load(), names)
 	}
 	start, used := time.Now(), int64(0)
-	for _, r := range usedRanges(t, fs) {
+	for _, r := range disktest.UsedRanges(t, fs) {
 		used += r.Length
 	}
 	t.Logf("%d bytes are in use, found in %v, with %d bytes read", used, time.Since(start), counted.Bytes.Load())

@@ -127,6 +127,8 @@ func compareCrashed(t *testing.T, path string) {
 		withoutChange(got)
 	}
 	disktest.CompareTrees(t, want, got)
+	disktest.CheckLocations(t, disktest.OpenImage(t, path), fs)
+	disktest.CheckReadsUsed(t, path, openUncached)
 	t.Logf("%d transactions, %d files", fs.Replayed(), len(got))
 }
 
