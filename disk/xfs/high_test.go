@@ -15,7 +15,7 @@ import (
 // and block numbers of more than 32 bits, in entries of all kinds, and in extents whose
 // block number lies in both words of the record.
 func TestHighNumbers(t *testing.T) {
-	path := makeImage(t, 12<<40, "-b", "size=1024", "-d", "agcount=24", "-l", "size=16m")
+	path := makeImage(t, 12<<40, "-b", "size=1024", "-d", "agcount=24", "-l", "size=64m")
 	dir, unmount := disktest.Mount(t, path, "xfs", "rw,inode64")
 	must := func(err error) {
 		t.Helper()

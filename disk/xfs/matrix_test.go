@@ -28,10 +28,10 @@ var choices = [][]string{
 	{"-m reflink=0", "-m reflink=1"},
 	{"-m rmapbt=0", "-m rmapbt=1"},
 	{"-n size=4096", "-n size=16384", "-n size=65536"},
-	{"-d agcount=1", "-d agcount=3", "-d agcount=16"},
+	{"-d agcount=1", "-d agcount=2", "-d agcount=3"},
 	{"-d su=64k,sw=4", "-d noalign", ""},
 	{"-l lazy-count=1", "-l su=256k", "-l sunit=8"},
-	{"-l size=5m", "-l size=20m", ""},
+	{"-l size=32m", "-l size=40m"}, // in a smaller one, Linux can wait for room forever
 	{"-l agnum=0", "-l internal=1"},
 }
 
