@@ -24,7 +24,7 @@ func within(prefix string, off int, list fields) fields {
 	out := slices.Clone(list)
 	for i := range out {
 		out[i].Name = prefix + out[i].Name
-		out[i].Off += off
+		out[i].Offset += off
 	}
 	return out
 }
@@ -220,13 +220,13 @@ func itemOffset(n node, i int) uint32 { return binary.LittleEndian.Uint32(n.entr
 
 // structures returns what some blocks hold, of each structure so many, and the
 // superblock.
-func (a *anatomy) structures(most int, wanted func(block) bool) (list []disktest.Structure) {
+func (a *anatomy) structures(most int, wanted func(block) bool) (list []disktest.Record) {
 	count := make(map[string]int)
 	add := func(b block, name string, off int, f fields) {
 		name = fmt.Sprintf("%s of tree %d", name, int64(b.tree))
 		if count[name]++; len(f) > 0 && count[name] <= most {
 			extent := disk.Extent{Offset: b.at, Length: int64(len(b.node))}
-			list = append(list, disktest.Structure{Name: name, Off: b.at + int64(off), Fields: f, Block: extent})
+			list = append(list, disktest.Record{Name: name, Off: b.at + int64(off), Fields: f, Block: extent})
 		}
 	}
 	for _, b := range a.blocks {
@@ -246,7 +246,7 @@ func (a *anatomy) structures(most int, wanted func(block) bool) (list []disktest
 		}
 	}
 	super := disk.Extent{Offset: superblockOffset, Length: superblockSize}
-	return append(list, disktest.Structure{Name: "superblock", Off: superblockOffset, Fields: superblockFields, Block: super})
+	return append(list, disktest.Record{Name: "superblock", Off: superblockOffset, Fields: superblockFields, Block: super})
 }
 
 // TestFields damages each field of each structure, behind checksums that are right:

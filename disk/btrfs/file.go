@@ -1,8 +1,6 @@
 package btrfs
 
 import (
-	"errors"
-	"fmt"
 	"sync/atomic"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -55,9 +53,6 @@ func (f *file) at(off int64) (extent, error) {
 
 // ReadAt implements [disk.Sparse].
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, errors.New("btrfs: a read at a negative offset")
-	}
 	return ondisk.ReadPieces(p, off, f.Size(), f.readSome)
 }
 
@@ -87,17 +82,9 @@ func (f *file) readSome(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// checkRange checks the arguments of Extents and Locate.
-func checkRange(off, length, size int64) error {
-	if !ondisk.Within(off, length, size) {
-		return fmt.Errorf("btrfs: %d bytes at %d of a file of %d", length, off, size)
-	}
-	return nil
-}
-
 // Extents implements [disk.Sparse].
 func (f *file) Extents(off, length int64, yield func(disk.Extent) error) error {
-	if err := checkRange(off, length, f.Size()); err != nil {
+	if err := ondisk.CheckRange(off, length, f.Size()); err != nil {
 		return err
 	}
 	for end := off + length; off < end; {
@@ -117,7 +104,7 @@ func (f *file) Extents(off, length int64, yield func(disk.Extent) error) error {
 // Locate implements [disk.Locator]. Only what is not compressed, and has no
 // checksum or a CRC-32C, can be read without us.
 func (f *file) Locate(off, length int64, yield func(disk.Location) error) error {
-	if err := checkRange(off, length, f.Size()); err != nil {
+	if err := ondisk.CheckRange(off, length, f.Size()); err != nil {
 		return err
 	}
 	for end := off + length; off < end; {

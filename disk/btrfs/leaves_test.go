@@ -107,7 +107,7 @@ func TestItems(t *testing.T) {
 func cutSizes(size int, f fields) []int {
 	list := []int{0, 1, size / 2, size - 1, size + 1, size + 8}
 	for _, f := range f {
-		list = append(list, f.Off, f.Off+f.Size/2, f.Off+f.Size)
+		list = append(list, f.Offset, f.Offset+f.Size/2, f.Offset+f.Size)
 	}
 	list = slices.DeleteFunc(list, func(n int) bool { return n < 0 || n == size || n > size+8 })
 	slices.Sort(list)

@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"io"
-	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -23,80 +20,17 @@ func openSeed(t *testing.T, name string, opts ext4.Options) *ext4.Filesystem {
 	return fs
 }
 
-// TestReadAt compares reads at random places with the whole, and the extents of
-// random ranges with those of the whole.
-func TestReadAt(t *testing.T) {
+// TestContract holds files of all kinds against the contract of [disk.Sparse].
+func TestContract(t *testing.T) {
 	for _, s := range seeds {
 		for _, path := range []string{"holes", "a/medium", "a/small"} {
 			if s.dirty && path != "holes" {
 				continue // these were empty when the guest crashed
 			}
 			t.Run(s.name+"/"+path, func(t *testing.T) {
-				fs := openSeed(t, s.name, ext4.Options{})
-				f, err := fs.Open(disktest.Lookup(t, fs, path))
-				if err != nil {
-					t.Fatal(err)
-				}
-				checkReads(t, f)
+				disktest.CheckFile(t, openSeed(t, s.name, ext4.Options{}), path)
 			})
 		}
-	}
-}
-
-func checkReads(t *testing.T, f disk.Sparse) {
-	size := min(f.Size(), 1<<20)
-	whole := make([]byte, size)
-	if n, err := f.ReadAt(whole, 0); n != len(whole) || err != nil && err != io.EOF {
-		t.Fatalf("read %d of %d bytes: %v", n, len(whole), err)
-	}
-	kinds := make([]disk.ExtentKind, size)
-	mark := func(into []disk.ExtentKind, base int64) func(disk.Extent) error {
-		return func(e disk.Extent) error {
-			for i := range e.Length {
-				into[e.Offset-base+i] = e.Kind
-			}
-			return nil
-		}
-	}
-	if err := f.Extents(0, size, mark(kinds, 0)); err != nil {
-		t.Fatal(err)
-	}
-	r := rand.New(rand.NewPCG(1, 2))
-	for range 300 {
-		off := r.Int64N(size + 1)
-		n := r.Int64N(min(size-off, 5000) + 1)
-		p := bytes.Repeat([]byte{0xaa}, int(n))
-		if got, err := f.ReadAt(p, off); int64(got) != n || err != nil && off+n < f.Size() || !bytes.Equal(p, whole[off:off+n]) {
-			t.Fatalf("%d bytes at %d: read %d, %v, or other content", n, off, got, err)
-		}
-		part := make([]disk.ExtentKind, n)
-		if err := f.Extents(off, n, mark(part, off)); err != nil || !slices.Equal(part, kinds[off:off+n]) {
-			t.Fatalf("extents of %d bytes at %d: %v, or others", n, off, err)
-		}
-	}
-	for i, kind := range kinds {
-		if kind != disk.ExtentData && whole[i] != 0 {
-			t.Fatalf("byte %d of a hole is %#x", i, whole[i])
-		}
-	}
-	end := make([]byte, 10)
-	if n, err := f.ReadAt(end, f.Size()-3); n != 3 || err != io.EOF {
-		t.Errorf("a read across the end gives %d bytes, %v", n, err)
-	}
-	if n, err := f.ReadAt(end, f.Size()); n != 0 || err != io.EOF {
-		t.Errorf("a read behind the end gives %d bytes, %v", n, err)
-	}
-	if _, err := f.ReadAt(end, -1); err == nil {
-		t.Error("a read before the start gives no error")
-	}
-	for _, bad := range [][2]int64{{-1, 1}, {0, f.Size() + 1}, {f.Size(), 1}, {1, -1}} {
-		if err := f.Extents(bad[0], bad[1], func(disk.Extent) error { return nil }); err == nil {
-			t.Errorf("extents of %v give no error", bad)
-		}
-	}
-	stop := errors.New("stop")
-	if err := f.Extents(0, f.Size(), func(disk.Extent) error { return stop }); err != stop {
-		t.Errorf("the error of yield comes back as %v", err)
 	}
 }
 

@@ -78,8 +78,8 @@ func compareCrashed(t *testing.T, path string, matters bool) {
 	}
 	got := disktest.ReadTree(t, fs)
 	disktest.CompareTrees(t, want, got)
-	checkReadsUsed(t, path)
-	checkLocations(t, disktest.OpenImage(t, path), fs)
+	disktest.CheckReadsUsed(t, path, openUncached)
+	disktest.CheckLocations(t, disktest.OpenImage(t, path), fs)
 	t.Logf("%d transactions, %d fast commits, %d files", transactions, fast, len(got))
 }
 

@@ -16,7 +16,10 @@ var thorough = flag.Bool("thorough", false, "damage every field in every way, in
 
 // damage reads damaged images. The memory is the cache's and as much again.
 func damage() *disktest.Damage {
-	d := &disktest.Damage{Layer: "ext4", Open: open, Share: 10, MaxAlloc: 32 << 20, Optional: 1024}
+	d := &disktest.Damage{
+		Layer: "ext4", Open: open, Share: 25, MaxAlloc: 32 << 20, MaxRead: 64 << 20, Optional: 1024,
+		Thorough: *thorough, Single: []string{"superblock", "journal superblock", "fast commit"},
+	}
 	if *thorough {
 		d.Share = 1
 	}
@@ -53,7 +56,7 @@ func TestErrorsName(t *testing.T) {
 		p := disktest.Patched{Image: m, Off: off.Offset + off.Length - 1, Data: []byte{0xa5}}
 		var detail *disk.Error
 		if got := damage().Read(p); errors.As(got.Err, &detail) {
-			seen[kindOf(detail.Structure)] = true
+			seen[disktest.KindOf(detail.Structure)] = true
 		}
 	}
 	for _, kind := range []string{"superblock", "directory block # of inode #", "extent tree of inode #", "attribute block of inode #"} {
@@ -66,21 +69,6 @@ func TestErrorsName(t *testing.T) {
 			t.Errorf("inode %d: %v", ino, err)
 		}
 	}
-}
-
-// kindOf replaces numbers by #.
-func kindOf(structure string) string {
-	var out []byte
-	for _, b := range []byte(structure) {
-		if b >= '0' && b <= '9' {
-			if len(out) > 0 && out[len(out)-1] == '#' {
-				continue
-			}
-			b = '#'
-		}
-		out = append(out, b)
-	}
-	return string(out)
 }
 
 // TestUnusedBytes damages bytes that the reader does not use, of structures
@@ -108,7 +96,7 @@ func TestUnusedBytes(t *testing.T) {
 	} {
 		p := disktest.Patched{Image: m, Off: int64(d.at), Data: []byte{raw[d.at] ^ 0x40}}
 		var detail *disk.Error
-		if got := damage().Read(p); !errors.As(got.Err, &detail) || !bytes.Contains([]byte(kindOf(detail.Structure)), []byte(kindOf(d.want))) {
+		if got := damage().Read(p); !errors.As(got.Err, &detail) || !bytes.Contains([]byte(disktest.KindOf(detail.Structure)), []byte(disktest.KindOf(d.want))) {
 			t.Errorf("byte %#x: %v, want one about %s", d.at, got.Err, d.want)
 		}
 	}

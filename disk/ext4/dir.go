@@ -123,12 +123,15 @@ func (r *dirReader) readBlocks() error {
 	case uint64(r.dir.Size/blockSize) > r.fs.sb.blockCount:
 		return layer.Damaged(inodeName(r.dir.Ino), ondisk.Nowhere, "a directory of %d bytes is larger than the filesystem", r.dir.Size)
 	}
+	m, end := newMapping(r.fs, r.dir), uint64(r.dir.Size/blockSize)
+	if err := r.checkPieces(m, end); err != nil {
+		return err
+	}
 	buf := dirBuffers.Get().(*[dirReadSize]byte)
 	defer dirBuffers.Put(buf)
 
 	var first error // of a damaged block: the others are read all the same
-	m := newMapping(r.fs, r.dir)
-	for block, end := uint64(0), uint64(r.dir.Size/blockSize); block < end; {
+	for block := uint64(0); block < end; {
 		s, err := m.at(block)
 		if err != nil {
 			return err
@@ -156,6 +159,26 @@ func (r *dirReader) readBlocks() error {
 		}
 	}
 	return first
+}
+
+// checkPieces makes sure that no block of the disk is in a directory twice. Where
+// the map cannot be read, reading the directory will tell, after what comes before.
+func (r *dirReader) checkPieces(m *mapping, end uint64) error {
+	var pieces ondisk.Pieces
+	for block := uint64(0); block < end; {
+		s, err := m.at(block)
+		if err != nil {
+			break
+		}
+		if s.kind == disk.ExtentData && !pieces.Add(s.physical, min(s.length, end-block)) {
+			return layer.Beyond(inodeName(r.dir.Ino), ondisk.Nowhere, "a directory in too many pieces")
+		}
+		block += min(s.length, end-block)
+	}
+	if block, twice := pieces.Twice(); twice {
+		return layer.Damaged(inodeName(r.dir.Ino), int64(block)<<r.fs.sb.blockShift, "a block of the directory is there twice")
+	}
+	return nil
 }
 
 // readInline reads a directory in the inode: the parent's number, entries to

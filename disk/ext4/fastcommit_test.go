@@ -70,8 +70,8 @@ func compareFast(t *testing.T, path string) (fastCommits int) {
 	want := disktest.KernelTree(t, dir)
 	unmount()
 	disktest.CompareTrees(t, withoutDirs(want), withoutDirs(got))
-	checkReadsUsed(t, crashed)
-	checkLocations(t, disktest.OpenImage(t, crashed), fs)
+	disktest.CheckReadsUsed(t, crashed, openUncached)
+	disktest.CheckLocations(t, disktest.OpenImage(t, crashed), fs)
 	transactions, fast := fs.Replayed()
 	t.Logf("%d transactions, %d fast commits, %d files", transactions, fast, len(got))
 	return fast

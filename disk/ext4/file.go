@@ -45,9 +45,6 @@ func (f *file) Size() int64 { return f.size }
 
 // ReadAt implements [disk.Sparse].
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, negativeOffset(off)
-	}
 	return ondisk.ReadPieces(p, off, f.size, f.readSome)
 }
 
@@ -82,7 +79,7 @@ func (f *file) Extents(off, length int64, yield func(disk.Extent) error) error {
 // stretches calls yield for the runs and holes of a range, with the bytes of the
 // file that they stand for.
 func (f *file) stretches(off, length int64, yield func(s stretch, off, length int64) error) error {
-	if err := checkRange(off, length, f.size); err != nil {
+	if err := ondisk.CheckRange(off, length, f.size); err != nil {
 		return err
 	}
 	blockSize := f.fs.sb.blockSize()

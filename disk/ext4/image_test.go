@@ -17,6 +17,11 @@ func makeImage(t testing.TB, size int64, mkfs ...string) string {
 // open is [ext4.Open] with the usual options.
 func open(d disk.Sparse) (disk.Filesystem, error) { return ext4.Open(d, ext4.Options{}) }
 
+// openUncached is [ext4.Open] with the smallest cache, so that all is read again.
+func openUncached(d disk.Sparse) (disk.Filesystem, error) {
+	return ext4.Open(d, ext4.Options{CacheSize: 1})
+}
+
 func openFilesystem(t testing.TB, path string) *ext4.Filesystem {
 	t.Helper()
 	fs, err := ext4.Open(disktest.OpenImage(t, path), ext4.Options{})

@@ -1,8 +1,6 @@
 package ext4
 
 import (
-	"errors"
-	"fmt"
 	"io"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -40,8 +38,8 @@ func (f *inlineFile) Size() int64 { return f.size }
 
 // ReadAt implements [disk.Sparse].
 func (f *inlineFile) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, negativeOffset(off)
+	if err := ondisk.CheckOffset(off); err != nil {
+		return 0, err
 	}
 	if off >= f.size {
 		return 0, io.EOF
@@ -60,7 +58,7 @@ func (f *inlineFile) ReadAt(p []byte, off int64) (int, error) {
 
 // Extents implements [disk.Sparse].
 func (f *inlineFile) Extents(off, length int64, yield func(disk.Extent) error) error {
-	if err := checkRange(off, length, f.size); err != nil {
+	if err := ondisk.CheckRange(off, length, f.size); err != nil {
 		return err
 	}
 	end, data := off+length, int64(len(f.data))
@@ -73,20 +71,6 @@ func (f *inlineFile) Extents(off, length int64, yield func(disk.Extent) error) e
 	}
 	if off < end {
 		return yield(disk.Extent{Offset: off, Length: end - off, Kind: disk.ExtentHole})
-	}
-	return nil
-}
-
-// errRange is for callers that ask for what no file has.
-var errRange = errors.New("no such range")
-
-func negativeOffset(off int64) error {
-	return fmt.Errorf("read at offset %d: %w", off, errRange)
-}
-
-func checkRange(off, length, size int64) error {
-	if !ondisk.Within(off, length, size) {
-		return fmt.Errorf("extents of %d bytes at offset %d of %d: %w", length, off, size, errRange)
 	}
 	return nil
 }

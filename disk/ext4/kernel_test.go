@@ -61,15 +61,12 @@ func TestKernel(t *testing.T) {
 			g.WriteAll()
 			unmount()
 
-			dir, unmount = disktest.Mount(t, path, "ext4", "ro,noatime")
-			want := disktest.KernelTree(t, dir)
-			unmount()
 			fs := openFilesystem(t, path)
-			disktest.CompareTrees(t, want, disktest.ReadTree(t, fs))
+			disktest.CompareWithKernel(t, path, "ext4", fs)
 
 			checkUsed(t, path, fs)
-			checkReadsUsed(t, path)
-			located, nowhere := checkLocations(t, disktest.OpenImage(t, path), fs)
+			disktest.CheckReadsUsed(t, path, openUncached)
+			located, nowhere := disktest.CheckLocations(t, disktest.OpenImage(t, path), fs)
 			if inline := strings.Contains(strings.Join(p.mkfs, ""), "inline_data"); located == 0 || nowhere > 0 != inline {
 				t.Errorf("%d bytes of data are located, %d are not", located, nowhere)
 			}

@@ -4,6 +4,7 @@ import (
 	"sort"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // Locate implements [disk.Locator]: what the journal holds a newer version of,
@@ -52,7 +53,7 @@ func (d *device) unreplaced(off, length int64, yield func(off, length int64, dev
 
 // Locate implements [disk.Locator]: content in an inode lies nowhere as it is.
 func (f *inlineFile) Locate(off, length int64, yield func(disk.Location) error) error {
-	if err := checkRange(off, length, f.size); err != nil || length == 0 {
+	if err := ondisk.CheckRange(off, length, f.size); err != nil || length == 0 {
 		return err
 	}
 	return yield(disk.Location{Offset: off, Length: length, Device: -1})

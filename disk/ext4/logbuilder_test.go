@@ -19,6 +19,7 @@ const (
 // logBuilder writes a journal block by block, in the test's own words, into the
 // seed journal-clean.
 type logBuilder struct {
+	t      *testing.T
 	raw    []byte // the image
 	places []int  // byte offsets of the journal's blocks
 	target map[byte]uint64
@@ -33,7 +34,7 @@ type logBuilder struct {
 func newLogBuilder(t *testing.T) *logBuilder {
 	t.Helper()
 	m := disktest.LoadSeed(t, "journal-clean")
-	b := &logBuilder{raw: make([]byte, m.Length), target: make(map[byte]uint64), version: 3, wide: true}
+	b := &logBuilder{t: t, raw: make([]byte, m.Length), target: make(map[byte]uint64), version: 3, wide: true}
 	if _, err := m.ReadAt(b.raw, 0); err != nil {
 		t.Fatal(err)
 	}

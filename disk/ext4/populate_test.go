@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/ext4"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
@@ -44,10 +42,10 @@ func TestPopulated(t *testing.T) {
 			path := makeImage(t, 256<<20, append(p.mkfs, "-t", "ext4", "-b", strconv.Itoa(p.block), "-N", "8192", "-d", source)...)
 			fs := openFilesystem(t, path)
 			checkUsed(t, path, fs)
-			checkReadsUsed(t, path)
+			disktest.CheckReadsUsed(t, path, openUncached)
 			got := disktest.ReadTree(t, fs)
 			delete(got, "/lost+found")
-			want := withoutPlace(full)
+			want := disktest.WithoutPlace(full)
 			if strings.Contains(p.name, "inline") {
 				// With inline_data, mke2fs 1.47 cuts a file that ends in a
 				// hole short.
@@ -58,32 +56,15 @@ func TestPopulated(t *testing.T) {
 					}
 				}
 			}
-			disktest.CompareTrees(t, want, withoutPlace(got))
+			disktest.CompareTrees(t, want, disktest.WithoutPlace(got))
 		})
 	}
-}
-
-// withoutPlace forgets what a copy cannot keep: inode numbers and times, the
-// size of directories, and where exactly a file has holes.
-func withoutPlace(all disktest.Tree) disktest.Tree {
-	out := make(disktest.Tree)
-	for path, n := range all {
-		n.Ino, n.Times, n.Data = 0, "", ""
-		if disktest.IsType(n.Mode, unix.S_IFDIR) {
-			n.Size = 0
-		}
-		if path == "" {
-			n = disktest.Node{}
-		}
-		out[path] = n
-	}
-	return out
 }
 
 // TestHuge opens a sparse disk of 16 TiB, and counts what that reads.
 func TestHuge(t *testing.T) {
 	path := makeImage(t, 16<<40-64<<10, "-t", "ext4", "-b", "4096", "-N", "1000000", "-O", "^has_journal,^resize_inode", "-E", "lazy_itable_init=1,packed_meta_blocks=1", "-d", huge(t))
-	counted := &countingImage{Image: disktest.OpenImage(t, path)}
+	counted := &disktest.Counted{Sparse: disktest.OpenImage(t, path)}
 	fs, err := ext4.Open(counted, ext4.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -95,16 +76,16 @@ func TestHuge(t *testing.T) {
 	if names != 12 { // lost+found, and what huge makes
 		t.Errorf("%d names", names)
 	}
-	if counted.bytes > 1<<20 {
-		t.Errorf("%d bytes read for %d small files", counted.bytes, names)
+	if counted.Bytes.Load() > 1<<20 {
+		t.Errorf("%d bytes read for %d small files", counted.Bytes.Load(), names)
 	}
 	start, used := time.Now(), int64(0)
-	for _, r := range usedRanges(t, fs) {
+	for _, r := range disktest.UsedRanges(t, fs) {
 		used += r.Length
 	}
-	t.Logf("%d bytes are in use, found in %v, with %d bytes read", used, time.Since(start), counted.bytes)
-	if used == 0 || used > 4<<30 || counted.bytes > 64<<20 {
-		t.Errorf("%d bytes are in use, %d bytes were read", used, counted.bytes)
+	t.Logf("%d bytes are in use, found in %v, with %d bytes read", used, time.Since(start), counted.Bytes.Load())
+	if used == 0 || used > 4<<30 || counted.Bytes.Load() > 64<<20 {
+		t.Errorf("%d bytes are in use, %d bytes were read", used, counted.Bytes.Load())
 	}
 }
 
@@ -119,17 +100,6 @@ func huge(t *testing.T) string {
 		}
 	}
 	return dir
-}
-
-// countingImage counts the bytes that are read from it.
-type countingImage struct {
-	disktest.Image
-	bytes int64
-}
-
-func (c *countingImage) ReadAt(p []byte, off int64) (int, error) {
-	c.bytes += int64(len(p))
-	return c.Image.ReadAt(p, off)
 }
 
 // TestRefusals checks that what is not supported is refused by its name, and

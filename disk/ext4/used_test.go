@@ -6,31 +6,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/ext4"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
-
-// usedRanges returns what Used yields, and checks its order.
-func usedRanges(t testing.TB, fs *ext4.Filesystem) (list []disk.Extent) {
-	t.Helper()
-	end := int64(-1)
-	err := fs.Used(0, func(off, length int64) error {
-		if off <= end || length <= 0 {
-			t.Fatalf("%d bytes at %d, behind %d", length, off, end)
-		}
-		end = off + length
-		list = append(list, disk.Extent{Offset: off, Length: length})
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list
-}
 
 // freeBlocks are those that dumpe2fs calls free, as ranges of bytes.
 func freeBlocks(t testing.TB, path string, blockSize int64) (list []disk.Extent) {
@@ -71,7 +52,7 @@ func freeBlocks(t testing.TB, path string, blockSize int64) (list []disk.Extent)
 // are the filesystem, and each block is one or the other.
 func checkUsed(t *testing.T, path string, fs *ext4.Filesystem) {
 	t.Helper()
-	used := usedRanges(t, fs)
+	used := disktest.UsedRanges(t, fs)
 	info := fs.Info()
 	all := append(slices.Clone(used), freeBlocks(t, path, info.BlockSize)...)
 	slices.SortFunc(all, func(a, b disk.Extent) int { return int(a.Offset - b.Offset) })
@@ -84,49 +65,6 @@ func checkUsed(t *testing.T, path string, fs *ext4.Filesystem) {
 	}
 	if next < info.Size {
 		t.Errorf("used and free blocks end at %d of %d", next, info.Size)
-	}
-}
-
-// watchedImage fails a test that reads what is not used.
-type watchedImage struct {
-	disktest.Image
-	t    testing.TB
-	used []disk.Extent // nil: anything may be read
-
-	mu    sync.Mutex // guards count
-	count int
-}
-
-func (w *watchedImage) ReadAt(p []byte, off int64) (int, error) {
-	if w.used != nil {
-		i, _ := slices.BinarySearchFunc(w.used, off, func(r disk.Extent, off int64) int {
-			if r.Offset+r.Length <= off {
-				return -1
-			}
-			return 1
-		})
-		if i == len(w.used) || off < w.used[i].Offset || off+int64(len(p)) > w.used[i].Offset+w.used[i].Length {
-			w.t.Errorf("%d bytes at %d are read, which are not in use", len(p), off)
-		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.count++
-	}
-	return w.Image.ReadAt(p, off)
-}
-
-// checkReadsUsed reads all of a disk, and nothing that is not in use.
-func checkReadsUsed(t *testing.T, path string) {
-	t.Helper()
-	w := &watchedImage{Image: disktest.OpenImage(t, path), t: t}
-	fs, err := ext4.Open(w, ext4.Options{CacheSize: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.used = usedRanges(t, fs)
-	disktest.ReadTree(t, fs)
-	if w.count == 0 {
-		t.Error("nothing was read")
 	}
 }
 
@@ -149,12 +87,12 @@ func TestUsedDamaged(t *testing.T) {
 				t.Fatal(err)
 			}
 			found := false
-			for _, r := range usedRanges(t, fs) {
+			for _, r := range disktest.UsedRanges(t, fs) {
 				const start, end = (1 + 2*8192) * 1024, (1 + 3*8192) * 1024
 				found = found || r.Offset <= start && r.Offset+r.Length >= end
 			}
 			if !found {
-				t.Errorf("the damaged group is not used as a whole: %v", usedRanges(t, fs))
+				t.Errorf("the damaged group is not used as a whole: %v", disktest.UsedRanges(t, fs))
 			}
 			if remarks := fs.Info().Remarks; len(remarks) != 1 || !strings.Contains(remarks[0], "bitmaps of 1 groups") {
 				t.Errorf("remarks: %q", remarks)
@@ -171,54 +109,4 @@ func TestUsedDamaged(t *testing.T) {
 	if remarks := fs.Info().Remarks; len(remarks) != 0 {
 		t.Errorf("remarks about a sound filesystem: %q", remarks)
 	}
-}
-
-// checkLocations compares each file's content with what lies where Locate says.
-// Data that lies nowhere is counted.
-func checkLocations(t *testing.T, image io.ReaderAt, fs *ext4.Filesystem) (located, nowhere int64) {
-	t.Helper()
-	err := disktest.WalkLeniently(fs, func(path string, n disktest.Node) {
-		if n.Content == "" {
-			return
-		}
-		f, err := fs.Open(n.Ino)
-		if err != nil {
-			t.Fatal(err)
-		}
-		next := int64(0)
-		err = f.(disk.Locator).Locate(0, f.Size(), func(l disk.Location) error {
-			if l.Offset != next || l.Length <= 0 {
-				t.Fatalf("%q: location %+v, where offset %d is due", path, l, next)
-			}
-			next += l.Length
-			if l.Device < 0 {
-				return f.Extents(l.Offset, l.Length, func(e disk.Extent) error {
-					if e.Kind == disk.ExtentData {
-						nowhere += e.Length
-					}
-					return nil
-				})
-			}
-			located += l.Length
-			sample := min(l.Length, 64<<10)
-			got, want := make([]byte, sample), make([]byte, sample)
-			if _, err := f.ReadAt(want, l.Offset); err != nil && err != io.EOF {
-				return err
-			}
-			if _, err := image.ReadAt(got, l.At); err != nil && err != io.EOF {
-				return err
-			}
-			if !slices.Equal(got, want) {
-				t.Errorf("%q: other content at %+v", path, l)
-			}
-			return nil
-		})
-		if err != nil || next != f.Size() {
-			t.Errorf("%q: locations end at %d of %d: %v", path, next, f.Size(), err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return located, nowhere
 }

@@ -75,17 +75,17 @@ var (
 
 // structures returns what a seed holds: the boot sector, the entries of the table,
 // and those of directories.
-func (e *editor) structures() (list []disktest.Structure) {
+func (e *editor) structures() (list []disktest.Record) {
 	boot := slices.Concat(bootFields, boot16Fields)
 	if e.bits == 32 {
 		boot = slices.Concat(bootFields, boot32Fields)
-		list = append(list, disktest.Structure{Name: "FSInfo", Off: 512, Fields: infoFields})
+		list = append(list, disktest.Record{Name: "FSInfo", Off: 512, Fields: infoFields})
 	}
-	list = append(list, disktest.Structure{Name: "boot sector", Fields: boot})
+	list = append(list, disktest.Record{Name: "boot sector", Fields: boot})
 	size := (e.bits + 7) / 8
 	for cluster := 0; cluster < 80; cluster += 3 {
 		at := int64(e.fat + cluster*e.bits/8)
-		list = append(list, disktest.Structure{Name: fmt.Sprintf("table entry of cluster %d", cluster), Off: at, Fields: fields{field("next", 0, size)}})
+		list = append(list, disktest.Record{Name: fmt.Sprintf("table entry of cluster %d", cluster), Off: at, Fields: fields{field("next", 0, size)}})
 	}
 	directory := func(name string, at, length int) {
 		count := make(map[int]int)
@@ -97,7 +97,7 @@ func (e *editor) structures() (list []disktest.Structure) {
 			if count[len(f)]++; count[len(f)] > 4 && !*thorough { // there are many of either
 				continue
 			}
-			list = append(list, disktest.Structure{Name: "entry of " + name, Off: int64(at), Fields: f})
+			list = append(list, disktest.Record{Name: "entry of " + name, Off: int64(at), Fields: f})
 		}
 	}
 	directory("the root", e.root, max(e.rootLen, 512)) // or its first cluster

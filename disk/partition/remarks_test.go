@@ -1,8 +1,8 @@
 package partition_test
 
 import (
-	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -130,8 +130,8 @@ func TestSectionLocate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if want := "[{0 4096 0 512} {100 10 0 612}]"; fmt.Sprint(got) != want {
-		t.Errorf("%v, want %s", got, want)
+	if want := []disk.Location{{Length: 4096, At: 512}, {Offset: 100, Length: 10, At: 612}}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 	for _, r := range [][2]int64{{-1, 1}, {0, 4097}, {1, 1<<63 - 1}} {
 		if err := l.Locate(r[0], r[1], keep); err == nil {

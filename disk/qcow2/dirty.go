@@ -2,6 +2,7 @@ package qcow2
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
@@ -34,7 +35,7 @@ func (im *Image) DirtyRanges(name string, yield func(off, length int64) error) e
 	if err != nil {
 		return err
 	}
-	d := &dirty{im: im, granularity: b.Granularity, bits: ceilDiv(im.size, b.Granularity), yield: yield}
+	d := &dirty{name: name, im: im, granularity: b.Granularity, bits: ceilDiv(im.size, b.Granularity), yield: yield}
 	if err := d.walkTable(b); err != nil {
 		return err
 	}
@@ -43,6 +44,7 @@ func (im *Image) DirtyRanges(name string, yield func(off, length int64) error) e
 
 // dirty puts the bits of a bitmap together to ranges.
 type dirty struct {
+	name        string
 	im          *Image
 	granularity int64
 	bits        int64 // of the disk; those behind them mean nothing
@@ -53,24 +55,26 @@ type dirty struct {
 	buf        [maxBitmapPiece]byte
 }
 
+func (d *dirty) table() string { return fmt.Sprintf("table of bitmap %q", d.name) }
+
 // walkTable goes through the table of b, as far as the disk needs it.
 func (d *dirty) walkTable(b Bitmap) error {
 	m := d.im.mapping
 	covers := m.clusterSize() * 8 // bits
 	needed := ceilDiv(d.bits, covers)
 	if needed > int64(b.tableSize) {
-		return layer.Damaged("bitmap table", ondisk.Nowhere, "%d entries, but %d bytes of disk need %d", b.tableSize, d.im.size, needed)
+		return layer.Damaged(d.table(), ondisk.Nowhere, "%d entries, but %d bytes of disk need %d", b.tableSize, d.im.size, needed)
 	}
 	if !d.im.header.aligned(b.tableOffset) || b.tableOffset < uint64(m.clusterSize()) ||
 		!ondisk.WithinU(b.tableOffset, uint64(b.TableBytes), uint64(m.fileSize)) {
-		return layer.Damaged("bitmap table", ondisk.Nowhere, "its %d bytes at %#x are not in whole clusters of the file", b.TableBytes, b.tableOffset)
+		return layer.Damaged(d.table(), ondisk.Nowhere, "its %d bytes at %#x are not in whole clusters of the file", b.TableBytes, b.tableOffset)
 	}
 	table := make([]byte, min(needed*8, maxBitmapPiece))
 	for i := int64(0); i < needed; {
 		at := int64(b.tableOffset) + i*8
 		piece := table[:min((needed-i)*8, maxBitmapPiece)]
 		if err := ondisk.ReadFull(m.r, piece, at); err != nil {
-			return layer.Unreadable("bitmap table", at, err)
+			return layer.Unreadable(d.table(), at, err)
 		}
 		for ; len(piece) > 0; piece, at, i = piece[8:], at+8, i+1 {
 			if err := d.walkEntry(binary.BigEndian.Uint64(piece), at, i*covers); err != nil {
@@ -89,22 +93,22 @@ func (d *dirty) walkEntry(entry uint64, at, first int64) error {
 	offset := int64(entry & bitmapOffsetMask)
 	switch {
 	case entry&bitmapReservedMask != 0 || offset != 0 && entry&bitmapAllOnes != 0:
-		return layer.Damaged("bitmap table", at, "entry %#x has reserved bits", entry)
+		return layer.Damaged(d.table(), at, "entry %#x has reserved bits", entry)
 	case offset == 0 && entry&bitmapAllOnes != 0:
 		return d.add(first, last)
 	case offset == 0:
 		return nil
 	case offset&(m.clusterSize()-1) != 0 || !ondisk.Within(offset, m.clusterSize(), m.fileSize):
-		return layer.Damaged("bitmap table", at, "entry %#x points to %#x, not a cluster of the file", entry, offset)
+		return layer.Damaged(d.table(), at, "entry %#x points to %#x, not a cluster of the file", entry, offset)
 	}
 	// Each has its own cluster in a bitmap that is whole; this bounds the work.
 	if d.clusters++; d.clusters > m.fileSize/m.clusterSize() {
-		return layer.Damaged("bitmap table", at, "more clusters than the file has")
+		return layer.Damaged(d.table(), at, "more clusters than the file has")
 	}
 	for ; first < last; first += maxBitmapPiece * 8 {
 		n := min(maxBitmapPiece, ceilDiv(last-first, 8))
 		if err := ondisk.ReadFull(m.r, d.buf[:n], offset); err != nil {
-			return layer.Unreadable("bitmap", offset, err)
+			return layer.Unreadable(fmt.Sprintf("bitmap %q", d.name), offset, err)
 		}
 		clear(d.buf[n:])
 		if err := d.addBits(d.buf[:], first, last); err != nil {

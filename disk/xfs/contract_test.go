@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"io"
 	"strings"
 	"testing"
 
@@ -30,16 +29,7 @@ func TestContract(t *testing.T) {
 				continue // these were empty when the guest crashed, or are not there
 			}
 			t.Run(s.name+"/"+path, func(t *testing.T) {
-				fs := openSeed(t, s.name, xfs.Options{})
-				f, err := fs.Open(disktest.Lookup(t, fs, path))
-				if err != nil {
-					t.Fatal(err)
-				}
-				whole := make([]byte, f.Size())
-				if n, err := f.ReadAt(whole, 0); n != len(whole) || err != nil && err != io.EOF {
-					t.Fatalf("read %d of %d bytes: %v", n, len(whole), err)
-				}
-				disktest.Check(t, f, whole)
+				disktest.CheckFile(t, openSeed(t, s.name, xfs.Options{}), path)
 			})
 		}
 	}

@@ -127,6 +127,8 @@ func compareCrashed(t *testing.T, path string) {
 		withoutChange(got)
 	}
 	disktest.CompareTrees(t, want, got)
+	disktest.CheckLocations(t, disktest.OpenImage(t, path), fs)
+	disktest.CheckReadsUsed(t, path, openUncached)
 	t.Logf("%d transactions, %d files", fs.Replayed(), len(got))
 }
 
@@ -180,6 +182,7 @@ func TestSnapshots(t *testing.T) {
 		dir, unmount := disktest.Mount(t, path, "xfs", "rw")
 		w := &disktest.CrashWriter{T: t, Dir: dir}
 		w.Base()
+		w.Work(0, 50) // so that the log holds something, however slow the machine
 		var writers sync.WaitGroup
 		var stop atomic.Bool
 		writers.Go(func() {

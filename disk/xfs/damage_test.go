@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"flag"
-	"strings"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -16,7 +15,10 @@ var thorough = flag.Bool("thorough", false, "damage every field in every way, in
 
 // damage reads damaged images. The memory is the cache's and as much again.
 func damage() *disktest.Damage {
-	d := &disktest.Damage{Layer: "xfs", Open: open, BigEndian: true, Share: 100, MaxAlloc: 32 << 20}
+	d := &disktest.Damage{
+		Layer: "xfs", Open: open, BigEndian: true, Share: 250, MaxAlloc: 32 << 20, MaxRead: 64 << 20,
+		Thorough: *thorough, Single: []string{"superblock", "log"},
+	}
 	if *thorough {
 		d.Share = 3
 	}
@@ -75,7 +77,7 @@ func TestErrorsName(t *testing.T) {
 		p := disktest.Patched{Image: m, Off: off.Offset + off.Length - 1, Data: []byte{0xa5}}
 		var detail *disk.Error
 		if got := damage().Read(p); errors.As(got.Err, &detail) {
-			seen[kindOf(detail.Structure)] = true
+			seen[disktest.KindOf(detail.Structure)] = true
 		}
 	}
 	for _, kind := range []string{"superblock", "inode header of group #", "inode tree of group #", "directory #",
@@ -119,7 +121,7 @@ func TestUnusedBytes(t *testing.T) {
 	} {
 		p := disktest.Patched{Image: m, Off: int64(d.at), Data: []byte{raw[d.at] ^ 0x40}}
 		var detail *disk.Error
-		if got := damage().Read(p); !errors.As(got.Err, &detail) || kindOf(detail.Structure) != d.want {
+		if got := damage().Read(p); !errors.As(got.Err, &detail) || disktest.KindOf(detail.Structure) != d.want {
 			t.Errorf("byte %#x: %v, want one about %s", d.at, got.Err, d.want)
 		}
 	}
@@ -137,20 +139,4 @@ func blockWith(raw []byte, magic string) int {
 		}
 	}
 	return -1
-}
-
-// kindOf replaces numbers by #.
-func kindOf(structure string) string {
-	var out strings.Builder
-	digits := false
-	for _, r := range structure {
-		if r < '0' || r > '9' {
-			out.WriteRune(r)
-			digits = false
-		} else if !digits {
-			out.WriteByte('#')
-			digits = true
-		}
-	}
-	return out.String()
 }

@@ -2,9 +2,7 @@ package xfs
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
-	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
@@ -167,32 +165,21 @@ func (d *directory) blocks() error {
 	return nil
 }
 
-// maxPieces bounds the pieces of one directory, at 16 bytes each: with blocks of
-// 4 KiB, a directory of 4 GiB in the worst case.
-const maxPieces = 1 << 20
-
-// checkPieces makes sure that no block of the disk is in a directory twice: a
-// small disk would have endless entries.
+// checkPieces makes sure that no block of the disk is in a directory twice.
 func (d *directory) checkPieces(m *mapping, end uint64) error {
-	var pieces []span
+	var pieces ondisk.Pieces
 	for block := uint64(0); block < end; {
 		s, err := m.at(block)
 		if err != nil {
 			return err
 		}
-		if s.kind == disk.ExtentData {
-			if len(pieces) == maxPieces {
-				return layer.Beyond(dirName(d.inode.Ino).String(), ondisk.Nowhere, "it is in more than %d pieces", maxPieces)
-			}
-			pieces = append(pieces, span{s.physical, s.physical + s.length})
+		if s.kind == disk.ExtentData && !pieces.Add(s.physical, s.length) {
+			return layer.Beyond(dirName(d.inode.Ino).String(), ondisk.Nowhere, "it is in too many pieces")
 		}
 		block += min(s.length, end-block)
 	}
-	slices.SortFunc(pieces, func(a, b span) int { return cmp.Compare(a.low, b.low) })
-	for i := 1; i < len(pieces); i++ {
-		if pieces[i].low < pieces[i-1].high {
-			return d.damaged(d.fs.sb.offset(pieces[i].low), "a block is there twice")
-		}
+	if block, twice := pieces.Twice(); twice {
+		return d.damaged(d.fs.sb.offset(block), "a block is there twice")
 	}
 	return nil
 }

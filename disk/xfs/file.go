@@ -1,9 +1,6 @@
 package xfs
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
@@ -40,9 +37,6 @@ func (f *file) Size() int64 { return f.size }
 
 // ReadAt implements [disk.Sparse].
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, fmt.Errorf("read at offset %d: %w", off, errRange)
-	}
 	return ondisk.ReadPieces(p, off, f.size, f.readSome)
 }
 
@@ -107,8 +101,8 @@ func (f *file) Locate(off, length int64, yield func(disk.Location) error) error 
 }
 
 func (f *file) pieces(off, length int64, yield func(int64, piece) error) error {
-	if !ondisk.Within(off, length, f.size) {
-		return fmt.Errorf("extents of %d bytes at offset %d of %d: %w", length, off, f.size, errRange)
+	if err := ondisk.CheckRange(off, length, f.size); err != nil {
+		return err
 	}
 	mapped := int64(0)
 	for end := off + length; off < end; {
@@ -128,6 +122,3 @@ func (f *file) pieces(off, length int64, yield func(int64, piece) error) error {
 	}
 	return nil
 }
-
-// errRange is for callers that ask for what no file has.
-var errRange = errors.New("no such range")

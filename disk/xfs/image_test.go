@@ -48,6 +48,11 @@ const (
 // open is [xfs.Open] with the usual options.
 func open(d disk.Sparse) (disk.Filesystem, error) { return xfs.Open(d, xfs.Options{}) }
 
+// openUncached is [xfs.Open] with the smallest cache, so that all is read again.
+func openUncached(d disk.Sparse) (disk.Filesystem, error) {
+	return xfs.Open(d, xfs.Options{CacheSize: 1})
+}
+
 func openFilesystem(t testing.TB, path string) *xfs.Filesystem {
 	t.Helper()
 	fs, err := xfs.Open(disktest.OpenImage(t, path), xfs.Options{})

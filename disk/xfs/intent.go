@@ -21,6 +21,10 @@ const (
 	// maxChanges bounds those of one file's mapping, each of which is looked at
 	// for each extent. Linux has two.
 	maxChanges = 64
+	// maxOwners bounds the forks that got the tree of another, at some 40 bytes
+	// each: as many files as xfs_fsr(8) can have put in order since the last
+	// checkpoint.
+	maxOwners = 1 << 18
 )
 
 // intents is what the log says was begun and not ended.
@@ -47,6 +51,7 @@ type forkKey struct {
 
 // intent is one that matters to a reader.
 type intent struct {
+	at      int64     // byte offset of its record
 	inodes  [2]uint64 // of an attribute, or of an exchange
 	changes []forkChange
 }
@@ -65,11 +70,14 @@ type change struct {
 
 func (i *intents) count() int { return len(i.open) }
 
-func (i *intents) newOwner(ino uint64, attr bool) {
+// newOwner notes that a fork got the tree of another. It returns false where there
+// are too many.
+func (i *intents) newOwner(ino uint64, attr bool) bool {
 	if i.owners == nil {
 		i.owners = make(map[forkKey]bool)
 	}
 	i.owners[forkKey{ino, attr}] = true
+	return len(i.owners) <= maxOwners
 }
 
 // note reads an intent, or what says that one is done. Layout of all: 0 2 type,
@@ -85,18 +93,19 @@ func (i *intents) note(it *item) error {
 		key.kind-- // the intent's
 		delete(i.open, key)
 		if c.Err() != nil {
-			return damagedIntent(kind, c.Err())
+			return damagedIntent(it.at, kind, c.Err())
 		}
 		return nil
 	}
 	in := parseIntent(c, kind)
+	in.at = it.at
 	switch {
 	case c.Err() != nil:
-		return damagedIntent(kind, c.Err())
+		return damagedIntent(it.at, kind, c.Err())
 	case kind == itemBUI && count != 1:
-		return damagedIntent(kind, fmt.Errorf("a change of %d extents, one is possible", count))
+		return damagedIntent(it.at, kind, fmt.Errorf("a change of %d extents, one is possible", count))
 	case len(i.open) >= maxIntents:
-		return layer.Beyond(logName, ondisk.Nowhere, "more than %d open intents", maxIntents)
+		return layer.Beyond(logName, it.at, "more than %d open intents", maxIntents)
 	}
 	if i.open == nil {
 		i.open = make(map[intentKey]intent)
@@ -125,8 +134,8 @@ func parseIntent(c *ondisk.Cursor, kind uint16) intent {
 	return intent{}
 }
 
-func damagedIntent(kind uint16, err error) error {
-	return layer.Damaged("logged intent", ondisk.Nowhere, "of type %#x: %v", kind, err)
+func damagedIntent(at int64, kind uint16, err error) error {
+	return layer.Damaged("logged intent", at, "of type %#x: %v", kind, err)
 }
 
 // compact forgets the order of what is done.
@@ -177,10 +186,10 @@ func (i *intents) settle(sb *superblock) error {
 		}
 		for _, f := range in.changes {
 			if f.length == 0 || f.logical >= maxLogical || f.kind != disk.ExtentHole && !sb.validBlocks(f.physical, f.length) {
-				return layer.Damaged("logged intent", ondisk.Nowhere, "%d blocks of inode %d from %d on are said to be at %#x", f.length, f.ino, f.logical, f.physical)
+				return layer.Damaged("logged intent", in.at, "%d blocks of inode %d from %d on are said to be at %#x", f.length, f.ino, f.logical, f.physical)
 			}
 			if len(i.mappings[f.forkKey]) == maxChanges {
-				return layer.Beyond(logName, ondisk.Nowhere, "more than %d open changes of inode %d", maxChanges, f.ino)
+				return layer.Beyond(logName, in.at, "more than %d open changes of inode %d", maxChanges, f.ino)
 			}
 			i.mappings[f.forkKey] = append(i.mappings[f.forkKey], f.change)
 		}

@@ -178,10 +178,10 @@ func TestManyXattrs(t *testing.T) {
 // compareClean compares a filesystem that was unmounted with what the kernel sees.
 func compareClean(t *testing.T, path string) {
 	t.Helper()
-	dir, unmount := disktest.Mount(t, path, "xfs", "ro,noatime")
-	want := disktest.KernelTree(t, dir)
-	unmount()
-	disktest.CompareTrees(t, want, disktest.ReadTree(t, openFilesystem(t, path)))
+	fs := openFilesystem(t, path)
+	disktest.CompareWithKernel(t, path, "xfs", fs)
+	disktest.CheckLocations(t, disktest.OpenImage(t, path), fs)
+	disktest.CheckReadsUsed(t, path, openUncached)
 }
 
 // TestFlags compares what chattr(1) sets.

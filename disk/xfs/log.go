@@ -69,8 +69,11 @@ type record struct {
 }
 
 func (j *journal) damaged(block uint32, format string, args ...any) error {
-	return layer.Damaged(logName, j.start+int64(block)*logBlock, format, args...)
+	return layer.Damaged(logName, j.offset(block), format, args...)
 }
+
+// offset is where a block of the ring is on the disk.
+func (j *journal) offset(block uint32) int64 { return j.start + int64(block)*logBlock }
 
 func openJournal(fs *Filesystem) (*journal, error) {
 	sb := fs.sb
@@ -111,7 +114,7 @@ func (j *journal) readInto(p []byte, block uint32) error {
 		}
 		rest = p[:room]
 	}
-	off := j.start + int64(block)*logBlock
+	off := j.offset(block)
 	if err := ondisk.ReadFull(j.fs.dev.disk, rest, off); err != nil {
 		return layer.Unreadable(logName, off, err)
 	}
@@ -194,7 +197,7 @@ func (j *journal) checkOwner(r *record) error {
 		return j.damaged(r.block, "the record is of filesystem %x, this one is %x", r.uuid, j.fs.sb.uuid)
 	}
 	if r.format != recordLinux {
-		return layer.Unsupported(logName, j.start+int64(r.block)*logBlock, hintClean, "log format %d, only that of Linux on a little endian machine is known", r.format)
+		return layer.Unsupported(logName, j.offset(r.block), hintClean, "log format %d, only that of Linux on a little endian machine is known", r.format)
 	}
 	return nil
 }

@@ -123,9 +123,16 @@ func TestLogRefusals(t *testing.T) {
 		}, disk.ErrCorrupt, "32 sectors from"},
 		{"an inode where none is", func(r *rules) {
 			item := r.chmod(0o600)
+			binary.LittleEndian.PutUint64(item[0][16:], 2)
 			binary.LittleEndian.PutUint64(item[0][40:], 0)
+			binary.LittleEndian.PutUint32(item[0][52:], 2*512)
 			r.record(transaction(1, item)...)
 		}, disk.ErrCorrupt, "there is no inode"},
+		{"an inode in the place of another", func(r *rules) {
+			item := r.chmod(0o600)
+			binary.LittleEndian.PutUint32(item[0][52:], binary.LittleEndian.Uint32(item[0][52:])^512)
+			r.record(transaction(1, item)...)
+		}, disk.ErrCorrupt, "of the 32 sectors"},
 		{"an inode without its core", func(r *rules) { r.record(transaction(1, r.chmod(0o600)[:1])...) }, disk.ErrCorrupt, "of which 1 are there"},
 		{"a creation outside", func(r *rules) {
 			item := append(little(uint16(0x123f), uint16(1)), 0xff, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 64, 0, 0, 2, 0, 0, 0, 0, 32, 0, 0, 0, 0)

@@ -44,26 +44,9 @@ func TestPopulated(t *testing.T) {
 			}
 			path := makeImage(t, 512<<20, append(p.mkfs, "-p", proto)...)
 			got := disktest.ReadTree(t, openFilesystem(t, path))
-			disktest.CompareTrees(t, withoutPlace(want), withoutPlace(got))
+			disktest.CompareTrees(t, disktest.WithoutPlace(want), disktest.WithoutPlace(got))
 		})
 	}
-}
-
-// withoutPlace forgets what a copy cannot keep: inode numbers and times, the
-// size of directories, and where exactly a file has holes.
-func withoutPlace(all disktest.Tree) disktest.Tree {
-	out := make(disktest.Tree)
-	for path, n := range all {
-		n.Ino, n.Times, n.Data = 0, "", ""
-		if disktest.IsType(n.Mode, unix.S_IFDIR) {
-			n.Size = 0
-		}
-		if path == "" {
-			n = disktest.Node{}
-		}
-		out[path] = n
-	}
-	return out
 }
 
 // writePrototype fills a folder, and describes it as mkfs.xfs -p takes it.

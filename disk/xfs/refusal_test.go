@@ -116,7 +116,7 @@ func TestHuge(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := makeImage(t, 16<<40-64<<10, "-p", file)
-	counted := &countingImage{Image: disktest.OpenImage(t, path)}
+	counted := &disktest.Counted{Sparse: disktest.OpenImage(t, path)}
 	fs, err := xfs.Open(counted, xfs.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -128,22 +128,11 @@ func TestHuge(t *testing.T) {
 	if names != 11 {
 		t.Errorf("%d names", names)
 	}
-	if counted.bytes > 1<<20 {
-		t.Errorf("%d bytes read for %d small files", counted.bytes, names)
+	if counted.Bytes.Load() > 1<<20 {
+		t.Errorf("%d bytes read for %d small files", counted.Bytes.Load(), names)
 	}
 	used := int64(0)
 	if err := fs.Used(0, func(_, length int64) error { used += length; return nil }); err != nil || used > 4<<30 {
 		t.Errorf("%d bytes are used: %v", used, err)
 	}
-}
-
-// countingImage counts the bytes that are read from it.
-type countingImage struct {
-	disktest.Image
-	bytes int64
-}
-
-func (c *countingImage) ReadAt(p []byte, off int64) (int, error) {
-	c.bytes += int64(len(p))
-	return c.Image.ReadAt(p, off)
 }

@@ -35,7 +35,7 @@ func (fs *Filesystem) replayLog() error {
 	}
 	r := &replay{
 		journal: j, fs: fs, overlay: newOverlay(), cancelled: make(map[bufferKey]int),
-		created: make(map[int64]int), written: make(map[uint64]int),
+		created: make(map[int64]int), written: make(map[int64]int),
 	}
 	if err := j.transactions(e, true, r.collect); err != nil {
 		return err
@@ -76,7 +76,8 @@ type replay struct {
 	journal *journal
 	fs      *Filesystem
 	overlay *overlay
-	count   int // transactions
+	count   int   // transactions
+	at      int64 // byte offset of the record with the item at hand
 
 	// cancelled counts, for each buffer that was freed, how often that is still
 	// to come: until then nothing is put there, since the place may hold
@@ -84,14 +85,14 @@ type replay struct {
 	cancelled map[bufferKey]int
 
 	// created has the blocks that got new inodes, and which of the creations that
-	// was; written has which creation an inode was last written after.
+	// was; written has which creation the inode at a place was last written after.
 	created   map[int64]int
-	written   map[uint64]int
+	written   map[int64]int
 	creations int
 }
 
 func (r *replay) damaged(structure string, format string, args ...any) error {
-	return layer.Damaged(structure, ondisk.Nowhere, format, args...)
+	return layer.Damaged(structure, r.at, format, args...)
 }
 
 // collect is the first pass: which buffers were cancelled, and whether there is
@@ -99,6 +100,7 @@ func (r *replay) damaged(structure string, format string, args ...any) error {
 func (r *replay) collect(t *transaction) error {
 	r.count++
 	for _, it := range t.items {
+		r.at = it.at
 		switch it.kind() {
 		case itemBuffer:
 			b, err := parseBufferItem(it.regions[0])
@@ -109,13 +111,13 @@ func (r *replay) collect(t *transaction) error {
 				continue
 			}
 			if len(r.cancelled) >= maxCancelled {
-				return layer.Beyond(logName, r.journal.start, "more than %d cancelled buffers", maxCancelled)
+				return layer.Beyond(logName, r.at, "more than %d cancelled buffers", maxCancelled)
 			}
 			r.cancelled[bufferKey{b.start, uint32(b.sectors)}]++
 		case itemInode, itemDquot, itemQuotaOff, itemICreate, itemEFI, itemEFD, itemRUI, itemRUD, itemCUI, itemCUD,
 			itemBUI, itemBUD, itemATTRI, itemATTRD, itemXMI, itemXMD:
 		default:
-			return layer.Unsupported(logName, r.journal.start, hintClean, "log item type %#x", it.kind())
+			return layer.Unsupported(logName, r.at, hintClean, "log item type %#x", it.kind())
 		}
 	}
 	return nil
@@ -128,6 +130,7 @@ func (r *replay) collect(t *transaction) error {
 func (r *replay) apply(t *transaction) error {
 	for _, it := range t.items {
 		var err error
+		r.at = it.at
 		switch it.kind() {
 		case itemBuffer:
 			err = r.buffer(t, it)
@@ -140,6 +143,7 @@ func (r *replay) apply(t *transaction) error {
 	}
 	for _, it := range t.items {
 		var err error
+		r.at = it.at
 		switch it.kind() {
 		case itemInode:
 			err = r.inode(t, it)
@@ -230,7 +234,7 @@ func (r *replay) regions(b *bufferItem, regions [][]byte, off int64, name string
 
 func (r *replay) put(p []byte, off int64) error {
 	if !r.overlay.put(p, off) {
-		return layer.Beyond(logName, r.journal.start, "it changes more than %d bytes", maxChunks*chunkSize)
+		return layer.Beyond(logName, r.at, "it changes more than %d bytes", maxChunks*chunkSize)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func (r *replay) create(it *item) error {
 		return r.damaged("logged creation of inodes", "%d inodes of %d bytes in %d blocks at block %d of group %d", count, size, length, block, group)
 	}
 	if r.creations++; r.creations > maxCreated {
-		return layer.Beyond(logName, r.journal.start, "more than %d creations of inodes", maxCreated)
+		return layer.Beyond(logName, r.at, "more than %d creations of inodes", maxCreated)
 	}
 	step := sb.clusterBlocks()
 	for i := uint32(0); i < length; i += step {
@@ -39,7 +39,7 @@ func (r *replay) create(it *item) error {
 		}
 		for k := i; k < min(i+step, length); k++ {
 			if len(r.created) >= maxCreated {
-				return layer.Beyond(logName, r.journal.start, "more than %d blocks of new inodes", maxCreated)
+				return layer.Beyond(logName, r.at, "more than %d blocks of new inodes", maxCreated)
 			}
 			r.created[sb.offset(first+uint64(k))] = r.creations
 		}
@@ -85,7 +85,7 @@ func (r *replay) inode(t *transaction, it *item) error {
 	if !ok {
 		return r.damaged(name, "at %d of the %d sectors from %d on", head.offset, head.sectors, head.start)
 	}
-	raw, err := r.inodeBase(off, head.ino)
+	raw, err := r.inodeBase(off)
 	if err != nil {
 		return err
 	}
@@ -99,11 +99,8 @@ func (r *replay) inode(t *transaction, it *item) error {
 	if len(core) < sb.coreSize() || binary.LittleEndian.Uint16(core) != inodeMagic {
 		return r.damaged(name, "the log holds %d bytes of something else", len(core))
 	}
-	if head.fields&fieldOwner != 0 {
-		r.fs.intents.newOwner(head.ino, false)
-	}
-	if head.fields&fieldAttrOwner != 0 {
-		r.fs.intents.newOwner(head.ino, true)
+	if err := r.newOwners(&head); err != nil {
+		return err
 	}
 	if isNewerInode(raw, core, t.lsn) {
 		return nil
@@ -112,26 +109,44 @@ func (r *replay) inode(t *transaction, it *item) error {
 		return err
 	}
 	if creation := r.created[off&^(sb.blockSize()-1)]; creation != 0 {
-		r.written[head.ino] = creation // of an inode in created: that bounds it
+		r.written[off] = creation // of what put has room for: that bounds it
 	}
 	return r.put(raw, off)
 }
 
-// inodePlace is where a logged inode lies on the disk.
+// newOwners notes the forks of a logged inode that got the tree of another.
+func (r *replay) newOwners(head *inodeItem) error {
+	for _, f := range []struct {
+		field uint32
+		attr  bool
+	}{{fieldOwner, false}, {fieldAttrOwner, true}} {
+		if head.fields&f.field != 0 && !r.fs.intents.newOwner(head.ino, f.attr) {
+			return layer.Beyond(logName, r.at, "more than %d forks with the tree of another", maxOwners)
+		}
+	}
+	return nil
+}
+
+// inodePlace is where a logged inode lies on the disk: there is one place for
+// each.
 func (r *replay) inodePlace(head *inodeItem) (int64, bool) {
-	size := r.fs.sb.inodeSize()
+	sb := r.fs.sb
+	size := sb.inodeSize()
 	ok := head.sectors <= maxBufferSectors &&
 		ondisk.WithinU(head.start, uint64(head.sectors), uint64(r.fs.dev.disk.Size())>>sectorShift) &&
 		ondisk.WithinU(uint64(head.offset), uint64(size), uint64(head.sectors)<<sectorShift) &&
 		int(head.offset)%size == 0
-	return int64(head.start)<<sectorShift + int64(head.offset), ok
+	off := int64(head.start)<<sectorShift + int64(head.offset)
+	group, within := sb.splitInode(head.ino)
+	perBlock := sb.blockShift - sb.inodeShift
+	return off, ok && uint64(off)>>sb.inodeShift == (group*uint64(sb.agBlocks))<<perBlock+within
 }
 
 // inodeBase returns what an inode was before: zeros, if it was just created.
-func (r *replay) inodeBase(off int64, ino uint64) ([]byte, error) {
+func (r *replay) inodeBase(off int64) ([]byte, error) {
 	raw := make([]byte, r.fs.sb.inodeSize())
 	creation := r.created[off&^(r.fs.sb.blockSize()-1)]
-	if creation != 0 && r.written[ino] != creation {
+	if creation != 0 && r.written[off] != creation {
 		binary.BigEndian.PutUint16(raw, inodeMagic)
 		raw[4] = 3 // creations are logged in version 5 only
 		return raw, nil

@@ -52,6 +52,7 @@ func (t *transaction) keep(p []byte) []byte {
 
 // item is one changed structure: regions, of which the first says what it is.
 type item struct {
+	at      int64 // byte offset of the record where it starts
 	regions [][]byte
 	due     int // how many there will be
 }
@@ -132,7 +133,7 @@ func (s *scanner) forget(tid uint32, t *transaction) {
 func (s *scanner) pay(r *record, t *transaction, cost int) error {
 	t.cost += cost
 	if s.cost += cost; s.cost > maxOpen {
-		return layer.Beyond(logName, s.journal.start+int64(r.block)*logBlock, "open transactions of more than %d bytes", maxOpen)
+		return layer.Beyond(logName, s.journal.offset(r.block), "open transactions of more than %d bytes", maxOpen)
 	}
 	return nil
 }
@@ -155,7 +156,7 @@ func (s *scanner) add(r *record, t *transaction, p []byte) error {
 		if due == 0 || due > maxRegions {
 			return s.journal.damaged(r.block, "an item of %d regions", due)
 		}
-		t.items = append(t.items, &item{due: due})
+		t.items = append(t.items, &item{at: s.journal.offset(r.block), due: due})
 		last++
 		if err := s.pay(r, t, itemCost); err != nil {
 			return err

@@ -2,12 +2,14 @@ package disktest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -27,9 +29,6 @@ type Damage struct {
 	// MaxAlloc is what reading one damaged image may allocate altogether, freed
 	// or not, in bytes.
 	MaxAlloc uint64
-	// MaxRead is what reading one damaged image may read altogether, in bytes; 0
-	// means that [Damage.Try] does not look.
-	MaxRead int64
 	// Strict says that [Damage.Try] wants a place and a way out in each error, but
 	// for those of what is not there.
 	Strict bool
@@ -38,6 +37,15 @@ type Damage struct {
 	// More, if it is not nil, reads what a walk through the tree does not, and
 	// calls failed for each error.
 	More func(fs disk.Filesystem, failed func(error))
+	// Thorough has each bit of each field turned, too.
+	Thorough bool
+	// MaxRead is how many bytes of one damaged image may be read until all of it is,
+	// which stands for the time that this takes; 0 means that [Damage.Try] does not
+	// look.
+	MaxRead int64
+	// Single are the names of structures of which a disk has one: they are place
+	// enough.
+	Single []string
 	// Optional is the number of bytes at the end of an image that may be cut
 	// off without an error.
 	Optional int64
@@ -79,14 +87,39 @@ func (h *Damage) Check(t testing.TB, what string, got Outcome) {
 	}
 }
 
-// recorder notes which ranges are read.
-type recorder struct {
+// KindOf replaces the numbers in the name of a structure by "#".
+func KindOf(structure string) string {
+	var out strings.Builder
+	digits := false
+	for _, r := range structure {
+		digit := r >= '0' && r <= '9'
+		if digit && !digits {
+			out.WriteByte('#')
+		} else if !digit {
+			out.WriteRune(r)
+		}
+		digits = digit
+	}
+	return out.String()
+}
+
+// Recorder notes which ranges of an image are read.
+type Recorder struct {
 	Image
 	mu     sync.Mutex
 	ranges []disk.Extent
 }
 
-func (r *recorder) ReadAt(p []byte, off int64) (int, error) {
+// Ranges returns the ranges, sorted, each once.
+func (r *Recorder) Ranges() []disk.Extent {
+	slices.SortFunc(r.ranges, func(a, b disk.Extent) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Length, b.Length))
+	})
+	return slices.Compact(r.ranges)
+}
+
+// ReadAt notes the range, and reads.
+func (r *Recorder) ReadAt(p []byte, off int64) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ranges = append(r.ranges, disk.Extent{Offset: off, Length: int64(len(p))})
@@ -97,7 +130,7 @@ func (r *recorder) ReadAt(p []byte, off int64) (int, error) {
 // that it reads for a walk without content, each range once.
 func (h *Damage) Structures(t testing.TB, m Image) []disk.Extent {
 	t.Helper()
-	r := &recorder{Image: m}
+	r := &Recorder{Image: m}
 	fs, err := h.Open(r)
 	if err != nil {
 		t.Fatal(err)
@@ -105,8 +138,7 @@ func (h *Damage) Structures(t testing.TB, m Image) []disk.Extent {
 	if err := walkStructures(fs, fs.Info().Root); err != nil {
 		t.Fatal(err)
 	}
-	slices.SortFunc(r.ranges, func(a, b disk.Extent) int { return int(a.Offset - b.Offset) })
-	return slices.Compact(r.ranges)
+	return r.Ranges()
 }
 
 func walkStructures(fs disk.Filesystem, dir uint64) error {
@@ -290,14 +322,21 @@ const maxMutations = 32
 // a place, four for its new content.
 func Mutate(m Image, input []byte) disk.Sparse {
 	p := mutated{Image: m, bytes: make(map[int64]byte)}
-	for n := 0; len(input) >= 7 && n < maxMutations; n++ {
-		at := int64(binary.BigEndian.Uint32(append([]byte{0}, input[:3]...))) % (m.Length - 4)
+	for _, at := range MutatedPlaces(m, input) {
 		for i, v := range input[3:7] {
 			p.bytes[at+int64(i)] = v
 		}
 		input = input[7:]
 	}
 	return p
+}
+
+// MutatedPlaces returns where [Mutate] changes an image.
+func MutatedPlaces(m Image, input []byte) (places []int64) {
+	for ; len(input) >= 7 && len(places) < maxMutations; input = input[7:] {
+		places = append(places, int64(binary.BigEndian.Uint32(append([]byte{0}, input[:3]...)))%(m.Length-4))
+	}
+	return places
 }
 
 type mutated struct {
@@ -319,7 +358,13 @@ func (p mutated) ReadAt(b []byte, off int64) (int, error) {
 // and agree.
 func (h *Damage) Fuzz(t *testing.T, m Image, input []byte) {
 	t.Helper()
-	d := Mutate(m, input)
+	h.ReadTwice(t, Mutate(m, input))
+}
+
+// ReadTwice reads an image twice, and checks that both reads come to an end and
+// agree.
+func (h *Damage) ReadTwice(t *testing.T, d disk.Sparse) {
+	t.Helper()
 	first, second := h.Read(d), h.Read(d)
 	h.Check(t, "fuzzed", first)
 	if first.Tree != second.Tree || (first.Err == nil) != (second.Err == nil) {

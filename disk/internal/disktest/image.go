@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,4 +139,17 @@ func OpenImage(t testing.TB, path string) Image {
 	t.Helper()
 	f, size := OpenFile(t, path)
 	return Image{ReaderAt: f, Length: size}
+}
+
+// Counted is an image that counts what is read from it.
+type Counted struct {
+	disk.Sparse
+	Bytes, Reads atomic.Int64
+}
+
+// ReadAt counts, and reads.
+func (c *Counted) ReadAt(p []byte, off int64) (int, error) {
+	c.Bytes.Add(int64(len(p)))
+	c.Reads.Add(1)
+	return c.Sparse.ReadAt(p, off)
 }

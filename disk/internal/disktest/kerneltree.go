@@ -47,6 +47,16 @@ func KernelTree(t testing.TB, dir string) Tree {
 	return all
 }
 
+// CompareWithKernel compares what the kernel sees of an image of type fstype, which
+// was unmounted cleanly, with what a reader does.
+func CompareWithKernel(t testing.TB, path, fstype string, fs disk.Filesystem) {
+	t.Helper()
+	dir, unmount := Mount(t, path, fstype, "ro,noatime")
+	want := KernelTree(t, dir)
+	unmount()
+	CompareTrees(t, want, ReadTree(t, fs))
+}
+
 // fileID identifies a file: inode numbers are those of a subvolume of btrfs.
 type fileID struct {
 	major, minor uint32

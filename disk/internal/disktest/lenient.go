@@ -13,10 +13,13 @@ const (
 	// maxLenientDirs, maxLenientFiles and maxLenientBytes stop a walk through
 	// whatever a damaged filesystem turns into.
 	maxLenientDirs  = 2000
-	maxLenientFiles = 20_000
+	maxLenientFiles = 30_000
 	maxLenientBytes = 16 << 20
 	lenientRead     = 32 << 10 // of each file
 )
+
+// ErrTooMuch ends a walk through more than a test looks at.
+var ErrTooMuch = errors.New("more than a test looks at")
 
 // WalkLeniently reads all that can be read, from each directory once, and calls
 // visit, if it is not nil, for each file. It returns the first error.
@@ -58,7 +61,7 @@ func (w *lenientWalk) dir(path string, ino uint64) {
 	w.seen[ino] = true
 	w.note(w.fs.ReadDir(ino, func(e disk.DirEntry) error {
 		if w.files++; w.files > maxLenientFiles {
-			return fmt.Errorf("more than %d files", maxLenientFiles)
+			return fmt.Errorf("more than %d files: %w", maxLenientFiles, ErrTooMuch)
 		}
 		w.entry(path+"/"+string(e.Name), e.Ino)
 		return nil
@@ -101,7 +104,7 @@ func (w *lenientWalk) content(ino uint64) string {
 	extents := 0
 	w.note(f.Extents(0, f.Size(), func(disk.Extent) error {
 		if extents++; extents > 1<<20 {
-			return io.ErrShortBuffer
+			return ErrTooMuch
 		}
 		return nil
 	}))

@@ -140,3 +140,87 @@ func TestReadFull(t *testing.T) {
 		t.Errorf("nothing asked for: %v", err)
 	}
 }
+
+// TestReadPieces reads content that comes three bytes at a time.
+func TestReadPieces(t *testing.T) {
+	content := []byte("0123456789")
+	broken := errors.New("broken")
+	some := func(p []byte, off int64) (int, error) {
+		if off >= 8 {
+			return 0, broken
+		}
+		return copy(p, content[off:min(off+3, 8)]), nil
+	}
+	for _, v := range []struct {
+		off, size int64
+		length    int
+		want      string
+		err       error
+	}{
+		{0, 8, 8, "01234567", nil},
+		{1, 8, 4, "1234", nil},
+		{5, 8, 9, "567", io.EOF},
+		{8, 8, 1, "", io.EOF},
+		{9, 8, 1, "", io.EOF},
+		{math.MaxInt64, 8, 1, "", io.EOF},
+		{8, 8, 0, "", io.EOF},
+		{3, 8, 0, "", nil},
+		{2, 10, 8, "234567", broken},
+		{-1, 8, 1, "", ondisk.ErrRange},
+		{math.MinInt64, 8, 1, "", ondisk.ErrRange},
+	} {
+		p := make([]byte, v.length)
+		n, err := ondisk.ReadPieces(p, v.off, v.size, some)
+		if string(p[:n]) != v.want || !errors.Is(err, v.err) || v.err == nil && err != nil {
+			t.Errorf("%d bytes at %d of %d: %q, %v", v.length, v.off, v.size, p[:n], err)
+		}
+	}
+}
+
+func TestCheckRange(t *testing.T) {
+	for _, v := range [][3]int64{{0, 0, 0}, {0, 8, 8}, {8, 0, 8}, {3, 2, 8}} {
+		if err := ondisk.CheckRange(v[0], v[1], v[2]); err != nil {
+			t.Errorf("%v: %v", v, err)
+		}
+	}
+	for _, v := range [][3]int64{{0, 9, 8}, {9, 0, 8}, {-1, 2, 8}, {2, -1, 8}, {1, math.MaxInt64, 8}} {
+		if err := ondisk.CheckRange(v[0], v[1], v[2]); !errors.Is(err, ondisk.ErrRange) {
+			t.Errorf("%v: %v", v, err)
+		}
+	}
+}
+
+func TestPieces(t *testing.T) {
+	for name, v := range map[string]struct {
+		add   [][2]uint64
+		block uint64
+		twice bool
+	}{
+		"nothing":            {nil, 0, false},
+		"one":                {[][2]uint64{{5, 10}}, 0, false},
+		"one after another":  {[][2]uint64{{5, 10}, {15, 1}, {0, 5}}, 0, false},
+		"apart":              {[][2]uint64{{50, 10}, {5, 10}, {30, 20}}, 0, false},
+		"the same":           {[][2]uint64{{5, 1}, {9, 1}, {5, 1}}, 5, true},
+		"overlapping":        {[][2]uint64{{50, 10}, {5, 10}, {45, 6}}, 50, true},
+		"within":             {[][2]uint64{{5, 10}, {8, 1}}, 8, true},
+		"joined, then again": {[][2]uint64{{5, 5}, {10, 5}, {9, 1}}, 9, true},
+	} {
+		var p ondisk.Pieces
+		for _, a := range v.add {
+			if !p.Add(a[0], a[1]) {
+				t.Errorf("%s: too many", name)
+			}
+		}
+		if block, twice := p.Twice(); block != v.block || twice != v.twice {
+			t.Errorf("%s: %d, %v", name, block, twice)
+		}
+	}
+	var p ondisk.Pieces
+	n := uint64(0)
+	for p.Add(2*n, 1) {
+		n++
+	}
+	if n != 1<<20 || !p.Add(2*n-1, 1) {
+		t.Errorf("%d pieces are kept", n)
+	}
+}

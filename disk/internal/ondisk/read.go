@@ -2,8 +2,30 @@ package ondisk
 
 import (
 	"errors"
+	"fmt"
 	"io"
 )
+
+// ErrRange is the error of a caller who asks for bytes that nothing has: never
+// the disk's fault.
+var ErrRange = errors.New("no such range")
+
+// CheckRange makes sure that content of size bytes has the range that a caller
+// wants the extents of.
+func CheckRange(off, length, size int64) error {
+	if !Within(off, length, size) {
+		return fmt.Errorf("extents of %d bytes at offset %d of %d: %w", length, off, size, ErrRange)
+	}
+	return nil
+}
+
+// CheckOffset makes sure that a caller reads from no negative offset.
+func CheckOffset(off int64) error {
+	if off < 0 {
+		return fmt.Errorf("read at offset %d: %w", off, ErrRange)
+	}
+	return nil
+}
 
 // ReadFull fills p from offset off of r. It tells apart what readers of a disk
 // must: nil means that all of p is there, io.ErrUnexpectedEOF that r ended
@@ -22,10 +44,13 @@ func ReadFull(r io.ReaderAt, p []byte, off int64) error {
 	return err
 }
 
-// ReadPieces fills p from offset off, which is not negative, of content of size
-// bytes, as [io.ReaderAt] asks. some fills a beginning of what it is given, at
+// ReadPieces fills p from offset off of content of size bytes, as [io.ReaderAt]
+// asks. some fills a beginning of what it is given, at
 // least one byte, and returns how much that is.
 func ReadPieces(p []byte, off, size int64, some func(p []byte, off int64) (int, error)) (int, error) {
+	if err := CheckOffset(off); err != nil {
+		return 0, err
+	}
 	if off >= size {
 		return 0, io.EOF
 	}
