@@ -113,7 +113,7 @@ func (fs *Filesystem) chooseRoot(opts Options) error {
 		return err
 	}
 	if root.Type() != disk.ModeDir {
-		return layer.Damaged(root.name(), -1, "the root is not a directory: mode %#o", root.Mode)
+		return layer.Damaged(root.name(), root.at, "the root is not a directory: mode %#o", root.Mode)
 	}
 	return nil
 }

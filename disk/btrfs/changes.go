@@ -15,7 +15,7 @@ type changes struct {
 type change struct {
 	key
 	gone  bool
-	value []byte
+	value value
 }
 
 // pieceLength is how many changes a piece has at most.
@@ -92,8 +92,8 @@ func (c *changes) last(object uint64, kind uint8, offset uint64) *change {
 	return nil
 }
 
-// get returns the content of an item, or nil.
-func (s *subvolume) get(k key) ([]byte, error) {
+// get returns the content of an item, as [tree.get] does.
+func (s *subvolume) get(k key) (value, error) {
 	if at, found := s.changes.find(k); found {
 		return s.changes.at(&at).value, nil
 	}
@@ -102,7 +102,7 @@ func (s *subvolume) get(k key) ([]byte, error) {
 
 // items calls yield for the items of one kind of an object, from an offset on.
 // yield must not change any.
-func (s *subvolume) items(object uint64, kind uint8, from uint64, yield func(offset uint64, raw []byte) error) error {
+func (s *subvolume) items(object uint64, kind uint8, from uint64, yield func(offset uint64, v value) error) error {
 	var w walk
 	if err := s.seek(&w, key{object, kind, from}); err != nil {
 		return err
@@ -116,18 +116,18 @@ func (s *subvolume) items(object uint64, kind uint8, from uint64, yield func(off
 			return nil
 		}
 		var offset uint64
-		var raw []byte
+		var v value
 		gone := false
 		step := kept && (!changed || w.key().offset <= c.offset)
 		if step {
-			offset, raw = w.key().offset, w.value()
+			offset, v = w.key().offset, w.value()
 		}
 		if changed && (!kept || c.offset <= w.key().offset) {
-			offset, raw, gone = c.offset, c.value, c.gone
+			offset, v, gone = c.offset, c.value, c.gone
 			at.slot++
 		}
 		if !gone {
-			if err := yield(offset, raw); err != nil {
+			if err := yield(offset, v); err != nil {
 				return err
 			}
 		}

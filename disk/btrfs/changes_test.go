@@ -40,12 +40,12 @@ func TestChanges(t *testing.T) {
 	collect := func(from uint64) map[uint64][]byte {
 		got := make(map[uint64][]byte)
 		last := int64(-1)
-		err := s.items(object, kindDirIndex, from, func(offset uint64, raw []byte) error {
+		err := s.items(object, kindDirIndex, from, func(offset uint64, v value) error {
 			if int64(offset) <= last {
 				return fmt.Errorf("item %d behind %d", offset, last)
 			}
 			last = int64(offset)
-			got[offset] = raw
+			got[offset] = v.raw
 			return nil
 		})
 		if err != nil {
@@ -66,17 +66,17 @@ func TestChanges(t *testing.T) {
 		}
 		n := change{key: k, gone: r.IntN(3) == 0}
 		if !n.gone {
-			n.value = fmt.Append(nil, i)
+			n.value.raw = fmt.Append(nil, i)
 		}
 		s.changes.set(n)
 		if k.is(object, kindDirIndex) {
-			want[k.offset] = n.value
+			want[k.offset] = n.value.raw
 			if n.gone {
 				delete(want, k.offset)
 			}
 		}
-		if raw, err := s.get(k); err != nil || !bytes.Equal(raw, n.value) {
-			t.Fatalf("%v is %q, %v", k, raw, err)
+		if v, err := s.get(k); err != nil || !bytes.Equal(v.raw, n.value.raw) {
+			t.Fatalf("%v is %q, %v", k, v.raw, err)
 		}
 		if i%100 == 0 {
 			checkChanges(t, s, object, want, collect, r.Uint64N(2100))
@@ -112,11 +112,11 @@ func checkChanges(t *testing.T, s *subvolume, object uint64, want map[uint64][]b
 func TestReplayLimits(t *testing.T) {
 	fs := openSeed(t, "log")
 	logs := &tree{volume: fs.volume, name: logName, owner: treeLog, root: fs.sb.logRoot}
-	raw, err := logs.get(key{treeLog, kindRoot, fsTree})
-	if err != nil || raw == nil {
+	v, err := logs.get(key{treeLog, kindRoot, fsTree})
+	if err != nil || v.raw == nil {
 		t.Fatalf("no log: %v", err)
 	}
-	item, err := parseRoot(logName, raw)
+	item, err := parseRoot(logName, v)
 	if err != nil {
 		t.Fatal(err)
 	}

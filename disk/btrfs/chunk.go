@@ -94,14 +94,14 @@ func (v *volume) parseChunk(logical uint64, raw []byte) (*chunk, error) {
 	c.Skip(12)
 	count, sub := int(c.U16()), int(c.U16())
 	if c.Err() != nil || len(raw) != chunkHeaderSize+count*stripeItemSize {
-		return nil, layer.Damaged(name, int64(logical), "%d bytes for %d stripes", len(raw), count)
+		return nil, layer.Damaged(name, offsetOf(logical), "%d bytes for %d stripes", len(raw), count)
 	}
 	sector := uint64(v.sb.sectorSize)
 	switch {
 	case logical%sector != 0 || ch.length%sector != 0 || ch.length == 0 || !ondisk.WithinU(logical, ch.length, 1<<63):
-		return nil, layer.Damaged(name, int64(logical&(1<<63-1)), "%d bytes", ch.length)
+		return nil, layer.Damaged(name, offsetOf(logical), "%d bytes", ch.length)
 	case stripeLen != stripeLength:
-		return nil, layer.Damaged(name, int64(logical), "stripes of %d bytes, only %d are known", stripeLen, stripeLength)
+		return nil, layer.Damaged(name, offsetOf(logical), "stripes of %d bytes, only %d are known", stripeLen, stripeLength)
 	}
 	if err := v.checkProfile(ch, count, sub); err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func (v *volume) parseChunk(logical uint64, raw []byte) (*chunk, error) {
 		copy(uuid[:], c.Bytes(16))
 		s.device = v.deviceOf(s.id, uuid)
 		if !ondisk.WithinU(s.offset, ch.stripeSize(), 1<<62) {
-			return nil, layer.Damaged(name, int64(logical), "a stripe at %#x of device %d", s.offset, s.id)
+			return nil, layer.Damaged(name, offsetOf(logical), "a stripe at %#x of device %d", s.offset, s.id)
 		}
 		ch.stripes[i] = s
 	}
@@ -129,12 +129,12 @@ func (v *volume) checkProfile(c *chunk, count, sub int) error {
 	mixed := c.kind&(groupData|groupMetadata) == groupData|groupMetadata
 	switch {
 	case unknown != 0:
-		return layer.Unsupported(name, int64(c.logical), "back this disk up as an image", "type %#x", unknown)
+		return layer.Unsupported(name, offsetOf(c.logical), asImage, "type %#x", unknown)
 	case profile&(groupRAID5|groupRAID6) != 0:
-		return layer.Unsupported(name, int64(c.logical), "back these disks up as images", "profile RAID5 or RAID6 (raid56)")
+		return layer.Unsupported(name, offsetOf(c.logical), "back these disks up as images", "profile RAID5 or RAID6 (raid56)")
 	case bits.OnesCount64(profile) > 1 || c.kind&groupKinds == 0 || c.kind&groupSystem != 0 && c.kind&groupKinds != groupSystem,
 		mixed && v.sb.incompat&incompatMixedGroups == 0:
-		return layer.Damaged(name, int64(c.logical), "type %#x", c.kind)
+		return layer.Damaged(name, offsetOf(c.logical), "type %#x", c.kind)
 	}
 	c.columns, c.copies = 1, count
 	want := count
@@ -156,7 +156,7 @@ func (v *volume) checkProfile(c *chunk, count, sub int) error {
 		}
 	}
 	if count != want || count == 0 || c.columns == 0 || c.length%uint64(c.columns) != 0 || c.columns > 1 && c.stripeSize()%stripeLength != 0 {
-		return layer.Damaged(name, int64(c.logical), "type %#x with %d stripes, %d sub-stripes and %d bytes", c.kind, count, sub, c.length)
+		return layer.Damaged(name, offsetOf(c.logical), "type %#x with %d stripes, %d sub-stripes and %d bytes", c.kind, count, sub, c.length)
 	}
 	return nil
 }
@@ -172,11 +172,11 @@ type chunkMap struct {
 // add appends a chunk behind the last.
 func (m *chunkMap) add(c *chunk) error {
 	if n := len(m.chunks); n > 0 && m.chunks[n-1].logical+m.chunks[n-1].length > c.logical {
-		return layer.Damaged(chunkName(c.logical), int64(c.logical), "it begins before the one at %#x ends", m.chunks[n-1].logical)
+		return layer.Damaged(chunkName(c.logical), offsetOf(c.logical), "it begins before the one at %#x ends", m.chunks[n-1].logical)
 	}
 	m.stripes += len(c.stripes)
 	if len(m.chunks) == maxChunks || m.stripes > maxStripes {
-		return layer.Beyond("chunk tree", ondisk.Nowhere, "more than %d chunks or %d stripes", maxChunks, maxStripes)
+		return layer.Beyond("chunk tree", offsetOf(c.logical), "more than %d chunks or %d stripes", maxChunks, maxStripes)
 	}
 	m.chunks = append(m.chunks, c)
 	return nil

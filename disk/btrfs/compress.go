@@ -12,7 +12,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/drydock-vm/drydock/disk/btrfs/internal/lzo"
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // decoders are the compressions by their number on disk. Each fills the start
@@ -43,7 +42,7 @@ func (f *file) decompressed(e *extent) ([]byte, error) {
 	buf := bounceBuffers.Get().(*[bounceSize]byte)
 	defer bounceBuffers.Put(buf)
 	in := buf[:e.length] // at most maxCompressed, as parseExtent checked
-	if err := f.readChecked(in, e.logical, e.logical+e.length); err != nil {
+	if err := f.readChecked(in, e.logical, e); err != nil {
 		return nil, err
 	}
 	data, err := f.decode(e, in)
@@ -57,9 +56,9 @@ func (f *file) decode(e *extent, in []byte) ([]byte, error) {
 	out := make([]byte, e.ram) // at most maxCompressed
 	n, err := decoders[e.compression](out, in, int(f.fs.sb.sectorSize))
 	if err != nil {
-		at := int64(ondisk.Nowhere)
+		at := e.at
 		if e.inline == nil {
-			at = int64(e.logical)
+			at = offsetOf(e.logical)
 		}
 		return nil, layer.Damaged(f.name(), at, "decompressing %d bytes at %d: %v", len(in), e.start, err)
 	}

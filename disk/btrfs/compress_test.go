@@ -3,6 +3,7 @@ package btrfs
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -100,6 +101,58 @@ func TestChecksumOfStream(t *testing.T) {
 	if _, err := decoders[zlibKind](make([]byte, len(content)), data, 4096); err == nil {
 		t.Error("a wrong Adler-32 is no error")
 	}
+}
+
+// TestDamagedStreams sets each of the first bytes of a stream, and of what leads a
+// piece of LZO, to what breaks decoders, and cuts it at each place there: what comes
+// out lies in its room, and is the content or comes with an error or is shorter.
+func TestDamagedStreams(t *testing.T) {
+	content := someContent(20_000)
+	for kind, data := range compressed(t, content) {
+		try := func(what string, in []byte) {
+			out := make([]byte, len(content)+100)
+			n, err := decoders[kind](out[:len(content):len(content)], in, 4096)
+			if n > len(content) || !bytes.Equal(out[len(content):], make([]byte, 100)) {
+				t.Errorf("compression %d, %s: %d bytes in a room of %d", kind, what, n, len(content))
+			}
+			if kind == zlibKind && err == nil && n < len(content) {
+				t.Errorf("compression %d, %s: %d bytes, in spite of its checksum", kind, what, n)
+			}
+		}
+		for _, at := range streamPlaces(kind, data) {
+			try(fmt.Sprintf("cut at %d", at), data[:at])
+			for _, v := range []byte{0, 1, 0x7f, 0x80, 0xfe, 0xff, data[at] + 1, data[at] - 1} {
+				damaged := bytes.Clone(data)
+				damaged[at] = v
+				try(fmt.Sprintf("byte %d = %#x", at, v), damaged)
+			}
+			for _, v := range []uint32{0, 1, 1<<31 - 1, 1 << 31, 1<<32 - 2, 1<<32 - 1, uint32(len(data)), uint32(len(data) - at), uint32(len(data)-at) + 1} {
+				damaged := binary.LittleEndian.AppendUint32(bytes.Clone(data[:at]), v)
+				try(fmt.Sprintf("4 bytes at %d = %#x", at, v), append(damaged, data[min(at+4, len(data)):]...))
+			}
+		}
+	}
+}
+
+// streamPlaces are the bytes of a stream that say how it goes on.
+func streamPlaces(kind uint8, data []byte) (list []int) {
+	for at := range 40 {
+		list = append(list, at)
+	}
+	if kind != lzoKind {
+		return list
+	}
+	for at := 4; at < int(binary.LittleEndian.Uint32(data)); {
+		if left := 4096 - at%4096; left < 4 {
+			at += left
+		}
+		size := int(binary.LittleEndian.Uint32(data[at:]))
+		for i := range 8 {
+			list = append(list, at+i, at+size+i-4)
+		}
+		at += 4 + size
+	}
+	return list
 }
 
 // FuzzDecode checks that what comes out lies in its room, and is the same again.

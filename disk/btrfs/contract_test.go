@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -150,7 +149,6 @@ func (c counted) ReadAt(p []byte, off int64) (int, error) {
 func TestHuge(t *testing.T) {
 	paths := makeImages(t, 1, 15<<40) // what ext4 lets a file be
 	read := int64(0)
-	start := time.Now()
 	fs, err := open(counted{disktest.OpenImage(t, paths[0]), &read})
 	if err != nil {
 		t.Fatal(err)
@@ -166,8 +164,8 @@ func TestHuge(t *testing.T) {
 	if err != nil || used > 64<<20 {
 		t.Errorf("%d bytes are in use: %v", used, err)
 	}
-	if elapsed := time.Since(start); elapsed > time.Second || read > 1<<20 {
-		t.Errorf("opening took %v and read %d bytes", elapsed, read)
+	if read > 1<<20 {
+		t.Errorf("%d bytes were read", read)
 	}
 }
 

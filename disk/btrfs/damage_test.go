@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"flag"
 	"hash/crc32"
 	"strings"
 	"testing"
@@ -14,12 +13,10 @@ import (
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 )
 
-var thorough = flag.Bool("thorough", false, "damage every field in every way, instead of a part of that")
-
 // damage reads damaged images. The memory is the caches' and as much again.
 func damage(share int) *disktest.Damage {
 	d := &disktest.Damage{Layer: "btrfs", Open: open, Share: share, MaxAlloc: 64 << 20}
-	if *thorough {
+	if *btrfs.Thorough {
 		d.Share = 1
 	}
 	return d
@@ -44,7 +41,7 @@ func TestForged(t *testing.T) {
 		}
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			d := damage(50)
+			d := damage(150)
 			d.Open = func(m disk.Sparse) (disk.Filesystem, error) { return open(sealed{m}) }
 			d.Fields(t, disktest.LoadSeed(t, s.name), false)
 		})

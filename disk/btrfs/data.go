@@ -32,52 +32,60 @@ type sumWindow struct {
 // does not reach beyond the extent.
 func (f *file) readPlain(p []byte, e *extent, off int64) (int, error) {
 	logical := e.logical + e.offset + uint64(off-e.start)
-	limit := e.logical + e.length
 	sector := uint64(f.fs.sb.sectorSize)
 	p = p[:min(len(p), maxDirectRead)]
 	if f.inode.flags&flagNoDataSum != 0 {
-		return len(p), f.readChecked(p, logical, limit)
+		return len(p), f.readChecked(p, logical, e)
 	}
 	head := logical % sector
 	if whole := uint64(len(p)) &^ (sector - 1); head == 0 && whole > 0 && (whole == uint64(len(p)) || len(p) > bounceSize) {
-		return int(whole), f.readChecked(p[:whole], logical, limit)
+		return int(whole), f.readChecked(p[:whole], logical, e)
 	}
 	// The extent ends with a sector, so that rounding up stays within.
 	buf := bounceBuffers.Get().(*[bounceSize]byte)
 	defer bounceBuffers.Put(buf)
 	whole := min((head+uint64(len(p))+sector-1)&^(sector-1), bounceSize)
-	if err := f.readChecked(buf[:whole], logical-head, limit); err != nil {
+	if err := f.readChecked(buf[:whole], logical-head, e); err != nil {
 		return 0, err
 	}
 	return copy(p, buf[head:whole]), nil
 }
 
-// readChecked fills p from a logical address. Where the file has checksums these
-// are whole sectors, of an extent that ends at limit.
-func (f *file) readChecked(p []byte, logical, limit uint64) error {
+// readChecked fills p from a logical address in an extent. Where the file has
+// checksums these are whole sectors.
+func (f *file) readChecked(p []byte, logical uint64, e *extent) error {
 	var sums []byte
 	if f.inode.flags&flagNoDataSum == 0 {
 		var err error
-		if sums, err = f.checksums(logical, uint64(len(p)), limit); err != nil {
+		if sums, err = f.checksums(logical, uint64(len(p)), e); err != nil {
 			return err
 		}
 	}
-	return f.fs.readData(p, logical, sums, f.inode)
+	return f.readData(p, logical, sums, e)
+}
+
+// where is the byte of the file that has a logical address in an extent; of what is
+// compressed, the first of all that is lost with it.
+func (e *extent) where(logical uint64) int64 {
+	if e.compression != 0 {
+		return e.start
+	}
+	return e.start + int64(logical-e.logical-e.offset)
 }
 
 // checksums returns those of a range, and keeps those of what follows it.
-func (f *file) checksums(logical, length, limit uint64) ([]byte, error) {
+func (f *file) checksums(logical, length uint64, e *extent) ([]byte, error) {
 	sector, size := uint64(f.fs.sb.sectorSize), uint64(f.fs.sb.checksum.size)
 	w := f.sums.Load()
 	if w == nil || logical < w.first || logical+length > w.end {
-		most := max(length, min(limit-logical, windowBytes))
+		most := max(length, min(e.logical+e.length-logical, windowBytes))
 		sums, err := f.fs.lookUpSums(logical, most)
 		if err != nil {
 			return nil, err
 		}
 		w = &sumWindow{first: logical, end: logical + uint64(len(sums))/size*sector, sums: sums}
 		if logical+length > w.end {
-			return nil, layer.Damaged(f.name(), int64(w.end), "there is no checksum for address %#x", w.end)
+			return nil, layer.Damaged(f.name(), offsetOf(w.end), "there is no checksum for address %#x, byte %d of the file", w.end, e.where(w.end))
 		}
 		f.sums.Store(w)
 	}
@@ -85,12 +93,13 @@ func (f *file) checksums(logical, length, limit uint64) ([]byte, error) {
 	return w.sums[at : at+length/sector*size], nil
 }
 
-// readData fills p from a logical address, from the first copy that is right. With
-// sums, p is whole sectors.
-func (fs *Filesystem) readData(p []byte, logical uint64, sums []byte, n *inode) error {
+// readData fills p from a logical address in an extent, from the first copy that is
+// right. With sums, p is whole sectors.
+func (f *file) readData(p []byte, logical uint64, sums []byte, e *extent) error {
+	fs := f.fs
 	c := fs.chunks.find(logical, uint64(len(p)))
 	if c == nil || c.kind&groupData == 0 {
-		return layer.Damaged("content of "+n.name(), int64(logical), "%d bytes at address %#x are in no chunk for data", len(p), logical)
+		return layer.Damaged(f.name(), offsetOf(logical), "%d bytes at address %#x are in no chunk for data", len(p), logical)
 	}
 	var first error
 	for copy := range c.copies {
@@ -105,7 +114,7 @@ func (fs *Filesystem) readData(p []byte, logical uint64, sums []byte, n *inode) 
 	sector, size := int(fs.sb.sectorSize), fs.sb.checksum.size
 	if c.copies > 1 && len(p) > sector && sums != nil { // each copy may be right elsewhere
 		for at := 0; at < len(p); at += sector {
-			if err := fs.readData(p[at:at+sector], logical+uint64(at), sums[at/sector*size:][:size], n); err != nil {
+			if err := f.readData(p[at:at+sector], logical+uint64(at), sums[at/sector*size:][:size], e); err != nil {
 				return err
 			}
 		}
@@ -113,9 +122,10 @@ func (fs *Filesystem) readData(p []byte, logical uint64, sums []byte, n *inode) 
 	}
 	var wrong wrongSum
 	if errors.As(first, &wrong) {
-		return layer.Damaged("content of "+n.name(), int64(wrong), "the %s of address %#x is wrong", fs.sb.checksum.name, uint64(wrong))
+		return layer.Damaged(f.name(), offsetOf(uint64(wrong)), "the %s of address %#x, byte %d of the file, is wrong",
+			fs.sb.checksum.name, uint64(wrong), e.where(uint64(wrong)))
 	}
-	return layer.Unreadable("content of "+n.name(), int64(logical), first)
+	return unreadable(f.name(), offsetOf(logical), first)
 }
 
 // wrongSum is the error of a sector, by its address, that has another checksum.
@@ -177,9 +187,9 @@ func (fs *Filesystem) sumsAt(w *walk, logical uint64) (sums []byte, stop uint64,
 	}
 	sector, size := uint64(fs.sb.sectorSize), uint64(fs.sb.checksum.size)
 	for w.valid() && w.key().is(csumObject, kindCsum) {
-		start, raw := w.key().offset, w.value()
+		start, raw := w.key().offset, w.value().raw
 		if start%sector != 0 || uint64(len(raw))%size != 0 || !ondisk.WithinU(start, uint64(len(raw))/size*sector, 1<<63) {
-			return nil, 0, layer.Damaged("checksum tree", ondisk.Nowhere, "the item of address %#x has %d bytes", start, len(raw))
+			return nil, 0, layer.Damaged("checksum tree", w.at(), "the item of address %#x has %d bytes", start, len(raw))
 		}
 		stop := start + uint64(len(raw))/size*sector
 		if start > logical {

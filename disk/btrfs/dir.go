@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 const (
@@ -69,12 +68,12 @@ func (fs *Filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 		return nil
 	}
 	var beyond error
-	err = n.volume.items(n.object, kindDirIndex, firstIndex, func(index uint64, raw []byte) error {
-		item, err := n.entry(index, raw)
+	err = n.volume.items(n.object, kindDirIndex, firstIndex, func(index uint64, v value) error {
+		item, err := n.entry(index, v)
 		if err != nil {
 			return err
 		}
-		e, err := fs.resolve(n, item)
+		e, err := fs.resolve(n, item, v.at)
 		if err != nil {
 			if beyond == nil {
 				beyond = err
@@ -90,14 +89,14 @@ func (fs *Filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 }
 
 // entry checks the item at a place in directory n.
-func (n *inode) entry(index uint64, raw []byte) (dirItem, error) {
-	item, rest, ok := parseDirItem(raw)
+func (n *inode) entry(index uint64, v value) (dirItem, error) {
+	item, rest, ok := parseDirItem(v.raw)
 	damaged := func(format string, args ...any) (dirItem, error) {
-		return dirItem{}, layer.Damaged(fmt.Sprintf("entry %d of %s", index, n.name()), ondisk.Nowhere, format, args...)
+		return dirItem{}, layer.Damaged(fmt.Sprintf("entry %d of %s", index, n.name()), v.at, format, args...)
 	}
 	switch {
 	case !ok || len(rest) != 0 || len(item.data) != 0:
-		return damaged("it has %d bytes, which is not what one name takes", len(raw))
+		return damaged("it has %d bytes, which is not what one name takes", len(v.raw))
 	case item.kind&typeEncrypted != 0:
 		return damaged("its name is encrypted, which no released kernel does")
 	case len(item.name) == 0 || len(item.name) > maxNameLen:
@@ -114,20 +113,20 @@ func (n *inode) entry(index uint64, raw []byte) (dirItem, error) {
 	return item, nil
 }
 
-// resolve makes an entry of directory n of an item. Its errors are those of
+// resolve makes an entry of directory n of an item at a place. Its errors are those of
 // numbers that do not fit, and of trees that cannot be read.
-func (fs *Filesystem) resolve(n *inode, item dirItem) (disk.DirEntry, error) {
+func (fs *Filesystem) resolve(n *inode, item dirItem, at int64) (disk.DirEntry, error) {
 	e := disk.DirEntry{Name: item.name, Type: fileTypes[item.kind]}
 	target := item.location.object
 	if item.location.kind == kindInode {
 		if target >= firstStub {
-			return e, layer.Beyond(inodeName(n.volume.id, target), ondisk.Nowhere, "numbers below %d can be read", uint64(firstStub))
+			return e, layer.Beyond(inodeName(n.volume.id, target), at, "numbers below %d can be read", uint64(firstStub))
 		}
 		e.Ino = makeIno(n.volume.id, target)
 		return e, nil
 	}
 	if target > maxSubvolumeID {
-		return e, layer.Beyond(subvolumeName(target), ondisk.Nowhere, "IDs up to %d can be read", uint64(maxSubvolumeID))
+		return e, layer.Beyond(subvolumeName(target), at, "IDs up to %d can be read", uint64(maxSubvolumeID))
 	}
 	mounted, err := fs.refersTo(n, target, item.name)
 	if err != nil {

@@ -36,6 +36,7 @@ type extent struct {
 	kind        disk.ExtentKind
 	compression uint8
 	inline      []byte // what is in the item, or nil
+	at          int64  // of the item, for errors
 
 	// Where data lies on disk, how much that is once decompressed, and what of
 	// that the extent starts with.
@@ -54,14 +55,15 @@ const (
 )
 
 // parseExtent reads and checks the extent at offset start of a file.
-func (n *inode) parseExtent(start uint64, raw []byte) (extent, error) {
+func (n *inode) parseExtent(start uint64, v value) (extent, error) {
+	raw := v.raw
 	sector := uint64(n.volume.sb.sectorSize)
 	damaged := func(format string, args ...any) (extent, error) {
-		return extent{}, layer.Damaged(fmt.Sprintf("extent at %d of %s", start, n.name()), ondisk.Nowhere, format, args...)
+		return extent{}, layer.Damaged(fmt.Sprintf("extent at %d of %s", start, n.name()), v.at, format, args...)
 	}
 	c := newCursor(raw)
 	c.Skip(8)
-	e := extent{start: int64(start), ram: c.U64(), compression: c.U8()}
+	e := extent{start: int64(start), at: v.at, ram: c.U64(), compression: c.U8()}
 	encryption, other, kind := c.U8(), c.U16(), c.U8()
 	switch {
 	case c.Err() != nil || start%sector != 0 || start > maxFileEnd:
@@ -101,7 +103,7 @@ func (n *inode) parseExtent(start uint64, raw []byte) (extent, error) {
 // inlineExtent checks an extent whose data is in its item.
 func (n *inode) inlineExtent(e extent, data []byte) (extent, error) {
 	if e.start != 0 || e.compression == 0 && e.ram != uint64(len(data)) || e.ram > maxNodeSize {
-		return extent{}, layer.Damaged("inline extent of "+n.name(), ondisk.Nowhere, "%d bytes for %d at %d", len(data), e.ram, e.start)
+		return extent{}, layer.Damaged("inline extent of "+n.name(), e.at, "%d bytes for %d at %d", len(data), e.ram, e.start)
 	}
 	sector := int64(n.volume.sb.sectorSize)
 	e.inline = data
@@ -143,13 +145,13 @@ func (n *inode) segment(off int64) (*segment, error) {
 		s.first = int64(min(start, math.MaxInt64))
 	}
 	next := s.first
-	err := n.volume.items(n.object, kindExtentData, uint64(s.first), func(start uint64, raw []byte) error {
-		e, err := n.parseExtent(start, raw)
+	err := n.volume.items(n.object, kindExtentData, uint64(s.first), func(start uint64, v value) error {
+		e, err := n.parseExtent(start, v)
 		if err != nil {
 			return err
 		}
 		if e.start < next {
-			return layer.Damaged(fmt.Sprintf("extent at %d of %s", start, n.name()), ondisk.Nowhere, "the one before it ends at %d", next)
+			return layer.Damaged(fmt.Sprintf("extent at %d of %s", start, n.name()), v.at, "the one before it ends at %d", next)
 		}
 		if len(s.extents) == segmentExtents {
 			s.end = e.start

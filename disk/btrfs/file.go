@@ -167,7 +167,7 @@ func (f *file) locatePlain(e *extent, off, n int64, yield func(disk.Location) er
 		if f.inode.flags&flagNoDataSum == 0 {
 			sector := uint64(f.fs.sb.sectorSize)
 			whole := (uint64(l.Length) + sector - 1) &^ (sector - 1)
-			sums, err := f.checksums(logical, whole, e.logical+e.length)
+			sums, err := f.checksums(logical, whole, e)
 			if err != nil {
 				break // who reads it learns why
 			}

@@ -45,18 +45,18 @@ func put16(p []byte, v uint16) { binary.LittleEndian.PutUint16(p, v) }
 func put32(p []byte, v uint32) { binary.LittleEndian.PutUint32(p, v) }
 func put64(p []byte, v uint64) { binary.LittleEndian.PutUint64(p, v) }
 
-// seal makes the checksum of a block right.
-func (f *forgery) seal(block []byte) {
+// seal makes the checksum of a block of fs right.
+func seal(fs *Filesystem, block []byte) {
 	var sum [maxChecksumSize]byte
-	f.fs.sb.checksum.sum(&sum, block[maxChecksumSize:])
-	copy(block, sum[:f.fs.sb.checksum.size])
+	fs.sb.checksum.sum(&sum, block[maxChecksumSize:])
+	copy(block, sum[:fs.sb.checksum.size])
 }
 
 // superblock changes the superblock.
 func (f *forgery) superblock(change func(p []byte)) {
 	p := f.raw[superblockOffset : superblockOffset+superblockSize]
 	change(p)
-	f.seal(p)
+	seal(f.fs, p)
 }
 
 // tree returns one of the trees by number.
@@ -106,8 +106,8 @@ func (f *forgery) leaf(id uint64, k key, change func(block, item []byte)) {
 	_, at, _ := c.piece(logical-c.logical, 0)
 	block := f.raw[at : at+uint64(len(n))]
 	off := nodeHeaderSize + int(binary.LittleEndian.Uint32(n.entry(w.steps[0].slot)[keySize:]))
-	change(block, block[off:off+len(w.value())])
-	f.seal(block)
+	change(block, block[off:off+len(w.value().raw)])
+	seal(f.fs, block)
 }
 
 // object returns the number of a file in its subvolume.

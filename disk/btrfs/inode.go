@@ -40,6 +40,7 @@ type inode struct {
 	volume *subvolume
 	object uint64 // the inode's number in the subvolume
 	flags  uint64
+	at     int64 // of the inode item, for errors
 }
 
 const (
@@ -83,23 +84,23 @@ func (fs *Filesystem) readInode(ino uint64) (*inode, error) {
 	if object >= firstStub {
 		return fs.stub(s, object)
 	}
-	raw, err := s.get(key{object, kindInode, 0})
+	v, err := s.get(key{object, kindInode, 0})
 	if err != nil {
 		return nil, err
 	}
-	if raw == nil {
+	if v.raw == nil {
 		return nil, layer.Absent(inodeName(id, object), "there is no such inode")
 	}
-	return s.parseInode(object, raw)
+	return s.parseInode(object, v)
 }
 
 // parseInode reads and checks an inode item.
-func (s *subvolume) parseInode(object uint64, raw []byte) (*inode, error) {
-	if len(raw) != inodeItemSize {
-		return nil, layer.Damaged(inodeName(s.id, object), ondisk.Nowhere, "it has %d bytes, not %d", len(raw), inodeItemSize)
+func (s *subvolume) parseInode(object uint64, v value) (*inode, error) {
+	if len(v.raw) != inodeItemSize {
+		return nil, layer.Damaged(inodeName(s.id, object), v.at, "it has %d bytes, not %d", len(v.raw), inodeItemSize)
 	}
-	c := newCursor(raw)
-	n := &inode{volume: s, object: object}
+	c := newCursor(v.raw)
+	n := &inode{volume: s, object: object, at: v.at}
 	n.Ino = makeIno(s.id, object)
 	n.Generation = uint32(c.U64())
 	c.Seek(sizeOffset)
@@ -116,7 +117,7 @@ func (s *subvolume) parseInode(object uint64, raw []byte) (*inode, error) {
 		}
 	}
 	if size > math.MaxInt64 {
-		return nil, layer.Damaged(n.name(), ondisk.Nowhere, "a size of %d bytes", size)
+		return nil, layer.Damaged(n.name(), n.at, "a size of %d bytes", size)
 	}
 	n.Size = int64(size)
 	switch n.Type() {
@@ -125,7 +126,7 @@ func (s *subvolume) parseInode(object uint64, raw []byte) (*inode, error) {
 		n.Rdev = disk.Device{Major: uint32(rdev) >> 20, Minor: uint32(rdev) & (1<<20 - 1)}
 	case disk.ModeRegular, disk.ModeDir, disk.ModeSymlink, disk.ModeFIFO, disk.ModeSocket:
 	default:
-		return nil, layer.Damaged(n.name(), ondisk.Nowhere, "mode %#o", n.Mode)
+		return nil, layer.Damaged(n.name(), n.at, "mode %#o", n.Mode)
 	}
 	for _, f := range []struct {
 		bit  uint64
@@ -157,7 +158,7 @@ func (fs *Filesystem) Readlink(ino uint64) ([]byte, error) {
 		return nil, layer.Absent(n.name(), "mode %#o is not a symlink", n.Mode)
 	}
 	if n.Size == 0 || n.Size > maxTarget {
-		return nil, layer.Damaged(n.name(), ondisk.Nowhere, "a symlink of %d bytes, 1 to %d are possible", n.Size, maxTarget)
+		return nil, layer.Damaged(n.name(), n.at, "a symlink of %d bytes, 1 to %d are possible", n.Size, maxTarget)
 	}
 	target := make([]byte, n.Size)
 	if err := ondisk.ReadFull(newFile(fs, n), target, 0); err != nil {
@@ -165,7 +166,7 @@ func (fs *Filesystem) Readlink(ino uint64) ([]byte, error) {
 	}
 	for _, b := range target {
 		if b == 0 {
-			return nil, layer.Damaged(n.name(), ondisk.Nowhere, "the target of a symlink has NUL in it")
+			return nil, layer.Damaged(n.name(), n.at, "the target of a symlink has NUL in it")
 		}
 	}
 	return target, nil

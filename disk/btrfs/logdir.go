@@ -15,19 +15,20 @@ func (r *replayer) dropEntries(dir uint64) error {
 	next := uint64(0) // what is before is done: ranges may overlap
 	err := r.log.seek(&w, key{dir, kindDirLogIndex, 0})
 	for ; err == nil && w.valid() && w.key().is(dir, kindDirLogIndex); err = w.next() {
-		if len(w.value()) != 8 {
-			return r.damaged(dir, "a range of entries in %d bytes", len(w.value()))
+		v := w.value()
+		if len(v.raw) != 8 {
+			return r.damaged(dir, v.at, "a range of entries in %d bytes", len(v.raw))
 		}
-		first, last := max(w.key().offset, next), binary.LittleEndian.Uint64(w.value())
+		first, last := max(w.key().offset, next), binary.LittleEndian.Uint64(v.raw)
 		if first > last {
 			continue
 		}
 		err := r.dropRange(dir, first, last, func(item dirItem, index uint64) (bool, error) {
-			raw, err := r.log.get(key{dir, kindDirIndex, index})
+			v, err := r.log.get(key{dir, kindDirIndex, index})
 			if err != nil {
 				return false, err
 			}
-			logged, _, ok := parseDirItem(raw)
+			logged, _, ok := parseDirItem(v.raw)
 			return ok && bytes.Equal(logged.name, item.name), nil
 		})
 		if err != nil || last == maxOffset {
@@ -42,16 +43,16 @@ func (r *replayer) dropEntries(dir uint64) error {
 // but for those that keep says to leave.
 func (r *replayer) dropRange(dir, first, last uint64, keep func(dirItem, uint64) (bool, error)) error {
 	var gone []dirItem
-	err := r.s.items(dir, kindDirIndex, first, func(index uint64, raw []byte) error {
+	err := r.s.items(dir, kindDirIndex, first, func(index uint64, v value) error {
 		if index > last {
 			return errEnough
 		}
-		if err := r.look(raw); err != nil {
+		if err := r.look(v.raw); err != nil {
 			return err
 		}
-		item, _, ok := parseDirItem(raw)
+		item, _, ok := parseDirItem(v.raw)
 		if !ok {
-			return r.damaged(dir, "an entry of %d bytes", len(raw))
+			return r.damaged(dir, v.at, "an entry of %d bytes", len(v.raw))
 		}
 		stays, err := keep(item, index)
 		if err == nil && !stays {
@@ -76,22 +77,22 @@ func (r *replayer) dropRange(dir, first, last uint64, keep func(dirItem, uint64)
 
 // entryPass replays the entries of directories. Only names of inodes that are
 // there come back: to sync a directory is not to sync what is new in it.
-func (r *replayer) entryPass(k key, raw []byte) error {
+func (r *replayer) entryPass(k key, v value) error {
 	if k.kind != kindDirIndex {
 		return nil
 	}
-	item, rest, ok := parseDirItem(raw)
+	item, rest, ok := parseDirItem(v.raw)
 	if !ok || len(rest) != 0 || !validName(item.name) {
-		return r.damaged(k.object, "an entry of %d bytes", len(raw))
+		return r.damaged(k.object, v.at, "an entry of %d bytes", len(v.raw))
 	}
 	dir, err := r.inode(k.object)
 	if err != nil {
 		return err
 	}
-	if dir == nil {
-		return r.damaged(k.object, "it has entries, but is not there")
+	if dir.raw == nil {
+		return r.damaged(k.object, v.at, "it has entries, but is not there")
 	}
-	var target []byte
+	var target value
 	if item.location.kind == kindInode {
 		if target, err = r.inode(item.location.object); err != nil {
 			return err
@@ -101,7 +102,7 @@ func (r *replayer) entryPass(k key, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	named, err := r.displace(k.object, old, found, item, target != nil)
+	named, err := r.displace(k.object, old, found, item, target.raw != nil)
 	if err != nil {
 		return err
 	}
@@ -109,11 +110,11 @@ func (r *replayer) entryPass(k key, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	placed, err := r.displace(k.object, old, found, item, target != nil)
-	if err != nil || named && placed || target == nil {
+	placed, err := r.displace(k.object, old, found, item, target.raw != nil)
+	if err != nil || named && placed || target.raw == nil {
 		return err
 	}
-	return r.addEntry(k, item, target)
+	return r.addEntry(k, item, target.raw)
 }
 
 // displace makes room for item: an entry for something else loses its name, if
@@ -157,17 +158,17 @@ func (r *replayer) addEntry(k key, item dirItem, target []byte) error {
 
 // replayRefs replays an item with references of an inode: afterwards it has those
 // names in that place, and no others.
-func (r *replayer) replayRefs(k key, raw []byte) error {
-	refs, ok := parseRefs(k, raw)
+func (r *replayer) replayRefs(k key, v value) error {
+	refs, ok := parseRefs(k, v.raw)
 	if !ok {
-		return r.damaged(k.object, "a reference of %d bytes", len(raw))
+		return r.damaged(k.object, v.at, "a reference of %d bytes", len(v.raw))
 	}
 	target, err := r.inode(k.object)
 	if err != nil {
 		return err
 	}
-	if target == nil {
-		return r.damaged(k.object, "it has references, but is not there")
+	if target.raw == nil {
+		return r.damaged(k.object, v.at, "it has references, but is not there")
 	}
 	if k.is(subvolumeRoot, kindInodeRef) && k.offset == subvolumeRoot {
 		return nil // the root directory has itself for a parent
@@ -177,7 +178,7 @@ func (r *replayer) replayRefs(k key, raw []byte) error {
 		// Directories that were not logged may be missing: then there is no
 		// such name.
 		dir, err := r.inode(ref.dir)
-		if err != nil || dir == nil {
+		if err != nil || dir.raw == nil {
 			return err
 		}
 		there, err := r.hasName(k.object, ref)
@@ -193,14 +194,14 @@ func (r *replayer) replayRefs(k key, raw []byte) error {
 			}
 			searched = true
 		}
-		if err := r.addName(k.object, target, ref); err != nil {
+		if err := r.addName(k.object, target.raw, ref); err != nil {
 			return err
 		}
 	}
 	if err := r.dropOldRefs(k); err != nil {
 		return err
 	}
-	return r.put(k, raw)
+	return r.put(k, v)
 }
 
 // dropOtherRefs takes away what an inode has for names where a new one comes, and
@@ -243,7 +244,7 @@ func (r *replayer) dropOldRefs(k key) error {
 // hasName reports whether an inode has a name where a reference says.
 func (r *replayer) hasName(object uint64, ref inodeRef) (bool, error) {
 	if !validName(ref.name) {
-		return false, r.damaged(object, "a reference with the name %q", ref.name)
+		return false, r.damaged(object, r.at(), "a reference with the name %q", ref.name)
 	}
 	placed, atIndex, err := r.byIndex(ref.dir, ref.index, ref.name)
 	if err != nil {
@@ -273,7 +274,7 @@ func (r *replayer) addName(object uint64, target []byte, ref inodeRef) error {
 	}
 	added, err := r.link(ref.dir, object, ref.index, ref.name, target)
 	if err == nil && !added {
-		err = r.damaged(object, "the place of name %q in directory %d is taken", ref.name, ref.dir)
+		err = r.damaged(object, r.at(), "the place of name %q in directory %d is taken", ref.name, ref.dir)
 	}
 	return err
 }

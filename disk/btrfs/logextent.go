@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // Where the fields of an extent item are that change when a part of it goes.
@@ -17,20 +16,20 @@ const (
 )
 
 // replayExtent replays an extent: what was there before goes.
-func (r *replayer) replayExtent(k key, raw []byte) error {
+func (r *replayer) replayExtent(k key, v value) error {
 	n, err := r.inode(k.object)
 	if err != nil {
 		return err
 	}
-	if n == nil {
-		return r.damaged(k.object, "it has extents, but is not there")
+	if n.raw == nil {
+		return r.damaged(k.object, v.at, "it has extents, but is not there")
 	}
-	e, err := (&inode{volume: r.s, object: k.object}).parseExtent(k.offset, raw)
+	e, err := (&inode{volume: r.s, object: k.object}).parseExtent(k.offset, v)
 	if err != nil {
 		return fmt.Errorf("%s: %w", logName, err)
 	}
 	old, err := r.s.get(k)
-	if err != nil || bytes.Equal(old, raw) && e.inline == nil {
+	if err != nil || bytes.Equal(old.raw, v.raw) && e.inline == nil {
 		return err
 	}
 	if err := r.dropExtents(k.object, uint64(e.start), uint64(e.end)); err != nil {
@@ -39,7 +38,7 @@ func (r *replayer) replayExtent(k key, raw []byte) error {
 	if e.kind == disk.ExtentHole && r.s.sb.incompat&incompatNoHoles != 0 {
 		return nil
 	}
-	return r.put(k, raw)
+	return r.put(k, v)
 }
 
 // oldExtent is an extent of the subvolume that is to lose a part.
@@ -74,21 +73,21 @@ func (r *replayer) overlapping(object, start, end uint64) ([]oldExtent, error) {
 		}
 	}
 	var list []oldExtent
-	err := r.s.items(object, kindExtentData, from, func(at uint64, raw []byte) error {
+	err := r.s.items(object, kindExtentData, from, func(at uint64, v value) error {
 		if at >= end {
 			return errEnough
 		}
-		if err := r.look(raw); err != nil {
+		if err := r.look(v.raw); err != nil {
 			return err
 		}
-		e, err := n.parseExtent(at, raw)
+		e, err := n.parseExtent(at, v)
 		if err != nil {
 			return err
 		}
 		if uint64(e.end) <= start {
 			return nil
 		}
-		list = append(list, oldExtent{e, raw})
+		list = append(list, oldExtent{e, v.raw})
 		return r.spend(0)
 	})
 	if err != nil && !errors.Is(err, errEnough) {
@@ -102,7 +101,7 @@ func (r *replayer) dropPart(object uint64, old oldExtent, start, end uint64) err
 	k := key{object, kindExtentData, uint64(old.start)}
 	before, after := k.offset < start, uint64(old.end) > end
 	if (before || after) && old.inline != nil {
-		return layer.Unsupported(logName+" of "+inodeName(r.s.id, object), ondisk.Nowhere, logHint, "a part of an inline extent is replaced")
+		return layer.Unsupported(logName+" of "+inodeName(r.s.id, object), old.at, logHint, "a part of an inline extent is replaced")
 	}
 	if after {
 		n := bytes.Clone(old.raw)
@@ -110,7 +109,7 @@ func (r *replayer) dropPart(object uint64, old oldExtent, start, end uint64) err
 		if old.logical != 0 {
 			binary.LittleEndian.PutUint64(n[extentOffsetField:], old.offset+end-k.offset)
 		}
-		if err := r.put(key{object, kindExtentData, end}, n); err != nil {
+		if err := r.put(key{object, kindExtentData, end}, value{n, old.at}); err != nil {
 			return err
 		}
 	}
@@ -119,5 +118,5 @@ func (r *replayer) dropPart(object uint64, old oldExtent, start, end uint64) err
 	}
 	n := bytes.Clone(old.raw)
 	binary.LittleEndian.PutUint64(n[extentLengthField:], start-k.offset)
-	return r.put(k, n)
+	return r.put(k, value{n, old.at})
 }

@@ -92,32 +92,32 @@ func (r *replayer) entryOf(k key, name []byte) (dirItem, bool, error) {
 
 // entries returns the entries in an item, which may be absent.
 func (r *replayer) entries(k key) ([]dirItem, error) {
-	raw, err := r.s.get(k)
+	v, err := r.s.get(k)
 	if err == nil {
-		err = r.look(raw)
+		err = r.look(v.raw)
 	}
 	if err != nil {
 		return nil, err
 	}
-	list, ok := parseDirItems(raw)
+	list, ok := parseDirItems(v.raw)
 	if !ok {
-		return nil, r.damaged(k.object, "an entry of %d bytes", len(raw))
+		return nil, r.damaged(k.object, v.at, "an entry of %d bytes", len(v.raw))
 	}
 	return list, nil
 }
 
 // refs returns the references in an item of a tree, which may be absent.
-func (r *replayer) refs(get func(key) ([]byte, error), k key) ([]inodeRef, error) {
-	raw, err := get(k)
+func (r *replayer) refs(get func(key) (value, error), k key) ([]inodeRef, error) {
+	v, err := get(k)
 	if err == nil {
-		err = r.look(raw)
+		err = r.look(v.raw)
 	}
 	if err != nil {
 		return nil, err
 	}
-	list, ok := parseRefs(k, raw)
+	list, ok := parseRefs(k, v.raw)
 	if !ok {
-		return nil, r.damaged(k.object, "a reference of %d bytes", len(raw))
+		return nil, r.damaged(k.object, v.at, "a reference of %d bytes", len(v.raw))
 	}
 	return list, nil
 }
@@ -170,7 +170,7 @@ func (r *replayer) putRefs(k key, list []inodeRef) error {
 	for _, ref := range list {
 		raw = appendRef(raw, k.kind, ref)
 	}
-	return r.put(k, raw)
+	return r.put(k, value{raw, r.at()})
 }
 
 func (r *replayer) dropIndex(dir, index uint64, name []byte) error {
@@ -206,18 +206,18 @@ func (r *replayer) putHashed(k key, list []dirItem) error {
 	for _, e := range list {
 		raw = appendDirItem(raw, e)
 	}
-	return r.put(k, raw)
+	return r.put(k, value{raw, r.at()})
 }
 
 // resize changes the size of a directory.
 func (r *replayer) resize(dir uint64, by int) error {
-	raw, err := r.inode(dir)
-	if err != nil || raw == nil {
+	v, err := r.inode(dir)
+	if err != nil || v.raw == nil {
 		return err
 	}
-	n := bytes.Clone(raw)
-	binary.LittleEndian.PutUint64(n[sizeOffset:], uint64(max(int64(sizeOf(raw))+int64(by), 0)))
-	return r.put(key{dir, kindInode, 0}, n)
+	n := bytes.Clone(v.raw)
+	binary.LittleEndian.PutUint64(n[sizeOffset:], uint64(max(int64(sizeOf(v.raw))+int64(by), 0)))
+	return r.put(key{dir, kindInode, 0}, value{n, v.at})
 }
 
 // link gives inode object, whose item is raw, a name in a directory. It reports
@@ -232,11 +232,11 @@ func (r *replayer) link(dir, object, index uint64, name, raw []byte) (bool, erro
 	if err != nil {
 		return false, err
 	}
-	if taken != nil || slices.ContainsFunc(list, func(e dirItem) bool { return bytes.Equal(e.name, name) }) {
+	if taken.raw != nil || slices.ContainsFunc(list, func(e dirItem) bool { return bytes.Equal(e.name, name) }) {
 		return false, nil
 	}
 	e := dirItem{location: key{object, kindInode, 0}, kind: typeOf(modeOf(raw)), name: name}
-	if err := r.put(key{dir, kindDirIndex, index}, appendDirItem(nil, e)); err != nil {
+	if err := r.put(key{dir, kindDirIndex, index}, value{appendDirItem(nil, e), r.at()}); err != nil {
 		return false, err
 	}
 	if err := r.putHashed(k, append(list, e)); err != nil {

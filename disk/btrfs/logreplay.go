@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // replayer does what the log of one subvolume says. It works in the three passes
@@ -35,7 +34,7 @@ func (fs *Filesystem) replaySubvolume(id uint64, log *tree, limits *limits) (*ch
 	}
 	s.changes = &changes{}
 	r := &replayer{log: log, s: s, limits: limits, ignored: make(map[uint64]bool), recount: make(map[uint64]bool)}
-	for _, pass := range []func(key, []byte) error{r.inodePass, r.entryPass, r.lastPass} {
+	for _, pass := range []func(key, value) error{r.inodePass, r.entryPass, r.lastPass} {
 		if err := r.each(pass); err != nil {
 			return nil, err
 		}
@@ -49,7 +48,7 @@ func (fs *Filesystem) replaySubvolume(id uint64, log *tree, limits *limits) (*ch
 
 // each calls yield for all items of the log, but for those of files without a
 // name: to replay these would be to make and delete them.
-func (r *replayer) each(yield func(key, []byte) error) error {
+func (r *replayer) each(yield func(key, value) error) error {
 	var w walk
 	err := r.log.seek(&w, key{})
 	for ; err == nil && w.valid(); err = w.next() {
@@ -63,14 +62,14 @@ func (r *replayer) each(yield func(key, []byte) error) error {
 	return err
 }
 
-func (r *replayer) damaged(object uint64, format string, args ...any) error {
-	return layer.Damaged(logName+" of "+inodeName(r.s.id, object), ondisk.Nowhere, format, args...)
+func (r *replayer) damaged(object uint64, at int64, format string, args ...any) error {
+	return layer.Damaged(logName+" of "+inodeName(r.s.id, object), at, format, args...)
 }
 
 // spend counts what the replay keeps.
 func (r *replayer) spend(n int) error {
 	if r.limits.kept += n + changeOverhead; r.limits.kept > maxChangeBytes {
-		return layer.Unsupported(logName, ondisk.Nowhere, logHint, "a log that changes more than %d bytes", maxChangeBytes)
+		return layer.Unsupported(logName, r.at(), logHint, "a log that changes more than %d bytes", maxChangeBytes)
 	}
 	return nil
 }
@@ -78,40 +77,48 @@ func (r *replayer) spend(n int) error {
 // look counts an item that the replay looks through or writes.
 func (r *replayer) look(raw []byte) error {
 	if r.limits.seen += len(raw) + changeOverhead; r.limits.seen > maxLogWork {
-		return layer.Unsupported(logName, ondisk.Nowhere, logHint, "a log for which more than %d bytes must be looked through", maxLogWork)
+		return layer.Unsupported(logName, r.at(), logHint, "a log for which more than %d bytes must be looked through", maxLogWork)
 	}
 	return nil
 }
 
+// at is the place of the log, for errors.
+func (r *replayer) at() int64 { return offsetOf(r.log.root.block) }
+
 // put gives an item a content, which it copies.
-func (r *replayer) put(k key, value []byte) error {
-	return r.change(change{key: k, value: bytes.Clone(value)})
+func (r *replayer) put(k key, v value) error {
+	return r.change(change{key: k, value: value{bytes.Clone(v.raw), v.at}})
 }
 
 // remove takes an item away.
-func (r *replayer) remove(k key) error { return r.change(change{key: k, gone: true}) }
+func (r *replayer) remove(k key) error {
+	return r.change(change{key: k, gone: true, value: value{at: r.at()}})
+}
 
 func (r *replayer) change(n change) error {
 	if at, found := r.s.changes.find(n.key); found {
-		r.limits.kept -= len(r.s.changes.at(&at).value) + changeOverhead
+		r.limits.kept -= len(r.s.changes.at(&at).value.raw) + changeOverhead
 	}
 	r.s.changes.set(n)
-	if err := r.look(n.value); err != nil {
+	if err := r.look(n.value.raw); err != nil {
 		return err
 	}
-	return r.spend(len(n.value))
+	return r.spend(len(n.value.raw))
 }
 
 // inodePass replays the inode items, and what must go before anything else comes:
 // attributes, entries, and extents behind the end.
-func (r *replayer) inodePass(k key, raw []byte) error {
+func (r *replayer) inodePass(k key, v value) error {
+	if k.kind == kindRoot {
+		return layer.Damaged(r.log.name, v.at, "item %v, which is one of the tree of logs", k)
+	}
 	if k.kind != kindInode {
 		return nil
 	}
-	if _, err := r.s.parseInode(k.object, raw); err != nil {
+	if _, err := r.s.parseInode(k.object, v); err != nil {
 		return fmt.Errorf("%s: %w", logName, err)
 	}
-	if binary.LittleEndian.Uint32(raw[linksOffset:]) == 0 {
+	if binary.LittleEndian.Uint32(v.raw[linksOffset:]) == 0 {
 		r.ignored[k.object] = true
 		return r.spend(0)
 	}
@@ -119,12 +126,12 @@ func (r *replayer) inodePass(k key, raw []byte) error {
 	if err := r.dropXattrs(k.object); err != nil {
 		return err
 	}
-	if modeOf(raw)&disk.ModeType == disk.ModeDir {
+	if modeOf(v.raw)&disk.ModeType == disk.ModeDir {
 		if err := r.dropEntries(k.object); err != nil {
 			return err
 		}
 	}
-	if err := r.putInode(k, raw); err != nil {
+	if err := r.putInode(k, v); err != nil {
 		return err
 	}
 	return r.recounted(k.object)
@@ -142,23 +149,24 @@ func (r *replayer) recounted(object uint64) error {
 func modeOf(inode []byte) uint32 { return binary.LittleEndian.Uint32(inode[modeOffset:]) }
 func sizeOf(inode []byte) uint64 { return binary.LittleEndian.Uint64(inode[sizeOffset:]) }
 
-// inode returns the item of an inode of the subvolume as changed, or nil.
-func (r *replayer) inode(object uint64) ([]byte, error) {
-	raw, err := r.s.get(key{object, kindInode, 0})
-	if err == nil && raw != nil && len(raw) != inodeItemSize {
-		return nil, r.damaged(object, "an inode of %d bytes", len(raw))
+// inode returns the item of an inode of the subvolume as changed, as [tree.get] does.
+func (r *replayer) inode(object uint64) (value, error) {
+	v, err := r.s.get(key{object, kindInode, 0})
+	if err == nil && v.raw != nil && len(v.raw) != inodeItemSize {
+		return value{}, r.damaged(object, v.at, "an inode of %d bytes", len(v.raw))
 	}
-	return raw, err
+	return v, err
 }
 
 // putInode replays an inode item. One of generation 0 says only that the inode is
 // there, and how large it is, if that is not 0. The size of a directory follows
 // from what happens to its entries.
-func (r *replayer) putInode(k key, raw []byte) error {
-	old, err := r.inode(k.object)
+func (r *replayer) putInode(k key, v value) error {
+	before, err := r.inode(k.object)
 	if err != nil {
 		return err
 	}
+	old, raw := before.raw, v.raw
 	n := bytes.Clone(raw)
 	kind := modeOf(raw) & disk.ModeType
 	same := old != nil && modeOf(old)&disk.ModeType == kind
@@ -177,7 +185,7 @@ func (r *replayer) putInode(k key, raw []byte) error {
 	if generation == 0 && old == nil {
 		binary.LittleEndian.PutUint64(n, r.s.sb.generation+1)
 	}
-	if err := r.put(key{k.object, kindInode, 0}, n); err != nil {
+	if err := r.put(key{k.object, kindInode, 0}, value{n, v.at}); err != nil {
 		return err
 	}
 	if kind != disk.ModeRegular {
@@ -195,13 +203,13 @@ func (r *replayer) putInode(k key, raw []byte) error {
 // an inode that it has.
 func (r *replayer) dropXattrs(object uint64) error {
 	var gone []key
-	err := r.s.items(object, kindXattr, 0, func(hash uint64, raw []byte) error {
-		if err := r.look(raw); err != nil {
+	err := r.s.items(object, kindXattr, 0, func(hash uint64, v value) error {
+		if err := r.look(v.raw); err != nil {
 			return err
 		}
 		k := key{object, kindXattr, hash}
 		logged, err := r.log.get(k)
-		if err == nil && logged == nil {
+		if err == nil && logged.raw == nil {
 			gone = append(gone, k)
 			err = r.spend(0)
 		}
@@ -214,14 +222,14 @@ func (r *replayer) dropXattrs(object uint64) error {
 }
 
 // lastPass replays attributes, references and extents.
-func (r *replayer) lastPass(k key, raw []byte) error {
+func (r *replayer) lastPass(k key, v value) error {
 	switch k.kind {
 	case kindXattr:
-		return r.put(k, raw)
+		return r.put(k, v)
 	case kindInodeRef, kindInodeExtref:
-		return r.replayRefs(k, raw)
+		return r.replayRefs(k, v)
 	case kindExtentData:
-		return r.replayExtent(k, raw)
+		return r.replayExtent(k, v)
 	}
 	return nil
 }
@@ -246,19 +254,19 @@ func (r *replayer) countLinks() error {
 }
 
 func (r *replayer) countLinksOf(object uint64) error {
-	raw, err := r.inode(object)
-	if err != nil || raw == nil {
+	v, err := r.inode(object)
+	if err != nil || v.raw == nil {
 		return err
 	}
 	links := uint32(0)
 	for _, kind := range []uint8{kindInodeRef, kindInodeExtref} {
-		err := r.s.items(object, kind, 0, func(offset uint64, refs []byte) error {
-			if err := r.look(refs); err != nil {
+		err := r.s.items(object, kind, 0, func(offset uint64, refs value) error {
+			if err := r.look(refs.raw); err != nil {
 				return err
 			}
-			list, ok := parseRefs(key{object, kind, offset}, refs)
+			list, ok := parseRefs(key{object, kind, offset}, refs.raw)
 			if !ok {
-				return r.damaged(object, "a reference of %d bytes", len(refs))
+				return r.damaged(object, refs.at, "a reference of %d bytes", len(refs.raw))
 			}
 			links += uint32(len(list))
 			return nil
@@ -268,17 +276,17 @@ func (r *replayer) countLinksOf(object uint64) error {
 		}
 	}
 	if links == 0 {
-		if modeOf(raw)&disk.ModeType == disk.ModeDir {
+		if modeOf(v.raw)&disk.ModeType == disk.ModeDir {
 			if err := r.dropRange(object, 0, maxOffset, func(dirItem, uint64) (bool, error) { return false, nil }); err != nil {
 				return err
 			}
 		}
 		return r.remove(key{object, kindInode, 0})
 	}
-	if links == binary.LittleEndian.Uint32(raw[linksOffset:]) {
+	if links == binary.LittleEndian.Uint32(v.raw[linksOffset:]) {
 		return nil
 	}
-	n := bytes.Clone(raw)
+	n := bytes.Clone(v.raw)
 	binary.LittleEndian.PutUint32(n[linksOffset:], links)
-	return r.put(key{object, kindInode, 0}, n)
+	return r.put(key{object, kindInode, 0}, value{n, v.at})
 }

@@ -14,6 +14,7 @@ import (
 type sumRange struct {
 	first, end uint64
 	sums       []byte
+	at         int64 // of the item, for errors
 }
 
 // sumRanges is in ascending order, without overlap.
@@ -93,9 +94,17 @@ func (fs *Filesystem) replay() error {
 	}
 	limits := &limits{}
 	all := make(map[uint64]*changes)
+	// Nothing else is in the tree of logs, and it is made for the first of them. A
+	// log that was there and is not found must not pass for none.
 	var w walk
-	err := logs.seek(&w, key{treeLog, kindRoot, 0})
-	for ; err == nil && w.valid() && w.key().is(treeLog, kindRoot); err = w.next() {
+	err := logs.seek(&w, key{})
+	if err == nil && !w.valid() {
+		return layer.Damaged(logName, w.at(), "the tree of logs has none")
+	}
+	for ; err == nil && w.valid(); err = w.next() {
+		if !w.key().is(treeLog, kindRoot) {
+			return layer.Damaged(logName, w.at(), "item %v in the tree of logs", w.key())
+		}
 		id := w.key().offset
 		item, err := parseRoot(logName, w.value())
 		if err != nil {
@@ -146,7 +155,7 @@ func (u *logUse) block(t *tree, e *expectation) error {
 		return err
 	}
 	if u.bytes += int64(len(n)); u.bytes > maxLogBytes {
-		return layer.Unsupported(t.name, int64(e.block), logHint, "a log of more than %d bytes", maxLogBytes)
+		return layer.Unsupported(t.name, offsetOf(e.block), logHint, "a log of more than %d bytes", maxLogBytes)
 	}
 	u.ranges = append(u.ranges, addressRange{e.block, uint64(len(n))})
 	for i := range n.count() {
@@ -168,15 +177,15 @@ func (u *logUse) block(t *tree, e *expectation) error {
 	return nil
 }
 
-func (u *logUse) item(k key, raw []byte) error {
+func (u *logUse) item(k key, v value) error {
 	switch {
 	case k.is(csumObject, kindCsum):
-		if u.sumBytes += len(raw); u.sumBytes > maxLogSums {
-			return layer.Unsupported(logName, ondisk.Nowhere, logHint, "a log with more than %d bytes of checksums", maxLogSums)
+		if u.sumBytes += len(v.raw); u.sumBytes > maxLogSums {
+			return layer.Unsupported(logName, v.at, logHint, "a log with more than %d bytes of checksums", maxLogSums)
 		}
-		u.sums = append(u.sums, sumRange{first: k.offset, sums: bytes.Clone(raw)}) // not to keep the block
-	case k.kind == kindExtentData && len(raw) == extentItemSize:
-		c := newCursor(raw)
+		u.sums = append(u.sums, sumRange{first: k.offset, sums: bytes.Clone(v.raw), at: v.at}) // not to keep the block
+	case k.kind == kindExtentData && len(v.raw) == extentItemSize:
+		c := newCursor(v.raw)
 		c.Seek(extentHeaderSize)
 		if r := (addressRange{c.U64(), c.U64()}); r.start != 0 {
 			u.ranges = append(u.ranges, r)
@@ -198,7 +207,7 @@ func (u *logUse) sumRanges() (sumRanges, error) {
 	for _, r := range u.sums {
 		count := uint64(len(r.sums)) / size
 		if uint64(len(r.sums))%size != 0 || r.first%sector != 0 || !ondisk.WithinU(r.first, count*sector, 1<<63) {
-			return nil, layer.Damaged(logName, ondisk.Nowhere, "the checksums of address %#x have %d bytes", r.first, len(r.sums))
+			return nil, layer.Damaged(logName, r.at, "the checksums of address %#x have %d bytes", r.first, len(r.sums))
 		}
 		r.end = r.first + count*sector
 		if n := len(out); n > 0 && out[n-1].end > r.first {

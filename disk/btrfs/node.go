@@ -2,6 +2,7 @@ package btrfs
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
@@ -49,12 +50,24 @@ func (n node) child(i int) pointer {
 	}
 }
 
+// address is where the block lies, for errors.
+func (n node) address() int64 { return offsetOf(binary.LittleEndian.Uint64(n[0x30:])) }
+
+// offsetOf makes a logical address the offset of an error.
+func offsetOf(address uint64) int64 { return int64(min(address, math.MaxInt64)) }
+
+// value is the content of an item, and where that is.
+type value struct {
+	raw []byte // nil where there is no such item
+	at  int64  // address of the tree block, for errors
+}
+
 // value returns the content of the i-th item of a leaf.
-func (n node) value(i int) []byte {
+func (n node) value(i int) value {
 	e := n.entry(i)
 	at := nodeHeaderSize + int(binary.LittleEndian.Uint32(e[keySize:]))
 	size := int(binary.LittleEndian.Uint32(e[keySize+4:]))
-	return n[at : at+size : at+size]
+	return value{n[at : at+size : at+size], n.address()}
 }
 
 // search returns the first entry whose key is not below k.
@@ -90,14 +103,14 @@ func (v *volume) read(e *expectation) (node, error) {
 	}
 	size := uint64(v.sb.nodeSize)
 	if e.block%uint64(v.sb.sectorSize) != 0 {
-		return nil, layer.Damaged(e.name, int64(e.block), "a tree block lies at %#x, which is no multiple of %d", e.block, v.sb.sectorSize)
+		return nil, layer.Damaged(e.name, offsetOf(e.block), "a tree block lies at %#x, which is no multiple of %d", e.block, v.sb.sectorSize)
 	}
 	c, err := v.chunkOf(e.block, size, e.name)
 	if err != nil {
 		return nil, err
 	}
 	if c.kind&(groupMetadata|groupSystem) == 0 {
-		return nil, layer.Damaged(e.name, int64(e.block), "a tree block lies in a chunk for data")
+		return nil, layer.Damaged(e.name, offsetOf(e.block), "a tree block lies in a chunk for data")
 	}
 	n := make(node, size)
 	var first error
@@ -116,7 +129,7 @@ func (v *volume) read(e *expectation) (node, error) {
 
 func (v *volume) readNodeCopy(n node, c *chunk, e *expectation, copy int) error {
 	if err := v.readCopy(n, c, e.block, copy); err != nil {
-		return layer.Unreadable(e.name, int64(e.block), err)
+		return unreadable(e.name, offsetOf(e.block), err)
 	}
 	if err := v.verify(n, e); err != nil {
 		return err
@@ -127,7 +140,7 @@ func (v *volume) readNodeCopy(n node, c *chunk, e *expectation, copy int) error 
 // verify checks what a tree block says of itself.
 func (v *volume) verify(n node, e *expectation) error {
 	damaged := func(format string, args ...any) error {
-		return layer.Damaged(e.name, int64(e.block), "tree block: "+format, args...)
+		return layer.Damaged(e.name, offsetOf(e.block), "tree block: "+format, args...)
 	}
 	room := len(n) - nodeHeaderSize
 	switch {
@@ -177,7 +190,7 @@ func (n node) verifyItems(damaged func(string, ...any) error) error {
 // verifyPlace checks what the way to a tree block says of it.
 func (v *volume) verifyPlace(n node, e *expectation) error {
 	damaged := func(format string, args ...any) error {
-		return layer.Damaged(e.name, int64(e.block), "tree block: "+format, args...)
+		return layer.Damaged(e.name, offsetOf(e.block), "tree block: "+format, args...)
 	}
 	switch {
 	case n.generation() != e.generation:

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // maxSubvolumeID is the largest ID that an inode number has room for.
@@ -25,6 +24,7 @@ type rootItem struct {
 	flags uint64
 	refs  uint32
 	uuid  [16]byte
+	at    int64 // of the item
 }
 
 const (
@@ -35,13 +35,14 @@ const (
 )
 
 // parseRoot reads and checks a root item.
-func parseRoot(name string, raw []byte) (rootItem, error) {
+func parseRoot(name string, v value) (rootItem, error) {
+	raw := v.raw
 	if len(raw) != oldRootItemSize && len(raw) < 0x107 || len(raw) > rootItemSize {
-		return rootItem{}, layer.Damaged(name, ondisk.Nowhere, "a root item of %d bytes", len(raw))
+		return rootItem{}, layer.Damaged(name, v.at, "a root item of %d bytes", len(raw))
 	}
 	c := newCursor(raw)
 	c.Seek(inodeItemSize)
-	r := rootItem{}
+	r := rootItem{at: v.at}
 	r.generation, r.dir, r.block = c.U64(), c.U64(), c.U64()
 	c.Seek(0xd0)
 	r.flags, r.refs = c.U64(), c.U32()
@@ -52,9 +53,9 @@ func parseRoot(name string, raw []byte) (rootItem, error) {
 	}
 	switch {
 	case r.level > maxLevel:
-		return rootItem{}, layer.Damaged(name, ondisk.Nowhere, "a root of level %d, at most %d is possible", r.level, maxLevel)
+		return rootItem{}, layer.Damaged(name, v.at, "a root of level %d, at most %d is possible", r.level, maxLevel)
 	case r.block == 0:
-		return rootItem{}, layer.Damaged(name, ondisk.Nowhere, "it has no root")
+		return rootItem{}, layer.Damaged(name, v.at, "it has no root")
 	}
 	return r, nil
 }
@@ -118,7 +119,7 @@ func (fs *Filesystem) readSubvolume(id uint64) (*subvolume, error) {
 		return nil, layer.Absent(name, "no subvolume has that ID")
 	}
 	if id > maxSubvolumeID {
-		return nil, layer.Beyond(name, ondisk.Nowhere, "IDs up to %d can be read", uint64(maxSubvolumeID))
+		return nil, layer.Beyond(name, offsetOf(fs.sb.root.block), "IDs up to %d can be read", uint64(maxSubvolumeID))
 	}
 	item, err := fs.findRoot(id, name)
 	if err != nil {
@@ -128,7 +129,7 @@ func (fs *Filesystem) readSubvolume(id uint64) (*subvolume, error) {
 		return nil, layer.Absent(name, "it was deleted")
 	}
 	if item.dir != subvolumeRoot {
-		return nil, layer.Damaged(name, ondisk.Nowhere, "its root directory is inode %d, not %d", item.dir, subvolumeRoot)
+		return nil, layer.Damaged(name, item.at, "its root directory is inode %d, not %d", item.dir, subvolumeRoot)
 	}
 	s := &subvolume{id: id, item: item, changes: fs.log[id]}
 	s.tree = tree{volume: fs.volume, name: name, owner: id, root: item.pointer}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // A snapshot copies the names of the subvolumes in a subvolume, but not the
@@ -33,11 +32,11 @@ func parseRootRef(raw []byte) (ref rootRef, ok bool) {
 // refersTo reports whether the entry with a name in directory n is where
 // subvolume id lies, and that is there.
 func (fs *Filesystem) refersTo(n *inode, id uint64, name []byte) (bool, error) {
-	raw, err := fs.roots.get(key{n.volume.id, kindRootRef, id})
-	if err != nil || raw == nil {
+	v, err := fs.roots.get(key{n.volume.id, kindRootRef, id})
+	if err != nil || v.raw == nil {
 		return false, err
 	}
-	ref, ok := parseRootRef(raw)
+	ref, ok := parseRootRef(v.raw)
 	if !ok || ref.dir != n.object || !bytes.Equal(ref.name, name) {
 		return false, nil // as Linux does: it lies elsewhere
 	}
@@ -53,7 +52,7 @@ func (fs *Filesystem) stub(s *subvolume, object uint64) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &inode{volume: s, object: object}
+	n := &inode{volume: s, object: object, at: dir.at}
 	n.Inode = disk.Inode{
 		Ino: makeIno(s.id, object), Mode: disk.ModeDir | 0o755, Links: 1, UID: dir.UID, GID: dir.GID,
 		Access: dir.Access, Modify: dir.Modify, Change: dir.Modify, Birth: dir.Modify,
@@ -74,22 +73,22 @@ func (fs *Filesystem) stubParent(s *subvolume, id uint64) (*inode, error) {
 		return nil, err
 	}
 	if w.valid() && w.key().is(id, kindRootBackref) {
-		if ref, ok := parseRootRef(w.value()); ok {
-			raw, err := s.get(key{ref.dir, kindDirIndex, ref.index})
+		if ref, ok := parseRootRef(w.value().raw); ok {
+			v, err := s.get(key{ref.dir, kindDirIndex, ref.index})
 			if err != nil {
 				return nil, err
 			}
-			if item, _, ok := parseDirItem(raw); ok && item.location.is(id, kindRoot) {
+			if item, _, ok := parseDirItem(v.raw); ok && item.location.is(id, kindRoot) {
 				object = ref.dir
 			}
 		}
 	}
-	raw, err := s.get(key{object, kindInode, 0})
+	v, err := s.get(key{object, kindInode, 0})
 	if err != nil {
 		return nil, err
 	}
-	if raw == nil {
-		return nil, layer.Damaged(inodeName(s.id, object), ondisk.Nowhere, "it has names, but is not there")
+	if v.raw == nil {
+		return nil, layer.Damaged(inodeName(s.id, object), v.at, "it has names, but is not there")
 	}
-	return s.parseInode(object, raw)
+	return s.parseInode(object, v)
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 const (
@@ -33,7 +32,7 @@ func (fs *Filesystem) Subvolumes() ([]disk.Subvolume, error) {
 		s, err := p.describe(id)
 		switch {
 		case errors.Is(err, errTooMany):
-			return layer.Beyond("subvolumes", ondisk.Nowhere, "their paths take more than %d bytes or %d steps", maxPaths, maxHops)
+			return layer.Beyond("subvolumes", offsetOf(fs.sb.root.block), "their paths take more than %d bytes or %d steps", maxPaths, maxHops)
 		case errors.Is(err, disk.ErrNotExist):
 			return nil // deleted, but not yet gone
 		case err != nil:
@@ -108,7 +107,7 @@ func (p *placer) path(id uint64, below int) (string, error) {
 		return "", errTooMany
 	}
 	if below > maxPath {
-		return "", layer.Beyond(name, ondisk.Nowhere, "its path has more than %d bytes", maxPath)
+		return "", layer.Beyond(name, offsetOf(p.fs.sb.root.block), "its path has more than %d bytes", maxPath)
 	}
 	parent, ref, err := p.fs.parent(id)
 	if err != nil {
@@ -139,11 +138,11 @@ func (fs *Filesystem) parent(id uint64) (uint64, rootRef, error) {
 		return 0, rootRef{}, err
 	}
 	if !w.valid() || !w.key().is(id, kindRootBackref) {
-		return 0, rootRef{}, layer.Damaged(name, ondisk.Nowhere, "nothing says where it lies")
+		return 0, rootRef{}, layer.Damaged(name, w.at(), "nothing says where it lies")
 	}
-	ref, ok := parseRootRef(w.value())
+	ref, ok := parseRootRef(w.value().raw)
 	if !ok || !isSubvolume(w.key().offset) || !validName(ref.name) {
-		return 0, rootRef{}, layer.Damaged(name, ondisk.Nowhere, "its place is %q in inode %d of tree %d", ref.name, ref.dir, w.key().offset)
+		return 0, rootRef{}, layer.Damaged(name, w.at(), "its place is %q in inode %d of tree %d", ref.name, ref.dir, w.key().offset)
 	}
 	return w.key().offset, ref, nil
 }
@@ -164,7 +163,7 @@ func (p *placer) directoryPath(id, dir uint64, below int) (string, error) {
 			return "", err
 		}
 		if below += len(ref.name) + 1; below > maxPath {
-			return "", layer.Beyond(inodeName(id, dir), ondisk.Nowhere, "its path has more than %d bytes", maxPath)
+			return "", layer.Beyond(inodeName(id, dir), offsetOf(s.root.block), "its path has more than %d bytes", maxPath)
 		}
 		names = append(names, string(ref.name))
 		dir = above
@@ -180,10 +179,10 @@ func (p *placer) directoryPath(id, dir uint64, below int) (string, error) {
 // firstRef returns the first name of an inode, and the directory that it is in.
 func (s *subvolume) firstRef(object uint64) (dir uint64, ref inodeRef, err error) {
 	found := false
-	err = s.items(object, kindInodeRef, 0, func(offset uint64, raw []byte) error {
+	err = s.items(object, kindInodeRef, 0, func(offset uint64, v value) error {
 		var ok bool
-		if ref, _, ok = parseInodeRef(raw); !ok || !validName(ref.name) {
-			return layer.Damaged(inodeName(s.id, object), ondisk.Nowhere, "a reference of %d bytes", len(raw))
+		if ref, _, ok = parseInodeRef(v.raw); !ok || !validName(ref.name) {
+			return layer.Damaged(inodeName(s.id, object), v.at, "a reference of %d bytes", len(v.raw))
 		}
 		dir, found = offset, true
 		return errEnough
@@ -192,7 +191,7 @@ func (s *subvolume) firstRef(object uint64) (dir uint64, ref inodeRef, err error
 		return 0, inodeRef{}, err
 	}
 	if !found {
-		return 0, inodeRef{}, layer.Damaged(inodeName(s.id, object), ondisk.Nowhere, "nothing says where this directory lies")
+		return 0, inodeRef{}, layer.Damaged(inodeName(s.id, object), offsetOf(s.root.block), "nothing says where this directory lies")
 	}
 	return dir, ref, nil
 }
@@ -233,18 +232,18 @@ func parseInodeRef(raw []byte) (ref inodeRef, rest []byte, ok bool) {
 // defaultSubvolume returns the ID of the one that the entry "default" of the tree
 // of roots names.
 func (fs *Filesystem) defaultSubvolume() (uint64, error) {
-	raw, err := fs.roots.get(key{rootTreeDir, kindDirItem, uint64(nameHash([]byte("default")))})
+	v, err := fs.roots.get(key{rootTreeDir, kindDirItem, uint64(nameHash([]byte("default")))})
 	if err != nil {
 		return 0, err
 	}
-	for len(raw) > 0 {
+	for raw := v.raw; len(raw) > 0; {
 		item, rest, ok := parseDirItem(raw)
 		if !ok {
-			return 0, layer.Damaged("default subvolume", ondisk.Nowhere, "its entry is cut short")
+			return 0, layer.Damaged("default subvolume", v.at, "its entry is cut short")
 		}
 		if string(item.name) == "default" {
 			if item.location.kind != kindRoot || !isSubvolume(item.location.object) {
-				return 0, layer.Damaged("default subvolume", ondisk.Nowhere, "it is %v", item.location)
+				return 0, layer.Damaged("default subvolume", v.at, "it is %v", item.location)
 			}
 			return item.location.object, nil
 		}

@@ -108,6 +108,9 @@ func parseDeviceItem(c *ondisk.Cursor) (item deviceItem) {
 	return item
 }
 
+// asImage is the way out of what is refused.
+const asImage = "back this disk up as an image"
+
 func sbDamaged(format string, args ...any) error {
 	return layer.Damaged("superblock", superblockOffset, format, args...)
 }
@@ -128,7 +131,7 @@ func readSuperblock(d disk.Sparse) (*superblock, error) {
 	}
 	kind := binary.LittleEndian.Uint16(raw[0xc4:])
 	if int(kind) >= len(checksums) {
-		return nil, sbUnsupported("", "checksum of type %d", kind)
+		return nil, sbUnsupported(asImage, "checksum of type %d", kind)
 	}
 	sum := &checksums[kind]
 	if !sum.matches(raw[:maxChecksumSize], raw[maxChecksumSize:]) {
@@ -214,7 +217,6 @@ func (sb *superblock) check() error {
 }
 
 func (sb *superblock) checkFeatures() error {
-	const asImage = "back this disk up as an image"
 	if unknown := sb.incompat &^ incompatSupported; unknown != 0 {
 		return sbUnsupported(asImage, "features: %s", featureNames(unknown, incompatNames, "incompat"))
 	}

@@ -52,17 +52,18 @@ func (t *tree) seekBefore(w *walk, k key) error {
 	return nil
 }
 
-// get returns the content of the item with key k, or nil.
-func (t *tree) get(k key) ([]byte, error) {
+// get returns the content of the item with key k. Where there is none, its place is
+// the leaf that would have it.
+func (t *tree) get(k key) (value, error) {
 	var w walk
 	if err := t.descend(&w, k); err != nil {
-		return nil, err
+		return value{}, err
 	}
 	leaf := w.steps[0].node
 	if i := leaf.search(k); i < leaf.count() && leaf.key(i) == k {
 		return leaf.value(i), nil
 	}
-	return nil, nil
+	return value{at: leaf.address()}, nil
 }
 
 // descend goes from the root to the leaf that would hold k.
@@ -105,8 +106,16 @@ func (w *walk) down(level uint8, slot int) (node, key, error) {
 // valid reports whether the walk stands at an item.
 func (w *walk) valid() bool { return w.steps[0].node != nil }
 
-func (w *walk) key() key      { return w.steps[0].node.key(w.steps[0].slot) }
-func (w *walk) value() []byte { return w.steps[0].node.value(w.steps[0].slot) }
+func (w *walk) key() key     { return w.steps[0].node.key(w.steps[0].slot) }
+func (w *walk) value() value { return w.steps[0].node.value(w.steps[0].slot) }
+
+// at is where the walk stands, for errors: behind the last item, the root.
+func (w *walk) at() int64 {
+	if !w.valid() {
+		return offsetOf(w.tree.root.block)
+	}
+	return w.steps[0].node.address()
+}
 
 // next goes to the next item, or makes the walk invalid.
 func (w *walk) next() error {

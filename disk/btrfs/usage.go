@@ -95,13 +95,13 @@ func rowStart(off, column, columns uint64) uint64 {
 // skinny_metadata, (address, METADATA_ITEM, level) for a tree block.
 func (fs *Filesystem) eachExtent(extents *tree, c *chunk, yield func(off, length uint64) error) error {
 	logged := fs.logUsed.within(c.logical, c.length)
+	var w walk
 	emit := func(start, length uint64) error {
 		if !ondisk.WithinU(start-c.logical, length, c.length) {
-			return layer.Damaged("extent tree", ondisk.Nowhere, "%d bytes at %#x reach beyond their chunk", length, start)
+			return layer.Damaged("extent tree", w.at(), "%d bytes at %#x reach beyond their chunk", length, start)
 		}
 		return yield(start-c.logical, length)
 	}
-	var w walk
 	err := extents.seek(&w, key{object: c.logical})
 	for ; err == nil && w.valid() && w.key().object < c.logical+c.length; err = w.next() {
 		k := w.key()

@@ -1,8 +1,10 @@
 package btrfs
 
 import (
+	"errors"
 	"fmt"
 
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/cache"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
@@ -73,10 +75,10 @@ func (v *volume) readChunkTree() error {
 			}
 			known[k.offset] = true
 			if len(known) > maxDevices {
-				return layer.Damaged("chunk tree", int64(v.sb.chunkRoot.block), "it knows more than %d devices", maxDevices)
+				return layer.Damaged("chunk tree", offsetOf(v.sb.chunkRoot.block), "it knows more than %d devices", maxDevices)
 			}
 		case k.is(firstChunk, kindChunk):
-			c, err := v.parseChunk(k.offset, w.value())
+			c, err := v.parseChunk(k.offset, w.value().raw)
 			if err != nil {
 				return err
 			}
@@ -95,17 +97,17 @@ func (v *volume) readChunkTree() error {
 }
 
 // checkDevice compares a device item of the chunk tree with the device given.
-func (v *volume) checkDevice(id uint64, raw []byte) error {
+func (v *volume) checkDevice(id uint64, found value) error {
 	name := fmt.Sprintf("device item %d", id)
-	if len(raw) != deviceItemSize {
-		return layer.Damaged(name, ondisk.Nowhere, "it has %d bytes, not %d", len(raw), deviceItemSize)
+	if len(found.raw) != deviceItemSize {
+		return layer.Damaged(name, found.at, "it has %d bytes, not %d", len(found.raw), deviceItemSize)
 	}
-	item := parseDeviceItem(newCursor(raw))
+	item := parseDeviceItem(newCursor(found.raw))
 	if item.fsid != v.sb.metadataFSID {
-		return layer.Unsupported(name, ondisk.Nowhere, "back these disks up as images", "it is a seed device (seeding) of filesystem %s", formatUUID(item.fsid))
+		return layer.Unsupported(name, found.at, "back these disks up as images", "it is a seed device (seeding) of filesystem %s", formatUUID(item.fsid))
 	}
 	if item.id != id {
-		return layer.Damaged(name, ondisk.Nowhere, "it says that it is of device %d", item.id)
+		return layer.Damaged(name, found.at, "it says that it is of device %d", item.id)
 	}
 	for i := range v.devices {
 		if d := &v.devices[i]; d.item.id == id && d.item.uuid != item.uuid {
@@ -126,7 +128,7 @@ func (v *volume) checkComplete() error {
 			}
 			if !present {
 				id := c.stripes[column*c.copies].id
-				return layer.Damaged(chunkName(c.logical), int64(c.logical),
+				return layer.Damaged(chunkName(c.logical), offsetOf(c.logical),
 					"device %d is missing or out of date, and nothing else has what lies on it: give all %d devices", id, v.sb.deviceCount)
 			}
 		}
@@ -153,7 +155,24 @@ func (v *volume) chunkOf(logical, length uint64, what string) (*chunk, error) {
 	if c := v.chunks.find(logical, length); c != nil {
 		return c, nil
 	}
-	return nil, layer.Damaged(what, int64(logical), "%d bytes at address %#x are in no chunk", length, logical)
+	return nil, layer.Damaged(what, offsetOf(logical), "%d bytes at address %#x are in no chunk", length, logical)
+}
+
+// missingDevice is the error of a read from a device, by its ID, that is not there.
+type missingDevice uint64
+
+func (m missingDevice) Error() string { return fmt.Sprintf("device %d is missing", uint64(m)) }
+
+// unreadable is the error of a structure that [volume.readCopy] could not read.
+func unreadable(structure string, off int64, err error) error {
+	var missing missingDevice
+	if errors.As(err, &missing) {
+		return &disk.Error{
+			Layer: layer.Name, Structure: structure, Offset: off, Err: disk.ErrCorrupt,
+			Detail: missing.Error(), Hint: "give all devices of the filesystem",
+		}
+	}
+	return layer.Unreadable(structure, off, err)
 }
 
 // readCopy fills p from a logical address of chunk c, from one of its copies.
@@ -162,7 +181,7 @@ func (v *volume) readCopy(p []byte, c *chunk, logical uint64, copy int) error {
 		s, at, n := c.piece(off, copy)
 		n = min(n, uint64(len(p)))
 		if s.device < 0 {
-			return fmt.Errorf("device %d is missing", s.id)
+			return missingDevice(s.id)
 		}
 		if err := ondisk.ReadFull(v.devices[s.device].disk, p[:n], int64(at)); err != nil {
 			return fmt.Errorf("device %d at %#x: %w", s.id, at, err)

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // maxXattrBytes bounds the names and values of one inode. Linux lists at most
@@ -23,15 +22,16 @@ func (fs *Filesystem) Xattrs(ino uint64) ([]disk.Xattr, error) {
 	}
 	var list []disk.Xattr
 	total := 0
-	err = n.volume.items(n.object, kindXattr, 0, func(hash uint64, raw []byte) error {
+	err = n.volume.items(n.object, kindXattr, 0, func(hash uint64, v value) error {
+		raw := v.raw
 		if total += len(raw); total > maxXattrBytes {
-			return layer.Beyond("attributes of "+n.name(), ondisk.Nowhere, "they take more than %d bytes", maxXattrBytes)
+			return layer.Beyond("attributes of "+n.name(), v.at, "they take more than %d bytes", maxXattrBytes)
 		}
 		for len(raw) > 0 {
 			item, rest, ok := parseDirItem(raw)
 			if !ok || item.kind&^typeEncrypted != typeXattr || len(item.name) == 0 || len(item.name) > maxNameLen ||
 				bytes.IndexByte(item.name, 0) >= 0 || uint64(nameHash(item.name)) != hash {
-				return layer.Damaged("attributes of "+n.name(), ondisk.Nowhere, "the item at %#x holds an attribute of type %d with the name %.40q", hash, item.kind, item.name)
+				return layer.Damaged("attributes of "+n.name(), v.at, "the item at %#x holds an attribute of type %d with the name %.40q", hash, item.kind, item.name)
 			}
 			list = append(list, disk.Xattr{Name: bytes.Clone(item.name), Value: bytes.Clone(item.data)})
 			raw = rest
@@ -44,7 +44,7 @@ func (fs *Filesystem) Xattrs(ino uint64) ([]disk.Xattr, error) {
 	slices.SortFunc(list, func(a, b disk.Xattr) int { return bytes.Compare(a.Name, b.Name) })
 	for i := 1; i < len(list); i++ {
 		if bytes.Equal(list[i-1].Name, list[i].Name) {
-			return nil, layer.Damaged("attributes of "+n.name(), ondisk.Nowhere, "%s is there twice", fmt.Sprintf("%.40q", list[i].Name))
+			return nil, layer.Damaged("attributes of "+n.name(), n.at, "%s is there twice", fmt.Sprintf("%.40q", list[i].Name))
 		}
 	}
 	return list, nil

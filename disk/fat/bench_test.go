@@ -3,7 +3,6 @@ package fat_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/fat"
@@ -28,11 +27,7 @@ func TestHuge(t *testing.T) {
 	s := source{"dir/file": []byte("content"), "other": large(100_000)}
 	s.put(t, image)
 	counted := &countingImage{Image: disktest.OpenImage(t, image)}
-	begin := time.Now()
 	fs := openFilesystem(t, counted)
-	if took := time.Since(begin); took > time.Second {
-		t.Errorf("opening took %v", took)
-	}
 	names := 0
 	if err := disktest.WalkLeniently(fs, func(string, disktest.Node) { names++ }); err != nil || names != 3 {
 		t.Errorf("%d names, %v", names, err)

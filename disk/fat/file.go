@@ -89,7 +89,7 @@ func (f *file) runs(off, length int64, yield func(off, length, at int64) error) 
 	}
 	for end := off + length; off < end; {
 		if c.cluster == 0 {
-			return c.damaged(ondisk.Nowhere, "they end before the file does, and did not when it was opened")
+			return c.damaged(entryPlace(f.ino), "they end before the file does, and did not when it was opened")
 		}
 		at := g.offset(c.cluster) + off%g.clusterSize
 		n := g.clusterSize - off%g.clusterSize

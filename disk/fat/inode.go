@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // rootInode is the number of the root, which has no entry. The boot sector lies
@@ -13,6 +12,15 @@ import (
 const rootInode = 1
 
 func inodeAt(off int64) uint64 { return uint64(off / entrySize) }
+
+// entryPlace is where the entry of an inode lies, or what stands for that of the
+// root: the boot sector.
+func entryPlace(ino uint64) int64 {
+	if ino == rootInode {
+		return 0
+	}
+	return int64(ino) * entrySize
+}
 
 func inodeName(ino uint64) string { return fmt.Sprintf("inode %d", ino) }
 
@@ -166,7 +174,7 @@ func (fs *Filesystem) follow(ino uint64, first uint32, size int64) (marks []uint
 		}
 	}
 	if c.index < count {
-		return nil, c.damaged(ondisk.Nowhere, "they end after %d, but %d bytes need %d", c.index, size, count)
+		return nil, c.damaged(entryPlace(ino), "they end after %d, but %d bytes need %d", c.index, size, count)
 	}
 	return marks, nil
 }

@@ -3,8 +3,6 @@ package fat
 import (
 	"encoding/binary"
 	"fmt"
-
-	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 // The entries of the table (FAT File System Specification, "FAT Data
@@ -103,7 +101,7 @@ const circleFactor = 3
 func (fs *Filesystem) chain(ino uint64, first uint32) (*chain, error) {
 	c := &chain{table: tableReader{fs: fs}, ino: ino, cluster: first, anchor: first}
 	if !fs.geo.valid(first) {
-		return nil, c.damaged(ondisk.Nowhere, "it starts at cluster %d, there are 2 to %d", first, fs.geo.clusters+1)
+		return nil, c.damaged(entryPlace(ino), "it starts at cluster %d, there are 2 to %d", first, fs.geo.clusters+1)
 	}
 	return c, nil
 }

@@ -27,6 +27,17 @@ type Damage struct {
 	// MaxAlloc is what reading one damaged image may allocate altogether, freed
 	// or not, in bytes.
 	MaxAlloc uint64
+	// MaxRead is what reading one damaged image may read altogether, in bytes; 0
+	// means that [Damage.Try] does not look.
+	MaxRead int64
+	// Strict says that [Damage.Try] wants a place and a way out in each error, but
+	// for those of what is not there.
+	Strict bool
+	// Seal makes the checksum of a block right; nil where there is none.
+	Seal func(block []byte)
+	// More, if it is not nil, reads what a walk through the tree does not, and
+	// calls failed for each error.
+	More func(fs disk.Filesystem, failed func(error))
 	// Optional is the number of bytes at the end of an image that may be cut
 	// off without an error.
 	Optional int64
@@ -35,19 +46,25 @@ type Damage struct {
 // Outcome is what became of reading an image.
 type Outcome struct {
 	Tree string // what was read, as one string; only where Err is nil
-	Err  error
+	Err  error  // the first
+	Errs []error
 }
 
 // Read opens an image and reads all that it holds.
 func (h *Damage) Read(d disk.Sparse) Outcome {
 	fs, err := h.Open(d)
 	if err != nil {
-		return Outcome{Err: err}
+		return Outcome{Err: err, Errs: []error{err}}
 	}
 	var lines []string
-	err = WalkLeniently(fs, func(path string, n Node) { lines = append(lines, fmt.Sprintf("%q %+v", path, n)) })
-	if err != nil {
-		return Outcome{Err: err}
+	var errs []error
+	failed := func(err error) { errs = append(errs, err) }
+	walkLeniently(fs, func(path string, n Node) { lines = append(lines, fmt.Sprintf("%q %+v", path, n)) }, failed)
+	if h.More != nil {
+		h.More(fs, failed)
+	}
+	if len(errs) > 0 {
+		return Outcome{Err: errs[0], Errs: errs}
 	}
 	slices.Sort(lines)
 	return Outcome{Tree: fmt.Sprint(lines)}

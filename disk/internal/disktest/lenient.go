@@ -1,6 +1,7 @@
 package disktest
 
 import (
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
@@ -19,25 +20,34 @@ const (
 
 // WalkLeniently reads all that can be read, from each directory once, and calls
 // visit, if it is not nil, for each file. It returns the first error.
-func WalkLeniently(fs disk.Filesystem, visit func(path string, n Node)) error {
-	w := &lenientWalk{fs: fs, visit: visit, seen: make(map[uint64]bool)}
+func WalkLeniently(fs disk.Filesystem, visit func(path string, n Node)) (first error) {
+	walkLeniently(fs, visit, func(err error) {
+		if first == nil {
+			first = err
+		}
+	})
+	return first
+}
+
+// walkLeniently does so, and calls failed for each error.
+func walkLeniently(fs disk.Filesystem, visit func(path string, n Node), failed func(error)) {
+	w := &lenientWalk{fs: fs, visit: visit, failed: failed, seen: make(map[uint64]bool)}
 	w.dir("", fs.Info().Root)
-	return w.first
 }
 
 type lenientWalk struct {
-	fs    disk.Filesystem
-	visit func(string, Node)
-	seen  map[uint64]bool
-	files int
-	bytes int64
-	buf   []byte
-	first error
+	fs     disk.Filesystem
+	visit  func(string, Node)
+	failed func(error)
+	seen   map[uint64]bool
+	files  int
+	bytes  int64
+	buf    []byte
 }
 
 func (w *lenientWalk) note(err error) {
-	if w.first == nil {
-		w.first = err
+	if err != nil {
+		w.failed(err)
 	}
 }
 
@@ -107,4 +117,76 @@ func (w *lenientWalk) content(ino uint64) string {
 		w.note(err)
 	}
 	return fmt.Sprintf("%x", maphash.Bytes(digestSeed, p))
+}
+
+// EachFile opens each regular file that can be reached and opened, once, and calls
+// visit.
+func EachFile(fs disk.Filesystem, visit func(disk.Sparse)) {
+	seen := make(map[uint64]bool)
+	var dir func(ino uint64)
+	dir = func(ino uint64) {
+		_ = fs.ReadDir(ino, func(e disk.DirEntry) error {
+			if seen[e.Ino] || len(seen) >= maxLenientFiles {
+				return nil
+			}
+			seen[e.Ino] = true
+			if e.Type == disk.ModeDir {
+				dir(e.Ino)
+			} else if f, err := fs.Open(e.Ino); err == nil {
+				visit(f)
+			}
+			return nil
+		})
+	}
+	dir(fs.Info().Root)
+}
+
+// ReadMore reads what [WalkLeniently] does not: what is in use, subvolumes, the
+// start of each extent of each file, and where that lies. It calls failed for each
+// error.
+func ReadMore(fs disk.Filesystem, failed func(error)) {
+	note := func(err error) {
+		if err != nil {
+			failed(err)
+		}
+	}
+	if u, ok := fs.(disk.Usage); ok {
+		note(u.Used(0, func(int64, int64) error { return nil }))
+	}
+	if l, ok := fs.(disk.SubvolumeLister); ok {
+		list, err := l.Subvolumes()
+		note(err)
+		for _, s := range list {
+			_, err := fs.Inode(s.Root)
+			note(err)
+		}
+	}
+	EachFile(fs, func(f disk.Sparse) {
+		note(readStarts(f))
+		if l, ok := f.(disk.Locator); ok {
+			note(l.Locate(0, min(f.Size(), 1<<20), func(disk.Location) error { return nil }))
+		}
+	})
+}
+
+// maxStarts is how many extents of a file [ReadMore] reads from.
+const maxStarts = 100
+
+func readStarts(f disk.Sparse) error {
+	p := make([]byte, 5000)
+	count := 0
+	err := f.Extents(0, f.Size(), func(e disk.Extent) error {
+		if count++; count > maxStarts {
+			return errStop
+		}
+		n, err := f.ReadAt(p[:min(e.Length, int64(len(p)))], e.Offset)
+		if n > 0 && errors.Is(err, io.EOF) {
+			err = nil
+		}
+		return err
+	})
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
 }

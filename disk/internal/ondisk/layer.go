@@ -1,7 +1,9 @@
 package ondisk
 
 import (
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/drydock-vm/drydock/disk"
 )
@@ -28,7 +30,7 @@ func (l Layer) Unsupported(structure string, off int64, hint, format string, arg
 
 // Beyond is the error of a number that passes one of the reader's limits.
 func (l Layer) Beyond(structure string, off int64, format string, args ...any) error {
-	return l.fail(disk.ErrLimit, structure, off, "", format, args)
+	return l.fail(disk.ErrLimit, structure, off, "back this disk up as an image", format, args)
 }
 
 // Absent is the error of something that was asked for and is not there.
@@ -38,7 +40,11 @@ func (l Layer) Absent(structure, format string, args ...any) error {
 
 // Unreadable is the error of a read of the layer below that failed.
 func (l Layer) Unreadable(structure string, off int64, err error) error {
-	return &disk.Error{Layer: l.Name, Structure: structure, Offset: off, Err: err}
+	e := &disk.Error{Layer: l.Name, Structure: structure, Offset: off, Err: err}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		e.Hint = "the disk ends before: the image is cut short, or this is the wrong partition"
+	}
+	return e
 }
 
 func (l Layer) fail(kind error, structure string, off int64, hint, format string, args []any) error {
