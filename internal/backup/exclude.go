@@ -17,6 +17,22 @@ const (
 	ruleLarger  = "exclude_larger_than"
 )
 
+// wanted reports whether what c stands for is backed up, and counts what is not.
+func (w *walker) wanted(c *folder, inode *disk.Inode) bool {
+	within, dir := c.within(c.path), inode.Type() == disk.ModeDir
+	rule := c.src.excluded(within, inode)
+	if rule == "" {
+		c.included = c.included || c.src.Include.Match(within, dir) == pattern.Match
+		if !c.included && !(dir && c.src.Include.MayMatchBelow(within)) {
+			rule = ruleInclude
+		}
+	}
+	if rule != "" {
+		w.report.leaveOut(c.src.Disk, rule, inode)
+	}
+	return rule == ""
+}
+
 // excluded returns the rule by which something is left out, or "".
 func (s *Source) excluded(within []byte, inode *disk.Inode) string {
 	if p, result := s.Exclude.Find(within, inode.Type() == disk.ModeDir); result == pattern.Match {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/escape"
-	"github.com/drydock-vm/drydock/internal/pattern"
 	"github.com/drydock-vm/drydock/internal/repository"
 )
 
@@ -278,17 +277,7 @@ func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository
 		return w.instead(c, e, w.damaged(c.src, c.path, err))
 	}
 	dir := inode.Type() == disk.ModeDir
-	within := c.within(c.path)
-	if rule := c.src.excluded(within, &inode); rule != "" {
-		w.report.leaveOut(c.src.Disk, rule, &inode)
-		return w.instead(c, e, nil)
-	}
-	c.included = c.included || c.src.Include.Match(within, dir) == pattern.Match
-	if !c.included && !(dir && c.src.Include.MayMatchBelow(within)) {
-		w.report.leaveOut(c.src.Disk, ruleInclude, &inode)
-		return w.instead(c, e, nil)
-	}
-	if !dir && c.mnt != nil {
+	if !w.wanted(&c, &inode) || !dir && c.mnt != nil {
 		return w.instead(c, e, nil)
 	}
 	node, err := newNode(c.src, string(e.Name), inode)
