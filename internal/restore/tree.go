@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
@@ -183,6 +184,31 @@ func (t *Tree) Xattrs(ino uint64) ([]disk.Xattr, error) {
 	}
 	slices.SortFunc(list, func(a, b disk.Xattr) int { return strings.Compare(string(a.Name), string(b.Name)) })
 	return list, nil
+}
+
+// Identity returns what tells the content of a file, or all that is in a folder with
+// all its attributes, from any other of this repository: the hash of the tree blob,
+// or of the names of the file's pieces. It is false where none is known.
+func (t *Tree) Identity(ino uint64) ([32]byte, bool) {
+	t.mu.Lock()
+	dir, isDir := t.byIno[ino]
+	var id repository.ID
+	if isDir {
+		id = t.dirs[dir]
+	}
+	t.mu.Unlock()
+	if isDir {
+		return id, true
+	}
+	n, err := t.node(ino)
+	if err != nil || n.Type != repository.NodeFile {
+		return [32]byte{}, false
+	}
+	h := sha256.New()
+	for _, piece := range n.Content {
+		h.Write(piece[:])
+	}
+	return [32]byte(h.Sum(nil)), true
 }
 
 // Open returns the content of a file. Long runs of zeros are extents of zeros;
