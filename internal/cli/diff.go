@@ -98,10 +98,10 @@ func (a *app) comparisons(ctx context.Context, before, after string) ([]*compari
 		}
 	}
 	live, other := &sides[1], &sides[0]
-	if live.backup != "" {
+	if live.ofBackup() {
 		live, other = other, live
 	}
-	if live.image != "" || live.backup != "" || other.backup == "" || live.vm != other.vm {
+	if live.image != "" || live.ofBackup() || other.backup == "" || live.vm != other.vm {
 		return a.compared(ctx, &comparison{at: string(sides[0].path)}, sides)
 	}
 	c, err := a.load()

@@ -9,6 +9,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/sandbox"
 )
@@ -61,9 +62,9 @@ func (a *app) openTarget(ctx context.Context, t target, l *looking) (_ *opened, 
 		return nil, usageError("--with, --backing and --data-file go with a disk image's path; %s's are in the configuration", t.vm)
 	}
 	switch {
-	case t.backup != "" && l.volume != "":
+	case t.ofBackup() && l.volume != "":
 		return nil, usageError("a backup has no volumes: leave --volume out")
-	case t.backup != "":
+	case t.ofBackup():
 		return o, a.openBackup(ctx, o, t)
 	case t.image == "":
 		err = a.openLive(ctx, o, t, l)
@@ -107,6 +108,14 @@ func (a *app) openBackup(ctx context.Context, o *opened, t target) error {
 		}
 	})
 	ctx = lock.Context()
+	if t.history {
+		all, err := backup.Find(ctx, repo, t.vm)
+		if err != nil {
+			fmt.Fprintf(a.stderr, "drydock: some backups are not shown: %s\n", escape.Line(err.Error()))
+		}
+		o.fsys, err = restore.OpenHistory(ctx, repo, all)
+		return err
+	}
 	s, err := restore.Find(ctx, repo, t.vm, t.backup)
 	if err != nil {
 		return err
