@@ -17,9 +17,9 @@ import (
 // diffPrinter prints changes as they are found, also as JSON: there may be
 // millions.
 type diffPrinter struct {
-	app *app
-	at  string // where in the guest the compared trees lie
-	any bool
+	app  *app
+	at   string // where in the guest the compared trees lie
+	list jsonList
 }
 
 // diffLine is one change in drydock diff --json.
@@ -79,20 +79,10 @@ func (p *diffPrinter) change(c *diff.Change) error {
 		_, err := fmt.Fprintf(p.app.stdout, "%s %s  %s\n", mark(c), p.text(c.Path), details(c))
 		return err
 	}
-	line, err := json.Marshal(diffLine{
+	return p.list.add(p.app.stdout, diffLine{
 		Path: p.text(c.Path), Change: changeNames[c.Kind], What: c.What.Names(),
 		Before: newDiffFile(c.Before), After: newDiffFile(c.After),
 	})
-	if err != nil {
-		return err
-	}
-	comma := ""
-	if p.any {
-		comma = ","
-	}
-	p.any = true
-	_, err = fmt.Fprintf(p.app.stdout, "%s\n  %s", comma, line)
-	return err
 }
 
 // mark is restic's.

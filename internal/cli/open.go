@@ -88,26 +88,11 @@ func (a *app) openTarget(ctx context.Context, t target, l *looking) (_ *opened, 
 
 // openBackup opens the tree of a backup, or the part of it that is one disk's.
 func (a *app) openBackup(ctx context.Context, o *opened, t target) error {
-	h, err := a.openHost(ctx, nil)
+	repo, ctx, unlock, err := a.lockRepository(ctx)
 	if err != nil {
 		return err
 	}
-	defer h.close()
-	repo, err := h.openRepository(ctx)
-	if err != nil {
-		return err
-	}
-	// A prune meanwhile could take away what is being read.
-	lock, err := repo.Lock(ctx, false)
-	if err != nil {
-		return err
-	}
-	o.closers = append(o.closers, func() {
-		if err := lock.Unlock(context.WithoutCancel(ctx)); err != nil {
-			fmt.Fprintf(a.stderr, "drydock: %v\n", err)
-		}
-	})
-	ctx = lock.Context()
+	o.closers = append(o.closers, unlock)
 	if t.history {
 		all, err := backup.Find(ctx, repo, t.vm)
 		if err != nil {

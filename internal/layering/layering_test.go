@@ -38,6 +38,7 @@ var floors = map[string]int{
 	"internal/backup":  3,
 	"internal/build":   3,
 	"internal/diff":    3,
+	"internal/find":    3,
 	"internal/harvest": 3,
 	"internal/restore": 3,
 	"internal/round":   3,
