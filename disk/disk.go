@@ -58,9 +58,20 @@ type Location struct {
 	// Device is the number of the device or file below, as its reader counts
 	// them (0 where there is one); At is where in it the bytes lie. Device is
 	// -1 for what lies nowhere in this form: holes, compressed or inline
-	// content, what a journal replay holds in memory, what must be verified.
+	// content, what a journal replay holds in memory, what must be verified in
+	// another way than by Sums.
 	Device int
 	At     int64
+
+	// Sums is nil, or the bytes count only if they have these checksums.
+	Sums *Checksums
+}
+
+// Checksums are those of consecutive blocks, the first of which is where a
+// [Location] starts. The last may reach beyond its end.
+type Checksums struct {
+	Block  int64  // bytes that each one is of, a power of two
+	CRC32C []byte // of each block, as in RFC 3720; 4 bytes, little-endian
 }
 
 // Locator is a [Sparse] that can tell where its bytes lie below, so that who

@@ -34,9 +34,12 @@ var checksums = [...]checksum{
 	3: {"blake2b", blake2b.Size, func(out *[maxChecksumSize]byte, data []byte) { *out = blake2b.Sum256(data) }},
 }
 
+// isCRC32C reports whether c is the algorithm of all but a few filesystems.
+func (c *checksum) isCRC32C() bool { return c.size == 4 }
+
 // matches reports whether want, of c.size bytes, is the checksum of data.
 func (c *checksum) matches(want, data []byte) bool {
-	if c.size == 4 { // by far the most frequent
+	if c.isCRC32C() {
 		return binary.LittleEndian.Uint32(want) == crc32.Checksum(data, castagnoli)
 	}
 	var got [maxChecksumSize]byte

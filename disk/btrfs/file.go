@@ -114,8 +114,8 @@ func (f *file) Extents(off, length int64, yield func(disk.Extent) error) error {
 	return nil
 }
 
-// Locate implements [disk.Locator]. Only what has no checksum and is not
-// compressed can be read without us.
+// Locate implements [disk.Locator]. Only what is not compressed, and has no
+// checksum or a CRC-32C, can be read without us.
 func (f *file) Locate(off, length int64, yield func(disk.Location) error) error {
 	if err := checkRange(off, length, f.Size()); err != nil {
 		return err
@@ -126,7 +126,7 @@ func (f *file) Locate(off, length int64, yield func(disk.Location) error) error 
 			return err
 		}
 		n := min(e.end, end) - off
-		if e.kind != disk.ExtentData || e.compression != 0 || e.inline != nil || f.inode.flags&flagNoDataSum == 0 {
+		if e.kind != disk.ExtentData || e.compression != 0 || e.inline != nil || !f.locatable(&e, off) {
 			err = yield(disk.Location{Offset: off, Length: n, Device: -1})
 		} else {
 			n, err = f.locatePlain(&e, off, n, yield)
@@ -137,6 +137,16 @@ func (f *file) Locate(off, length int64, yield func(disk.Location) error) error 
 		off += n
 	}
 	return nil
+}
+
+// locatable reports whether the content of e from off on is verified by nobody, or
+// by anybody.
+func (f *file) locatable(e *extent, off int64) bool {
+	if f.inode.flags&flagNoDataSum != 0 {
+		return true
+	}
+	sb := f.fs.sb
+	return sb.checksum.isCRC32C() && (e.offset+uint64(off-e.start))%uint64(sb.sectorSize) == 0
 }
 
 // locatePlain yields where up to n bytes of e from off on lie, and returns for
@@ -150,10 +160,20 @@ func (f *file) locatePlain(e *extent, off, n int64, yield func(disk.Location) er
 	}
 	for copy := range c.copies {
 		s, at, length := c.piece(logical-c.logical, copy)
-		if s.device >= 0 {
-			n = min(n, int64(length))
-			return n, yield(disk.Location{Offset: off, Length: n, Device: s.device, At: int64(at)})
+		if s.device < 0 {
+			continue
 		}
+		l := disk.Location{Offset: off, Length: min(n, int64(length), windowBytes), Device: s.device, At: int64(at)}
+		if f.inode.flags&flagNoDataSum == 0 {
+			sector := uint64(f.fs.sb.sectorSize)
+			whole := (uint64(l.Length) + sector - 1) &^ (sector - 1)
+			sums, err := f.checksums(logical, whole, e.logical+e.length)
+			if err != nil {
+				break // who reads it learns why
+			}
+			l.Sums = &disk.Checksums{Block: int64(sector), CRC32C: sums}
+		}
+		return l.Length, yield(l)
 	}
 	return n, yield(disk.Location{Offset: off, Length: n, Device: -1})
 }

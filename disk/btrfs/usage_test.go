@@ -2,7 +2,9 @@ package btrfs_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"testing"
 
@@ -84,6 +86,23 @@ func locateAll(t *testing.T, f disk.Sparse, devices []disk.Sparse) int64 {
 		}
 		if !bytes.Equal(want, got) {
 			return fmt.Errorf("location %+v has other content", l)
+		}
+		if l.Sums == nil {
+			return nil
+		}
+		blocks := (l.Length + l.Sums.Block - 1) / l.Sums.Block
+		whole := make([]byte, blocks*l.Sums.Block)
+		if n, err := devices[l.Device].ReadAt(whole, l.At); n < len(whole) {
+			return err
+		}
+		if int64(len(l.Sums.CRC32C)) != 4*blocks {
+			return fmt.Errorf("location %+v has %d checksums", l, len(l.Sums.CRC32C)/4)
+		}
+		for i := range blocks {
+			sum := crc32.Checksum(whole[i*l.Sums.Block:][:l.Sums.Block], crc32.MakeTable(crc32.Castagnoli))
+			if sum != binary.LittleEndian.Uint32(l.Sums.CRC32C[4*i:]) {
+				return fmt.Errorf("location %+v has another checksum in block %d", l, i)
+			}
 		}
 		return nil
 	})

@@ -76,7 +76,9 @@ func (f *content) ReadAt(p []byte, off int64) (int, error) {
 			// better why not.
 			err = f.fromWorker(part, off)
 		case piece.Kind == disk.ExtentData:
-			err = f.files.read(part, &piece, off)
+			if err = f.files.read(part, &piece, off); err == errSum {
+				err = f.fromWorker(part, off)
+			}
 		default:
 			clear(part)
 		}

@@ -99,7 +99,7 @@ func (fs *filesystem) Xattrs(ino uint64) ([]disk.Xattr, error) {
 
 func (fs *filesystem) Open(ino uint64) (disk.Sparse, error) {
 	if e := fs.nodes.get(ino); e != nil && e.Pieces != nil {
-		return &located{files: fs.files, size: e.Inode.Size, pieces: e.Pieces}, nil
+		return &located{fs: fs, ino: ino, size: e.Inode.Size, pieces: e.Pieces}, nil
 	}
 	n, err := fs.Inode(ino)
 	if err != nil {
@@ -109,25 +109,32 @@ func (fs *filesystem) Open(ino uint64) (disk.Sparse, error) {
 		return nil, &disk.Error{Layer: fs.info.Type, Structure: fmt.Sprintf("inode %d", ino), Offset: -1,
 			Err: disk.ErrUnsupported, Detail: "it is no regular file and has no content"}
 	}
-	object := wire.Object{Kind: wire.ObjectFile, Node: fs.node(ino)}
-	return &file{
-		fs: fs, ino: ino,
-		content: content{client: fs.client, files: fs.files, object: object, size: n.Size},
-	}, nil
+	return &file{fs: fs, ino: ino, content: fs.content(ino, n.Size)}, nil
+}
+
+func (fs *filesystem) content(ino uint64, size int64) content {
+	return content{client: fs.client, files: fs.files, size: size, object: wire.Object{Kind: wire.ObjectFile, Node: fs.node(ino)}}
 }
 
 func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	seen := nameSet{seed: maphash.MakeSeed(), hashes: make(map[uint64]struct{})}
 	req := wire.ReadDir{Node: fs.node(ino)}
-	if known := fs.dirs.visit(&req); known != nil {
+	known, asked := fs.dirs.visit(&req)
+	if known != nil {
+		if err := fs.dirs.askAhead(fs.client, fs.tree); err != nil {
+			return err
+		}
 		if err := fs.small.anticipate(known.files); err != nil {
 			return err
 		}
 		return fs.yield(known.call, &known.DirPage, &seen, yield)
 	}
-	list := new(directory)
-	next, err := fs.client.send(wire.OpReadDir, req)
-	if err != nil {
+	list := newDirectory(ino)
+	var next *call
+	var err error
+	if asked != nil {
+		next, req = asked.call, asked.req
+	} else if next, err = fs.client.send(wire.OpReadDir, req); err != nil {
 		return err
 	}
 	for next != nil {
@@ -170,6 +177,8 @@ type directory struct {
 	names [][]byte // of dirs
 }
 
+func newDirectory(ino uint64) *directory { return &directory{dirs: dirListing{ino: ino}} }
+
 // learn remembers what an answer tells: a page of one directory, and directories
 // that are likely to be listed next.
 func (fs *filesystem) learn(k *call, pages []wire.DirPage, list *directory) {
@@ -177,10 +186,10 @@ func (fs *filesystem) learn(k *call, pages []wire.DirPage, list *directory) {
 	for i := range pages {
 		p := &pages[i]
 		if i > 0 {
-			next := new(directory)
+			next := newDirectory(p.Ino)
 			list.files.next = &next.files
 			list = next
-			fs.dirs.expect(&aheadPage{DirPage: *p, call: k, files: &list.files})
+			fs.dirs.expect(&aheadPage{DirPage: *p, call: k, files: &list.files, dirs: &list.dirs}, len(pages)-1)
 		}
 		fs.small.add(&list.files, p)
 		fs.dirs.add(&list.dirs, &list.names, p)

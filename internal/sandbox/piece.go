@@ -6,15 +6,72 @@ import (
 	"io"
 	"os"
 	"sort"
+	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/sandbox/wire"
 )
 
+// errSum is of bytes that do not have their checksum. The worker may know of a
+// copy that has, and else says what is damaged.
+var errSum = errors.New("wrong checksum")
+
 // read fills p with what a piece holds from off on, which lies in a file.
 func (m *images) read(p []byte, piece *wire.Piece, off int64) error {
+	at := off - piece.Offset
+	if piece.Sums == nil {
+		return m.readFile(p, piece, at)
+	}
+	for len(p) > 0 {
+		head := at % piece.Block
+		n := len(p)
+		if whole := n - n%int(piece.Block); head == 0 && whole > 0 && (whole == n || whole >= bounceSize) {
+			n = whole
+			if err := m.readBlocks(p[:n], piece, at); err != nil {
+				return err
+			}
+		} else if err := m.bounce(&n, p, piece, at, head); err != nil {
+			return err
+		}
+		p, at = p[n:], at+int64(n)
+	}
+	return nil
+}
+
+// bounceSize is the room for what does not start or end with a block.
+const bounceSize = 128 << 10
+
+var bounceBuffers = sync.Pool{New: func() any { return new([bounceSize]byte) }}
+
+// bounce fills the first bytes of p, and sets n to how many, by way of whole
+// blocks.
+func (m *images) bounce(n *int, p []byte, piece *wire.Piece, at, head int64) error {
+	buf := bounceBuffers.Get().(*[bounceSize]byte)
+	defer bounceBuffers.Put(buf)
+	blocks := buf[:min(wire.Blocks(head+int64(len(p)), piece.Block)*piece.Block, bounceSize)]
+	if err := m.readBlocks(blocks, piece, at-head); err != nil {
+		return err
+	}
+	*n = copy(p, blocks[head:])
+	return nil
+}
+
+// readBlocks fills p with whole blocks, from offset at of a piece on, and verifies
+// them.
+func (m *images) readBlocks(p []byte, piece *wire.Piece, at int64) error {
+	if err := m.readFile(p, piece, at); err != nil {
+		return err
+	}
+	if n := piece.Verify(p, at/piece.Block); int64(n)*piece.Block < int64(len(p)) {
+		return errSum
+	}
+	return nil
+}
+
+// readFile fills p from offset at of a piece on.
+func (m *images) readFile(p []byte, piece *wire.Piece, at int64) error {
 	f := m.files[piece.File]
-	n, err := f.ReadAt(p, piece.At+off-piece.Offset)
+	n, err := f.ReadAt(p, piece.At+at)
 	if n == len(p) {
 		return nil
 	}
@@ -42,7 +99,8 @@ func (l pieceList) find(off int64) *wire.Piece {
 // located is the content of a file all of whose pieces are known, and none of
 // which the worker must read. It implements [disk.Sparse].
 type located struct {
-	files  *images
+	fs     *filesystem
+	ino    uint64
 	size   int64
 	pieces pieceList
 }
@@ -60,12 +118,21 @@ func (f *located) ReadAt(p []byte, off int64) (int, error) {
 		part := p[:min(int64(len(p)), piece.Offset+piece.Length-off)]
 		if piece.Kind != disk.ExtentData {
 			clear(part)
-		} else if err := f.files.read(part, piece, off); err != nil {
+		} else if err := f.read(part, piece, off); err != nil {
 			return n - len(p), err
 		}
 		p, off = p[len(part):], off+int64(len(part))
 	}
 	return n, end
+}
+
+func (f *located) read(p []byte, piece *wire.Piece, off int64) error {
+	err := f.fs.files.read(p, piece, off)
+	if err == errSum {
+		c := f.fs.content(f.ino, f.size)
+		return c.fromWorker(p, off)
+	}
+	return err
 }
 
 func (f *located) Extents(off, length int64, yield func(disk.Extent) error) error {
@@ -89,14 +156,19 @@ func yieldWithin(e disk.Extent, from, to int64, yield func(disk.Extent) error) e
 	return yield(disk.Extent{Offset: start, Length: end - start, Kind: e.Kind})
 }
 
-// piece returns the piece that off, which lies within the content, is in. It
-// asks the worker for those that are not known, from there on.
-func (f *content) piece(off int64) (wire.Piece, error) {
+// piecesAlign is a multiple of all blocks that have checksums: a piece that starts
+// within a block has none.
+const piecesAlign = 64 << 10
+
+// piece returns the piece that wanted, which lies within the content, is in. It
+// asks the worker for those that are not known, from a little before on.
+func (f *content) piece(wanted int64) (wire.Piece, error) {
 	f.mapping.Lock()
 	defer f.mapping.Unlock()
-	if p := f.pieces.find(off); p != nil {
+	if p := f.pieces.find(wanted); p != nil {
 		return *p, nil
 	}
+	off := wanted - wanted%piecesAlign
 	r := wire.Pieces{Object: f.object, Off: off, Length: f.size - off}
 	k, err := f.client.send(wire.OpPieces, r)
 	if err != nil {
@@ -111,7 +183,10 @@ func (f *content) piece(off int64) (wire.Piece, error) {
 		return wire.Piece{}, f.client.lied(k, err)
 	}
 	f.pieces = list
-	return list[0], nil
+	if p := f.pieces.find(wanted); p != nil {
+		return *p, nil
+	}
+	return wire.Piece{}, f.client.lied(k, fmt.Errorf("the first %d pieces end before %d", len(list), wanted))
 }
 
 // Extents implements [disk.Sparse].

@@ -9,13 +9,17 @@ import (
 
 // Who walks through a tree lists one directory after the other. Once a caller
 // has been seen to do that, the worker tells of the directories that come next
-// together with the one that is asked for, as far as one answer reaches.
+// together with the one that is asked for, as far as one answer reaches. While the
+// caller is busy with those, it is asked for the answer after that.
 const (
 	// maxAhead bounds the memory of what is known of directories that nobody
 	// has listed yet, in bytes.
 	maxAhead = 8 << 20
 	// maxDirs bounds how many directories are known with their order.
 	maxDirs = 64 << 10
+	// maxHops bounds how far up a tree the next directory is looked for: a
+	// damaged one may hold circles.
+	maxHops = 64
 )
 
 // tree knows the directories that were seen, and some of those to come.
@@ -28,11 +32,21 @@ type tree struct {
 	ahead   map[uint64]*aheadPage
 	waiting []*aheadPage // oldest first
 	size    int          // of waiting
+	told    int          // how many directories the last answer told ahead
+	asked   *askedPage   // what is asked for before it is wanted; may be nil
+}
+
+// askedPage is a request for the page of a directory that nobody has listed yet,
+// and for more.
+type askedPage struct {
+	req  wire.ReadDir
+	call *call
 }
 
 // dirListing is the directories in one directory.
 type dirListing struct {
 	ordering
+	ino  uint64 // of the one that they are in
 	inos []uint64
 }
 
@@ -47,28 +61,41 @@ type aheadPage struct {
 	wire.DirPage
 	call  *call // that told
 	files *listing
+	dirs  *dirListing
 	size  int
 }
 
 // visit says that a directory is being listed. It returns what is known of it
-// already; if that is nothing, it sets in req which walk this is part of.
-func (t *tree) visit(req *wire.ReadDir) *aheadPage {
+// already, or the request for it that is on its way; if there is neither, it sets
+// in req which walk this is part of.
+func (t *tree) visit(req *wire.ReadDir) (*aheadPage, *askedPage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	here := t.dirs[req.Ino]
-	t.expected.learn(here.place)
+	t.expected.learn(t.dirs[req.Ino].place)
 	if p := t.ahead[req.Ino]; p != nil {
 		delete(t.ahead, req.Ino) // a second listing asks anew
-		return p
+		return p, nil
 	}
+	asked := t.asked
+	t.asked = nil // it was for this one, or a wrong guess
+	if asked != nil && asked.req.Ino == req.Ino {
+		return nil, asked
+	}
+	t.plan(req)
+	return nil, nil
+}
+
+// plan completes a request for a directory, if the caller is on a walk.
+func (t *tree) plan(req *wire.ReadDir) bool {
 	order, score := t.expected.expect()
 	if score < missCost {
-		return nil
+		return false
 	}
 	req.Walk = wire.WalkDisk
 	if order == nameOrder {
 		req.Walk = wire.WalkNames
 	}
+	here := t.dirs[req.Ino]
 	for i := range here.following(order) {
 		if len(req.Then) == wire.MaxThen {
 			break
@@ -77,13 +104,54 @@ func (t *tree) visit(req *wire.ReadDir) *aheadPage {
 			req.Then = append(req.Then, ino)
 		}
 	}
-	return nil
+	return true
 }
 
-// expect remembers a directory that was told ahead of time.
-func (t *tree) expect(p *aheadPage) {
+// askAhead sends the request that the caller of a walk will need next, once half
+// of the directories that it was told of ahead are behind it.
+func (t *tree) askAhead(c *client, number uint32) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.asked != nil || len(t.waiting) == 0 || len(t.ahead) > t.told/2 {
+		return nil
+	}
+	ino, ok := t.after(t.waiting[len(t.waiting)-1])
+	if !ok {
+		return nil
+	}
+	next := &askedPage{req: wire.ReadDir{Node: wire.Node{Tree: number, Ino: ino}}}
+	if !t.plan(&next.req) {
+		return nil
+	}
+	var err error
+	if next.call, err = c.send(wire.OpReadDir, next.req); err == nil {
+		t.asked = next
+	}
+	return err
+}
+
+// after returns the directory that a walk reaches behind a page: the first in it,
+// or else the one that follows it, or one of those that it is in.
+func (t *tree) after(p *aheadPage) (uint64, bool) {
+	order, _ := t.expected.expect()
+	for i := range p.dirs.all(order) {
+		return p.dirs.inos[i], true
+	}
+	here := t.dirs[p.Ino]
+	for hops := 0; here.in != nil && hops < maxHops; hops++ {
+		for i := range here.following(order) {
+			return here.in.inos[i], true
+		}
+		here = t.dirs[here.in.ino]
+	}
+	return 0, false
+}
+
+// expect remembers a directory that was told ahead of time, as one of so many.
+func (t *tree) expect(p *aheadPage, told int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.told = told
 	for _, e := range p.Entries {
 		p.size += entrySize + 2*len(e.Name)
 	}

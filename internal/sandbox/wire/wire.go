@@ -102,6 +102,9 @@ const (
 	MaxMounts = 128
 	// MaxSubvolumes is how many subvolumes one answer lists.
 	MaxSubvolumes = 64
+	// MaxSums bounds the bytes of all checksums in the answer to [Pieces]: with
+	// blocks of 4 KiB they are of 256 MiB.
+	MaxSums = 256 << 10
 	// MaxPieces is how many pieces one answer lists.
 	MaxPieces = 4096
 	// MaxInlinePieces is how many pieces of a file a directory page carries:

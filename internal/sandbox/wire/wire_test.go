@@ -193,7 +193,7 @@ func appendPages(pages []DirPage) []byte {
 
 var (
 	testPieces  = Pieces{Off: 4096, Length: 1 << 20}
-	testFiles   = []int64{0, 100}
+	testFiles   = []int64{0, 100, 1024}
 	testMany    = ReadMany{Files: []SmallFile{{Ino: 12, Size: 10}, {Ino: 13, Size: 20}, {Ino: 14, Size: 30}}}
 	testData    = bytes.Repeat([]byte("0123456789"), 6)
 	testReadDir = ReadDir{Node: Node{Ino: 2}, Walk: WalkDisk}
@@ -300,23 +300,39 @@ func TestImpossiblePieces(t *testing.T) {
 		return Piece{Extent: disk.Extent{Length: length}, File: file, At: at}
 	}
 	hole := Piece{Extent: disk.Extent{Length: 1, Kind: disk.ExtentHole}, File: 1}
+	summed := func(length int64, file uint8, at, block int64, sums int) Piece {
+		p := data(length, file, at)
+		p.Block, p.Sums = block, make([]byte, sums*sumSize)
+		return p
+	}
 	for name, c := range map[string]struct {
 		list []Piece
 		ok   bool
 	}{
-		"all of a file":       {[]Piece{data(100, 1, 0)}, true},
-		"the end of a file":   {[]Piece{data(1, 1, 99)}, true},
-		"none":                {nil, false},
-		"beyond the file":     {[]Piece{data(101, 1, 0)}, false},
-		"behind the file":     {[]Piece{data(1, 1, 100)}, false},
-		"before the file":     {[]Piece{data(1, 1, -1)}, false},
-		"overflow":            {[]Piece{data(2, 1, 1<<63-1)}, false},
-		"in an empty file":    {[]Piece{data(1, 0, 0)}, false},
-		"in no file":          {[]Piece{data(1, 2, 0)}, false},
-		"empty":               {[]Piece{data(0, 1, 0)}, false},
-		"longer than asked":   {[]Piece{data(1<<20+1, NoFile, 0)}, false},
-		"a hole with a place": {[]Piece{hole}, false},
-		"of an unknown kind":  {[]Piece{{Extent: disk.Extent{Length: 1, Kind: 3}, File: NoFile}}, false},
+		"all of a file":             {[]Piece{data(100, 1, 0)}, true},
+		"the end of a file":         {[]Piece{data(1, 1, 99)}, true},
+		"none":                      {nil, false},
+		"beyond the file":           {[]Piece{data(101, 1, 0)}, false},
+		"behind the file":           {[]Piece{data(1, 1, 100)}, false},
+		"before the file":           {[]Piece{data(1, 1, -1)}, false},
+		"overflow":                  {[]Piece{data(2, 1, 1<<63-1)}, false},
+		"in an empty file":          {[]Piece{data(1, 0, 0)}, false},
+		"in no file":                {[]Piece{data(1, 3, 0)}, false},
+		"empty":                     {[]Piece{data(0, 1, 0)}, false},
+		"longer than asked":         {[]Piece{data(1<<20+1, NoFile, 0)}, false},
+		"a hole with a place":       {[]Piece{hole}, false},
+		"with checksums":            {[]Piece{summed(1024, 2, 0, 512, 2)}, true},
+		"ending within a block":     {[]Piece{summed(513, 2, 0, 512, 2)}, true},
+		"blocks beyond the file":    {[]Piece{summed(1025, 2, 0, 1024, 2)}, false},
+		"too few checksums":         {[]Piece{summed(1024, 2, 0, 512, 1)}, false},
+		"too many checksums":        {[]Piece{summed(512, 2, 0, 512, 2)}, false},
+		"no place, but checksums":   {[]Piece{summed(1024, NoFile, 0, 512, 2)}, false},
+		"a hole with checksums":     {[]Piece{{Extent: disk.Extent{Length: 512, Kind: disk.ExtentHole}, File: 2, Block: 512, Sums: make([]byte, 4)}}, false},
+		"blocks of no size":         {[]Piece{summed(1024, 2, 0, 0, 2)}, false},
+		"blocks of negative size":   {[]Piece{summed(1024, 2, 0, -512, 2)}, false},
+		"blocks of an odd size":     {[]Piece{summed(1024, 2, 0, 513, 2)}, false},
+		"blocks that are too large": {[]Piece{summed(1024, 2, 0, 1<<40, 1)}, false},
+		"of an unknown kind":        {[]Piece{{Extent: disk.Extent{Length: 1, Kind: 3}, File: NoFile}}, false},
 	} {
 		_, err := DecodePieces(AppendPieces(nil, c.list), testPieces, testFiles)
 		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrBroken) {

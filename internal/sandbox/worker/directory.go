@@ -120,7 +120,7 @@ func (d *reader) readDir(req wire.ReadDir, b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walker{tree: t, out: wire.NewDirPagesWriter(b), order: req.Walk, seen: map[uint64]bool{req.Ino: true}}
+	w := &walker{tree: t, out: wire.NewDirPagesWriter(b), order: req.Walk, seen: map[uint64]bool{req.Ino: true}, survey: newSurvey()}
 	w.out.Begin(req.Ino)
 	dirs, last, err := w.fill(r)
 	if err != nil {
@@ -139,6 +139,11 @@ type walker struct {
 	out   *wire.DirPagesWriter
 	order wire.Walk
 	seen  map[uint64]bool // directories: a damaged disk may hold circles
+
+	// The entry that is being described: all of them use the same memory.
+	entry  wire.Entry
+	inode  disk.Inode
+	survey *survey
 }
 
 // fill adds entries until the directory or the room in the answer ends. It
@@ -156,7 +161,7 @@ func (w *walker) fill(r *dirReader) (dirs []subdir, last bool, err error) {
 			w.sort(dirs)
 			return dirs, true, err
 		}
-		full := w.tree.describe(e)
+		full := w.describe(e)
 		w.out.Add(full)
 		if w.order != wire.NoWalk && full.Inode != nil && full.Inode.Type() == disk.ModeDir {
 			dirs = append(dirs, subdir{ino: e.Ino, name: string(e.Name)})
@@ -214,21 +219,24 @@ func (w *walker) descend(dirs []subdir, then []uint64) {
 const maxInlineSize = 1 << 20
 
 // describe adds to an entry what can be told about its file in passing. What
-// fails here is left out, and fails again when it is asked for.
-func (t *tree) describe(e disk.DirEntry) *wire.Entry {
-	out := &wire.Entry{DirEntry: e}
+// fails here is left out, and fails again when it is asked for. The result is
+// valid until the next call.
+func (w *walker) describe(e disk.DirEntry) *wire.Entry {
+	w.entry = wire.Entry{DirEntry: e}
+	t, out := w.tree, &w.entry
 	n, err := t.checkedInode(e.Ino)
 	if err != nil {
 		return out
 	}
-	out.Inode = &n
+	w.inode = n
+	out.Inode = &w.inode
 	if n.Type() == disk.ModeSymlink {
 		if target, err := t.checkedTarget(e.Ino); err == nil {
 			out.Target = target
 		}
 	}
 	if n.Type() == disk.ModeRegular && n.Size > 0 && n.Size <= maxInlineSize {
-		out.Pieces = t.wholePieces(e.Ino, n.Size)
+		out.Pieces = w.wholePieces(e.Ino, n.Size)
 	}
 	if list, err := t.checkedXattrs(e.Ino); err == nil && xattrBytes(list) <= wire.MaxInlineXattrs {
 		out.Xattrs, out.HasXattrs = list, true
@@ -238,12 +246,12 @@ func (t *tree) describe(e disk.DirEntry) *wire.Entry {
 
 // wholePieces returns all pieces of a file that can be read without the worker,
 // or none.
-func (t *tree) wholePieces(ino uint64, size int64) []wire.Piece {
-	content, err := t.Open(ino)
+func (w *walker) wholePieces(ino uint64, size int64) []wire.Piece {
+	content, err := w.tree.Open(ino)
 	if err != nil || content.Size() != size {
 		return nil
 	}
-	list, err := listPieces(content, t.place(ino), 0, size, wire.MaxInlinePieces+1)
+	list, err := w.survey.pieces(content, w.tree.place(ino), 0, size, wire.MaxInlinePieces+1)
 	if err != nil || len(list) > wire.MaxInlinePieces {
 		return nil
 	}

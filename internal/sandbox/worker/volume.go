@@ -92,7 +92,7 @@ func (d *reader) mounted(volume uint32) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	on := onDevices{d, l.Devices(int(volume))}
+	on := newOnDevices(d, l.Devices(int(volume)))
 	t := newTree(fs, func(uint64) place { return on })
 	d.trees[volume] = t
 	return t, nil
@@ -118,7 +118,7 @@ func (d *reader) openGuest(r wire.Guest, b []byte) ([]byte, error) {
 	places := make([]place, len(mounts))
 	for i, m := range mounts[:min(len(mounts), wire.MaxMounts)] {
 		out.Mounts = append(out.Mounts, wire.GuestMount{Path: clip(m.Path, wire.MaxTarget), Volume: uint32(m.Volume), Subvolume: m.Subvolume})
-		places[i] = onDevices{d, l.Devices(m.Volume)}
+		places[i] = newOnDevices(d, l.Devices(m.Volume))
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
