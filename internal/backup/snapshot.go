@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/drydock-vm/drydock/internal/repository"
@@ -12,7 +15,8 @@ import (
 
 // TagProgram is the tag that every snapshot of drydock has. Beside it a snapshot
 // has "vm=NAME", "round=ID" where a round made it, and for each disk
-// "disk:NAME=MOUNT" and "id:NAME=HASH".
+// "disk:NAME=MOUNT", "id:NAME=HASH" and "fs:NAME=TYPE:UUID:BYTES:LABEL", with which
+// its filesystem can be made anew.
 const TagProgram = "drydock"
 
 // Find returns the snapshots of a VM that drydock made, oldest first. They may
@@ -35,6 +39,43 @@ func DiskMount(s *repository.Snapshot, disk string) (string, bool) {
 	return "", false
 }
 
+// DiskFilesystem is what a snapshot tells of the filesystem that a disk had.
+type DiskFilesystem struct {
+	Type  string // "ext4"
+	UUID  [16]byte
+	Size  int64  // bytes; 0 where it is not known
+	Label []byte // hostile bytes
+}
+
+// tag is the filesystem as a tag has it: the UUID in hexadecimal, and in the label
+// what is no plain character as in URLs.
+func (f *DiskFilesystem) tag(disk string) string {
+	return fmt.Sprintf("fs:%s=%s:%x:%d:%s", disk, f.Type, f.UUID, f.Size, url.PathEscape(string(f.Label)))
+}
+
+// FilesystemOf returns the filesystem that a disk had; false where the snapshot does
+// not tell.
+func FilesystemOf(s *repository.Snapshot, disk string) (f DiskFilesystem, ok bool) {
+	for _, t := range s.Tags {
+		text, ok := strings.CutPrefix(t, "fs:"+disk+"=")
+		fields := strings.Split(text, ":")
+		if !ok || len(fields) != 4 || len(text) > maxTag {
+			continue
+		}
+		uuid, err := hex.DecodeString(fields[1])
+		size, serr := strconv.ParseInt(fields[2], 10, 64)
+		label, lerr := url.PathUnescape(fields[3])
+		if err != nil || serr != nil || lerr != nil || size < 0 || len(uuid) != len(f.UUID) {
+			continue
+		}
+		return DiskFilesystem{Type: fields[0], UUID: [16]byte(uuid), Size: size, Label: []byte(label)}, true
+	}
+	return f, false
+}
+
+// maxTag bounds a tag that is read, in bytes: three times the longest label.
+const maxTag = 1024
+
 // identityTag is the snapshot's tag from which the next backup sees whether it
 // reads the same disk.
 func (s *Source) identityTag() string {
@@ -56,7 +97,9 @@ func newSnapshot(tree repository.ID, parent *repository.Snapshot, sources []Sour
 	}
 	for i := range sources {
 		src := &sources[i]
-		s.Tags = append(s.Tags, "disk:"+src.Disk+"="+src.Mount, src.identityTag())
+		info := src.FS.Info()
+		fs := DiskFilesystem{Type: info.Type, UUID: info.UUID, Size: info.Size, Label: info.Label}
+		s.Tags = append(s.Tags, "disk:"+src.Disk+"="+src.Mount, src.identityTag(), fs.tag(src.Disk))
 		for _, p := range src.Exclude.Strings() {
 			s.Excludes = append(s.Excludes, src.Disk+": "+p)
 		}

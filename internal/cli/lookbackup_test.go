@@ -16,10 +16,13 @@ import (
 	"github.com/drydock-vm/drydock/internal/sandbox"
 )
 
-// TestMain lets the test binary be the confined disk reader too.
+// TestMain lets the test binary be the confined disk reader, and drydock itself, too.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == sandbox.Verb {
 		os.Exit(sandbox.WorkerMain())
+	}
+	if len(os.Args) > 1 && os.Args[1] == "drydock" {
+		os.Exit(Main(os.Args[2:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }

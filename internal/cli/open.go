@@ -10,6 +10,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/sandbox"
 )
@@ -17,7 +18,8 @@ import (
 // opened is a TARGET that can be read. What it holds is closed together.
 type opened struct {
 	fsys    disk.Filesystem
-	path    []byte // in fsys
+	path    []byte               // in fsys
+	backup  *repository.Snapshot // that fsys is of, or nil
 	closers []func()
 }
 
@@ -112,6 +114,7 @@ func (a *app) openBackup(ctx context.Context, o *opened, t target) error {
 		}
 		o.path = []byte(path.Join("/", mount) + string(o.path))
 	}
+	o.backup = s
 	o.fsys, err = restore.OpenTree(ctx, repo, s)
 	return err
 }

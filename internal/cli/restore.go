@@ -12,6 +12,7 @@ import (
 
 func (a *app) restoreCmd() *cobra.Command {
 	var to string
+	var image imageFlags
 	var o restore.Options
 	c := &cobra.Command{
 		Use:   "restore VM@BACKUP[:/PATH] --to FOLDER",
@@ -20,19 +21,34 @@ func (a *app) restoreCmd() *cobra.Command {
 /var/lib/app/letter.txt in the guest becomes FOLDER/var/lib/app/letter.txt.
 
 The guest was hostile, so setuid bits and device nodes come back only when they
-are asked for, and nothing is ever written outside FOLDER.`,
+are asked for, and nothing is ever written outside FOLDER. With --to - everything
+goes to standard output, as a tar.
+
+With --to-image the files come, with owners and all, into a new disk image, whose
+filesystem has the type, size, UUID and label that the disk's had:
+
+  drydock restore web/data@latest --to-image data.qcow2
+
+It is read back and compared with the backup. What is not in it as it was is named,
+and the exit code is 3.`,
 		Args: args(cobra.ExactArgs(1)),
-		RunE: func(c *cobra.Command, names []string) error { return a.restore(c.Context(), names[0], to, o) },
+		RunE: func(c *cobra.Command, names []string) error {
+			image.overwrite = o.Overwrite
+			return a.restore(c.Context(), names[0], to, image, o)
+		},
 	}
 	f := c.Flags()
 	f.StringVar(&to, "to", "", "folder to restore to; absent or empty, unless --overwrite is given")
 	f.BoolVar(&o.Overwrite, "overwrite", false, "replace what is in the folder already")
 	f.BoolVar(&o.Setuid, "setuid", false, "restore setuid and setgid bits")
 	f.BoolVar(&o.Devices, "devices", false, "restore device nodes (needs root)")
+	f.StringVar(&image.path, "to-image", "", "disk image to make, with a new filesystem that has the files (needs root)")
+	f.StringVar(&image.filesystem, "fs", "", "filesystem of the image, ext4 or btrfs; by default what the disk had")
+	f.StringVar(&image.size, "size", "", "size of the image, such as 20G; by default what the filesystem had")
 	return c
 }
 
-func (a *app) restore(ctx context.Context, text, to string, o restore.Options) error {
+func (a *app) restore(ctx context.Context, text, to string, image imageFlags, o restore.Options) error {
 	t, err := parseTarget(text)
 	if err != nil {
 		return err
@@ -40,14 +56,20 @@ func (a *app) restore(ctx context.Context, text, to string, o restore.Options) e
 	if t.backup == "" {
 		return usageError("%q names no backup: VM@BACKUP, where BACKUP is latest, an ID or a date (drydock backups list)", text)
 	}
-	if to == "" {
-		return usageError("--to is missing: the folder to restore to")
+	if (to == "") == (image.path == "") {
+		return usageError("--to is missing: the folder to restore to, or - for a tar; or --to-image, for a new disk image")
+	}
+	if to == "-" {
+		return a.tar(ctx, text, false, new(looking))
 	}
 	src, err := a.openTarget(ctx, t, new(looking))
 	if err != nil {
 		return err
 	}
 	defer src.close()
+	if image.path != "" {
+		return a.restoreImage(ctx, t, src, image)
+	}
 	if string(src.path) != "/" {
 		o.Paths = [][]byte{src.path}
 	}

@@ -56,6 +56,7 @@ var within = map[string][]string{
 	"internal/imagelock":  {"internal/escape"},
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock"},
 	"internal/harvest":    {"internal/build"},
+	"internal/newimage":   {"internal/diff"},   // an image is compared with the backup
 	"internal/restore":    {"internal/backup"}, // what a backup's tags say
 }
 
