@@ -40,6 +40,7 @@ and the exit code is 3.`,
 	f := c.Flags()
 	f.StringVar(&to, "to", "", "folder to restore to; absent or empty, unless --overwrite is given")
 	f.BoolVar(&o.Overwrite, "overwrite", false, "replace what is in the folder already")
+	f.BoolVar(&o.Resume, "resume", false, "go on with a restore of the same backup that was cut off: whole files are kept")
 	f.BoolVar(&o.Setuid, "setuid", false, "restore setuid and setgid bits")
 	f.BoolVar(&o.Devices, "devices", false, "restore device nodes (needs root)")
 	f.StringVar(&image.path, "to-image", "", "disk image to make, with a new filesystem that has the files (needs root)")
@@ -73,6 +74,12 @@ func (a *app) restore(ctx context.Context, text, to string, image imageFlags, o 
 	if string(src.path) != "/" {
 		o.Paths = [][]byte{src.path}
 	}
+	est := newEstimate(a)
+	whole := int64(0) // bytes, where that is known
+	if s := src.backup.Summary; s != nil && string(src.path) == "/" {
+		whole = int64(min(s.TotalBytesProcessed, 1<<62))
+	}
+	o.Progress = func(r restore.Report) { est.tell("restoring", r.Bytes, whole) }
 	rep, err := restore.Run(ctx, src.fsys, to, o)
 	if err != nil {
 		return err

@@ -88,7 +88,7 @@ func (m *maker) btrfs() error {
 	if m.opts.UUID != [16]byte{} {
 		args = append(args, "-U", uuidText(m.opts.UUID))
 	}
-	if l := m.opts.Label; len(l) > 0 && len(l) <= 255 && bytes.IndexAny(l, "\x00\n") < 0 {
+	if l := m.opts.Label; len(l) > 0 && len(l) <= 255 && !bytes.ContainsAny(l, "\x00\n") {
 		args = append(args, "-L", string(l))
 	}
 	return m.program(nil, nil, "mkfs.btrfs", append(args, "--", m.work.image)...)
