@@ -19,10 +19,11 @@ import (
 func (a *app) backupsCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backups",
-		Short: "List and remove backups",
+		Short: "List, compare and remove backups",
 		RunE:  group,
 	}
 	c.AddCommand(
+		a.diffCmd(),
 		&cobra.Command{
 			Use:   "list [VM]",
 			Short: "The backups, newest first",

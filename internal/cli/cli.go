@@ -184,6 +184,15 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
+// printResult prints v as JSON where that is asked for, and a line of text otherwise.
+func (a *app) printResult(v any, format string, args ...any) error {
+	if a.json {
+		return a.printJSON(v)
+	}
+	a.printf(format+"\n", args...)
+	return nil
+}
+
 // jsonList prints the elements of a JSON array as they come, between the brackets
 // that the caller prints.
 type jsonList struct{ any bool }

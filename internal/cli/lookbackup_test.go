@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend/local"
+	"github.com/drydock-vm/drydock/internal/repository/crypto"
 	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/sandbox"
 )
@@ -54,7 +57,11 @@ func newWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 	}
-	w.restic("init", "-q")
+	_, err := repository.Create(t.Context(), local.New(w.repo), []byte("secret"),
+		repository.CreateOptions{KDF: &crypto.Params{N: 1 << 10, R: 8, P: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return w
 }
 

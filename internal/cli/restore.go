@@ -84,12 +84,8 @@ func (a *app) restore(ctx context.Context, text, to string, image imageFlags, o 
 	if err != nil {
 		return err
 	}
-	if a.json {
-		if err := a.printJSON(rep); err != nil {
-			return err
-		}
-	} else {
-		a.printf("restored %d files, %s, to %s\n", rep.Files, round.Bytes(rep.Bytes), to)
+	if err := a.printResult(rep, "restored %d files, %s, to %s", rep.Files, round.Bytes(rep.Bytes), to); err != nil {
+		return err
 	}
 	for _, w := range rep.Warnings {
 		fmt.Fprintf(a.stderr, "drydock: %s\n", w)

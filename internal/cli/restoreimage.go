@@ -58,12 +58,10 @@ func (a *app) restoreImage(ctx context.Context, t target, src *opened, flags ima
 	if err != nil {
 		return err
 	}
-	if a.json {
-		if err := a.printJSON(rep); err != nil {
-			return err
-		}
-	} else {
-		a.printf("restored %d files, %s, to %s: %s of %s\n", rep.Files, round.Bytes(rep.Bytes), flags.path, opts.Filesystem, round.Bytes(rep.Size))
+	err = a.printResult(rep, "restored %d files, %s, to %s: %s of %s",
+		rep.Files, round.Bytes(rep.Bytes), flags.path, opts.Filesystem, round.Bytes(rep.Size))
+	if err != nil {
+		return err
 	}
 	if differs > maxDiffersShown {
 		fmt.Fprintf(a.stderr, "drydock: and %d more\n", differs-maxDiffersShown)

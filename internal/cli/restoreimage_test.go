@@ -205,6 +205,20 @@ func TestKilledRestoreToAnImage(t *testing.T) {
 	}
 }
 
+// TestRestoreToATar: --to - is drydock tar.
+func TestRestoreToATar(t *testing.T) {
+	w := newWorld(t)
+	dir := w.twoTrees()
+	out, _ := w.run(0, "restore", "web@latest:/etc", "--to", "-")
+	to := t.TempDir()
+	c := exec.CommandContext(t.Context(), "tar", "-x", "-C", to)
+	c.Stdin = strings.NewReader(out)
+	if text, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v\n%s", err, text)
+	}
+	w.tool("", "diff", "-r", filepath.Join(to, "etc"), filepath.Join(dir, "etc"))
+}
+
 func TestProgressText(t *testing.T) {
 	const gib = 1 << 30
 	for _, c := range []struct {
