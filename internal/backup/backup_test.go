@@ -38,7 +38,7 @@ func TestBackupComesBackWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"drydock", "vm=web", "round=r1", "disk:root=/"}
-	if len(snaps) != 1 || snaps[0].Hostname != "web" || len(snaps[0].Tags) != 5 || !slices.Equal(snaps[0].Tags[:4], want) {
+	if len(snaps) != 1 || snaps[0].Hostname != "web" || len(snaps[0].Tags) != 6 || !slices.Equal(snaps[0].Tags[:4], want) {
 		t.Errorf("snapshots %+v", snaps)
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -15,8 +17,9 @@ import (
 
 // TagProgram is the tag that every snapshot of drydock has. Beside it a snapshot
 // has "vm=NAME", "round=ID" where a round made it, and for each disk
-// "disk:NAME=MOUNT" and "id:NAME=HASH", and those of its objects. Somebody may have
-// added [TagPinned] and a note, "note=TEXT".
+// "disk:NAME=MOUNT", "id:NAME=HASH" and "fs:NAME=TYPE:UUID:BYTES:LABEL", with which
+// its filesystem can be made anew, and those of its objects. Somebody may have added
+// [TagPinned] and a note, "note=TEXT".
 const TagProgram = "drydock"
 
 // TagPinned is the tag of a snapshot that no policy removes. Any restic client
@@ -95,6 +98,43 @@ func DiskMount(s *repository.Snapshot, disk string) (string, bool) {
 // read again. Version 2 keeps holes and flags.
 const nodesVersion = 2
 
+// DiskFilesystem is what a snapshot tells of the filesystem that a disk had.
+type DiskFilesystem struct {
+	Type  string // "ext4"
+	UUID  [16]byte
+	Size  int64  // bytes; 0 where it is not known
+	Label []byte // hostile bytes
+}
+
+// tag is the filesystem as a tag has it: the UUID in hexadecimal, and in the label
+// what is no plain character as in URLs.
+func (f *DiskFilesystem) tag(disk string) string {
+	return fmt.Sprintf("fs:%s=%s:%x:%d:%s", disk, f.Type, f.UUID, f.Size, url.PathEscape(string(f.Label)))
+}
+
+// FilesystemOf returns the filesystem that a disk had; false where the snapshot does
+// not tell.
+func FilesystemOf(s *repository.Snapshot, disk string) (f DiskFilesystem, ok bool) {
+	for _, t := range s.Tags {
+		text, ok := strings.CutPrefix(t, "fs:"+disk+"=")
+		fields := strings.Split(text, ":")
+		if !ok || len(fields) != 4 || len(text) > maxTag {
+			continue
+		}
+		uuid, err := hex.DecodeString(fields[1])
+		size, serr := strconv.ParseInt(fields[2], 10, 64)
+		label, lerr := url.PathUnescape(fields[3])
+		if err != nil || serr != nil || lerr != nil || size < 0 || len(uuid) != len(f.UUID) {
+			continue
+		}
+		return DiskFilesystem{Type: fields[0], UUID: [16]byte(uuid), Size: size, Label: []byte(label)}, true
+	}
+	return f, false
+}
+
+// maxTag bounds a tag that is read, in bytes: three times the longest label.
+const maxTag = 1024
+
 // identityTag is the snapshot's tag from which the next backup sees whether it
 // reads the same disk.
 func (s *Source) identityTag() string {
@@ -117,7 +157,9 @@ func newSnapshot(tree repository.ID, parent *repository.Snapshot, sources []Sour
 	}
 	for i := range sources {
 		src := &sources[i]
-		s.Tags = append(s.Tags, "disk:"+src.Disk+"="+src.Mount, src.identityTag())
+		info := src.FS.Info()
+		fs := DiskFilesystem{Type: info.Type, UUID: info.UUID, Size: info.Size, Label: info.Label}
+		s.Tags = append(s.Tags, "disk:"+src.Disk+"="+src.Mount, src.identityTag(), fs.tag(src.Disk))
 		for _, p := range src.rules() {
 			s.Excludes = append(s.Excludes, src.Disk+": "+p)
 		}

@@ -13,8 +13,8 @@ import (
 func (a *app) backupsCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backups",
-		Short: "List, keep, copy and remove backups",
-		Long: `List, keep, copy and remove backups.
+		Short: "List, compare, keep, copy and remove backups",
+		Long: `List, compare, keep, copy and remove backups.
 
 BACKUP is latest, an ID or the beginning of one, a date, or a time. What a removed
 backup alone held takes space until restic prune runs, by itself or with drydock
@@ -23,7 +23,7 @@ to the real restic.`,
 		RunE: group,
 	}
 	c.AddCommand(
-		a.backupsListCmd(), a.backupsShowCmd(),
+		a.backupsListCmd(), a.backupsShowCmd(), a.diffCmd(),
 		a.backupsPlanCmd(), a.backupsRetainCmd(), a.backupsRmCmd(), a.backupsPruneCmd(),
 		a.backupsPinCmd(), a.backupsUnpinCmd(), a.backupsNoteCmd(),
 		a.backupsCopyCmd(),

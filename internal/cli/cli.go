@@ -154,7 +154,7 @@ while it already runs.`,
 	add("round", a.runCmd(), a.planCmd(), a.recoverCmd(), a.dueCmd(), a.buildCmd(), a.startCmd(), a.stopCmd())
 	add("look", a.statusCmd(), a.historyCmd())
 	add("data", a.backupsCmd(), a.restoreCmd(), a.imagesCmd())
-	add("inside", a.infoCmd(), a.lsCmd(), a.treeCmd(), a.statCmd(), a.catCmd(), a.tarCmd(), a.mountCmd(), a.nbdCmd())
+	add("inside", a.infoCmd(), a.lsCmd(), a.treeCmd(), a.statCmd(), a.catCmd(), a.tarCmd(), a.diffCmd(), a.findCmd(), a.mountCmd(), a.nbdCmd())
 	add("host", a.configCmd(), a.doctorCmd(), a.systemdCmd(), a.demoCmd())
 	root.AddCommand(a.demoWatchCmd())
 	return root
@@ -184,6 +184,33 @@ func (a *app) printJSON(v any) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
+}
+
+// printResult prints v as JSON where that is asked for, and a line of text otherwise.
+func (a *app) printResult(v any, format string, args ...any) error {
+	if a.json {
+		return a.printJSON(v)
+	}
+	a.printf(format+"\n", args...)
+	return nil
+}
+
+// jsonList prints the elements of a JSON array as they come, between the brackets
+// that the caller prints.
+type jsonList struct{ any bool }
+
+func (l *jsonList) add(w io.Writer, v any) error {
+	comma := ""
+	if l.any {
+		comma = ","
+	}
+	l.any = true
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n  %s", comma, text)
+	return err
 }
 
 func (a *app) printf(format string, args ...any) {

@@ -129,7 +129,7 @@ func (a *app) openDisks(ctx context.Context, o *opened, text string, l *looking)
 	if err != nil {
 		return nil, err
 	}
-	if t.backup != "" || string(t.path) != "/" || t.image == "" && t.disk == "" {
+	if t.ofBackup() || string(t.path) != "/" || t.image == "" && t.disk == "" {
 		return nil, usageError("%q is no disk: name PATH.qcow2, PATH.raw or VM/DISK, with no path in the guest", text)
 	}
 	if t.image != "" {

@@ -22,7 +22,8 @@ import (
 )
 
 const targetHelp = `TARGET is a disk image (PATH.qcow2, PATH.raw), a VM that is off (VM, VM/DISK), or a
-backup (VM@BACKUP, VM/DISK@BACKUP, where BACKUP is latest, an ID or a date).
+backup (VM@BACKUP, VM/DISK@BACKUP, where BACKUP is latest, an ID or a date), or all
+backups of a VM, each a folder that is called by its time (VM@).
 Behind it #NAME picks an internal snapshot of a qcow2 disk, and :/PATH a path in
 the guest. A disk with several filesystems shows what the guest sees, put together
 as its /etc/fstab says; --volume picks one. The disk is read in a confined process;

@@ -58,6 +58,9 @@ func (a *app) ls(ctx context.Context, text string, recursive bool, how *looking)
 	if err == nil && a.json {
 		err = a.printJSON(l.lines)
 	}
+	if err == nil && l.damaged > 0 {
+		err = &exitError{exitWarnings, fmt.Errorf("%d files could not be read", l.damaged)}
+	}
 	return err
 }
 
@@ -67,6 +70,7 @@ type lister struct {
 	fsys      disk.Filesystem
 	recursive bool
 	lines     []fileLine
+	damaged   int
 }
 
 // maxListDepth ends a recursive listing of a filesystem that loops.
@@ -84,6 +88,7 @@ func (l *lister) dir(ctx context.Context, ino uint64, prefix string, depth int) 
 		inode, err := l.fsys.Inode(e.Ino)
 		if err != nil {
 			// One damaged file must not hide the others.
+			l.damaged++
 			fmt.Fprintf(l.app.stderr, "drydock: %s: %v\n", escape.Bytes([]byte(prefix+string(e.Name))), err)
 			continue
 		}

@@ -6,8 +6,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/fusefs"
+	"github.com/drydock-vm/drydock/internal/restore"
 )
 
 func (a *app) mountCmd() *cobra.Command {
@@ -19,7 +21,10 @@ func (a *app) mountCmd() *cobra.Command {
 		Long: `Show the files of a disk or of a backup as a folder, through FUSE, for reading
 only, until interrupted or unmounted (fusermount3 -u FOLDER). Setuid bits and device
 nodes mean nothing in it, and a symlink means what it says: one to /etc/passwd leads
-to this host's.
+to this host's. While a backup is mounted, restic prune waits.
+
+  drydock mount web@ /mnt/web              # all backups, by their times
+  diff -r /mnt/web/2026-11-24T03:00:00+01:00/etc /mnt/web/latest/etc
 
 ` + targetHelp,
 		Args: args(cobra.ExactArgs(2)),
@@ -40,12 +45,16 @@ func (a *app) mount(ctx context.Context, text, folder string, o fusefs.Options, 
 		return err
 	}
 	defer t.close()
-	if string(t.path) != "/" {
-		return usageError("%q: the whole tree is mounted, leave the path out", text)
+	top, err := disk.Lookup(t.fsys, t.path)
+	if err != nil {
+		return err
+	}
+	if top.Type() != disk.ModeDir {
+		return usageError("%q is a %s, and a folder can be mounted", text, typeName(top.Type()))
 	}
 	o.FSName = "drydock:" + escape.Line(text)
 	o.Report = func(ino uint64, err error) { fmt.Fprintf(a.stderr, "drydock: inode %d: %v\n", ino, err) }
-	m, err := fusefs.Mount(folder, t.fsys, o)
+	m, err := fusefs.Mount(folder, restore.Below(t.fsys, top.Ino), o)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/sandbox"
@@ -18,7 +19,8 @@ import (
 // opened is a TARGET that can be read. What it holds is closed together.
 type opened struct {
 	fsys    disk.Filesystem
-	path    []byte // in fsys
+	path    []byte               // in fsys
+	backup  *repository.Snapshot // that fsys is of, or nil
 	closers []func()
 
 	// Of a backup: its tree, and the disk if the TARGET is one that it has whole.
@@ -67,9 +69,9 @@ func (a *app) openTarget(ctx context.Context, t target, l *looking) (_ *opened, 
 		return nil, usageError("--with, --backing and --data-file go with a disk image's path; %s's are in the configuration", t.vm)
 	}
 	switch {
-	case t.backup != "" && l.volume != "":
+	case t.ofBackup() && l.volume != "":
 		return nil, usageError("a backup has no volumes: leave --volume out")
-	case t.backup != "":
+	case t.ofBackup():
 		return o, a.openBackup(ctx, o, t)
 	case t.image == "":
 		err = a.openLive(ctx, o, t, l)
@@ -93,26 +95,19 @@ func (a *app) openTarget(ctx context.Context, t target, l *looking) (_ *opened, 
 
 // openBackup opens the tree of a backup, or the part of it that is one disk's.
 func (a *app) openBackup(ctx context.Context, o *opened, t target) error {
-	h, err := a.openHost(ctx, nil)
+	repo, ctx, unlock, err := a.lockRepository(ctx)
 	if err != nil {
 		return err
 	}
-	defer h.close()
-	repo, err := h.openRepository(ctx)
-	if err != nil {
-		return err
-	}
-	// A prune meanwhile could take away what is being read.
-	lock, err := repo.Lock(ctx, false)
-	if err != nil {
-		return err
-	}
-	o.closers = append(o.closers, func() {
-		if err := lock.Unlock(context.WithoutCancel(ctx)); err != nil {
-			fmt.Fprintf(a.stderr, "drydock: %v\n", err)
+	o.closers = append(o.closers, unlock)
+	if t.history {
+		all, err := backup.Find(ctx, repo, t.vm)
+		if err != nil {
+			fmt.Fprintf(a.stderr, "drydock: some backups are not shown: %s\n", escape.Line(err.Error()))
 		}
-	})
-	ctx = lock.Context()
+		o.fsys, err = restore.OpenHistory(ctx, repo, all)
+		return err
+	}
 	s, err := restore.Find(ctx, repo, t.vm, t.backup)
 	if err != nil {
 		return err
@@ -120,7 +115,7 @@ func (a *app) openBackup(ctx context.Context, o *opened, t target) error {
 	if o.tree, err = restore.OpenTree(ctx, repo, s); err != nil {
 		return err
 	}
-	o.fsys = o.tree
+	o.fsys, o.backup = o.tree, s
 	if t.disk != "" && wholedisk.Has(s, t.disk) {
 		return o.openWhole(s, t)
 	}

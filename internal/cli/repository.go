@@ -46,6 +46,30 @@ func (h *host) openAt(ctx context.Context, c config.Repository, be backend.Backe
 	return repo, nil
 }
 
+// lockRepository opens the repository, with its index, and locks it for reading: a
+// prune meanwhile could take away what is being read. What reads uses the context,
+// which ends with the lock.
+func (a *app) lockRepository(ctx context.Context) (*repository.Repository, context.Context, func(), error) {
+	h, err := a.openHost(ctx, nil)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer h.close()
+	repo, err := h.openRepository(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	lock, err := repo.Lock(ctx, false)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return repo, lock.Context(), func() {
+		if err := lock.Unlock(context.WithoutCancel(ctx)); err != nil {
+			fmt.Fprintf(a.stderr, "drydock: %v\n", err)
+		}
+	}, nil
+}
+
 // openOrCreateRepository makes the repository if there is none, and its key if
 // there is none either. A repository whose key file is gone is an error: a new
 // key would not open it.

@@ -13,34 +13,71 @@ import (
 func (a *app) restoreCmd() *cobra.Command {
 	var to string
 	var inPlace bool
+	var image imageFlags
 	var o restore.Options
 	c := &cobra.Command{
-		Use:   "restore VM@BACKUP[:/PATH] --to FOLDER | VM/DISK@BACKUP (--to FILE | --in-place)",
+		Use:   "restore VM@BACKUP[:/PATH] (--to FOLDER | --to-image FILE) | VM/DISK@BACKUP (--to FILE | --in-place)",
 		Short: "Bring files, folders and whole disks back from a backup",
 		Long: `Bring a file, a folder or everything back from a backup, into a folder: what was
 /var/lib/app/letter.txt in the guest becomes FOLDER/var/lib/app/letter.txt.
 
 The guest was hostile, so setuid bits, device nodes and chattr's flags come back
-only when they are asked for, and nothing is ever written outside FOLDER.
+only when they are asked for, and nothing is ever written outside FOLDER. With --to -
+everything goes to standard output, as a tar.
+
+With --to-image the files come, with owners and all, into a new disk image, whose
+filesystem has the type, size, UUID and label that the disk's had:
+
+  drydock restore web/data@latest --to-image data.qcow2
+
+It is read back and compared with the backup. What is not in it as it was is named,
+and the exit code is 3.
 
 A disk that is backed up as an image (backup: image) is written to FILE, whose name
 ends in .raw, .img or .qcow2. FILE is there when it is whole; a restore to .raw that
 was cut off is gone on with. With --in-place the disk takes the place of the one in
 the configuration, whose VM must be off; the old one is kept beside it.`,
 		Args: args(cobra.ExactArgs(1)),
-		RunE: func(c *cobra.Command, names []string) error { return a.restore(c.Context(), names[0], to, inPlace, o) },
+		RunE: func(c *cobra.Command, names []string) error {
+			image.overwrite = o.Overwrite
+			return a.restore(c.Context(), names[0], restoreTo{to, inPlace, image}, o)
+		},
 	}
 	f := c.Flags()
 	f.StringVar(&to, "to", "", "folder to restore to; absent or empty, unless --overwrite is given; of a whole disk, the file")
 	f.BoolVar(&inPlace, "in-place", false, "put a whole disk into the place of the one in the configuration")
 	f.BoolVar(&o.Overwrite, "overwrite", false, "replace what is in the folder already, or the file")
+	f.BoolVar(&o.Resume, "resume", false, "go on with a restore of the same backup that was cut off: whole files are kept")
 	f.BoolVar(&o.Setuid, "setuid", false, "restore setuid and setgid bits")
 	f.BoolVar(&o.Devices, "devices", false, "restore device nodes (needs root)")
 	f.BoolVar(&o.Flags, "flags", false, "restore the flags a, d and i of chattr (needs root)")
+	f.StringVar(&image.path, "to-image", "", "disk image to make, with a new filesystem that has the files (needs root)")
+	f.StringVar(&image.filesystem, "fs", "", "filesystem of the image, ext4 or btrfs; by default what the disk had")
+	f.StringVar(&image.size, "size", "", "size of the image, such as 20G; by default what the filesystem had")
 	return c
 }
 
-func (a *app) restore(ctx context.Context, text, to string, inPlace bool, o restore.Options) error {
+// restoreTo is where to; exactly one of its fields is given.
+type restoreTo struct {
+	path    string // a folder, or the file of a whole disk; "-" is a tar
+	inPlace bool
+	image   imageFlags
+}
+
+func (to restoreTo) check() error {
+	given := 0
+	for _, is := range []bool{to.path != "", to.inPlace, to.image.path != ""} {
+		if is {
+			given++
+		}
+	}
+	if given != 1 {
+		return usageError("--to is missing: the folder to restore to, or - for a tar; or --to-image, for a new disk image; for a whole disk, a file, or --in-place (one of them)")
+	}
+	return nil
+}
+
+func (a *app) restore(ctx context.Context, text string, to restoreTo, o restore.Options) error {
 	t, err := parseTarget(text)
 	if err != nil {
 		return err
@@ -48,33 +85,42 @@ func (a *app) restore(ctx context.Context, text, to string, inPlace bool, o rest
 	if t.backup == "" {
 		return usageError("%q names no backup: VM@BACKUP, where BACKUP is latest, an ID or a date (drydock backups list)", text)
 	}
-	if (to == "") != inPlace {
-		return usageError("--to is missing: the folder to restore to; or, for a whole disk, a file, or --in-place")
+	if err := to.check(); err != nil {
+		return err
+	}
+	if to.path == "-" {
+		return a.tar(ctx, text, false, new(looking))
 	}
 	src, err := a.openTarget(ctx, t, new(looking))
 	if err != nil {
 		return err
 	}
 	defer src.close()
-	if src.whole != nil {
-		return a.restoreDisk(ctx, src, t, to, o.Overwrite)
-	}
-	if inPlace {
+	switch {
+	case src.whole != nil && to.image.path != "":
+		return usageError("backup %s has disk %s as an image already: write it --to a file", src.backup.ID.Short(), t.disk)
+	case src.whole != nil:
+		return a.restoreDisk(ctx, src, t, to.path, o.Overwrite)
+	case to.inPlace:
 		return usageError("--in-place is for a disk that is backed up as an image (backup: image): restore files --to a folder")
+	case to.image.path != "":
+		return a.restoreImage(ctx, t, src, to.image)
 	}
 	if string(src.path) != "/" {
 		o.Paths = [][]byte{src.path}
 	}
-	rep, err := restore.Run(ctx, src.fsys, to, o)
+	est := newEstimate(a)
+	whole := int64(0) // bytes, where that is known
+	if s := src.backup.Summary; s != nil && string(src.path) == "/" {
+		whole = int64(min(s.TotalBytesProcessed, 1<<62))
+	}
+	o.Progress = func(r restore.Report) { est.tell("restoring", r.Bytes, whole) }
+	rep, err := restore.Run(ctx, src.fsys, to.path, o)
 	if err != nil {
 		return err
 	}
-	if a.json {
-		if err := a.printJSON(rep); err != nil {
-			return err
-		}
-	} else {
-		a.printf("restored %d files, %s, to %s\n", rep.Files, round.Bytes(rep.Bytes), to)
+	if err := a.printResult(rep, "restored %d files, %s, to %s", rep.Files, round.Bytes(rep.Bytes), to.path); err != nil {
+		return err
 	}
 	for _, w := range rep.Warnings {
 		fmt.Fprintf(a.stderr, "drydock: %s\n", w)

@@ -9,6 +9,7 @@ import (
 //	PATH.qcow2  PATH.raw  PATH.img      a disk image
 //	VM  VM/DISK                         the disks of a VM that is off
 //	VM@BACKUP  VM/DISK@BACKUP           a backup: latest, an ID, or a date
+//	VM@                                 all backups, each a folder
 //
 // Behind it #SNAPSHOT names a qcow2 internal snapshot, and :/PATH a path in
 // the guest.
@@ -17,15 +18,19 @@ type target struct {
 	format   string // of image
 	vm, disk string
 	backup   string
+	history  bool // all backups of vm
 	snapshot string
 	path     []byte // absolute; "/" where none is given
 }
+
+// ofBackup reports whether the target is one in the repository.
+func (t *target) ofBackup() bool { return t.backup != "" || t.history }
 
 // formats are the endings by which a path of a disk image is told from a VM.
 // The name is the user's, not the guest's: the content is never asked.
 var formats = map[string]string{".qcow2": "qcow2", ".raw": "raw", ".img": "raw"}
 
-const targetForms = "PATH.qcow2, PATH.raw, VM, VM/DISK, VM@BACKUP or VM/DISK@BACKUP, with #SNAPSHOT and :/PATH behind it"
+const targetForms = "PATH.qcow2, PATH.raw, VM, VM/DISK, VM@BACKUP, VM/DISK@BACKUP or VM@ (all backups), with #SNAPSHOT and :/PATH behind it"
 
 func parseTarget(s string) (target, error) {
 	t := target{path: []byte("/")}
@@ -47,7 +52,8 @@ func parseTarget(s string) (target, error) {
 	}
 	if what, backup, ok := strings.Cut(rest, "@"); ok {
 		rest, t.backup = what, backup
-		if backup == "" || t.snapshot != "" {
+		t.history = backup == ""
+		if t.snapshot != "" || t.history && strings.Contains(rest, "/") {
 			return t, usageError("target %q: behind @ comes a backup (latest, an ID or a date), and no #", s)
 		}
 	}

@@ -16,6 +16,7 @@ func TestParseTarget(t *testing.T) {
 		"web/data#s":          {vm: "web", disk: "data", snapshot: "s", path: []byte("/")},
 		"web@latest:/var":     {vm: "web", backup: "latest", path: []byte("/var")},
 		"web/data@1a2b":       {vm: "web", disk: "data", backup: "1a2b", path: []byte("/")},
+		"web@:/latest/etc":    {vm: "web", history: true, path: []byte("/latest/etc")},
 		"web@2026-11-24:/a:/": {vm: "web", backup: "2026-11-24", path: []byte("/a:/")},
 	} {
 		got, err := parseTarget(text)
@@ -28,11 +29,11 @@ func TestParseTarget(t *testing.T) {
 		}
 		got.path, want.path = nil, nil
 		if got.image != want.image || got.format != want.format || got.vm != want.vm || got.disk != want.disk ||
-			got.backup != want.backup || got.snapshot != want.snapshot {
+			got.backup != want.backup || got.history != want.history || got.snapshot != want.snapshot {
 			t.Errorf("%q: %+v, want %+v", text, got, want)
 		}
 	}
-	for _, text := range []string{"", "web@", "web/a/b", "web#", "@latest", "web@latest#s"} {
+	for _, text := range []string{"", "web/data@", "web@#s", "web/a/b", "web#", "@latest", "web@latest#s"} {
 		_, err := parseTarget(text)
 		var exit *exitError
 		if !errors.As(err, &exit) || exit.code != exitUsage {

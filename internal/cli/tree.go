@@ -45,11 +45,15 @@ func (a *app) tree(ctx context.Context, text string, depth int, how *looking) er
 		return err
 	}
 	defer o.close()
+	return a.draw(ctx, o.fsys, o.path, inode, depth)
+}
+
+func (a *app) draw(ctx context.Context, fsys disk.Filesystem, path []byte, inode disk.Inode, depth int) (err error) {
 	if depth == 0 || depth > maxListDepth {
 		depth = maxListDepth
 	}
-	d := &drawing{app: a, fsys: o.fsys, visited: make(map[uint64]bool)}
-	root := treeNode{Name: escape.Bytes(o.path), Type: typeName(inode.Type())}
+	d := &drawing{app: a, fsys: fsys, visited: make(map[uint64]bool)}
+	root := treeNode{Name: escape.Bytes(path), Type: typeName(inode.Type())}
 	if !a.json {
 		a.printf("%s\n", root.Name)
 	}
@@ -59,7 +63,9 @@ func (a *app) tree(ctx context.Context, text string, depth int, how *looking) er
 		}
 	}
 	if a.json {
-		return a.printJSON(root)
+		if err := a.printJSON(root); err != nil {
+			return err
+		}
 	}
 	return d.result()
 }

@@ -105,10 +105,13 @@ func (b *backups) config(v round.VM, s round.Source) *config.Disk {
 	return b.h.config.VMs[v.Name].Disks[s.Disk.Name]
 }
 
+// backupMount is where a disk's files are in a backup.
+func backupMount(d *config.Disk) string { return cmp.Or(d.Mount, "/disks/"+d.Name) }
+
 // source opens one disk's filesystem.
 func (b *backups) source(ctx context.Context, r *sandbox.Reader, d *config.Disk, identity string) (backup.Source, error) {
 	src := backup.Source{
-		Disk: d.Name, Mount: cmp.Or(d.Mount, "/disks/"+d.Name), Identity: identity,
+		Disk: d.Name, Mount: backupMount(d), Identity: identity,
 		ExcludeCaches: d.ExcludeCaches, ExcludeNoDump: d.ExcludeNoDump, ExcludeLargerThan: int64(d.ExcludeLargerThan),
 	}
 	var err error

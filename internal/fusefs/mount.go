@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,6 +68,12 @@ func Mount(dir string, fsys disk.Filesystem, opts Options) (*Mounted, error) {
 	server, err := fuse.NewServer(newFilesystem(fsys, opts.Report), dir, mountOptions(&opts))
 	if err != nil {
 		return nil, fmt.Errorf("mount at %s: %w", dir, err)
+	}
+	// The library opens /dev/fuse so that programs which this process starts inherit
+	// it: one that uses the mount would then keep it alive when this process is
+	// killed, and wait for answers for ever.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return nil, errors.Join(fmt.Errorf("mount at %s: keep it from other programs: %w", dir, err), server.Unmount())
 	}
 	m := &Mounted{dir: dir, server: server}
 	go server.Serve()

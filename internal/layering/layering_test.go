@@ -37,15 +37,18 @@ var floors = map[string]int{
 	"internal/unit":       2,
 	"internal/vm":         2,
 
-	"internal/backup":  3,
-	"internal/build":   3,
-	"internal/copy":    3,
-	"internal/harvest": 3,
-	"internal/restore": 3,
-	"internal/retain":  3,
-	"internal/round":   3,
-	"internal/sink":    3,
-	"internal/tarball": 3,
+	"internal/backup":   3,
+	"internal/build":    3,
+	"internal/copy":     3,
+	"internal/diff":     3,
+	"internal/find":     3,
+	"internal/harvest":  3,
+	"internal/newimage": 3,
+	"internal/restore":  3,
+	"internal/retain":   3,
+	"internal/round":    3,
+	"internal/sink":     3,
+	"internal/tarball":  3,
 
 	"internal/demo": 4,
 	"internal/cli":  5,
@@ -59,6 +62,7 @@ var within = map[string][]string{
 	"internal/imagelock":  {"internal/escape"},
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock"},
 	"internal/harvest":    {"internal/build"},
+	"internal/newimage":   {"internal/diff"},   // an image is compared with the backup
 	"internal/restore":    {"internal/backup"}, // what a backup's tags say
 	"internal/sink":       {"internal/tarball"},
 	"internal/retain":     {"internal/backup"}, // the same

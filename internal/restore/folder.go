@@ -65,6 +65,9 @@ func (d *folder) join(name string) []byte {
 
 // children restores what is wanted of the content of a folder.
 func (r *restorer) children(d *folder, w *want) error {
+	if err := r.fail(d.path, r.sweep(d)); err != nil {
+		return err
+	}
 	entries, err := disk.List(r.fsys, d.inode.Ino)
 	if err := r.fail(d.path, err); err != nil {
 		return err

@@ -24,6 +24,13 @@ func (r *restorer) leaf(d *folder, name string, inode disk.Inode) error {
 	if done, err := r.link(d, name, inode); done || err != nil {
 		return err
 	}
+	if r.kept(d, name, inode) {
+		r.report.Kept++
+		r.count(inode)
+		r.noteFlags(d.join(name), inode)
+		r.first(d, name, inode)
+		return nil
+	}
 	at := place{d, r.temp}
 	made, err := r.create(at, d.join(name), inode)
 	if !made && err == nil {
@@ -41,11 +48,16 @@ func (r *restorer) leaf(d *folder, name string, inode disk.Inode) error {
 	}
 	r.count(inode)
 	r.noteFlags(d.join(name), inode)
+	r.first(d, name, inode)
+	return nil
+}
+
+// first remembers the first name of a file that may have more.
+func (r *restorer) first(d *folder, name string, inode disk.Inode) {
 	if inode.Links > 1 && len(r.links) < maxPendingLinks {
 		path := strings.TrimPrefix(string(d.join(name)), "/")
 		r.links[inode.Ino] = &firstName{path, inode.Links - 1}
 	}
-	return nil
 }
 
 func (r *restorer) count(inode disk.Inode) {
@@ -74,11 +86,14 @@ func (r *restorer) link(d *folder, name string, inode disk.Inode) (done bool, er
 	temp := strings.TrimSuffix(path, name) + r.temp
 	err = r.root.Link(first.path, temp)
 	if err == nil {
-		if err = d.root.Rename(r.temp, name); err == nil {
+		err = d.root.Rename(r.temp, name)
+		// It is still there after an error, and when both were one file already:
+		// rename(2) does nothing then.
+		_ = d.root.Remove(r.temp)
+		if err == nil {
 			r.report.Links++
 			return true, nil
 		}
-		_ = d.root.Remove(r.temp)
 	}
 	if err = onTarget(err); fatal(err) {
 		return false, err

@@ -24,6 +24,7 @@ type Report struct {
 	Specials int64 `json:"specials"` // devices, FIFOs and sockets
 	Bytes    int64 `json:"bytes"`    // the sizes of Files
 	Written  int64 `json:"written"`  // bytes of Files that are no holes
+	Kept     int64 `json:"kept"`     // of Files, those of an earlier restore; see [Options.Resume]
 
 	LeftOut LeftOut `json:"left_out"`
 

@@ -38,6 +38,12 @@ type Options struct {
 	// anything else.
 	Overwrite bool
 
+	// Resume goes on with a restore of the same backup to the same target that was
+	// killed: regular files that are there with their size and time of modification
+	// are kept, everything else is as with Overwrite. It is not for a host that
+	// went down: there a file can have its time, and not its content.
+	Resume bool
+
 	// Progress, unless it is nil, is called often, from the goroutine of Run.
 	Progress func(Report)
 }
@@ -94,9 +100,10 @@ type restorer struct {
 // could not be restored the error is nil, and they are in the report. A path in
 // Options that does not exist is [disk.ErrNotExist], and nothing is restored.
 func Run(ctx context.Context, fsys disk.Filesystem, target string, opts Options) (Report, error) {
+	opts.Overwrite = opts.Overwrite || opts.Resume
 	r := &restorer{
 		ctx: ctx, fsys: fsys, opts: opts, asRoot: os.Geteuid() == 0,
-		temp: ".drydock-" + rand.Text(), piece: make([]byte, pieceSize),
+		temp: tempPrefix + rand.Text(), piece: make([]byte, pieceSize),
 		visited: map[uint64]bool{}, links: map[uint64]*firstName{},
 	}
 	if err := r.run(target); err != nil {

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
@@ -33,16 +34,25 @@ type Tree struct {
 	folders folderCache
 	blobs   *blobCache
 
+	history []repository.Node // the root folder, where that is made up of snapshots
+
 	mu    sync.Mutex        // guards what follows
-	dirs  []repository.ID   // the tree blobs of the folders that were seen
+	dirs  []dir             // the folders that were seen
 	byIno map[uint64]int    // inode number to index in dirs
 	links map[linkID]uint64 // hardlinked file to inode number
 }
 
 var _ disk.Filesystem = (*Tree)(nil)
 
+// dir is a folder that was seen.
+type dir struct {
+	id       repository.ID // of its tree blob
+	snapshot int32         // which of several it belongs to
+}
+
 // linkID is the identity of a file in the filesystem that was backed up.
 type linkID struct {
+	snapshot      int32
 	device, inode uint64
 	kind          repository.NodeType
 }
@@ -66,21 +76,31 @@ const (
 // lock of the repository, or takes it that a blob goes missing when somebody prunes
 // meanwhile. Everything that the Tree reads is read with ctx.
 func OpenTree(ctx context.Context, repo *repository.Repository, snapshot *repository.Snapshot) (*Tree, error) {
-	t := &Tree{
-		ctx: ctx, repo: repo, made: snapshot.Time,
-		info:  disk.FilesystemInfo{Type: "backup", Root: rootIno},
-		blobs: newBlobCache(ctx, repo),
-		dirs:  []repository.ID{snapshot.Tree},
-		byIno: map[uint64]int{rootIno: 0},
-		links: map[linkID]uint64{},
-	}
-	if t.unread = repo.LoadIndex(ctx); ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if _, err := t.folder(0); err != nil {
+	t := newTree(ctx, repo, snapshot.Time, snapshot.Tree)
+	if err := t.load(); err != nil {
 		return nil, fmt.Errorf("open backup %s: %w", snapshot.ID.Short(), err)
 	}
 	return t, nil
+}
+
+func newTree(ctx context.Context, repo *repository.Repository, made time.Time, root repository.ID) *Tree {
+	return &Tree{
+		ctx: ctx, repo: repo, made: made,
+		info:  disk.FilesystemInfo{Type: "backup", Root: rootIno},
+		blobs: newBlobCache(ctx, repo),
+		dirs:  []dir{{id: root}},
+		byIno: map[uint64]int{rootIno: 0},
+		links: map[linkID]uint64{},
+	}
+}
+
+// load loads the index and the root folder.
+func (t *Tree) load() error {
+	if t.unread = t.repo.LoadIndex(t.ctx); t.ctx.Err() != nil {
+		return context.Cause(t.ctx)
+	}
+	_, err := t.folder(0)
+	return err
 }
 
 // Info describes the tree. Sizes and numbers of inodes are not known, and 0.
@@ -187,6 +207,31 @@ func (t *Tree) Xattrs(ino uint64) ([]disk.Xattr, error) {
 	return list, nil
 }
 
+// Identity returns what tells the content of a file, or all that is in a folder with
+// all its attributes, from any other of this repository: the hash of the tree blob,
+// or of the names of the file's pieces. It is false where none is known.
+func (t *Tree) Identity(ino uint64) ([32]byte, bool) {
+	t.mu.Lock()
+	dir, isDir := t.byIno[ino]
+	var id repository.ID
+	if isDir {
+		id = t.dirs[dir].id
+	}
+	t.mu.Unlock()
+	if isDir {
+		return id, !id.IsZero()
+	}
+	n, err := t.node(ino)
+	if err != nil || n.Type != repository.NodeFile {
+		return [32]byte{}, false
+	}
+	h := sha256.New()
+	for _, piece := range n.Content {
+		h.Write(piece[:])
+	}
+	return [32]byte(h.Sum(nil)), true
+}
+
 // Open returns the content of a file. Its holes are those that the backup knows of;
 // in a file without a record of them, pieces of zeros are extents of zeros.
 func (t *Tree) Open(ino uint64) (disk.Sparse, error) {
@@ -223,7 +268,7 @@ func (t *Tree) number(dir, i int, n *repository.Node) uint64 {
 	if linked(n) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if ino, ok := t.links[linkID{n.DeviceID, n.Inode, n.Type}]; ok {
+		if ino, ok := t.links[linkID{t.dirs[dir].snapshot, n.DeviceID, n.Inode, n.Type}]; ok {
 			return ino
 		}
 	}
@@ -238,11 +283,14 @@ func linked(n *repository.Node) bool {
 
 // folder returns the nodes of folder dir, which are not to be changed.
 func (t *Tree) folder(dir int) ([]repository.Node, error) {
+	if dir == 0 && t.history != nil {
+		return t.history, t.register(0, t.history)
+	}
 	if nodes, ok := t.folders.get(dir); ok {
 		return nodes, nil
 	}
 	t.mu.Lock()
-	id := t.dirs[dir]
+	id := t.dirs[dir].id
 	t.mu.Unlock()
 	data, err := t.repo.LoadBlob(t.ctx, repository.TreeBlob, id, nil)
 	if err != nil {
@@ -259,15 +307,16 @@ func (t *Tree) folder(dir int) ([]repository.Node, error) {
 	return nodes, nil
 }
 
-// register makes the folders and the hardlinked files among the nodes of folder dir
+// register makes the folders and the hardlinked files among the nodes of a folder
 // known. To do so again changes nothing.
-func (t *Tree) register(dir int, nodes []repository.Node) error {
+func (t *Tree) register(number int, nodes []repository.Node) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	snapshot := t.dirs[number].snapshot
 	for i := range nodes {
-		n, ino := &nodes[i], inoOf(dir, i)
+		n, ino := &nodes[i], inoOf(number, i)
 		if linked(n) && len(t.links) < maxLinks {
-			id := linkID{n.DeviceID, n.Inode, n.Type}
+			id := linkID{snapshot, n.DeviceID, n.Inode, n.Type}
 			if _, ok := t.links[id]; !ok {
 				t.links[id] = ino
 			}
@@ -280,7 +329,11 @@ func (t *Tree) register(dir int, nodes []repository.Node) error {
 				Detail: fmt.Sprintf("it has more than %d folders", maxFolders), Hint: "restore a part of it"}
 		}
 		t.byIno[ino] = len(t.dirs)
-		t.dirs = append(t.dirs, *n.Subtree)
+		sub := dir{id: *n.Subtree, snapshot: snapshot}
+		if number == 0 && t.history != nil {
+			sub.snapshot = int32(i)
+		}
+		t.dirs = append(t.dirs, sub)
 	}
 	return nil
 }

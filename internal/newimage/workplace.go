@@ -1,0 +1,95 @@
+package newimage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// workplace is where an image is made, beside its target. One process at a time
+// holds it.
+type workplace struct {
+	image     string // the raw image that is made
+	converted string
+	folder    string // where the backup is mounted meanwhile
+	lock      *os.File
+}
+
+// openWorkplace takes the workplace, and clears away what a process left that was
+// killed.
+func openWorkplace(target string) (*workplace, error) {
+	base := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".drydock-")
+	w := &workplace{image: base + "partial", converted: base + "partial.qcow2", folder: base + "mount"}
+	if err := w.take(base + "lock"); err != nil {
+		return nil, err
+	}
+	// The mount of a process that was killed. By force: programs that use it get
+	// errors, and do not wait for answers.
+	err := unix.Unmount(w.folder, unix.UMOUNT_NOFOLLOW|unix.MNT_FORCE|unix.MNT_DETACH)
+	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		err = os.Mkdir(w.folder, 0o700)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		w.close()
+		return nil, fmt.Errorf("prepare %s: %w", w.folder, err)
+	}
+	return w, nil
+}
+
+// take takes the lock. Its file is removed by whoever had it, so a lock of a file
+// that is not there any more is none.
+func (w *workplace) take(path string) error {
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				err = fmt.Errorf("%w: another process is making this image (if it was killed and does not end: umount -f %s)", ErrTarget, w.folder)
+			}
+			return err
+		}
+		held, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return err
+		}
+		if there, err := os.Stat(path); err == nil && os.SameFile(held, there) {
+			w.lock = f
+			return nil
+		}
+		f.Close()
+	}
+}
+
+// begin makes an empty image. It is a new file: a program of a process that was
+// killed may still write to the one before.
+func (w *workplace) begin(size int64) error {
+	w.clear()
+	f, err := os.OpenFile(w.image, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Truncate(size)
+}
+
+func (w *workplace) clear() {
+	for _, path := range []string{w.image, w.converted} {
+		_ = os.Remove(path) // it may not be there; if it cannot be removed, begin says so
+	}
+}
+
+// close removes what is not the image. The lock goes last.
+func (w *workplace) close() {
+	w.clear()
+	_ = os.Remove(w.folder)
+	_ = os.Remove(w.lock.Name())
+	w.lock.Close()
+}
