@@ -41,6 +41,7 @@ var floors = map[string]int{
 	"internal/restore": 3,
 	"internal/round":   3,
 	"internal/tarball": 3,
+	"internal/verify":  3,
 
 	"internal/demo": 4,
 	"internal/cli":  5,
