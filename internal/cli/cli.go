@@ -151,7 +151,7 @@ while it already runs.`,
 	}
 	add("round", a.runCmd(), a.planCmd(), a.recoverCmd(), a.dueCmd(), a.buildCmd(), a.startCmd(), a.stopCmd())
 	add("look", a.statusCmd(), a.historyCmd())
-	add("data", a.backupsCmd(), a.restoreCmd(), a.imagesCmd())
+	add("data", a.backupsCmd(), a.restoreCmd(), a.verifyCmd(), a.imagesCmd())
 	add("inside", a.infoCmd(), a.lsCmd(), a.treeCmd(), a.statCmd(), a.catCmd(), a.tarCmd(), a.mountCmd(), a.nbdCmd())
 	add("host", a.configCmd(), a.doctorCmd(), a.systemdCmd(), a.demoCmd())
 	root.AddCommand(a.demoWatchCmd())

@@ -39,6 +39,9 @@ func (a *app) printReport(r *round.Report) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", v.VM, v.Left, span(v.Downtime), span(v.Dock), backupCells(v.Backup), imageCell(v))
 	}
 	w.Flush()
+	if r.Verify != nil {
+		a.printf("\nverify: %s\n", escape.Line(r.Verify.String()))
+	}
 	for _, p := range r.Problems() {
 		a.printf("\n! %s\n", escape.Line(p))
 	}

@@ -19,6 +19,18 @@ import (
 // openRepository opens the configured repository, with its index. A folder
 // without a repository is an error that wraps [fs.ErrNotExist].
 func (h *host) openRepository(ctx context.Context) (*repository.Repository, error) {
+	repo, err := h.openUnindexed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := repo.LoadIndex(ctx); err != nil {
+		return nil, fmt.Errorf("repository %s: %w", h.config.Repository.Path, err)
+	}
+	return repo, nil
+}
+
+// openUnindexed opens the configured repository, without its index.
+func (h *host) openUnindexed(ctx context.Context) (*repository.Repository, error) {
 	c := h.config.Repository
 	password, err := readPassword(c.PasswordFile)
 	if err != nil {
@@ -29,9 +41,6 @@ func (h *host) openRepository(ctx context.Context) (*repository.Repository, erro
 		return nil, fmt.Errorf("repository %s: %w (password_file is %s: is it the one of this repository?)", c.Path, err, c.PasswordFile)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("repository %s: %w", c.Path, err)
-	}
-	if err := repo.LoadIndex(ctx); err != nil {
 		return nil, fmt.Errorf("repository %s: %w", c.Path, err)
 	}
 	return repo, nil

@@ -23,6 +23,7 @@ type vmStatus struct {
 	Last    *round.VMReport   `json:"last,omitempty"`  // the newest round of this VM
 	Images  map[string]string `json:"images,omitempty"`
 	Backup  *time.Time        `json:"backup,omitempty"` // when the newest round with a backup began
+	Proven  *proven           `json:"proven,omitempty"` // the newest look at its backups
 	Pending int               `json:"pending_snapshots"`
 	Due     *round.Due        `json:"due,omitempty"`
 }
@@ -57,7 +58,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 		return a.printJSON(out)
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VM\tSTATE\tLAST ROUND\tOUTCOME\tDOWNTIME\tBACKUP\tIMAGE")
+	fmt.Fprintln(w, "VM\tSTATE\tLAST ROUND\tOUTCOME\tDOWNTIME\tBACKUP\tPROVEN\tIMAGE")
 	for _, s := range out {
 		fmt.Fprintln(w, s.line(a.now()))
 	}
@@ -96,6 +97,9 @@ func (h *host) vmStatus(ctx context.Context, v round.VM) (vmStatus, error) {
 		if ok {
 			s.Images[d.Name] = in.Image + " " + in.Version
 		}
+	}
+	if s.Proven, err = h.proven(ctx, v.Name); err != nil {
+		return s, err
 	}
 	pending, err := h.db.Snapshots(ctx, v.Name)
 	s.Pending = len(pending)
@@ -141,7 +145,7 @@ func (s vmStatus) line(now time.Time) string {
 	if s.Error != "" {
 		st = "unknown: " + escape.Line(s.Error)
 	}
-	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", s.VM, st, last, outcome, downtime, backup, img)
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", s.VM, st, last, outcome, downtime, backup, s.Proven.cell(now), img)
 }
 
 func ago(now, then time.Time) string {

@@ -99,9 +99,9 @@ func (b *backups) source(ctx context.Context, r *sandbox.Reader, d *config.Disk,
 const progressPause = 5 * time.Second
 
 // paced passes progress on now and then.
-func paced(tell func(backup.Progress)) func(backup.Progress) {
+func paced[P any](tell func(P)) func(P) {
 	last := time.Now()
-	return func(p backup.Progress) {
+	return func(p P) {
 		if time.Since(last) >= progressPause {
 			last = time.Now()
 			tell(p)

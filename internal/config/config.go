@@ -38,6 +38,8 @@ type Config struct {
 	// Schedule is when the rounds start, as OnCalendar= of a systemd timer
 	// writes it (systemd.time(7)).
 	Schedule string `yaml:"schedule" jsonschema:"default=*-*-* 02:30:00"`
+	// Verify is how rounds prove that backups can be read back.
+	Verify Verify `yaml:"verify"`
 	// Sandbox is the confinement of the process that parses guest disks.
 	Sandbox Sandbox `yaml:"sandbox"`
 	// DiskFolders are the folders from which declared backing files may be
@@ -56,6 +58,26 @@ type Repository struct {
 	// PasswordFile holds the repository's password; its default is
 	// STATE/repository.key, and the first backup makes one up.
 	PasswordFile string `yaml:"password_file"`
+}
+
+// The values of [Verify.Mode].
+const (
+	VerifyOff    = "off"
+	VerifyQuick  = "quick"
+	VerifySample = "sample"
+	VerifyFull   = "full"
+)
+
+// Verify is how rounds prove that backups can be read back.
+type Verify struct {
+	// Mode is how much is read: the structure (quick), a share of the content as
+	// well, each day another (sample), all of it (full), or nothing (off).
+	Mode string `yaml:"mode" jsonschema:"default=sample,enum=off,enum=quick,enum=sample,enum=full"`
+	// Every is the time from one proof to the next.
+	Every Duration `yaml:"every" jsonschema:"default=24h"`
+	// Percent is the share of the content that a sample reads for each day: with
+	// 4, all of it is read within 25 days.
+	Percent int `yaml:"percent" jsonschema:"default=4,minimum=1,maximum=100"`
 }
 
 // Sandbox is the confinement of the disk reader worker.

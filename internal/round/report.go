@@ -18,6 +18,7 @@ type Report struct {
 	Outcome  state.Outcome `json:"outcome"`
 	VMs      []*VMReport   `json:"vms"`
 	Recovery *Recovery     `json:"recovery,omitempty"`
+	Verify   *ProofReport  `json:"verify,omitempty"` // nil: it was not due
 }
 
 // VMReport is what a round did to one VM. Durations are in nanoseconds.
@@ -77,6 +78,20 @@ type BackupReport struct {
 	Warnings       []string      `json:"warnings,omitempty"` // about the repository
 }
 
+// ProofReport is what a look at the backups found.
+type ProofReport struct {
+	Mode      string        `json:"mode"`
+	Duration  time.Duration `json:"duration"`
+	Backups   int           `json:"backups"` // that were looked at
+	Damaged   int           `json:"damaged"` // backups of which something is lost
+	BytesRead int64         `json:"bytes_read"`
+	// Damage names what is damaged, one line each, the first few of them.
+	Damage      []string `json:"damage,omitempty"`
+	DamageTotal int      `json:"damage_total,omitempty"`
+	// Error is why not everything was looked at.
+	Error string `json:"error,omitempty"`
+}
+
 func (v *VMReport) warn(err error) { v.Warnings = append(v.Warnings, err.Error()) }
 func (v *VMReport) fail(err error) { v.Errors = append(v.Errors, err.Error()) }
 
@@ -106,6 +121,13 @@ func (r *Report) settle() {
 	if r.Recovery != nil && r.Outcome == state.Done && len(r.Recovery.Warnings) > 0 {
 		r.Outcome = state.Warnings
 	}
+	switch v := r.Verify; {
+	case v == nil:
+	case v.DamageTotal > 0: // invariant: the last good backup stays readable
+		r.Outcome = state.FailedRound
+	case v.Error != "" && r.Outcome == state.Done:
+		r.Outcome = state.Warnings
+	}
 }
 
 // Problems returns every warning and error in the order of the VMs, one line
@@ -118,6 +140,9 @@ func (r *Report) Problems() []string {
 	for _, v := range r.VMs {
 		out = append(out, v.Errors...)
 		out = append(out, v.Warnings...)
+	}
+	if r.Verify != nil {
+		out = append(out, r.Verify.problems()...)
 	}
 	return out
 }

@@ -40,6 +40,8 @@ type world struct {
 	started    int // how often the VM was started
 	backups    []string
 	backedDown bool // the VM was down during the backup
+	proof      *round.ProofReport
+	proofErr   error
 
 	calls  int
 	failAt int    // this call fails, once
@@ -112,7 +114,7 @@ func (w *world) vm(path string) round.VM {
 
 func (w *world) runner() *round.Runner {
 	return round.New(round.Options{
-		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Now: time.Now,
+		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Proofs: w, Now: time.Now,
 		RetryPause: time.Microsecond,
 	})
 }
@@ -299,6 +301,10 @@ func (w *world) Open(_ round.VM, d round.Disk, s round.Snapshot) (round.Source, 
 	}
 	f, err := os.Open(os.DevNull)
 	return round.Source{Disk: d, File: f, Format: "raw", Unfrozen: s.Kind == round.KindNone}, err
+}
+
+func (w *world) Prove(context.Context, func(string)) (*round.ProofReport, error) {
+	return w.proof, w.proofErr
 }
 
 func (w *world) Check(context.Context) error { return w.call("check repository") }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
 const (
@@ -73,7 +75,7 @@ func (c *checker) pack(ctx context.Context, mu *sync.Mutex, id repository.ID, si
 	var damage *repository.PackError
 	if errors.As(err, &damage) {
 		for _, b := range damage.Bad {
-			if err := c.lose(ctx, b, damage.Err); err != nil {
+			if err := c.lose(ctx, b, damage); err != nil {
 				return err
 			}
 		}
@@ -93,13 +95,19 @@ func (c *checker) pack(ctx context.Context, mu *sync.Mutex, id repository.ID, si
 }
 
 // lose notes that a blob is lost, unless another pack has a copy that can be read.
-func (c *checker) lose(ctx context.Context, b repository.Blob, cause error) error {
+func (c *checker) lose(ctx context.Context, b repository.Blob, damage *repository.PackError) error {
 	if len(c.repo.PackOf(b)) > 1 {
 		_, err := c.repo.LoadBlob(ctx, b.Type, b.ID, nil)
 		if err == nil || !isDamage(err) {
 			return err
 		}
 	}
-	c.lost.add(b, cause)
+	// Shorter than damage: it is said of each file, and what is wrong with the pack
+	// once.
+	cause := repository.ErrDamaged
+	if errors.Is(damage, backend.ErrNotExist) {
+		cause = backend.ErrNotExist
+	}
+	c.lost.add(b, fmt.Errorf("pack %s: %w", damage.Pack.Short(), cause))
 	return nil
 }
