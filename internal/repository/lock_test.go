@@ -257,3 +257,30 @@ func TestUnlockFails(t *testing.T) {
 		t.Errorf("left %d lock files", n)
 	}
 }
+
+// keeping is storage that stores a lock file and says that it did not.
+type keeping struct{ backend.Backend }
+
+var errAnswer = errors.New("no answer")
+
+func (k keeping) Save(ctx context.Context, h backend.Handle, data []byte) error {
+	err := k.Backend.Save(ctx, h, data)
+	if h.Type == backend.LockFile && err == nil {
+		return errAnswer
+	}
+	return err
+}
+
+func TestLockThatCannotBeMadeIsInNobodysWay(t *testing.T) {
+	p := newPlace(t)
+	p.create(t)
+	r, err := repository.Open(t.Context(), keeping{local.New(p.dir)}, []byte(password), repository.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Lock(t.Context(), false)
+	wantError(t, err, errAnswer)
+	if left := p.files(t, "locks"); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
