@@ -73,6 +73,24 @@ func TestSharedFolders(t *testing.T) {
 	}
 }
 
+// What is damaged in one place does not make folders that are whole, and are shared
+// without end, be looked through path by path.
+func TestDamageBesideSharedFolders(t *testing.T) {
+	p := newPlace(t)
+	repo, err := p.open(t, repository.Options{})
+	check(t, err)
+	tree := saveTree(t, repo)
+	for range 100 {
+		tree = saveTree(t, repo, folder("a", tree), folder("b", tree))
+	}
+	lost := repository.Node{Name: "lost", Type: repository.NodeFile, Size: 1, Content: []repository.ID{repository.Hash(nil)}}
+	snapshot(t, repo, saveTree(t, repo, folder("a", tree), lost))
+	b := p.verified(t, verify.Options{Mode: verify.Quick}).Backups[0]
+	if len(b.Damaged) != 1 || string(b.Damaged[0].Path) != "/lost" || b.More {
+		t.Errorf("%+v", b)
+	}
+}
+
 // What folders say that cannot be is damage of the file or folder that says it.
 func TestLyingFolders(t *testing.T) {
 	p := newPlace(t)

@@ -190,6 +190,11 @@ func (m *model) remove() {
 }
 
 func (m *model) prune() {
+	// Our exclusive lock removes that of a process that was killed. Restic leaves
+	// it to restic unlock.
+	lock, err := m.open(local.New(m.place.dir)).Lock(m.t.Context(), true)
+	check(m.t, err)
+	check(m.t, lock.Unlock(m.t.Context()))
 	if out, err := m.place.restic(m.t, "prune", "--max-unused", "0"); err != nil {
 		m.t.Errorf("restic prune: %v\n%s", err, out)
 	}
