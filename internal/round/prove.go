@@ -38,7 +38,7 @@ func (p *ProofReport) String() string {
 	case p.Error != "":
 		return p.Error
 	}
-	return fmt.Sprintf("%s: %d backups are good, read %s", p.Mode, p.Backups, Bytes(p.BytesRead))
+	return fmt.Sprintf("%s: all good (backups: %d, read: %s)", p.Mode, p.Backups, Bytes(p.BytesRead))
 }
 
 // problems returns what is damaged and what was not looked at, one line each.

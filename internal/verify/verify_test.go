@@ -161,6 +161,9 @@ func TestQuick(t *testing.T) {
 			if r := p.verified(t, verify.Options{Mode: verify.Quick}); r.DamageTotal == 0 {
 				t.Errorf("pack %d %s: not found", i, name)
 			}
+			if left := p.files(t, "locks"); len(left) > 0 {
+				t.Errorf("left %v", left)
+			}
 		}
 	}
 }
