@@ -170,10 +170,10 @@ func damageLines(r *verify.Report) []string {
 	var out []string
 	for _, b := range r.Backups {
 		for _, f := range b.Damaged {
-			out = append(out, fmt.Sprintf("%s@%s:%s: %v", b.VM, b.ID.Short(), escape.Bytes(f.Path), f.Err))
+			out = append(out, fmt.Sprintf("%s@%s:%s: %v", escape.Line(b.VM), b.ID.Short(), escape.Bytes(f.Path), f.Err))
 		}
 		if b.More {
-			out = append(out, fmt.Sprintf("%s@%s: more files are damaged than are named", b.VM, b.ID.Short()))
+			out = append(out, fmt.Sprintf("%s@%s: more files are damaged than are named", escape.Line(b.VM), b.ID.Short()))
 		}
 	}
 	for _, err := range r.Damage {
