@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -116,7 +117,11 @@ func TestWeHonourRestics(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	for deadline := time.Now().Add(30 * time.Second); len(p.files(t, "locks")) == 0; time.Sleep(20 * time.Millisecond) {
+	// Its file has another name until it is whole.
+	there := func() bool {
+		return slices.ContainsFunc(p.files(t, "locks"), func(path string) bool { return backend.ValidName(filepath.Base(path)) })
+	}
+	for deadline := time.Now().Add(30 * time.Second); !there(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("restic takes no lock")
 		}
