@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -101,7 +102,8 @@ type step struct {
 
 var steps = []step{
 	{"backup", (*model).backup}, {"backup", (*model).backup}, {"delete", (*model).remove}, {"prune", (*model).prune},
-	{"kill", (*model).kill}, {"full", (*model).full}, {"damage", (*model).damage},
+	{"kill", (*model).kill}, {"full", (*model).full}, {"damage", (*model).damage}, {"together", (*model).together},
+	{"restic", (*model).restic},
 }
 
 // TestModel does to repositories what happens to them in a long life, and compares
@@ -176,6 +178,46 @@ func (m *model) backup() {
 	m.backed = append(m.backed, stored{report.ID, vm, m.guests[vm]})
 }
 
+// together makes two backups at the same time, as two hosts do.
+func (m *model) together() {
+	m.now = m.now.AddDate(0, 0, 1)
+	var wg sync.WaitGroup
+	var mu sync.Mutex // guards m.backed
+	for _, vm := range []string{"web", "mail"} {
+		g := m.guests[vm].change(m.r)
+		m.guests[vm] = g
+		repo := m.open(local.New(m.place.dir))
+		wg.Go(func() {
+			report, err := g.backUp(m.t.Context(), repo, vm, m.now)
+			if err != nil {
+				m.t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			m.backed = append(m.backed, stored{report.ID, vm, g})
+		})
+	}
+	wg.Wait()
+}
+
+// restic lets restic make the backup.
+func (m *model) restic() {
+	vm := m.change()
+	dir := m.t.TempDir()
+	for name, content := range m.guests[vm] {
+		path := filepath.Join(dir, name)
+		check(m.t, os.MkdirAll(filepath.Dir(path), 0o755))
+		check(m.t, os.WriteFile(path, content, 0o600))
+	}
+	c := m.place.command(m.t, "backup", "--host", vm, ".")
+	c.Dir = dir
+	if out, err := c.CombinedOutput(); err != nil {
+		m.t.Fatalf("restic backup: %v\n%s", err, out)
+	}
+	m.adopt(vm)
+}
+
 func (m *model) remove() {
 	if len(m.backed) < 2 {
 		return
@@ -223,24 +265,23 @@ func (m *model) kill() {
 	time.Sleep(time.Duration(m.r.IntN(500)) * time.Millisecond) // 200 of them for its lock
 	_ = c.Process.Kill()
 	_ = c.Wait() // it was killed, or was faster
-	m.adopt(vm, "kill")
+	if !m.adopt(vm) {
+		m.faults["kill"]++
+	}
 }
 
-// adopt looks whether the backup that was cut short is there all the same: then it
-// is whole.
-func (m *model) adopt(vm, fault string) {
+// adopt looks for a backup that the model does not have. One that was cut short may
+// be there all the same: then it is whole.
+func (m *model) adopt(vm string) (made bool) {
 	all, err := m.open(local.New(m.place.dir)).Snapshots(m.t.Context())
 	check(m.t, err)
-	made := false
 	for _, s := range all {
 		if !slices.ContainsFunc(m.backed, func(b stored) bool { return b.id == s.ID }) {
 			m.backed = append(m.backed, stored{s.ID, vm, m.guests[vm]})
 			made = true
 		}
 	}
-	if !made {
-		m.faults[fault]++
-	}
+	return made
 }
 
 // full makes a backup to storage that becomes full.
@@ -252,7 +293,9 @@ func (m *model) full() {
 	if err != nil && !errors.Is(err, unix.ENOSPC) {
 		m.t.Errorf("on a full disk: %v", err)
 	}
-	m.adopt(vm, "full")
+	if !m.adopt(vm) {
+		m.faults["full"]++
+	}
 }
 
 // damage hits a copy of the repository, so that the life of this one goes on.

@@ -62,10 +62,16 @@ func (p place) open(t *testing.T, options repository.Options) (*repository.Repos
 	return repository.Open(t.Context(), local.New(p.dir), []byte(password), options)
 }
 
+// command is restic on the repository.
+func (p place) command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	return exec.CommandContext(t.Context(), "restic", append([]string{"-r", p.dir, "--password-file", p.keyFile, "--no-cache"}, args...)...)
+}
+
 // restic runs restic and returns what it printed.
 func (p place) restic(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), "restic", append([]string{"-r", p.dir, "--password-file", p.keyFile, "--no-cache"}, args...)...)
+	c := p.command(t, args...)
 	out, err := c.CombinedOutput()
 	if c.ProcessState == nil {
 		t.Fatalf("restic is missing: install Debian's package of that name: %v", err)
