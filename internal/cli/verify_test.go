@@ -56,7 +56,7 @@ func backedUp(t *testing.T) (config, pack string) {
 
 func TestVerify(t *testing.T) {
 	config, pack := backedUp(t)
-	if out, errs, code := run(t, "-c", config, "verify", "--mode", "full"); code != 0 || !strings.Contains(out, "good") {
+	if out, errs, code := run(t, "-c", config, "verify", "--mode", "full"); code != 0 || strings.Count(out, "  good\n") != 1 {
 		t.Fatalf("exit code %d, %q, %q", code, out, errs)
 	}
 	if out, _, _ := run(t, "-c", config, "status"); !strings.Contains(out, "just now (full)") {
