@@ -111,6 +111,12 @@ func TestThreeNights(t *testing.T) {
 	if ls := h.run(0, "ls", "web/data@latest:/").stdout; !strings.Contains(ls, " kept\n") {
 		t.Errorf("ls of its data disk: %s", ls)
 	}
+	if v := h.run(0, "verify", "--mode", "full", "web").stdout; strings.Count(v, "  good\n") != 3 {
+		t.Errorf("verify: %s", v)
+	}
+	if s := h.run(0, "status").stdout; !strings.Contains(s, "(full)") {
+		t.Errorf("status: %s", s)
+	}
 	h.judged()
 	if ls := h.restic("ls", "latest", "--host", "web"); !strings.Contains(ls, "/var/kept") {
 		t.Errorf("restic ls: %s", ls)

@@ -16,6 +16,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/sandbox"
 	"github.com/drydock-vm/drydock/internal/snapshot"
 	"github.com/drydock-vm/drydock/internal/state"
+	"github.com/drydock-vm/drydock/internal/verify"
 	"github.com/drydock-vm/drydock/internal/vm"
 	"github.com/drydock-vm/drydock/internal/vm/qemu"
 	"github.com/drydock-vm/drydock/internal/vm/systemd"
@@ -68,6 +69,7 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		Backups:   b,
 		Sinks:     &sinks{h},
 		Retention: retention{h, b}, PruneEvery: pruneEvery(c),
+		Proofs:  &proofs{h: h, mode: verify.Mode(c.Verify.Mode)},
 		Now:     a.now,
 		Observe: observe,
 	})

@@ -44,6 +44,9 @@ func (a *app) printReport(r *round.Report) {
 			a.printLeftOut(v.VM, v.Backup.LeftOut)
 		}
 	}
+	if r.Verify != nil {
+		a.printf("\nverify: %s\n", escape.Line(r.Verify.String()))
+	}
 	for _, p := range r.Problems() {
 		a.printf("\n! %s\n", escape.Line(p))
 	}

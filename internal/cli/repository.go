@@ -27,8 +27,20 @@ func (h *host) openRepository(ctx context.Context) (*repository.Repository, erro
 	return h.openAt(ctx, h.config.Repository, be)
 }
 
-// openAt opens the repository c, whose place is be.
+// openAt opens the repository c, whose place is be, with its index.
 func (h *host) openAt(ctx context.Context, c config.Repository, be backend.Backend) (*repository.Repository, error) {
+	repo, err := h.openUnindexed(ctx, c, be)
+	if err != nil {
+		return nil, err
+	}
+	if err := repo.LoadIndex(ctx); err != nil {
+		return nil, repositoryError(c, err)
+	}
+	return repo, nil
+}
+
+// openUnindexed opens the repository c, whose place is be, without its index.
+func (h *host) openUnindexed(ctx context.Context, c config.Repository, be backend.Backend) (*repository.Repository, error) {
 	password, err := readPassword(c.PasswordFile)
 	if err != nil {
 		return nil, err
@@ -38,9 +50,6 @@ func (h *host) openAt(ctx context.Context, c config.Repository, be backend.Backe
 		return nil, fmt.Errorf("repository %s: %w (password_file is %s: is it the one of this repository?)", c.Path, err, c.PasswordFile)
 	}
 	if err != nil {
-		return nil, repositoryError(c, err)
-	}
-	if err := repo.LoadIndex(ctx); err != nil {
 		return nil, repositoryError(c, err)
 	}
 	return repo, nil

@@ -25,6 +25,7 @@ type vmStatus struct {
 	Images  map[string]string `json:"images,omitempty"`
 	Backup  *time.Time        `json:"backup,omitempty"` // time of the newest good backup in the repository
 	Alarm   string            `json:"alarm,omitempty"`  // a backup is missing
+	Proven  *proven           `json:"proven,omitempty"` // the newest look at its backups
 	Pending int               `json:"pending_snapshots"`
 	Due     *round.Due        `json:"due,omitempty"`
 }
@@ -96,7 +97,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 
 func (a *app) printStatus(s *hostStatus) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VM\tSTATE\tLAST ROUND\tOUTCOME\tDOWNTIME\tBACKUP\tIMAGE")
+	fmt.Fprintln(w, "VM\tSTATE\tLAST ROUND\tOUTCOME\tDOWNTIME\tBACKUP\tPROVEN\tIMAGE")
 	for _, v := range s.VMs {
 		fmt.Fprintln(w, v.line(a.now()))
 	}
@@ -141,6 +142,9 @@ func (h *host) vmStatus(ctx context.Context, v round.VM, repo *repositoryStatus)
 		if ok {
 			s.Images[d.Name] = in.Image + " " + in.Version
 		}
+	}
+	if s.Proven, err = h.proven(ctx, v.Name); err != nil {
+		return s, err
 	}
 	pending, err := h.db.Snapshots(ctx, v.Name)
 	s.Pending = len(pending)
@@ -189,7 +193,7 @@ func (s vmStatus) line(now time.Time) string {
 	if s.Error != "" {
 		st = "unknown: " + escape.Line(s.Error)
 	}
-	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", s.VM, st, last, outcome, downtime, backup, img)
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", s.VM, st, last, outcome, downtime, backup, s.Proven.cell(now), img)
 }
 
 func ago(now, then time.Time) string {

@@ -36,6 +36,9 @@ func (r *reader) check(c *Config) {
 	r.checkPath("runtime", c.Runtime)
 	r.checkRepositories(c)
 	r.checkSchedule(c.Schedule)
+	if c.Verify.Every == 0 {
+		r.problem("verify.every", "must be longer than 0s", "mode: off turns the proofs off")
+	}
 	for i, folder := range c.DiskFolders {
 		r.checkPath(fmt.Sprintf("disk_folders[%d]", i), folder)
 	}

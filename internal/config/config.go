@@ -50,6 +50,8 @@ type Config struct {
 	// Prune is when the space of removed backups is given back. By default it
 	// is every week, if any VM has a retain with a key in it.
 	Prune *Prune `yaml:"prune,omitempty"`
+	// Verify is how rounds prove that backups can be read back.
+	Verify Verify `yaml:"verify"`
 	// Sandbox is the confinement of the process that parses guest disks.
 	Sandbox Sandbox `yaml:"sandbox"`
 	// DiskFolders are the folders from which declared backing files may be
@@ -129,6 +131,26 @@ type ObjectLock struct {
 	Mode string `yaml:"mode" jsonschema:"required,enum=governance,enum=compliance"`
 	// Days is how long it is, counted from the upload.
 	Days int `yaml:"days" jsonschema:"required,minimum=1,maximum=36500"`
+}
+
+// The values of [Verify.Mode].
+const (
+	VerifyOff    = "off"
+	VerifyQuick  = "quick"
+	VerifySample = "sample"
+	VerifyFull   = "full"
+)
+
+// Verify is how rounds prove that backups can be read back.
+type Verify struct {
+	// Mode is how much is read: the structure (quick), a share of the content as
+	// well, each day another (sample), all of it (full), or nothing (off).
+	Mode string `yaml:"mode" jsonschema:"default=sample,enum=off,enum=quick,enum=sample,enum=full"`
+	// Every is the time from one proof to the next.
+	Every Duration `yaml:"every" jsonschema:"default=24h"`
+	// Percent is the share of the content that a sample reads for each day: with
+	// 4, all of it is read within 25 days.
+	Percent int `yaml:"percent" jsonschema:"default=4,minimum=1,maximum=100"`
 }
 
 // Sandbox is the confinement of the disk reader worker.

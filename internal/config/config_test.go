@@ -115,6 +115,7 @@ func TestDefaults(t *testing.T) {
 		Runtime:     "/run/drydock",
 		Repository:  config.Repository{Path: "/srv/backup", PasswordFile: "/var/lib/drydock/repository.key", Connections: 5, Timeout: config.Duration(2 * time.Minute)},
 		Schedule:    "*-*-* 02:30:00",
+		Verify:      config.Verify{Mode: "sample", Every: config.Duration(24 * time.Hour), Percent: 4},
 		Sandbox:     config.Sandbox{AllowWithout: []config.Layer{}, Memory: 256 << 20},
 		Images:      map[string]*config.Image{},
 		DiskFolders: []string{},

@@ -60,21 +60,26 @@ func loadConfig(ctx context.Context, be backend.Backend, key *crypto.Key) (confi
 	if err != nil {
 		return configFile{}, damaged(op, h, "%w", err)
 	}
-	var cfg configFile
-	if err := json.Unmarshal(plain, &cfg); err != nil {
-		return configFile{}, damaged(op, h, "%w", err)
+	cfg, err := decodeConfig(plain)
+	if errors.Is(err, ErrFormat) {
+		return configFile{}, &Error{Op: op, File: h.String(), Err: err, Hint: "this drydock knows versions 1 and 2; a newer drydock may know this one"}
 	}
-	if cfg.Version < formatPlain || cfg.Version > formatCompressed {
-		return configFile{}, &Error{
-			Op: op, File: h.String(),
-			Err:  fmt.Errorf("%w: version %d", ErrFormat, cfg.Version),
-			Hint: "this drydock knows versions 1 and 2; a newer drydock may know this one",
-		}
-	}
-	if err := checkPolynomial(cfg.Polynomial); err != nil {
+	if err != nil {
 		return configFile{}, damaged(op, h, "%w", err)
 	}
 	return cfg, nil
+}
+
+// decodeConfig reads the plaintext of a config file, and checks it.
+func decodeConfig(plain []byte) (configFile, error) {
+	var cfg configFile
+	if err := json.Unmarshal(plain, &cfg); err != nil {
+		return configFile{}, err
+	}
+	if cfg.Version < formatPlain || cfg.Version > formatCompressed {
+		return configFile{}, fmt.Errorf("%w: version %d", ErrFormat, cfg.Version)
+	}
+	return cfg, checkPolynomial(cfg.Polynomial)
 }
 
 // polynomialDegree is the degree of every polynomial that the chunker can use.

@@ -62,7 +62,7 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // hintRepair is the fix for a file that came back other than it was stored.
-const hintRepair = "restic check --read-data tells what is affected; restore the file from a copy of the repository, or see restic repair"
+const hintRepair = "restore the file from a copy of the repository, or see restic repair; drydock verify names what is hit"
 
 // damaged says that file h is not what was once stored.
 func damaged(op string, h backend.Handle, format string, args ...any) error {

@@ -42,7 +42,8 @@ func readFull(ctx context.Context, be backend.Backend, op string, h backend.Hand
 	return &Error{Op: op, File: h.String(), Err: err}
 }
 
-// saveFile seals and stores an index, snapshot or lock file, and returns its ID.
+// saveFile seals and stores an index, snapshot or lock file, and returns its ID, also
+// when storing failed: the file may be there all the same.
 func (r *Repository) saveFile(ctx context.Context, op string, t backend.FileType, plain []byte) (ID, error) {
 	if len(plain) > maxUnpackedSize {
 		return ID{}, &Error{Op: op, Err: fmt.Errorf("%w: %d bytes, and the limit is %d", ErrLimit, len(plain), maxUnpackedSize)}
@@ -51,7 +52,7 @@ func (r *Repository) saveFile(ctx context.Context, op string, t backend.FileType
 	id := Hash(sealed)
 	h := backend.Handle{Type: t, Name: id.String()}
 	if err := r.be.Save(ctx, h, sealed); err != nil {
-		return ID{}, &Error{Op: op, File: h.String(), Err: err}
+		return id, &Error{Op: op, File: h.String(), Err: err}
 	}
 	return id, nil
 }

@@ -6,7 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/repository/backend"
+	"github.com/drydock-vm/drydock/internal/repository/backend/memory"
+	"github.com/drydock-vm/drydock/internal/repository/crypto"
 )
 
 // The parsers of what a storage server, or somebody else with the password,
@@ -29,6 +35,11 @@ func FuzzDecodeTree(f *testing.F) {
 		}
 		if len(nodes) > len(data)*maxFuzzWork {
 			t.Errorf("%d bytes became %d nodes", len(data), len(nodes))
+		}
+		for i := range nodes {
+			if parts := len(nodes[i].Content) + len(nodes[i].Xattrs) + len(nodes[i].Attributes); parts > len(data)/2 {
+				t.Errorf("%d bytes became %d parts of a node", len(data), parts)
+			}
 		}
 		again, err := EncodeTree(nodes)
 		if err != nil {
@@ -145,6 +156,89 @@ func FuzzDecodeSnapshot(f *testing.F) {
 	})
 }
 
+func FuzzDecodeConfig(f *testing.F) {
+	cfg, err := newConfig()
+	if err != nil {
+		f.Fatal(err)
+	}
+	plain, err := json.Marshal(cfg)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(plain)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		cfg, err := decodeConfig(data)
+		if err != nil {
+			return
+		}
+		r, err := newRepository(&memory.Backend{}, new(crypto.Key), cfg, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What is accepted cuts: the chunker panics on other polynomials.
+		if c, err := r.NewChunker(bytes.NewReader(data)).Next(nil); err == nil && !bytes.Equal(c.Data, data) {
+			t.Errorf("%d bytes were cut to %d", len(data), len(c.Data))
+		}
+	})
+}
+
+// maxFuzzKDF bounds N·r·p of the key files that are tried, so that each takes a few
+// milliseconds.
+const maxFuzzKDF = 1 << 14
+
+// A key file is the one thing that a server can make up.
+func FuzzOpenKey(f *testing.F) {
+	key, err := crypto.NewKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	be := &memory.Backend{}
+	password := []byte("password")
+	if err := saveKey(f.Context(), be, key, password, crypto.Params{N: 1 << 10, R: 8, P: 1}, time.Unix(0, 0)); err != nil {
+		f.Fatal(err)
+	}
+	err = be.List(f.Context(), backend.KeyFile, func(info backend.FileInfo) error {
+		data, err := readSized(f.Context(), be, "", backend.Handle{Type: backend.KeyFile, Name: info.Name}, info.Size, maxKeyFileSize)
+		f.Add(data)
+		return err
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var kf keyFile
+		if json.Unmarshal(data, &kf) == nil && float64(kf.N)*float64(kf.R)*float64(kf.P) > maxFuzzKDF {
+			return
+		}
+		be := &memory.Backend{}
+		h := backend.Handle{Type: backend.KeyFile, Name: Hash(data).String()}
+		if err := be.Save(t.Context(), h, data); err != nil {
+			t.Fatal(err)
+		}
+		key, err := openKey(t.Context(), be, backend.FileInfo{Name: h.Name, Size: int64(len(data))}, password)
+		if err != nil {
+			return
+		}
+		if plain, err := key.Open(key.Seal(nil, data)); err != nil || !bytes.Equal(plain, data) {
+			t.Errorf("what was opened is no key: %v", err)
+		}
+	})
+}
+
+func FuzzLock(f *testing.F) {
+	f.Add([]byte(`{"time":"2020-01-02T03:04:05Z","exclusive":true,"hostname":"h","username":"root","pid":1}`), "h")
+	f.Fuzz(func(t *testing.T, data []byte, hostname string) {
+		var info LockInfo
+		if json.Unmarshal(data, &info) != nil {
+			return
+		}
+		isStale(info, hostname, false, time.Now())
+		if text := (&LockedError{Holder: info, Now: time.Now()}).Error(); strings.ContainsAny(text, "\n\x1b") {
+			t.Errorf("unsafe text %q", text)
+		}
+	})
+}
+
 // FuzzDecodeFile is the outermost layer of what format 2 encrypts.
 func FuzzDecodeFile(f *testing.F) {
 	dec, err := newDecoder()
@@ -161,7 +255,7 @@ func FuzzDecodeFile(f *testing.F) {
 
 // Each fuzz target has seeds that are checked in, among them what is valid.
 func TestSeeds(t *testing.T) {
-	for _, target := range []string{"FuzzDecodeTree", "FuzzDecodeIndex", "FuzzDecodeHeader", "FuzzDecodeSnapshot", "FuzzDecodeFile", "FuzzHoles"} {
+	for _, target := range []string{"FuzzDecodeTree", "FuzzDecodeIndex", "FuzzDecodeHeader", "FuzzDecodeSnapshot", "FuzzDecodeFile", "FuzzDecodeConfig", "FuzzOpenKey", "FuzzLock", "FuzzHoles"} {
 		seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", target, "*"))
 		if err != nil || len(seeds) == 0 {
 			t.Errorf("%s has no seeds: %v", target, err)

@@ -231,7 +231,9 @@ func (l *Lock) save(ctx context.Context) error {
 	}
 	id, err := l.r.saveFile(ctx, "lock repository", backend.LockFile, plain)
 	if err != nil {
-		return err
+		// The file can be there all the same, and would be in everybody's way for
+		// as long as this process lives.
+		return errors.Join(err, l.r.removeLock(ctx, id))
 	}
 	heldLocks.Store(id, true)
 	l.files = slices.Insert(l.files, 0, id)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -116,7 +117,11 @@ func TestWeHonourRestics(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	for deadline := time.Now().Add(30 * time.Second); len(p.files(t, "locks")) == 0; time.Sleep(20 * time.Millisecond) {
+	// Its file has another name until it is whole.
+	there := func() bool {
+		return slices.ContainsFunc(p.files(t, "locks"), func(path string) bool { return backend.ValidName(filepath.Base(path)) })
+	}
+	for deadline := time.Now().Add(30 * time.Second); !there(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("restic takes no lock")
 		}
@@ -303,5 +308,32 @@ func TestUnlockFails(t *testing.T) {
 	}
 	if n := be.count(t, backend.LockFile); n != 0 {
 		t.Errorf("left %d lock files", n)
+	}
+}
+
+// keeping is storage that stores a lock file and says that it did not.
+type keeping struct{ backend.Backend }
+
+var errAnswer = errors.New("no answer")
+
+func (k keeping) Save(ctx context.Context, h backend.Handle, data []byte) error {
+	err := k.Backend.Save(ctx, h, data)
+	if h.Type == backend.LockFile && err == nil {
+		return errAnswer
+	}
+	return err
+}
+
+func TestLockThatCannotBeMadeIsInNobodysWay(t *testing.T) {
+	p := newPlace(t)
+	p.create(t)
+	r, err := repository.Open(t.Context(), keeping{local.New(p.dir)}, []byte(password), repository.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Lock(t.Context(), false)
+	wantError(t, err, errAnswer)
+	if left := p.files(t, "locks"); len(left) > 0 {
+		t.Errorf("left %v", left)
 	}
 }

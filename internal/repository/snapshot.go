@@ -91,9 +91,17 @@ func (s *Snapshot) validate() error {
 	return nil
 }
 
+// maxSnapshotSize bounds the plaintext of a snapshot file. Restic's have some 500
+// bytes, and what was backed up and excluded on top; lists of empty strings take five
+// times as much memory.
+const maxSnapshotSize = 16 << 20
+
 // decodeSnapshot reads the plaintext of a snapshot file.
 func decodeSnapshot(plain []byte) (*Snapshot, error) {
 	var s Snapshot
+	if len(plain) > maxSnapshotSize {
+		return nil, fmt.Errorf("%w: %d bytes, and the limit is %d", ErrLimit, len(plain), maxSnapshotSize)
+	}
 	if err := json.Unmarshal(plain, &s); err != nil {
 		return nil, err
 	}

@@ -223,28 +223,28 @@ func fixTime(t time.Time) time.Time {
 // nodeJSON is a node as the format spells it. The order of the fields is restic's,
 // and part of what makes the bytes the same.
 type nodeJSON struct {
-	Name          string                     `json:"name"`
-	Type          NodeType                   `json:"type"`
-	Mode          uint32                     `json:"mode,omitempty"`
-	ModTime       time.Time                  `json:"mtime"`
-	AccessTime    time.Time                  `json:"atime"`
-	ChangeTime    time.Time                  `json:"ctime"`
-	UID           uint32                     `json:"uid"`
-	GID           uint32                     `json:"gid"`
-	User          string                     `json:"user,omitempty"`
-	Group         string                     `json:"group,omitempty"`
-	Inode         uint64                     `json:"inode,omitempty"`
-	DeviceID      uint64                     `json:"device_id,omitempty"`
-	Size          uint64                     `json:"size,omitempty"`
-	Links         uint64                     `json:"links,omitempty"`
-	LinkTarget    string                     `json:"linktarget,omitempty"`
-	LinkTargetRaw []byte                     `json:"linktarget_raw,omitempty"` // where LinkTarget is not UTF-8
-	Xattrs        []Xattr                    `json:"extended_attributes,omitempty"`
-	Attributes    map[string]json.RawMessage `json:"generic_attributes,omitempty"`
-	Device        uint64                     `json:"device,omitempty"`
-	Content       []ID                       `json:"content"`
-	Subtree       *ID                        `json:"subtree,omitempty"`
-	Error         string                     `json:"error,omitempty"`
+	Name          string         `json:"name"`
+	Type          NodeType       `json:"type"`
+	Mode          uint32         `json:"mode,omitempty"`
+	ModTime       time.Time      `json:"mtime"`
+	AccessTime    time.Time      `json:"atime"`
+	ChangeTime    time.Time      `json:"ctime"`
+	UID           uint32         `json:"uid"`
+	GID           uint32         `json:"gid"`
+	User          string         `json:"user,omitempty"`
+	Group         string         `json:"group,omitempty"`
+	Inode         uint64         `json:"inode,omitempty"`
+	DeviceID      uint64         `json:"device_id,omitempty"`
+	Size          uint64         `json:"size,omitempty"`
+	Links         uint64         `json:"links,omitempty"`
+	LinkTarget    string         `json:"linktarget,omitempty"`
+	LinkTargetRaw []byte         `json:"linktarget_raw,omitempty"` // where LinkTarget is not UTF-8
+	Xattrs        xattrsJSON     `json:"extended_attributes,omitempty"`
+	Attributes    attributesJSON `json:"generic_attributes,omitempty"`
+	Device        uint64         `json:"device,omitempty"`
+	Content       contentJSON    `json:"content"`
+	Subtree       *ID            `json:"subtree,omitempty"`
+	Error         string         `json:"error,omitempty"`
 }
 
 // maxTreeNodes bounds a folder: at some 400 bytes a node, more could not be in a

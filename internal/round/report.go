@@ -21,7 +21,8 @@ type Report struct {
 	Recovery *Recovery     `json:"recovery,omitempty"`
 	Prune    *PruneReport  `json:"prune,omitempty"`
 	// Warnings are of what is no single VM's.
-	Warnings []string `json:"warnings,omitempty"`
+	Warnings []string     `json:"warnings,omitempty"`
+	Verify   *ProofReport `json:"verify,omitempty"` // nil: it was not due
 }
 
 // VMReport is what a round did to one VM. Durations are in nanoseconds.
@@ -141,6 +142,20 @@ type LeftOut struct {
 	Bytes int64  `json:"bytes"` // the sizes of Files
 }
 
+// ProofReport is what a look at the backups found.
+type ProofReport struct {
+	Mode      string        `json:"mode"`
+	Duration  time.Duration `json:"duration"`
+	Backups   int           `json:"backups"` // that were looked at
+	Damaged   int           `json:"damaged"` // backups of which something is lost
+	BytesRead int64         `json:"bytes_read"`
+	// Damage names what is damaged, one line each, the first few of them.
+	Damage      []string `json:"damage,omitempty"`
+	DamageTotal int      `json:"damage_total,omitempty"`
+	// Error is why not everything was looked at.
+	Error string `json:"error,omitempty"`
+}
+
 func (v *VMReport) warn(err error) { v.Warnings = append(v.Warnings, err.Error()) }
 func (v *VMReport) fail(err error) { v.Errors = append(v.Errors, err.Error()) }
 
@@ -171,6 +186,13 @@ func (r *Report) settle() {
 	if r.Outcome == state.Done && warned {
 		r.Outcome = state.Warnings
 	}
+	switch v := r.Verify; {
+	case v == nil:
+	case v.DamageTotal > 0: // invariant: the last good backup stays readable
+		r.Outcome = state.FailedRound
+	case v.Error != "" && r.Outcome == state.Done:
+		r.Outcome = state.Warnings
+	}
 }
 
 // Problems returns every warning and error in the order of the VMs, one line
@@ -184,7 +206,11 @@ func (r *Report) Problems() []string {
 		out = append(out, v.Errors...)
 		out = append(out, v.Warnings...)
 	}
-	return append(out, r.Warnings...)
+	out = append(out, r.Warnings...)
+	if r.Verify != nil {
+		out = append(out, r.Verify.problems()...)
+	}
+	return out
 }
 
 // stepError says which step of which VM failed. An error that says so already

@@ -167,6 +167,14 @@ type Sinks interface {
 	Sink(ctx context.Context, v VM, name string, sources []Source) (*SinkReport, error)
 }
 
+// Proofs proves that backups can be read back.
+type Proofs interface {
+	// Prove looks at the backups that the repository holds, if that is due; nil
+	// where it is not. Damage is in the report. An error says that not everything
+	// could be looked at, and may come with a report of what was.
+	Prove(ctx context.Context, progress func(string)) (*ProofReport, error)
+}
+
 // Sources opens what is to be read of a snapshot: at once, since the disk's
 // path may come to name another file. For a disk of [KindNone] it is the disk
 // itself, locked so that no QEMU can start on it until the source is closed.
@@ -200,6 +208,7 @@ type Options struct {
 	Retention Retention
 	// PruneEvery is the time from one prune to the next; 0 is never.
 	PruneEvery time.Duration
+	Proofs     Proofs
 	Now        func() time.Time
 	Observe    func(Event) // called from one goroutine at a time
 	// RetryPause is the pause before what failed is tried for the second
@@ -246,6 +255,9 @@ const (
 	StepRelease  Step = "release"
 	StepRetain   Step = "retain"
 	StepPrune    Step = "prune" // of the whole round
+	// StepVerify is one of the whole round, not of a VM. It changes nothing, so
+	// the journal does not have it.
+	StepVerify Step = "verify"
 	// stepPrepare is journalled before a new root disk is laid down beside the
 	// old one, so that recovery knows where to look for it.
 	stepPrepare Step = "prepare"

@@ -324,3 +324,37 @@ func TestRecoverTakesUpAFailedRollBack(t *testing.T) {
 		t.Errorf("running %v, root %s, switched %v; want true, v1, false", w.running, w.root, w.switched)
 	}
 }
+
+// A proof that fails, or that finds damage, is told and changes nothing of what
+// was backed up.
+func TestRoundProves(t *testing.T) {
+	for name, c := range map[string]struct {
+		proof   *round.ProofReport
+		err     error
+		want    state.Outcome
+		problem string
+	}{
+		"not due": {nil, nil, state.Done, ""},
+		"good":    {&round.ProofReport{Mode: "sample", Backups: 3}, nil, state.Done, ""},
+		"damage": {
+			&round.ProofReport{Mode: "sample", Backups: 3, Damaged: 1, Damage: []string{"web@01234567:/var/x: lost"}, DamageTotal: 2},
+			nil, state.FailedRound, "verify: web@01234567:/var/x: lost",
+		},
+		"not possible": {nil, errInjected, state.Warnings, "verify: injected fault"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.proof, w.proofErr = c.proof, c.err
+			report := do(t, w, w.vm(diskFile(t)))
+			if report.Outcome != c.want || (report.Verify == nil) != (c.proof == nil && c.err == nil) {
+				t.Errorf("outcome %s, %+v", report.Outcome, report.Verify)
+			}
+			if v := report.VMs[0]; v.Outcome != state.Done || v.Backup == nil {
+				t.Errorf("the backup's outcome is %s", v.Outcome)
+			}
+			if p := report.Problems(); c.problem != "" && (len(p) == 0 || p[0] != c.problem) || c.problem == "" && len(p) > 0 {
+				t.Errorf("problems %q, want %q", p, c.problem)
+			}
+		})
+	}
+}

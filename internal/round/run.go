@@ -70,6 +70,7 @@ func (x *run) all(ctx context.Context, p *Plan) {
 		x.release(context.WithoutCancel(ctx), d)
 	}
 	x.stragglers(context.WithoutCancel(ctx))
+	x.prove(ctx)
 	x.retain(ctx)
 	x.prune(ctx)
 }

@@ -46,6 +46,8 @@ type world struct {
 	prunes     int
 	late       time.Duration // how far the clock is set forward
 	noBackups  bool          // the repository has none, whatever was made
+	proof      *round.ProofReport
+	proofErr   error
 
 	calls  int
 	failAt int    // this call fails, once
@@ -118,7 +120,7 @@ func (w *world) vm(path string) round.VM {
 
 func (w *world) runner() *round.Runner {
 	return round.New(round.Options{
-		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Sinks: w, Now: w.now,
+		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Sinks: w, Proofs: w, Now: w.now,
 		Retention: w, PruneEvery: w.pruneEvery, RetryPause: time.Microsecond,
 	})
 }
@@ -305,6 +307,10 @@ func (w *world) Open(_ round.VM, d round.Disk, s round.Snapshot) (round.Source, 
 	}
 	f, err := os.Open(os.DevNull)
 	return round.Source{Disk: d, File: f, Format: "raw", Unfrozen: s.Kind == round.KindNone}, err
+}
+
+func (w *world) Prove(context.Context, func(string)) (*round.ProofReport, error) {
+	return w.proof, w.proofErr
 }
 
 func (w *world) Check(context.Context) error { return w.call("check repository") }

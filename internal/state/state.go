@@ -1,6 +1,7 @@
 // Package state keeps what drydock must remember across its own death: the
 // journal of the round that is under way, the history of those that ended, the
-// snapshots that still have to be dropped, and the builds that were started.
+// snapshots that still have to be dropped, the builds that were started, and which
+// backups were proven.
 // It is one SQLite file; every write is on the disk when the call returns.
 //
 // The package promises that what [DB.Record] returned nil for is there after a
@@ -72,6 +73,14 @@ CREATE TABLE chores (
 	name    TEXT PRIMARY KEY,             -- prune
 	done_at INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE proofs (
+	seq    INTEGER PRIMARY KEY AUTOINCREMENT,
+	vm     TEXT NOT NULL,                 -- empty: all backups of the repository
+	mode   TEXT NOT NULL,                 -- quick, sample, full
+	at     INTEGER NOT NULL,
+	report TEXT NOT NULL                  -- JSON
+) STRICT;
+CREATE INDEX proofs_vm ON proofs(vm);
 `,
 }
 

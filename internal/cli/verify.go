@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/restore"
+	"github.com/drydock-vm/drydock/internal/round"
+	"github.com/drydock-vm/drydock/internal/verify"
+)
+
+func (a *app) verifyCmd() *cobra.Command {
+	mode := ""
+	percent := 0
+	c := &cobra.Command{
+		Use:   "verify [VM…]",
+		Short: "Prove that backups can be read back",
+		Long: `Look at all backups, or at those of the VMs that are named, and name what is
+damaged: which file of which backup. Nothing in the repository changes.
+
+  quick   every folder of every backup, that each piece of a file is known, and
+          that each pack is there and holds what the index says
+  sample  and a share of the content, each day another
+  full    and all of the content
+
+Without --mode it is that of the configuration. Exit codes: 0 all that was
+looked at is good, 1 something is damaged, or could not be looked at.`,
+		RunE: func(c *cobra.Command, names []string) error { return a.verify(c.Context(), names, mode, percent) },
+	}
+	c.Flags().StringVar(&mode, "mode", "", "quick, sample or full")
+	c.Flags().IntVar(&percent, "percent", 0, "the share of the content that a sample reads, 1 to 100 (default: that of the configuration)")
+	return c
+}
+
+func (a *app) verify(ctx context.Context, names []string, mode string, percent int) error {
+	if mode != "" && !slices.Contains([]string{config.VerifyQuick, config.VerifySample, config.VerifyFull}, mode) {
+		return usageError("--mode is %q, but must be quick, sample or full", mode)
+	}
+	if percent < 0 || percent > 100 {
+		return usageError("--percent is %d, but must be from 1 to 100", percent)
+	}
+	h, err := a.openHost(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	p := &proofs{h: h, mode: verifyMode(mode, h.config.Verify.Mode), percent: percent, vms: names}
+	report, err := p.run(ctx, a.progress())
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(report.Backups, func(b *verify.Backup) bool { return b.VM == name }) {
+			return fmt.Errorf("verify %s: %w", escape.Line(name), restore.ErrNoBackup)
+		}
+	}
+	if a.json {
+		if err := a.printJSON(verifyLines(report)); err != nil {
+			return err
+		}
+	} else if err := a.printVerify(report); err != nil {
+		return err
+	}
+	if !report.Good() {
+		return &exitError{exitFailed, fmt.Errorf("damaged: %s", escape.Line(oneLine(damageLines(report))))}
+	}
+	return nil
+}
+
+// verifyMode is the mode that was asked for, or that of the configuration. Where
+// rounds do not verify, whoever asks gets a sample.
+func verifyMode(asked, configured string) verify.Mode {
+	switch {
+	case asked != "":
+		return verify.Mode(asked)
+	case configured == config.VerifyOff:
+		return verify.Sample
+	}
+	return verify.Mode(configured)
+}
+
+// progress prints now and then how far a verification is.
+func (a *app) progress() func(string) {
+	return func(s string) { fmt.Fprintf(a.stderr, "%s\n", s) }
+}
+
+// verifyReport is drydock verify --json.
+type verifyReport struct {
+	Mode      verify.Mode    `json:"mode"`
+	Good      bool           `json:"good"`
+	Duration  time.Duration  `json:"duration"`
+	Folders   int            `json:"folders"`
+	Packs     int            `json:"packs"`
+	PacksRead int            `json:"packs_read"`
+	Bytes     int64          `json:"bytes"`      // of the packs
+	BytesRead int64          `json:"bytes_read"` // of these
+	Spare     int            `json:"spare_packs"`
+	Backups   []verifyBackup `json:"backups"`
+	Damage    []string       `json:"damage"` // of the repository's files, the first 100
+	Total     int            `json:"damage_total"`
+}
+
+type verifyBackup struct {
+	ID      string       `json:"id"`
+	VM      string       `json:"vm"`
+	Time    time.Time    `json:"time"`
+	Good    bool         `json:"good"`
+	Damaged []verifyFile `json:"damaged"`
+	More    bool         `json:"more,omitempty"` // there are others
+}
+
+type verifyFile struct {
+	Path  string `json:"path"` // escaped; of a folder and all below it if it ends with a slash
+	Error string `json:"error"`
+}
+
+func verifyLines(r *verify.Report) verifyReport {
+	out := verifyReport{
+		Mode: r.Mode, Good: r.Good(), Duration: r.Duration, Folders: r.Folders, Packs: r.Packs, PacksRead: r.PacksRead,
+		Bytes: r.Bytes, BytesRead: r.BytesRead, Spare: r.Spare, Backups: []verifyBackup{}, Damage: []string{}, Total: r.DamageTotal,
+	}
+	for _, b := range r.Backups {
+		line := verifyBackup{ID: b.ID.String(), VM: b.VM, Time: b.Time, Good: b.Good(), Damaged: []verifyFile{}, More: b.More}
+		for _, f := range b.Damaged {
+			line.Damaged = append(line.Damaged, verifyFile{escape.Bytes(f.Path), f.Err.Error()})
+		}
+		out.Backups = append(out.Backups, line)
+	}
+	for _, err := range r.Damage {
+		out.Damage = append(out.Damage, err.Error())
+	}
+	return out
+}
+
+// printVerify prints a verification for people.
+func (a *app) printVerify(r *verify.Report) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "BACKUP\tVM\tTIME\tRESULT")
+	for _, b := range r.Backups {
+		result := "good"
+		switch {
+		case b.More:
+			result = fmt.Sprintf("DAMAGED: more than %d files", len(b.Damaged))
+		case !b.Good():
+			result = fmt.Sprintf("DAMAGED: %d files or folders", len(b.Damaged))
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", b.ID.Short(), escape.Line(b.VM), b.Time.Local().Format(time.DateTime), result)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	a.printf("\n%s: %d folders, %d packs, of which %d were read, %s of %s, in %s\n", r.Mode, r.Folders, r.Packs, r.PacksRead,
+		round.Bytes(r.BytesRead), round.Bytes(r.Bytes), span(r.Duration))
+	for _, l := range damageLines(r) {
+		a.printf("! %s\n", escape.Line(l))
+	}
+	return nil
+}
+
+// damageLines names what is damaged, the guests' files first.
+func damageLines(r *verify.Report) []string {
+	var out []string
+	for _, b := range r.Backups {
+		for _, f := range b.Damaged {
+			out = append(out, fmt.Sprintf("%s@%s:%s: %v", escape.Line(b.VM), b.ID.Short(), escape.Bytes(f.Path), f.Err))
+		}
+		if b.More {
+			out = append(out, fmt.Sprintf("%s@%s: more files are damaged than are named", escape.Line(b.VM), b.ID.Short()))
+		}
+	}
+	for _, err := range r.Damage {
+		out = append(out, err.Error())
+	}
+	if more := r.DamageTotal - len(r.Damage); more > 0 {
+		out = append(out, fmt.Sprintf("%d more files of the repository are damaged", more))
+	}
+	return out
+}
+
+// wanted says which snapshots belong to the VMs; all of them without any.
+func wanted(vms []string) func(*repository.Snapshot) bool {
+	if len(vms) == 0 {
+		return nil
+	}
+	return func(s *repository.Snapshot) bool { return slices.Contains(vms, s.Hostname) }
+}

@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/round"
+	"github.com/drydock-vm/drydock/internal/state"
+	"github.com/drydock-vm/drydock/internal/verify"
+)
+
+// proofs implements [round.Proofs].
+type proofs struct {
+	h       *host
+	mode    verify.Mode
+	percent int      // 0: that of the configuration
+	vms     []string // none: all
+}
+
+// maxRoundDamage is how many damaged things the report of a round names.
+const maxRoundDamage = 20
+
+func (p *proofs) Prove(ctx context.Context, progress func(string)) (*round.ProofReport, error) {
+	if p.mode == config.VerifyOff {
+		return nil, nil
+	}
+	last, err := p.last(ctx)
+	if err != nil || !verify.Due(p.h.app.now(), last, time.Duration(p.h.config.Verify.Every)) {
+		return nil, err
+	}
+	r, err := p.run(ctx, progress)
+	if r == nil {
+		return nil, err
+	}
+	lines := damageLines(r)
+	out := &round.ProofReport{
+		Mode: string(r.Mode), Duration: r.Duration, Backups: len(r.Backups), BytesRead: r.BytesRead,
+		Damage: lines[:min(len(lines), maxRoundDamage)], DamageTotal: len(lines),
+	}
+	for _, b := range r.Backups {
+		if !b.Good() {
+			out.Damaged++
+		}
+	}
+	return out, err
+}
+
+// last is when all backups were last looked at, in one of these modes, or in any.
+func (p *proofs) last(ctx context.Context, modes ...string) (time.Time, error) {
+	last, err := p.h.db.LastProof(ctx, "", modes...)
+	if last == nil {
+		return time.Time{}, err
+	}
+	return last.At, err
+}
+
+// run verifies, and remembers what it found.
+func (p *proofs) run(ctx context.Context, progress func(string)) (*verify.Report, error) {
+	// Opened anew, and without its index: what damages that is to be named.
+	be, err := p.h.backend(p.h.config.Repository)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := p.h.openUnindexed(ctx, p.h.config.Repository, be)
+	if err != nil {
+		return nil, err
+	}
+	since, err := p.last(ctx, config.VerifySample, config.VerifyFull)
+	if err != nil {
+		return nil, err
+	}
+	now := p.h.app.now()
+	tell := paced(func(v verify.Progress) {
+		progress(fmt.Sprintf("%d folders, %d of %d packs, %s read", v.Folders, v.Packs, v.All, round.Bytes(v.Bytes)))
+	})
+	r, err := verify.Run(ctx, repo, verify.Options{
+		Mode: p.mode, Percent: cmp.Or(p.percent, p.h.config.Verify.Percent), Now: now, Since: since,
+		Wanted: wanted(p.vms), Progress: tell,
+	})
+	if err != nil {
+		return r, err
+	}
+	return r, p.remember(ctx, r, now)
+}
+
+// proof is what the state keeps of a verification, of one VM or of all.
+type proof struct {
+	Backups int `json:"backups"`
+	Damaged int `json:"damaged"` // backups of which something is lost
+	// Repository counts the repository's own files that are damaged, whosever
+	// they are.
+	Repository int   `json:"repository"`
+	Packs      int   `json:"packs"`
+	PacksRead  int   `json:"packs_read"`
+	BytesRead  int64 `json:"bytes_read"`
+}
+
+func (p *proofs) remember(ctx context.Context, r *verify.Report, at time.Time) error {
+	all := map[string]*proof{}
+	whole := &proof{Repository: r.DamageTotal, Packs: r.Packs, PacksRead: r.PacksRead, BytesRead: r.BytesRead}
+	if len(p.vms) == 0 {
+		all[""] = whole
+	}
+	for _, b := range r.Backups {
+		if all[b.VM] == nil {
+			one := *whole
+			one.Backups, one.Damaged = 0, 0
+			all[b.VM] = &one
+		}
+		for _, sum := range []*proof{whole, all[b.VM]} {
+			sum.Backups++
+			if !b.Good() {
+				sum.Damaged++
+			}
+		}
+	}
+	var rows []state.Proof
+	for vm, sum := range all {
+		raw, err := json.Marshal(sum)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, state.Proof{VM: vm, Mode: string(r.Mode), At: at, Report: raw})
+	}
+	return p.h.db.AddProofs(ctx, rows)
+}
+
+// proven is what status says of the newest verification of a VM's backups.
+type proven struct {
+	Mode string    `json:"mode"`
+	At   time.Time `json:"at"`
+	proof
+}
+
+func (h *host) proven(ctx context.Context, vm string) (*proven, error) {
+	last, err := h.db.LastProof(ctx, vm)
+	if last == nil {
+		return nil, err
+	}
+	out := &proven{Mode: last.Mode, At: last.At}
+	if err := json.Unmarshal(last.Report, &out.proof); err != nil {
+		return nil, fmt.Errorf("what was verified of %s: %w", vm, err)
+	}
+	return out, nil
+}
+
+func (p *proven) cell(now time.Time) string {
+	switch {
+	case p == nil:
+		return "never"
+	case p.Damaged > 0:
+		return fmt.Sprintf("%d of %d DAMAGED, %s", p.Damaged, p.Backups, ago(now, p.At))
+	case p.Repository > 0:
+		return fmt.Sprintf("%s, but the repository is DAMAGED", ago(now, p.At))
+	}
+	return fmt.Sprintf("%s (%s)", ago(now, p.At), p.Mode)
+}

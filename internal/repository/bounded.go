@@ -1,0 +1,112 @@
+package repository
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Parts of a node that are lists, read so that what they become in memory is
+// bounded by what they were as JSON. A blob of 512 MiB takes a few KiB to store,
+// and what a server cannot forge, whoever else has the password can.
+
+const (
+	// maxXattrs is how many extended attributes a file has: Linux lists names
+	// in 64 KiB, and each takes two bytes or more.
+	maxXattrs = 32 << 10
+	// maxAttributes is how many attributes without a field of their own a file
+	// has. Restic writes a handful.
+	maxAttributes = 1 << 10
+)
+
+// contentJSON is the blobs of a file. Nothing but IDs as restic writes them is in
+// it: null would be a blob as well, and 32 bytes for 5.
+type contentJSON []ID
+
+var errContent = errors.New("content is not an array of IDs of 64 hex digits")
+
+// UnmarshalJSON reads null, or an array of IDs.
+func (c *contentJSON) UnmarshalJSON(b []byte) error {
+	*c = nil
+	if string(b) == "null" {
+		return nil
+	}
+	if len(b) < 2 || b[0] != '[' {
+		return errContent
+	}
+	const quoted = 1 + 2*len(ID{}) + 1
+	ids := make([]ID, 0, len(b)/(quoted+1)+1)
+	b = skipSpace(b[1:])
+	for len(b) > 0 && b[0] != ']' {
+		if len(ids) > 0 {
+			if b[0] != ',' {
+				return errContent
+			}
+			b = skipSpace(b[1:])
+		}
+		if len(b) < quoted || b[0] != '"' || b[quoted-1] != '"' {
+			return errContent
+		}
+		var id ID
+		if err := id.UnmarshalText(b[1 : quoted-1]); err != nil {
+			return err
+		}
+		ids = append(ids, id)
+		b = skipSpace(b[quoted:])
+	}
+	*c = ids
+	return nil
+}
+
+func skipSpace(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\n' || b[0] == '\r' || b[0] == '\t') {
+		b = b[1:]
+	}
+	return b
+}
+
+// xattrsJSON is the extended attributes of a file.
+type xattrsJSON []Xattr
+
+// UnmarshalJSON reads null, or an array of no more than a file can have.
+func (x *xattrsJSON) UnmarshalJSON(b []byte) error {
+	*x = nil
+	w := newJSONWalker(b)
+	return w.array(func() error {
+		if len(*x) == maxXattrs {
+			return fmt.Errorf("%w: more than %d extended attributes", ErrLimit, maxXattrs)
+		}
+		var one Xattr
+		if err := w.value(&one); err != nil {
+			return err
+		}
+		*x = append(*x, one)
+		return nil
+	})
+}
+
+// attributesJSON is what a node has that there is no field for.
+type attributesJSON map[string]json.RawMessage
+
+// UnmarshalJSON reads null, or an object of a few keys.
+func (a *attributesJSON) UnmarshalJSON(b []byte) error {
+	*a = nil
+	if string(b) == "null" {
+		return nil
+	}
+	w := newJSONWalker(b)
+	got := attributesJSON{}
+	err := w.object(func(key string) error {
+		if len(got) == maxAttributes {
+			return fmt.Errorf("%w: more than %d attributes", ErrLimit, maxAttributes)
+		}
+		var value json.RawMessage
+		if err := w.value(&value); err != nil {
+			return err
+		}
+		got[key] = value
+		return nil
+	})
+	*a = got
+	return err
+}

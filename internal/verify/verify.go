@@ -1,0 +1,177 @@
+// Package verify proves that backups can be read back, before anybody needs them.
+//
+//	report, err := verify.Run(ctx, repo, verify.Options{Mode: verify.Sample, Percent: 4, Now: now})
+//	if !report.Good() { … }
+//
+// Quick reads the structure: every snapshot, every folder, that the index has each
+// blob that a folder names, and that each pack is there, with a header that says
+// what the index says. Sample reads a share of the packs as well, another one each
+// day; Full reads all of them: each pack's hash, and that each blob decrypts,
+// decompresses, and has the hash that it is named by.
+//
+// # What it promises
+//
+// What restic check finds, with --read-data for Full, Run finds. What is damaged is
+// named by backup and path in the guest, and a backup that is called good has no
+// lost blob among those that were looked at. A blob of which another pack holds a
+// good copy is not lost. Nothing in the repository changes, but for a shared lock.
+//
+// The repository's storage is not trusted: a folder that a million others refer to
+// is read once, and memory grows with the number of different folders and of lost
+// blobs, not with paths.
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend"
+)
+
+// Mode is how much is read.
+type Mode string
+
+// The modes.
+const (
+	Quick  Mode = "quick"
+	Sample Mode = "sample"
+	Full   Mode = "full"
+)
+
+// Options are the choices of one run.
+type Options struct {
+	Mode Mode
+	// Percent is the share of the content that Sample reads in a day, from 1 to
+	// 100.
+	Percent int
+	// Now is the day whose share Sample reads.
+	Now time.Time
+	// Since is when the last sample was read: the shares of the days since then
+	// are read too, so that a missed night leaves no gap. Zero means none.
+	Since time.Time
+	// Wanted says which snapshots are looked at, and nil means all. With some
+	// left out, only packs that the others need are read.
+	Wanted func(*repository.Snapshot) bool
+	// Progress, unless it is nil, is called often, from one goroutine at a time.
+	Progress func(Progress)
+}
+
+// Progress is how far a run has come.
+type Progress struct {
+	Folders    int
+	Packs, All int // checked, and to be checked
+	Bytes      int64
+}
+
+// checker is one run.
+type checker struct {
+	repo   *repository.Repository
+	opts   Options
+	report *Report
+	lost   lostBlobs
+	hit    atomic.Bool            // a file is damaged by what its folder says
+	needed map[repository.ID]bool // packs; nil means all
+	done   Progress
+}
+
+// Run verifies the backups of a repository, and loads its index. It holds a shared
+// lock meanwhile. Damage is in the report; an error means that not everything could
+// be looked at, for instance since the storage does not answer, and the report says
+// what was found until then.
+func Run(ctx context.Context, repo *repository.Repository, opts Options) (report *Report, err error) {
+	if opts.Mode == Sample && (opts.Percent < 1 || opts.Percent > 100) {
+		return nil, fmt.Errorf("verify: a sample of %d %% is not from 1 to 100", opts.Percent)
+	}
+	c := &checker{repo: repo, opts: opts, report: &Report{Mode: opts.Mode, Backups: []*Backup{}}, lost: newLostBlobs()}
+	if c.opts.Progress == nil {
+		c.opts.Progress = func(Progress) {}
+	}
+	lock, err := repo.Lock(ctx, false)
+	if err != nil {
+		return c.report, fmt.Errorf("verify: %w", err)
+	}
+	defer func() {
+		if uerr := lock.Unlock(context.WithoutCancel(ctx)); err == nil {
+			err = uerr
+		}
+	}()
+	start := time.Now()
+	err = c.run(lock.Context())
+	c.report.Duration = time.Since(start)
+	if cause := context.Cause(lock.Context()); err != nil && cause != nil {
+		err = cause // the lock was lost, or somebody gave up
+	}
+	if err != nil {
+		return c.report, fmt.Errorf("verify: %w", err)
+	}
+	return c.report, nil
+}
+
+func (c *checker) run(ctx context.Context) error {
+	snapshots, err := c.snapshots(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.damage(c.repo.LoadIndex(ctx)); err != nil {
+		return err
+	}
+	if err := c.structure(ctx, snapshots); err != nil {
+		return err
+	}
+	if err := c.packs(ctx); err != nil {
+		return err
+	}
+	return c.name(ctx, snapshots)
+}
+
+// snapshots returns those that are wanted. One that cannot be read is damage: it
+// may be anybody's.
+func (c *checker) snapshots(ctx context.Context) ([]*repository.Snapshot, error) {
+	all, err := c.repo.Snapshots(ctx)
+	if err := c.damage(err); err != nil {
+		return nil, err
+	}
+	var wanted []*repository.Snapshot
+	for _, s := range all {
+		if c.opts.Wanted == nil || c.opts.Wanted(s) {
+			wanted = append(wanted, s)
+		} else {
+			c.needed = map[repository.ID]bool{}
+		}
+	}
+	return wanted, nil
+}
+
+// damage takes the errors that are damage, several of them perhaps, into the
+// report, and returns the others.
+func (c *checker) damage(err error) error {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // as errors.Join makes it
+		var others []error
+		for _, e := range joined.Unwrap() {
+			others = append(others, c.damage(e))
+		}
+		return errors.Join(others...)
+	}
+	if !isDamage(err) {
+		return err
+	}
+	c.report.damage(err)
+	return nil
+}
+
+// isDamage tells what is wrong with a repository from what keeps us from looking.
+func isDamage(err error) bool {
+	for _, e := range []error{repository.ErrDamaged, repository.ErrBlobNotFound, repository.ErrLimit, backend.ErrNotExist} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
