@@ -259,7 +259,7 @@ func TestGroups(t *testing.T) {
 		t.Errorf("damaged header: %+v", v)
 	}
 	find(t, l, "vg/two")
-	if _, err := f.WriteAt([]byte("x"), 512+40); err != nil { // the label
+	if _, err := f.WriteAt([]byte("~"), 512+40); err != nil { // the label, in a UUID, which has no "~"
 		t.Fatal(err)
 	}
 	l = readAll(t, a...)

@@ -284,9 +284,10 @@ func TestRepaired(t *testing.T) {
 	dir, unmount := disktest.Mount(t, path, "xfs", "rw")
 	w := &disktest.CrashWriter{T: t, Dir: dir}
 	w.Base()
-	w.Settle()
+	unmount() // so that more than the log has it
+	w.Dir, unmount = disktest.Mount(t, path, "xfs", "rw")
 	w.Work(5, 100)
-	disktest.Crash(t, dir)
+	disktest.Crash(t, w.Dir)
 	unmount()
 	disktest.Run(t, "xfs_repair", "-L", path)
 	if fs := openFilesystem(t, path); fs.Replayed() != 0 {
