@@ -95,7 +95,7 @@ func TestChangesAreFound(t *testing.T) {
 	if rep.FilesChanged != 1 || rep.FilesNew != 2 || rep.FilesUnchanged != 1 || rep.DirsChanged != 1 {
 		t.Errorf("%+v", rep)
 	}
-	out := r.restic(t, "ls", "latest")
+	out := r.Restic(t, "ls", "latest")
 	for name, want := range map[string]bool{"/f0": true, "/f1": false, "/renamed": true, "/f2": false, "/f3": true, "/new": true} {
 		if strings.Contains(out, name+"\n") != want {
 			t.Errorf("%s is there: %v", name, !want)
@@ -218,7 +218,7 @@ func TestNoRoot(t *testing.T) {
 	if all, err := backup.Find(t.Context(), r.Repository, "web"); len(all) != 0 || err != nil {
 		t.Errorf("%v, %v", all, err)
 	}
-	if out := r.restic(t, "list", "locks"); strings.TrimSpace(out) != "" {
+	if out := r.Restic(t, "list", "locks"); strings.TrimSpace(out) != "" {
 		t.Errorf("locks were left: %s", out)
 	}
 }
@@ -354,7 +354,7 @@ func TestCalledOffAnywhere(t *testing.T) {
 			t.Fatalf("%v, %v", all, err)
 		}
 	}
-	if out := r.restic(t, "list", "locks"); strings.TrimSpace(out) != "" {
+	if out := r.Restic(t, "list", "locks"); strings.TrimSpace(out) != "" {
 		t.Errorf("locks were left: %s", out)
 	}
 	if rep := r.back(t, root(h)); rep.DamagedTotal != 0 || rep.Parent != nil || rep.FilesNew != 30 {

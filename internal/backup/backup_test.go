@@ -34,7 +34,7 @@ func TestBackupComesBackWhole(t *testing.T) {
 		Tags     []string
 		Paths    []string
 	}
-	if err := json.Unmarshal([]byte(r.restic(t, "snapshots", "--json")), &snaps); err != nil {
+	if err := json.Unmarshal([]byte(r.Restic(t, "snapshots", "--json")), &snaps); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"drydock", "vm=web", "round=r1", "disk:root=/"}
@@ -291,7 +291,7 @@ func TestCancelledBackupLeavesNoSnapshot(t *testing.T) {
 		t.Fatalf("error %v, want context.Canceled", err)
 	}
 	r.judged(t)
-	if out := r.restic(t, "list", "locks"); strings.TrimSpace(out) != "" {
+	if out := r.Restic(t, "list", "locks"); strings.TrimSpace(out) != "" {
 		t.Errorf("locks were left: %s", out)
 	}
 	if snaps, err := backup.Find(t.Context(), r.Repository, "web"); err != nil || len(snaps) != 0 {

@@ -20,6 +20,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/benchdisk"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/repository/backend/local"
+	"github.com/drydock-vm/drydock/internal/repository/testrepo"
 	"github.com/drydock-vm/drydock/internal/sandbox"
 )
 
@@ -56,7 +57,7 @@ func measured(image, to string) error {
 	}
 	debug.SetGCPercent(backup.GCPercent)
 	ctx := context.Background()
-	repo, err := repository.Open(ctx, local.New(to), []byte(password), repository.Options{})
+	repo, err := repository.Open(ctx, local.New(to), []byte(testrepo.Password), repository.Options{})
 	if err != nil {
 		return err
 	}
@@ -137,9 +138,9 @@ func TestCompareRestic(t *testing.T) {
 		t.Fatal(err)
 	}
 	contenders := []*contender{
-		{name: "drydock", command: func(r repo) *exec.Cmd { return exec.Command(self, measuredVerb, image, r.dir) }},
+		{name: "drydock", command: func(r repo) *exec.Cmd { return exec.Command(self, measuredVerb, image, r.Dir) }},
 		{name: "restic", command: func(r repo) *exec.Cmd {
-			return exec.Command("restic", "-r", r.dir, "--password-file", r.keyFile, "--cache-dir", filepath.Join(r.dir, "..", "cache"), "backup", mounted)
+			return exec.Command("restic", "-r", r.Dir, "--password-file", r.KeyFile, "--cache-dir", filepath.Join(r.Dir, "..", "cache"), "backup", mounted)
 		}},
 	}
 	for range rounds {
@@ -150,7 +151,7 @@ func TestCompareRestic(t *testing.T) {
 			r := newRepo(t)
 			c.first = append(c.first, c.run(t, r))
 			c.next = append(c.next, c.run(t, r))
-			if err := os.RemoveAll(r.dir); err != nil {
+			if err := os.RemoveAll(r.Dir); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -184,7 +185,7 @@ func TestCompareMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	image, r := benchdisk.Million(t, "ext4"), newRepo(t)
-	c := &contender{name: "drydock", command: func(r repo) *exec.Cmd { return exec.Command(self, measuredVerb, image, r.dir) }}
+	c := &contender{name: "drydock", command: func(r repo) *exec.Cmd { return exec.Command(self, measuredVerb, image, r.Dir) }}
 	for range 2 {
 		s := c.run(t, r)
 		t.Logf("%.1f s wall, %.1f s CPU: %s", s.wall.Seconds(), s.cpu.Seconds(), c.said)

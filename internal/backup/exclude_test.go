@@ -72,7 +72,7 @@ func TestWhatIsLeftOutIsCounted(t *testing.T) {
 	}; !slices.Equal(got, want) {
 		t.Errorf("in the backup is %q", got)
 	}
-	snapshots := r.restic(t, "snapshots", "--json")
+	snapshots := r.Restic(t, "snapshots", "--json")
 	for _, rule := range []string{"root: *.log", "root: exclude_caches", "root: exclude_nodump", "root: exclude_larger_than 2000"} {
 		if !strings.Contains(snapshots, rule) {
 			t.Errorf("restic does not show %q: %s", rule, snapshots)

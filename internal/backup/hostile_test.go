@@ -80,7 +80,7 @@ func TestHostileFilesystem(t *testing.T) {
 		t.Errorf("report %+v", rep)
 	}
 	r.judged(t)
-	out := r.restic(t, "ls", "--long", "latest")
+	out := r.Restic(t, "ls", "--long", "latest")
 	if !strings.Contains(out, "1099511627776") || strings.Contains(out, "endless") {
 		t.Errorf("restic ls: %s", out)
 	}

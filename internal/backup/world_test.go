@@ -20,47 +20,18 @@ import (
 	"github.com/drydock-vm/drydock/disk/raw"
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/repository"
-	"github.com/drydock-vm/drydock/internal/repository/backend/local"
-	"github.com/drydock-vm/drydock/internal/repository/crypto"
+	"github.com/drydock-vm/drydock/internal/repository/testrepo"
 )
 
-const password = "a password"
-
 // repo is a repository that the real restic can open.
-type repo struct {
-	*repository.Repository
-	dir, keyFile string
-}
+type repo struct{ testrepo.Repo }
 
-func newRepo(t *testing.T) repo {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "repo")
-	r, err := repository.Create(t.Context(), local.New(dir), []byte(password),
-		repository.CreateOptions{KDF: &crypto.Params{N: 1 << 10, R: 8, P: 1}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(key, []byte(password+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return repo{r, dir, key}
-}
-
-func (r repo) restic(t *testing.T, args ...string) string {
-	t.Helper()
-	c := exec.CommandContext(t.Context(), "restic", append([]string{"-r", r.dir, "--password-file", r.keyFile, "--no-cache"}, args...)...)
-	out, err := c.CombinedOutput()
-	if err != nil {
-		t.Fatalf("restic %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
+func newRepo(t *testing.T) repo { return repo{testrepo.New(t)} }
 
 // judged lets the real restic read every byte of the repository.
 func (r repo) judged(t *testing.T) {
 	t.Helper()
-	if out := r.restic(t, "check", "--read-data"); !strings.Contains(out, "no errors were found") {
+	if out := r.Restic(t, "check", "--read-data"); !strings.Contains(out, "no errors were found") {
 		t.Errorf("restic check: %s", out)
 	}
 }
@@ -69,7 +40,7 @@ func (r repo) judged(t *testing.T) {
 func (r repo) restored(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "restored")
-	r.restic(t, "restore", "latest", "--target", dir)
+	r.Restic(t, "restore", "latest", "--target", dir)
 	return dir
 }
 

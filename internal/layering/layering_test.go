@@ -70,7 +70,7 @@ var within = map[string][]string{
 }
 
 // testOnly rooms are imported by tests alone.
-var testOnly = []string{"internal/benchdisk", "internal/testguest", "internal/testlvm", "internal/testserver", "internal/testsystemd", "internal/layering", "internal/vm/vmtest", "disk/internal/disktest"}
+var testOnly = []string{"internal/benchdisk", "internal/testguest", "internal/testlvm", "internal/testserver", "internal/testsystemd", "internal/layering", "internal/vm/vmtest", "internal/repository/testrepo", "disk/internal/disktest"}
 
 // readers are what only the sandbox may import: they parse what a guest wrote.
 var readers = []string{

@@ -195,12 +195,12 @@ func testMount(t *testing.T, tree *restore.Tree, w world) {
 
 // testRestic has the real restic check and restore what is there.
 func testRestic(t *testing.T, r repo, list []string) {
-	if out := r.restic(t, "check", "--read-data"); !strings.Contains(out, "no errors were found") {
+	if out := r.Restic(t, "check", "--read-data"); !strings.Contains(out, "no errors were found") {
 		t.Errorf("restic check: %s", out)
 	}
 	dst := filepath.Join(t.TempDir(), "to")
 	// restic 0.14 makes no holes, and no paths longer than PATH_MAX.
-	r.restic(t, "restore", "latest", "--target", dst, "--exclude", "/extreme/huge", "--exclude", "/extreme/"+strings.Repeat("a", 255))
+	r.Restic(t, "restore", "latest", "--target", dst, "--exclude", "/extreme/huge", "--exclude", "/extreme/"+strings.Repeat("a", 255))
 	lost := []string{`"extreme/huge"`, longPath, `"etc/link"`, `"etc/odd-link"`, `"etc/socket"`, `"extreme/head"`}
 	treetest.Compare(t, without(treetest.List(t, dst), lost...), without(list, lost...))
 	got := strings.Join(treetest.List(t, dst), "\n")
@@ -217,8 +217,8 @@ func TestACopyIsAsFaithful(t *testing.T) {
 	fsys, w := guestDisk(t, "ext4")
 	from, to := newRepo(t), newRepo(t)
 	back(t, from, fsys)
-	to.restic(t, "copy", "--from-repo", from.dir, "--from-password-file", from.keyFile)
-	if out := to.restic(t, "check", "--read-data"); !strings.Contains(out, "no errors were found") {
+	to.Restic(t, "copy", "--from-repo", from.Dir, "--from-password-file", from.KeyFile)
+	if out := to.Restic(t, "check", "--read-data"); !strings.Contains(out, "no errors were found") {
 		t.Errorf("restic check: %s", out)
 	}
 	testRestore(t, openTree(t, to, latest(t, to)), w)
@@ -254,7 +254,7 @@ func TestFolderOfManyNames(t *testing.T) {
 	if err != nil || rep.Files != files || rep.Links != names-files {
 		t.Errorf("report %+v, %v", rep, err)
 	}
-	if got := strings.Count(r.restic(t, "ls", "latest"), "/many/name "); got != names {
+	if got := strings.Count(r.Restic(t, "ls", "latest"), "/many/name "); got != names {
 		t.Errorf("restic lists %d names", got)
 	}
 }

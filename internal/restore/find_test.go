@@ -107,7 +107,7 @@ func TestFindAmongSnapshotsThatCannotBeRead(t *testing.T) {
 	r := newRepo(t)
 	s := r.save(t, "web", time.Now().Add(-time.Hour), "drydock")
 	bad := r.save(t, "web", time.Now(), "drydock")
-	path := filepath.Join(r.dir, "snapshots", bad.ID.String())
+	path := filepath.Join(r.Dir, "snapshots", bad.ID.String())
 	if err := os.Chmod(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func spoil(t *testing.T, path string) {
 
 func packs(t *testing.T, r repo) map[string]bool {
 	t.Helper()
-	list, err := filepath.Glob(filepath.Join(r.dir, "data", "*", "*"))
+	list, err := filepath.Glob(filepath.Join(r.Dir, "data", "*", "*"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,7 +140,7 @@ func TestWriteQCOW2(t *testing.T) {
 		t.Errorf("the image: %+v, %v", info, err)
 	}
 	// Every pack is damaged from now on: what was read of it is in no cache.
-	ruin(t, r.dir)
+	ruin(t, r.Dir)
 	d, err = tree.Image("data")
 	if err == nil {
 		err = restore.WriteQCOW2(t.Context(), d, path+"2", qemuimg.New(qemuimg.Options{}), restore.ImageOptions{})

@@ -43,15 +43,15 @@ func TestScattered(t *testing.T) {
 	if limit := int64(45 << 20 * pieces / 40); took > limit || second.Stored > limit {
 		t.Errorf("%d bytes were stored, at most %d are wanted", took, limit)
 	}
-	if out := r.restic(t, "check", "--read-data"); !strings.Contains(out, "no errors were found") {
+	if out := r.Restic(t, "check", "--read-data"); !strings.Contains(out, "no errors were found") {
 		t.Errorf("restic check: %s", out)
 	}
 	dir := t.TempDir()
-	r.restic(t, "restore", rep.ID.String(), "--target", dir)
+	r.Restic(t, "restore", rep.ID.String(), "--target", dir)
 	if got, err := os.ReadFile(filepath.Join(dir, "disks", "data.raw")); err != nil || !bytes.Equal(got, g.data) {
 		t.Errorf("what restic restores of the second night differs: %d bytes, %v", len(got), err)
 	}
-	if got := r.restic(t, "dump", rep.Parent.String(), "/disks/data.raw"); got != string(night1) {
+	if got := r.Restic(t, "dump", rep.Parent.String(), "/disks/data.raw"); got != string(night1) {
 		t.Errorf("what restic dumps of the first night differs: %d bytes", len(got))
 	}
 	third, again := r.night(t, 3, src)
@@ -124,7 +124,7 @@ func playNights(t *testing.T, seed uint64) {
 		checkNight(t, g, one.DamagedTotal, r.read(t, rep.ID))
 		last = rep.ID
 	}
-	if got := r.restic(t, "dump", last.String(), "/disks/data.raw"); got != string(r.read(t, last)) {
+	if got := r.Restic(t, "dump", last.String(), "/disks/data.raw"); got != string(r.read(t, last)) {
 		t.Error("restic reads another disk")
 	}
 	if used < 3 {
@@ -185,7 +185,7 @@ func TestSkips(t *testing.T) {
 	if third.Bitmap != "two" || third.Read != 4<<20+64<<10 || third.Unchanged != 4<<20-64<<10 {
 		t.Errorf("when free space is kept: %+v", third)
 	}
-	if got := r.restic(t, "dump", rep.ID.String(), "/disks/data.raw"); got != string(g.data) {
+	if got := r.Restic(t, "dump", rep.ID.String(), "/disks/data.raw"); got != string(g.data) {
 		t.Error("the backup that keeps free space differs from the disk")
 	}
 }

@@ -6,9 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,50 +14,19 @@ import (
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/repository"
-	"github.com/drydock-vm/drydock/internal/repository/backend/local"
-	"github.com/drydock-vm/drydock/internal/repository/crypto"
+	"github.com/drydock-vm/drydock/internal/repository/testrepo"
 	"github.com/drydock-vm/drydock/internal/restore"
 )
 
-const password = "a password"
-
 // repo is a repository that the real restic can open.
-type repo struct {
-	*repository.Repository
-	dir, keyFile string
-}
+type repo struct{ testrepo.Repo }
 
-func newRepo(t *testing.T) repo {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "repo")
-	r, err := repository.Create(t.Context(), local.New(dir), []byte(password),
-		repository.CreateOptions{KDF: &crypto.Params{N: 1 << 10, R: 8, P: 1}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(key, []byte(password+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return repo{r, dir, key}
-}
-
-func (r repo) restic(t *testing.T, args ...string) string {
-	t.Helper()
-	c := exec.CommandContext(t.Context(), "restic", append([]string{"-r", r.dir, "--password-file", r.keyFile, "--no-cache"}, args...)...)
-	var stderr strings.Builder
-	c.Stderr = &stderr
-	out, err := c.Output()
-	if err != nil {
-		t.Fatalf("restic %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
-	}
-	return string(out)
-}
+func newRepo(t *testing.T) repo { return repo{testrepo.New(t)} }
 
 // size is what the repository takes, in bytes.
 func (r repo) size(t *testing.T) (sum int64) {
 	t.Helper()
-	err := filepath.Walk(r.dir, func(_ string, info os.FileInfo, err error) error {
+	err := filepath.Walk(r.Dir, func(_ string, info os.FileInfo, err error) error {
 		if err == nil && info.Mode().IsRegular() {
 			sum += info.Size()
 		}
