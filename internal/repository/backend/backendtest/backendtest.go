@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
@@ -94,6 +95,11 @@ func testSaveAndRead(t *testing.T, be backend.Backend) {
 		if info, err := be.Stat(t.Context(), h); err != nil || info.Size != 100_000 || info.Name != h.Name {
 			t.Errorf("%s: stat gave %+v, %v", h, info, err)
 		}
+	}
+	// Of locks the time counts, where it is told.
+	info, err := be.Stat(t.Context(), save(t, be, backend.LockFile, []byte("lock")))
+	if age := time.Since(info.ModTime); err != nil || !info.ModTime.IsZero() && (age > time.Hour || age < -time.Hour) {
+		t.Errorf("a file that was stored just now is of %v, %v", info.ModTime, err)
 	}
 	if info, err := be.Stat(t.Context(), save(t, be, backend.LockFile, nil)); err != nil || info.Size != 0 {
 		t.Errorf("an empty file: %+v, %v", info, err)

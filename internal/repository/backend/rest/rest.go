@@ -23,6 +23,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 	"github.com/drydock-vm/drydock/internal/repository/backend/transport"
@@ -308,7 +309,11 @@ func (b *Backend) Stat(ctx context.Context, h backend.Handle) (backend.FileInfo,
 	if size < 0 {
 		return backend.FileInfo{}, errors.Join(b.fail(fmt.Errorf("%w: %s has no length", backend.ErrHostile, h), ""), resp.Body.Close())
 	}
-	return backend.FileInfo{Name: h.Name, Size: size}, resp.Body.Close()
+	stored, err := http.ParseTime(resp.Header.Get("Last-Modified"))
+	if err != nil {
+		stored = time.Time{} // not told
+	}
+	return backend.FileInfo{Name: h.Name, Size: size, ModTime: stored}, resp.Body.Close()
 }
 
 // Remove implements [backend.Backend].

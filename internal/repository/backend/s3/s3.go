@@ -213,7 +213,7 @@ func (b *Backend) Stat(ctx context.Context, h backend.Handle) (backend.FileInfo,
 	op := "look at " + h.String()
 	info, err := b.core.StatObject(ctx, b.opts.Bucket, b.object(h), minio.StatObjectOptions{})
 	if err == nil {
-		return backend.FileInfo{Name: h.Name, Size: info.Size}, nil
+		return backend.FileInfo{Name: h.Name, Size: info.Size, ModTime: info.LastModified}, nil
 	}
 	err = b.translate(ctx, op, err)
 	if h.Type == backend.ConfigFile && errors.Is(err, backend.ErrNotExist) {
@@ -243,7 +243,7 @@ func (b *Backend) List(ctx context.Context, t backend.FileType, yield func(backe
 		if h.Validate() != nil || b.object(h) != o.Key {
 			continue
 		}
-		if err := yield(backend.FileInfo{Name: h.Name, Size: o.Size}); err != nil {
+		if err := yield(backend.FileInfo{Name: h.Name, Size: o.Size, ModTime: o.LastModified}); err != nil {
 			return err
 		}
 	}

@@ -101,7 +101,7 @@ func (b *Backend) Stat(ctx context.Context, h backend.Handle) (info backend.File
 			err = fmt.Errorf("%w: it is no regular file", fs.ErrNotExist)
 		}
 		if err == nil {
-			info = backend.FileInfo{Name: h.Name, Size: fi.Size()}
+			info = backend.FileInfo{Name: h.Name, Size: fi.Size(), ModTime: fi.ModTime()}
 		}
 		return err
 	})
@@ -126,7 +126,7 @@ func (b *Backend) List(ctx context.Context, t backend.FileType, yield func(backe
 			if !e.Mode().IsRegular() || !backend.ValidName(e.Name()) {
 				continue
 			}
-			if err := yield(backend.FileInfo{Name: e.Name(), Size: e.Size()}); err != nil {
+			if err := yield(backend.FileInfo{Name: e.Name(), Size: e.Size(), ModTime: e.ModTime()}); err != nil {
 				return err
 			}
 		}
