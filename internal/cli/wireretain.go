@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/location"
@@ -110,7 +111,11 @@ func pruneOptions(c config.Repository) (retain.PruneOptions, error) {
 		o.Args = append(o.Args, "--cacert", c.CAFile)
 	}
 	if l.Kind == location.SFTP && c.SFTP != nil {
-		o.Args = append(o.Args, "-o", "sftp.command="+sshCommand(c.SFTP, l))
+		command, err := sshCommand(c.SFTP, l)
+		if err != nil {
+			return o, err
+		}
+		o.Args = append(o.Args, "-o", "sftp.command="+command)
 	}
 	if l.Kind != location.S3 && l.Kind != location.REST {
 		return o, nil
@@ -137,9 +142,8 @@ func pruneOptions(c config.Repository) (retain.PruneOptions, error) {
 	return o, nil
 }
 
-// sshCommand is how restic starts SFTP with the configured key and hosts. restic cuts
-// it at spaces, but for those in quotes.
-func sshCommand(c *config.SFTP, l location.Location) string {
+// sshCommand is how restic starts SFTP with the configured key and hosts.
+func sshCommand(c *config.SFTP, l location.Location) (string, error) {
 	words := []string{"ssh", l.Host}
 	if l.User != "" {
 		words = append(words, "-l", l.User)
@@ -154,11 +158,26 @@ func sshCommand(c *config.SFTP, l location.Location) string {
 		words = append(words, "-o", "UserKnownHostsFile="+c.KnownHosts)
 	}
 	for i, w := range words {
-		if strings.ContainsAny(w, ` "\'\\`) {
-			words[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(w) + `"`
+		var err error
+		if words[i], err = quoted(w); err != nil {
+			return "", err
 		}
 	}
-	return strings.Join(append(words, "-s", "sftp"), " ")
+	return strings.Join(append(words, "-s", "sftp"), " "), nil
+}
+
+// quoted is a word as restic reads it in a command: it cuts at white space and at
+// backslashes outside of quotes, and has no way to write a quote within its like.
+func quoted(word string) (string, error) {
+	switch {
+	case !strings.ContainsAny(word, "\"'\\") && !strings.ContainsFunc(word, unicode.IsSpace):
+		return word, nil
+	case !strings.Contains(word, `"`) && !strings.HasSuffix(word, `\`):
+		return `"` + word + `"`, nil
+	case !strings.Contains(word, "'") && !strings.HasSuffix(word, `\`):
+		return "'" + word + "'", nil
+	}
+	return "", fmt.Errorf("restic cannot be told of %q (give the file a name with one kind of quotes at most)", word)
 }
 
 // policies returns what is kept of the VMs' backups.
