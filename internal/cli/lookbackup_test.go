@@ -171,6 +171,7 @@ func TestDiffWithTheLiveDisks(t *testing.T) {
 	mtime := regexp.MustCompile(`mtime: 0x([0-9a-f]+)`).FindStringSubmatch(stat)[1]
 	w.debugfs(root, "write "+extra+" new.tmp", "write "+extra+" new", "sif /srv/file mode 0100600",
 		"cd /etc", "rm forged", "write "+forged+" forged", "sif forged mtime @0x"+mtime, "sif forged mtime_extra 0",
+		fmt.Sprintf("sif forged ctime @0x%x", time.Now().Unix()+60), // not in the second in which the first was made
 		"cd /var", "write "+extra+" hidden")
 	w.debugfs(data, "rm /log/old", "cd /lib", "write "+extra+" more")
 
