@@ -23,6 +23,7 @@ var floors = map[string]int{
 	"internal/escape":      1,
 	"internal/imagelock":   1,
 	"internal/location":    1,
+	"internal/printed":     1,
 	"internal/pattern":     1,
 	"internal/qemuimg":     1,
 
@@ -61,7 +62,7 @@ var within = map[string][]string{
 	"internal/atomicfile": {},
 	"internal/config":     {"internal/pattern", "internal/location"},
 	"internal/imagelock":  {"internal/escape"},
-	"internal/qemuimg":    {"internal/escape", "internal/imagelock"},
+	"internal/qemuimg":    {"internal/escape", "internal/imagelock", "internal/printed"},
 	"internal/harvest":    {"internal/build"},
 	"internal/newimage":   {"internal/diff"},   // an image is compared with the backup
 	"internal/restore":    {"internal/backup"}, // what a backup's tags say

@@ -15,6 +15,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/diff"
 	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/printed"
 )
 
 const (
@@ -34,7 +35,7 @@ func (m *maker) program(stdin io.Reader, ok []int, name string, args ...string) 
 	c.Env = []string{"LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	c.WaitDelay = waitDelay
 	c.Stdin = stdin
-	said := &beginning{}
+	said := &printed.Head{Limit: maxMessage}
 	c.Stdout, c.Stderr = io.Discard, said
 	err := c.Run()
 	var exit *exec.ExitError
@@ -46,17 +47,10 @@ func (m *maker) program(stdin io.Reader, ok []int, name string, args ...string) 
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w: %s", name, err, escape.Line(strings.TrimSpace(said.text.String())))
+		text, _ := said.Bytes()
+		return fmt.Errorf("%s: %w: %s", name, err, escape.Line(strings.TrimSpace(string(text))))
 	}
 	return nil
-}
-
-// beginning keeps the first bytes of what is written to it.
-type beginning struct{ text bytes.Buffer }
-
-func (b *beginning) Write(p []byte) (int, error) {
-	b.text.Write(p[:min(len(p), maxMessage-b.text.Len())])
-	return len(p), nil
 }
 
 // ext4 makes the filesystem, and has it checked: mke2fs counts the blocks of large

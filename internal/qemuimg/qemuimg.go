@@ -8,7 +8,6 @@
 package qemuimg
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/printed"
 )
 
 // maxOutput bounds what is kept of a command's output, in bytes: an image with
@@ -208,36 +208,24 @@ func (t *Tool) run(ctx context.Context, timeout time.Duration, command, path str
 	cmd := exec.CommandContext(ctx, t.o.Program, args...)
 	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.WaitDelay = waitDelay
-	out, messages := &bounded{limit: maxOutput}, &bounded{limit: maxMessage}
+	out, messages := &printed.Head{Limit: maxOutput}, &printed.Head{Limit: maxMessage}
 	cmd.Stdout, cmd.Stderr = out, messages
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return nil, &Error{Command: command, Path: path, Message: message(messages.buf.Bytes()), Err: err}
+		said, _ := messages.Bytes()
+		return nil, &Error{Command: command, Path: path, Message: message(said), Err: err}
 	}
-	if out.cut {
+	text, cut := out.Bytes()
+	if cut {
 		return nil, &Error{Command: command, Path: path, Err: fmt.Errorf("it printed more than %d bytes", maxOutput)}
 	}
-	return out.buf.Bytes(), nil
+	return text, nil
 }
 
 // message makes one line of what a command said.
 func message(b []byte) string {
 	text := strings.Join(strings.FieldsFunc(string(b), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 	return escape.Line(strings.TrimPrefix(text, "qemu-img: "))
-}
-
-// bounded keeps the first limit bytes that are written to it.
-type bounded struct {
-	buf   bytes.Buffer
-	limit int
-	cut   bool
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	keep := min(len(p), b.limit-b.buf.Len())
-	b.buf.Write(p[:keep])
-	b.cut = b.cut || keep < len(p)
-	return len(p), nil
 }

@@ -1,7 +1,6 @@
 package retain
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/printed"
 	"github.com/drydock-vm/drydock/internal/repository"
 )
 
@@ -89,7 +89,7 @@ func runRestic(ctx context.Context, path string, opts PruneOptions) ([]byte, err
 		"RESTIC_REPOSITORY="+opts.Location, "RESTIC_PASSWORD_FILE="+opts.PasswordFile,
 		"RESTIC_PASSWORD=", "RESTIC_PASSWORD_COMMAND=", "RESTIC_REPOSITORY_FILE=", // not those of whoever called drydock
 		"RESTIC_PROGRESS_FPS=0.01", "LC_ALL=C.UTF-8")
-	out := &tail{}
+	out := &printed.Tail{Limit: maxOutput}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
 	cmd.WaitDelay = interruptTime
@@ -97,18 +97,8 @@ func runRestic(ctx context.Context, path string, opts PruneOptions) ([]byte, err
 	if ctx.Err() != nil && err != nil {
 		err = errors.Join(context.Cause(ctx), err)
 	}
-	return out.kept, err
-}
-
-// tail keeps the last of what is written to it.
-type tail struct{ kept []byte }
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.kept = append(t.kept, p...)
-	if cut := len(t.kept) - maxOutput; cut > 0 {
-		t.kept = bytes.Clone(t.kept[cut:])
-	}
-	return len(p), nil
+	kept, _ := out.Bytes()
+	return kept, err
 }
 
 // lines cuts output into lines that can be printed.

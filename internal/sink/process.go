@@ -10,11 +10,11 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/printed"
 )
 
 const (
@@ -37,10 +37,10 @@ func (r *run) execute(ctx context.Context, dir, disk string, feed func(context.C
 	// program whose input breaks off must not take that for the end.
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var output tail
+	output := &printed.Tail{Limit: maxOutput}
 	c := exec.CommandContext(ctx, args[0], args[1:]...)
 	c.Dir, c.Env = dir, r.env()
-	c.Stdout, c.Stderr = &output, &output
+	c.Stdout, c.Stderr = output, output
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGTERM) }
 	c.WaitDelay = killGrace
@@ -61,8 +61,8 @@ func (r *run) execute(ctx context.Context, dir, disk string, feed func(context.C
 		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // gone already, as a rule
 	}
 	feedErr := fed()
-	if err := r.judge(ctx, waitErr, feedErr, &output); err != nil {
-		return &Error{Program: r.program.Name, Disk: disk, Output: output.text(), Err: err}
+	if err := r.judge(ctx, waitErr, feedErr, output); err != nil {
+		return &Error{Program: r.program.Name, Disk: disk, Output: outputText(output), Err: err}
 	}
 	return nil
 }
@@ -101,14 +101,14 @@ func (r *run) start(ctx context.Context, c *exec.Cmd, stop context.CancelCauseFu
 }
 
 // judge says whether the program did its work.
-func (r *run) judge(ctx context.Context, waitErr, feedErr error, output *tail) error {
+func (r *run) judge(ctx context.Context, waitErr, feedErr error, output *printed.Tail) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	var exit *exec.ExitError
 	switch {
 	case errors.As(waitErr, &exit) && slices.Contains(r.program.Warn, exit.ExitCode()):
-		for line := range strings.Lines(output.text()) {
+		for line := range strings.Lines(outputText(output)) {
 			r.report.Warnings = append(r.report.Warnings, r.program.Name+": "+strings.TrimRight(line, "\n"))
 		}
 	case waitErr != nil:
@@ -161,29 +161,10 @@ func (r *run) secret() (*os.File, error) {
 	return in, nil
 }
 
-// tail keeps the end of what is written to it.
-type tail struct {
-	mu   sync.Mutex // guards what follows
-	data []byte
-	cut  bool
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.data = append(t.data, p[max(0, len(p)-maxOutput):]...)
-	if over := len(t.data) - maxOutput; over > 0 {
-		t.data, t.cut = append(t.data[:0], t.data[over:]...), true
-	}
-	return len(p), nil
-}
-
-// text is what was kept, each line printable. A line that was cut is left out.
-func (t *tail) text() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	data := t.data
-	if _, rest, ok := bytes.Cut(data, []byte("\n")); ok && t.cut {
+// outputText is what was kept, each line printable. A line that was cut is left out.
+func outputText(t *printed.Tail) string {
+	data, cut := t.Bytes()
+	if _, rest, ok := bytes.Cut(data, []byte("\n")); ok && cut {
 		data = rest
 	}
 	var lines []string

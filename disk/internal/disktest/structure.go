@@ -3,7 +3,6 @@ package disktest
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"runtime/metrics"
 	"slices"
 	"testing"
@@ -70,14 +69,16 @@ func (h *Damage) Sealed(m Image, off int64, data []byte) disk.Sparse {
 // reads no more than MaxRead, and does not panic. It must not run beside others.
 func (h *Damage) Try(t testing.TB, what string, d disk.Sparse) (got Outcome) {
 	t.Helper()
+	returned := false
 	defer func() {
-		if r := recover(); r != nil {
-			t.Errorf("%s: panic: %v\n%s", what, r, debug.Stack())
+		if !returned { // a panic, which ends the test
+			t.Errorf("%s: panic", what)
 		}
 	}()
 	c := &Counted{Sparse: d}
 	before := allocated()
 	got = h.Read(c)
+	returned = true
 	if n := allocated() - before; n > h.MaxAlloc {
 		t.Errorf("%s: %d bytes allocated", what, n)
 	}
