@@ -156,11 +156,11 @@ func (b *Backend) do(ctx context.Context, op string, limit time.Duration, try fu
 		if !b.answered.Load() {
 			patience = min(patience, firstPatience)
 		}
+		jittered := pause/2 + rand.N(pause)
 		// Injected sleeps pass no time of the clock.
-		if spent := max(waited, time.Since(begin)); spent+pause > patience {
+		if spent := max(waited, time.Since(begin)); spent+jittered > patience {
 			return fmt.Errorf("%w; given up after %s", err, spent.Round(time.Second))
 		}
-		jittered := pause/2 + rand.N(pause)
 		b.opts.Report(op, err, jittered)
 		if err := b.opts.Sleep(ctx, jittered); err != nil {
 			return err
