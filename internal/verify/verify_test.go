@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -78,15 +79,15 @@ var damages = map[string]func(t *testing.T, r *rand.Rand, files []string){
 // Whatever storage does to a repository: Run finds it if restic does, and names
 // exactly the files that do not come back.
 func TestDamage(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := *modelSeed
 	whole, backups := harbour(t, rand.New(rand.NewPCG(seed, 0)))
 	if r := whole.verified(t, verify.Options{Mode: verify.Full}); !r.Good() || len(r.Backups) != len(backups) || r.PacksRead == 0 {
 		t.Fatalf("the undamaged repository: %+v", r)
 	}
 	n := uint64(0)
 	for _, folder := range []string{"data", "index", "snapshots"} {
-		for name, damage := range damages {
+		for _, name := range slices.Sorted(maps.Keys(damages)) {
+			damage := damages[name]
 			n++
 			r := rand.New(rand.NewPCG(seed, n))
 			t.Run(folder+" "+name, func(t *testing.T) {
