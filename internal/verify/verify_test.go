@@ -87,24 +87,53 @@ func TestDamage(t *testing.T) {
 	n := uint64(0)
 	for _, folder := range []string{"data", "index", "snapshots"} {
 		for _, name := range slices.Sorted(maps.Keys(damages)) {
-			damage := damages[name]
 			n++
 			r := rand.New(rand.NewPCG(seed, n))
 			t.Run(folder+" "+name, func(t *testing.T) {
 				t.Parallel()
 				p := whole.copied(t)
-				damage(t, r, p.files(t, folder))
+				damages[name](t, r, p.files(t, folder))
 				judge(t, p, backups, folder+name != "snapshotsmissing")
 			})
 		}
 	}
 }
 
+// checked has restic read the whole repository. What it cannot read it tries again,
+// for minutes: it is not waited for after it has said so.
+func (p place) checked(t *testing.T) (string, error) {
+	t.Helper()
+	c := p.command(t, "check", "--read-data")
+	said := &printed{until: "returned error, retrying", stop: c.Cancel}
+	c.Stdout, c.Stderr = said, said
+	err := c.Run()
+	if c.ProcessState == nil {
+		t.Fatalf("run restic: %v", err)
+	}
+	return said.String(), err
+}
+
+// printed is what a program has printed, which is stopped when it prints a certain
+// text.
+type printed struct {
+	strings.Builder
+	until string
+	stop  func() error
+}
+
+func (p *printed) Write(b []byte) (int, error) {
+	n, err := p.Builder.Write(b)
+	if p.stop != nil && strings.Contains(p.String(), p.until) {
+		err, p.stop = errors.Join(err, p.stop()), nil
+	}
+	return n, err
+}
+
 // judge compares what Run says with what restic says and with what is restored.
 func judge(t *testing.T, p place, backups []stored, damaged bool) {
 	t.Helper()
 	report := p.verified(t, verify.Options{Mode: verify.Full})
-	out, err := p.restic(t, "check", "--read-data")
+	out, err := p.checked(t)
 	if damaged && err == nil {
 		t.Errorf("restic finds nothing: %s", out)
 	}
