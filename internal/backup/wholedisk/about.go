@@ -32,6 +32,9 @@ type about struct {
 	Free string `json:"free_space"`
 	// Out is what was left out though the image has it, as appendSpans has it.
 	Out []byte `json:"left_out,omitempty"`
+	// SHA256 is the digest of the whole disk, in hexadecimal, if it is a version of
+	// an image; empty otherwise.
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // stored is a disk in a snapshot.
@@ -59,14 +62,26 @@ func Paths(disk string) []string { return []string{ImagePath(disk)[1:], aboutPat
 
 func aboutPath(disk string) string { return "/" + Folder + "/" + disk + aboutEnding }
 
-// imageTag begins the tag that a snapshot has for each disk that it has whole.
-const imageTag = "image:"
+const (
+	// imageTag begins the tag that a snapshot has for each disk that it has whole.
+	imageTag = "image:"
+	// versionTag begins the tag of a disk that was made from a version of an image,
+	// which is there in the disk's place. Behind the name of the disk comes "=" and
+	// that of the version.
+	versionTag = "version:"
+)
 
 // Has reports whether a snapshot has a disk whole.
 func Has(s *repository.Snapshot, disk string) bool { return slices.Contains(s.Tags, imageTag+disk) }
 
+// HasVersion reports whether a snapshot has the version of an image that a disk was
+// made from.
+func HasVersion(s *repository.Snapshot, disk string) bool {
+	return slices.ContainsFunc(s.Tags, func(tag string) bool { return strings.HasPrefix(tag, versionTag+disk+"=") })
+}
+
 // tags begin the tags of what lies in [Folder].
-var tags = []string{imageTag}
+var tags = []string{imageTag, versionTag}
 
 // IsTag reports whether a tag is that of something in [Folder].
 func IsTag(tag string) bool {
