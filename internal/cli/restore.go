@@ -36,7 +36,9 @@ and the exit code is 3.
 A disk that is backed up as an image (backup: image) is written to FILE, whose name
 ends in .raw, .img or .qcow2. FILE is there when it is whole; a restore to .raw that
 was cut off is gone on with. With --in-place the disk takes the place of the one in
-the configuration, whose VM must be off; the old one is kept beside it.`,
+the configuration, whose VM must be off; the old one is kept beside it.
+
+drydock restore vm brings a whole VM back, with its unit and its configuration.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error {
 			image.overwrite = o.Overwrite
@@ -53,6 +55,7 @@ the configuration, whose VM must be off; the old one is kept beside it.`,
 	f.BoolVar(&o.Flags, "flags", false, "restore the flags a, d and i of chattr (needs root)")
 	f.StringVar(&image.path, "to-image", "", "disk image to make, with a new filesystem that has the files (needs root)")
 	f.StringVar(&image.filesystem, "fs", "", "filesystem of the image, ext4 or btrfs; by default what the disk had")
+	c.AddCommand(a.restoreVMCmd())
 	f.StringVar(&image.size, "size", "", "size of the image, such as 20G; by default what the filesystem had")
 	return c
 }
