@@ -39,6 +39,7 @@ var floors = map[string]int{
 	"internal/vm":         2,
 
 	"internal/backup":     3,
+	"internal/backupdisk": 3,
 	"internal/build":      3,
 	"internal/copy":       3,
 	"internal/definition": 3,
@@ -64,7 +65,8 @@ var within = map[string][]string{
 	"internal/config":     {"internal/pattern", "internal/location"},
 	"internal/imagelock":  {"internal/escape"},
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock", "internal/printed"},
-	"internal/definition": {"internal/backup"}, // it is made of a backup's objects
+	"internal/backupdisk": {"internal/newimage"}, // its skeleton
+	"internal/definition": {"internal/backup"},   // it is made of a backup's objects
 	"internal/harvest":    {"internal/build"},
 	"internal/newimage":   {"internal/diff"},                          // an image is compared with the backup
 	"internal/restore":    {"internal/backup", "internal/definition"}, // what a backup's tags say
