@@ -52,6 +52,7 @@ var floors = map[string]int{
 	"internal/round":      3,
 	"internal/sink":       3,
 	"internal/tarball":    3,
+	"internal/trial":      3,
 	"internal/verify":     3,
 
 	"internal/demo": 4,
