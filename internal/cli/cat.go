@@ -82,10 +82,10 @@ func (a *app) openBytes(ctx context.Context, o *opened, text string, l *looking)
 	return r.Volume(ctx, v.Name)
 }
 
-// openBackedUp opens a disk that a backup has whole.
+// openBackedUp opens a disk of a backup: as it has it, or made up of its files.
 func (a *app) openBackedUp(ctx context.Context, o *opened, t target, l *looking) (disk.Sparse, error) {
 	if t.disk == "" || string(t.path) != "/" {
-		return nil, usageError("a backup of %s is no disk: name one that it has as an image (%s/DISK@%s)", t.vm, t.vm, t.backup)
+		return nil, usageError("a backup of %s is no disk: name one of its disks (%s/DISK@%s)", t.vm, t.vm, t.backup)
 	}
 	src, err := a.openTarget(ctx, t, l)
 	if err != nil {
@@ -93,7 +93,7 @@ func (a *app) openBackedUp(ctx context.Context, o *opened, t target, l *looking)
 	}
 	o.closers = append(o.closers, src.close)
 	if src.whole == nil {
-		return nil, fmt.Errorf("the backup has the files of disk %s, not an image of it (backup: image)", t.disk)
+		return a.filesDisk(ctx, src, t)
 	}
 	return src.whole, nil
 }

@@ -39,6 +39,7 @@ var floors = map[string]int{
 	"internal/vm":         2,
 
 	"internal/backup":     3,
+	"internal/backupdisk": 3,
 	"internal/build":      3,
 	"internal/copy":       3,
 	"internal/definition": 3,
@@ -52,6 +53,7 @@ var floors = map[string]int{
 	"internal/round":      3,
 	"internal/sink":       3,
 	"internal/tarball":    3,
+	"internal/trial":      3,
 	"internal/verify":     3,
 
 	"internal/demo": 4,
@@ -65,7 +67,8 @@ var within = map[string][]string{
 	"internal/config":     {"internal/pattern", "internal/location"},
 	"internal/imagelock":  {"internal/escape"},
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock", "internal/printed"},
-	"internal/definition": {"internal/backup"}, // it is made of a backup's objects
+	"internal/backupdisk": {"internal/newimage"}, // its skeleton
+	"internal/definition": {"internal/backup"},   // it is made of a backup's objects
 	"internal/harvest":    {"internal/build"},
 	"internal/newimage":   {"internal/diff"},                                                                                    // an image is compared with the backup
 	"internal/rebuild":    {"internal/backup", "internal/definition", "internal/restore", "internal/newimage", "internal/diff"}, // a VM is made of all of them
