@@ -139,6 +139,9 @@ func (x *run) fromFiles(ctx context.Context, it *Item, part string) error {
 	if err != nil {
 		return err
 	}
+	if len(it.disk.Pieces) > 0 {
+		return x.inLayout(ctx, it, tree, part)
+	}
 	if err := x.filesystem(ctx, it, tree, part); err != nil {
 		return err
 	}

@@ -7,7 +7,8 @@
 //	}
 //
 // A disk that was backed up as an image is written back; one whose files were gets a
-// filesystem made anew, of the same type, size, UUID and label; one that was made
+// filesystem made anew, of the same type, size, UUID and label, in its place on the disk,
+// around which there is what was there (partitions, boot loader, LVM); one that was made
 // from a version of an image is made from that version, which goes into the image
 // store too; and one that was left out is made empty.
 //
@@ -23,6 +24,7 @@
 package rebuild
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -203,8 +205,16 @@ func (p *Plan) filesItem(it *Item) {
 		it.Problem = err.Error() + out
 		return
 	}
-	if d.Partition != 0 || d.Volume != "" {
+	if d.Partition == 0 && d.Volume == "" {
+		return
+	}
+	if len(d.Pieces) == 0 || !wholedisk.HasLayout(p.opts.Snapshot, d.Name) {
 		it.Problem = "the backup has the files of a partition or volume, and not what is around it" + out
+		return
+	}
+	it.Detail += " in " + cmp.Or(d.Volume, fmt.Sprintf("partition %d", d.Partition))
+	if last := d.Pieces[len(d.Pieces)-1]; last.Offset+last.Length != was.Size {
+		it.Problem = "what the backup says of where its filesystem lies and of how large it is does not fit" + out
 	}
 }
 

@@ -157,6 +157,7 @@ const (
 	OpPieces
 	OpReadMany
 	OpUnused
+	OpPlaces
 	// OpTest is the first of the requests that tests add to the language.
 	// No worker that is built into drydock answers it.
 	OpTest Op = 0x80
