@@ -37,8 +37,11 @@ and the exit code is 3.
 A disk that is backed up as an image (backup: image) is written to FILE, whose name
 ends in .raw, .img or .qcow2. FILE is there when it is whole; a restore to .raw that
 was cut off is gone on with. With a path behind it (web/data@latest:/var, or :/ for
-all), or --volume, files come out of the image, as above. With --in-place the disk takes the place of the one in
-the configuration, whose VM must be off; the old one is kept beside it.`,
+all), or --volume, files come out of the image, as above. With --in-place the disk takes
+the place of the one in the configuration, whose VM must be off; the old one is kept
+beside it.
+
+drydock restore vm brings a whole VM back, with its unit and its configuration.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error {
 			image.overwrite = o.Overwrite
@@ -55,6 +58,7 @@ the configuration, whose VM must be off; the old one is kept beside it.`,
 	f.BoolVar(&o.Flags, "flags", false, "restore the flags a, d and i of chattr (needs root)")
 	f.StringVar(&image.path, "to-image", "", "disk image to make, with a new filesystem that has the files (needs root)")
 	f.StringVar(&image.filesystem, "fs", "", "filesystem of the image, ext4 or btrfs; by default what the disk had")
+	c.AddCommand(a.restoreVMCmd())
 	f.StringVar(&image.size, "size", "", "size of the image, such as 20G; by default what the filesystem had")
 	f.StringVar(&look.volume, "volume", "", "of a disk that is backed up as an image: the volume whose files are restored")
 	f.StringArrayVar(&look.with, "with", nil, "another disk that the backup has as an image, on which the volume lies too; may be repeated")
