@@ -31,7 +31,9 @@ filesystem has the type, size, UUID and label that the disk's had:
   drydock restore web/data@latest --to-image data.qcow2
 
 It is read back and compared with the backup. What is not in it as it was is named,
-and the exit code is 3.
+and the exit code is 3. XFS and btrfs are written by a machine that lives for that
+alone, since this host does not mount the image: it takes QEMU, and a kernel with its
+modules.
 
 A disk that is backed up as an image (backup: image) is written to FILE, whose name
 ends in .raw, .img or .qcow2. FILE is there when it is whole; a restore to .raw that
@@ -52,8 +54,10 @@ the configuration, whose VM must be off; the old one is kept beside it.`,
 	f.BoolVar(&o.Devices, "devices", false, "restore device nodes (needs root)")
 	f.BoolVar(&o.Flags, "flags", false, "restore the flags a, d and i of chattr (needs root)")
 	f.StringVar(&image.path, "to-image", "", "disk image to make, with a new filesystem that has the files (needs root)")
-	f.StringVar(&image.filesystem, "fs", "", "filesystem of the image, ext4 or btrfs; by default what the disk had")
+	f.StringVar(&image.filesystem, "fs", "", "filesystem of the image, ext4, xfs or btrfs; by default what the disk had")
 	f.StringVar(&image.size, "size", "", "size of the image, such as 20G; by default what the filesystem had")
+	f.StringVar(&image.writer.Kernel, "kernel", "", "kernel of the machine that writes XFS and btrfs; by default this host's")
+	f.StringVar(&image.writer.Modules, "modules", "", "folder of that kernel's modules; by default that in /lib/modules")
 	return c
 }
 

@@ -1,8 +1,7 @@
 // Package writervm writes the files of a backup into a filesystem on a disk image,
 // without mounting it on this host: in a machine that lives for that alone.
 //
-//	k, err := writervm.FindKernel("", "", "xfs")
-//	err = writervm.Write(ctx, "/srv/data.raw", "xfs", tree, writervm.Options{Kernel: k})
+//	err := writervm.Write(ctx, "/srv/data.raw", "xfs", tree, writervm.Options{})
 //
 // The machine is QEMU with the image as its only disk, a serial port, and no network. It
 // boots a kernel of this host; its only process is drydock itself (package guest), in an

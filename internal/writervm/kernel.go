@@ -15,12 +15,12 @@ import (
 // ErrKernel is of a kernel that is not there, or cannot write the filesystem.
 var ErrKernel = errors.New("no kernel for the machine that writes the image")
 
-const fixKernel = "apt-get install linux-image-cloud-amd64, or name another kernel with --kernel and --modules"
+const fixKernel = "apt-get install linux-image-cloud-amd64, or name another kernel: --kernel, or writer.kernel in the configuration"
 
-// Kernel is what the machine boots.
+// Kernel is what the machine boots. The zero value is a kernel of this host.
 type Kernel struct {
 	Image   string // such as /boot/vmlinuz-6.1.0-56-amd64
-	Modules string // the folder of its modules, such as /lib/modules/6.1.0-56-amd64
+	Modules string // the folder of its modules; /lib/modules/6.1.0-56-amd64 if empty
 }
 
 // required are the modules of the machine's devices. The filesystem's comes last.
@@ -30,22 +30,20 @@ var required = []string{"virtio_pci", "virtio_blk", "virtio_console"}
 // checksums by name, which no list of dependencies tells.
 var optional = []string{"crc32c_generic", "xxhash_generic", "sha256_generic", "blake2b_generic"}
 
-// FindKernel returns a kernel that can write filesystems of a type: the one at image, with
-// modules, unless both are empty. Then it is the kernel that runs on this host, or the
-// newest of those in /boot.
-func FindKernel(image, modules, fstype string) (Kernel, error) {
-	if image != "" || modules != "" {
-		k := Kernel{Image: image, Modules: modules}
-		if image == "" {
-			return k, fmt.Errorf("%w: --modules %s is given, and no --kernel", ErrKernel, modules)
-		}
-		if modules == "" {
-			k.Modules = modulesOf(image)
-		}
-		_, err := k.check(fstype)
-		return k, err
+// Find returns a kernel that can write filesystems of a type: this one, unless it is the
+// zero value. Then it is the kernel that runs on this host, or the newest of those in
+// /boot.
+func (k Kernel) Find(fstype string) (Kernel, error) {
+	switch {
+	case k == Kernel{}:
+		return findKernel("/", release(), fstype)
+	case k.Image == "":
+		return k, fmt.Errorf("%w: the folder %s of modules is given, and no kernel", ErrKernel, k.Modules)
+	case k.Modules == "":
+		k.Modules = modulesOf(k.Image)
 	}
-	return findKernel("/", release(), fstype)
+	_, err := k.check(fstype)
+	return k, err
 }
 
 // modulesOf is where a kernel that is installed has its modules.

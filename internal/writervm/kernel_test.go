@@ -109,7 +109,7 @@ func TestWhichKernel(t *testing.T) {
 // TestKernelByName: what is named is taken, and an error names it.
 func TestKernelByName(t *testing.T) {
 	k := install(t, t.TempDir(), "6.1", dep, builtin)
-	if got, err := FindKernel(k.Image, k.Modules, "xfs"); err != nil || got != k {
+	if got, err := k.Find("xfs"); err != nil || got != k {
 		t.Errorf("%v, %v", got, err)
 	}
 	for _, c := range []struct{ image, modules, fstype, want string }{
@@ -117,9 +117,9 @@ func TestKernelByName(t *testing.T) {
 		{k.Image, k.Modules + "x", "xfs", k.Modules + "x"},
 		{k.Image, k.Modules, "bcachefs", "it has no bcachefs"},
 		{k.Image, "", "xfs", "/lib/modules/6.1/modules.dep"},
-		{"", k.Modules, "xfs", "no --kernel"},
+		{"", k.Modules, "xfs", "no kernel"},
 	} {
-		if _, err := FindKernel(c.image, c.modules, c.fstype); !errors.Is(err, ErrKernel) || !strings.Contains(err.Error(), c.want) {
+		if _, err := (Kernel{c.image, c.modules}).Find(c.fstype); !errors.Is(err, ErrKernel) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}

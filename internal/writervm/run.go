@@ -17,7 +17,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/writervm/wire"
 )
 
-// Options are the choices of one machine. Kernel is required.
+// Options are the choices of one machine.
 type Options struct {
 	Kernel Kernel
 	// Accelerator is KVM or TCG. Without one KVM is tried, if this host has it, and TCG
@@ -56,10 +56,15 @@ var (
 // Write writes the files of fsys into the new filesystem on the raw image at path. The
 // filesystem's type is as mount(8) calls it.
 func Write(ctx context.Context, path, fstype string, fsys disk.Filesystem, opts Options) error {
-	modules, err := opts.Kernel.check(fstype)
+	k, err := opts.Kernel.Find(fstype)
 	if err != nil {
 		return err
 	}
+	modules, err := k.check(fstype)
+	if err != nil {
+		return err
+	}
+	opts.Kernel = k
 	executable := opts.Executable
 	if executable == "" {
 		executable = "/proc/self/exe"

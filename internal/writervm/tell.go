@@ -97,7 +97,7 @@ func (t *teller) folder(ino uint64, path []byte, depth int) error {
 // fault notes what is damaged, and returns any other error.
 func (t *teller) fault(path []byte, ino uint64, err error) error {
 	var d *disk.Error
-	if err == nil || t.ctx.Err() != nil || !errors.As(err, &d) {
+	if err == nil || t.ctx.Err() != nil || !errors.As(err, &d) || ino == t.fsys.Info().Root {
 		return err
 	}
 	if t.run.opts.Damaged != nil {

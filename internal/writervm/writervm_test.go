@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/ext4"
 	"github.com/drydock-vm/drydock/disk/raw"
@@ -115,6 +117,11 @@ func look(t *testing.T, dir string) world {
 	for i, line := range w.list {
 		w.list[i] = sgi.ReplaceAllString(line, "")
 	}
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	w.list = append(w.list, fmt.Sprintf("the root directory %o %d:%d %v", st.Mode, st.Uid, st.Gid, st.Mtim))
 	return w
 }
 
@@ -126,6 +133,9 @@ func everything(t *testing.T) (disk.Filesystem, world) {
 	tool(t, "mount", "-o", "loop", path, dir)
 	treetest.MakeIn(t, dir, treetest.Without{LargeMinors: true})
 	treetest.Extreme(t, dir)
+	if err := errors.Join(os.Chown(dir, 7, 70000), os.Chmod(dir, 0o751|os.ModeSticky), os.Remove(filepath.Join(dir, "lost+found")), os.Chtimes(dir, time.Unix(1, 2), time.Unix(3, 4))); err != nil {
+		t.Fatal(err)
+	}
 	w := look(t, dir)
 	tool(t, "sync", "-f", dir)
 	tool(t, "umount", dir)
