@@ -70,6 +70,7 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		Sinks:     &sinks{h},
 		Retention: retention{h, b}, PruneEvery: pruneEvery(c),
 		Proofs:  &proofs{h: h, mode: verify.Mode(c.Verify.Mode)},
+		Boots:   &boots{h},
 		Now:     a.now,
 		Observe: observe,
 	})

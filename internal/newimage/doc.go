@@ -16,6 +16,9 @@
 //     no hardlinks and no times, and mkfs.btrfs --rootdir no times and wrong device
 //     numbers.
 //
+// [MakeSkeleton] makes the ext4 alone, without the content of files, for who shows
+// the backup as a disk.
+//
 // # What it promises
 //
 // The target has its name only when it is whole and durable. What a run that was
