@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -171,7 +170,7 @@ func (b *boots) disk(ctx context.Context, src *opened, v *config.VM, d *config.D
 		one.Base, err = b.installed(v, d)
 	case d.Backup == config.BackupOff:
 		out.Notes = append(out.Notes, fmt.Sprintf("disk %s, which is not backed up, is empty", d.Name))
-		one.Size, err = diskSize(ctx, d)
+		one.Size, err = diskSize(d)
 	default:
 		err = fmt.Errorf("%w: backup %s does not have it", errNoBoot, src.backup.ID.Short())
 	}
@@ -205,17 +204,4 @@ func (b *boots) installed(v *config.VM, d *config.Disk) (string, error) {
 		return "", fmt.Errorf("%w: it is in no backup, and %w", errNoBoot, err)
 	}
 	return b.h.images.DiskPath(version), nil
-}
-
-// diskSize is how large a disk of the VM is.
-func diskSize(ctx context.Context, d *config.Disk) (int64, error) {
-	if d.Format == config.FormatQCOW2 {
-		info, err := qemuimg.New(qemuimg.Options{}).Info(ctx, d.Path)
-		return info.VirtualSize, err
-	}
-	info, err := os.Stat(d.Path)
-	if err != nil {
-		return 0, fmt.Errorf("it is not backed up, and how large it was cannot be told: %w", err)
-	}
-	return info.Size(), nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/sandbox"
+	"github.com/drydock-vm/drydock/internal/writervm"
 )
 
 // imageFlags say what image is made of the files of a backup.
@@ -27,6 +28,7 @@ type imageFlags struct {
 	filesystem string
 	size       string
 	overwrite  bool
+	writer     config.Writer // what the command line says of it
 }
 
 // restoreImage makes a disk image with a new filesystem of what a backup has.
@@ -47,6 +49,9 @@ func (a *app) restoreImage(ctx context.Context, t target, src *opened, flags ima
 		return err
 	}
 	shown := &diffPrinter{app: &app{stdout: a.stderr, stderr: a.stderr}}
+	opts.Warn = func(path []byte, text string) {
+		fmt.Fprintf(a.stderr, "drydock: %s: %s\n", escape.Bytes(path), text)
+	}
 	differs := 0
 	opts.Differs = func(c *diff.Change) {
 		if differs++; differs <= maxDiffersShown {
@@ -85,6 +90,9 @@ func imageTree(t target, src *opened) (disk.Filesystem, error) {
 	if top.Type() != disk.ModeDir {
 		return nil, usageError("%s is a %s, and --to-image takes a folder", escape.Bytes(src.path), typeName(top.Type()))
 	}
+	if src.whole != nil {
+		return restore.Below(src.fsys, top.Ino), nil
+	}
 	if t.disk != "" {
 		return src.tree.Disk(src.backup, t.disk, string(src.path))
 	}
@@ -105,13 +113,18 @@ func (a *app) imageOptions(t target, src *opened, flags imageFlags) (newimage.Op
 		}
 	}
 	was, known := backup.FilesystemOf(src.backup, name)
+	if src.whole != nil {
+		info := src.fsys.Info()
+		was = backup.DiskFilesystem{Type: info.Type, UUID: info.UUID, Size: info.Size, Label: info.Label}
+	}
 	o := newimage.Options{Filesystem: cmp.Or(flags.filesystem, was.Type), Size: was.Size, Overwrite: flags.overwrite}
 	// Below a disk's root it is another filesystem, and UUIDs are unique.
-	if mount, ok := backup.DiskMount(src.backup, name); ok && known && bytes.Equal(src.path, []byte(mount)) {
+	mount, ok := backup.DiskMount(src.backup, name)
+	if ok && known && bytes.Equal(src.path, []byte(mount)) || src.whole != nil && string(src.path) == "/" {
 		o.UUID, o.Label = was.UUID, was.Label
 	}
 	if o.Filesystem == "" {
-		return o, usageError("the backup does not tell what filesystem it was: choose one with --fs (ext4 or btrfs)")
+		return o, usageError("the backup does not tell what filesystem it was: choose one with --fs (ext4, xfs or btrfs)")
 	}
 	if flags.size != "" {
 		n, err := parseSize(flags.size)
@@ -123,10 +136,37 @@ func (a *app) imageOptions(t target, src *opened, flags imageFlags) (newimage.Op
 	if o.Size == 0 {
 		return o, usageError("the backup does not tell how large the filesystem was: choose a size with --size (20G)")
 	}
+	var err error
+	if o.Writer, err = a.writer(flags.writer); err != nil {
+		return o, err
+	}
 	o.Read = a.readImage
 	o.Convert = qemuimg.New(qemuimg.Options{}).ConvertRaw
 	est := newEstimate(a)
 	o.Progress = func(p newimage.Progress) { est.tell(p.Step, p.Bytes, p.Of) }
+	return o, nil
+}
+
+// writer is the machine that writes filesystems, as the command line and the
+// configuration say.
+func (a *app) writer(w config.Writer) (writervm.Options, error) {
+	c, err := a.load()
+	if err != nil {
+		return writervm.Options{}, err
+	}
+	if w.Kernel == "" {
+		if w.Modules != "" {
+			return writervm.Options{}, usageError("--modules %s: --kernel is missing, the kernel that they are of", w.Modules)
+		}
+		w.Kernel, w.Modules = c.Writer.Kernel, c.Writer.Modules
+	}
+	o := writervm.Options{Kernel: writervm.Kernel{Image: w.Kernel, Modules: w.Modules}}
+	switch c.Writer.Accelerator {
+	case config.AcceleratorKVM:
+		o.Accelerator = writervm.KVM
+	case config.AcceleratorTCG:
+		o.Accelerator = writervm.TCG
+	}
 	return o, nil
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/definition"
+	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/sandbox"
@@ -61,14 +63,14 @@ func (b *backups) describe(ctx context.Context, v round.VM, disks []round.Source
 		}
 	}
 	for _, k := range c.SortedDisks() {
-		d.Disks = append(d.Disks, b.describeDisk(ctx, v, k, disks, r, d))
+		d.Disks = append(d.Disks, b.describeDisk(v, k, disks, r, d))
 	}
 	return out, nil
 }
 
 // describeDisk describes a disk: one that is backed up as the reader sees it, and
 // another as its file is.
-func (b *backups) describeDisk(ctx context.Context, v round.VM, k *config.Disk, disks []round.Source, r *sandbox.Reader, d *definition.Definition) definition.Disk {
+func (b *backups) describeDisk(v round.VM, k *config.Disk, disks []round.Source, r *sandbox.Reader, d *definition.Definition) definition.Disk {
 	out := definition.Disk{
 		Name: k.Name, Path: k.Path, Format: k.Format, Backup: k.Backup,
 		Mount: k.Mount, Partition: k.Partition, Volume: k.Volume, Image: k.Image,
@@ -80,7 +82,7 @@ func (b *backups) describeDisk(ctx context.Context, v round.VM, k *config.Disk, 
 	if i := slices.IndexFunc(disks, func(s round.Source) bool { return s.Disk.Name == k.Name }); i >= 0 {
 		read := r.Disks()[i]
 		out.Size, out.ClusterSize = read.Size(), read.Info().ClusterSize
-	} else if size, err := diskSize(ctx, k); err != nil {
+	} else if size, err := diskSize(k); err != nil {
 		d.Missing = append(d.Missing, fmt.Sprintf("the size of disk %s: %v", k.Name, err))
 	} else {
 		out.Size = size
@@ -107,6 +109,20 @@ func (b *backups) release(vm string, k *config.Disk) (*definition.Release, error
 		return nil, err
 	}
 	return &definition.Release{Image: version.Image, Version: version.ID, Size: version.Size, SHA256: version.SHA256}, nil
+}
+
+// diskSize is how large the guest sees a disk that no reader has opened, in bytes.
+func diskSize(k *config.Disk) (int64, error) {
+	if k.Format == config.FormatQCOW2 {
+		header, err := qemuimg.ReadHeader(k.Path)
+		return header.VirtualSize, err
+	}
+	f, err := os.Open(k.Path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.Seek(0, io.SeekEnd) // of a block device, too
 }
 
 // save stores the definition.

@@ -37,6 +37,7 @@ var floors = map[string]int{
 	"internal/state":      2,
 	"internal/unit":       2,
 	"internal/vm":         2,
+	"internal/writervm":   2,
 
 	"internal/backup":     3,
 	"internal/backupdisk": 3,
