@@ -41,8 +41,16 @@ func (a *app) plan(ctx context.Context, names []string) error {
 			a.printf("  %-9s %s\n", what, rest)
 		}
 	}
+	for _, c := range p.Copies {
+		a.printf("then to %s: what is missing there\n", c.Place)
+	}
 	if p.Prune.Due {
 		a.printf("then restic prune: %s\n", p.Prune.Reason)
+	}
+	for _, c := range p.Copies {
+		if c.Prune.Due {
+			a.printf("then restic prune of %s: %s\n", c.Place, c.Prune.Reason)
+		}
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 type Plan struct {
 	VMs   []*VMPlan `json:"vms"` // in the order in which they go down
 	Prune Due       `json:"prune"`
+	// Copies are the other places that the backups are brought to.
+	Copies []CopyPlan `json:"copies,omitempty"`
 }
 
 // VMPlan is the plan for one VM.
@@ -65,6 +67,9 @@ func (r *Runner) Plan(ctx context.Context, vms []VM) (*Plan, error) {
 	}
 	var err error
 	if p.Prune, err = r.PruneDue(ctx); err != nil {
+		return nil, fmt.Errorf("is a prune due: %w", err)
+	}
+	if p.Copies, err = r.planCopies(ctx); err != nil {
 		return nil, fmt.Errorf("is a prune due: %w", err)
 	}
 	return p, nil

@@ -208,6 +208,7 @@ type Options struct {
 	Retention Retention
 	// PruneEvery is the time from one prune to the next; 0 is never.
 	PruneEvery time.Duration
+	Copies     Copies
 	Proofs     Proofs
 	Now        func() time.Time
 	Observe    func(Event) // called from one goroutine at a time
@@ -255,6 +256,7 @@ const (
 	StepRelease  Step = "release"
 	StepRetain   Step = "retain"
 	StepPrune    Step = "prune" // of the whole round
+	StepCopy     Step = "copy"  // the same
 	// StepVerify is one of the whole round, not of a VM. It changes nothing, so
 	// the journal does not have it.
 	StepVerify Step = "verify"

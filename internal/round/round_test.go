@@ -175,6 +175,7 @@ func TestRoundSurvivesEveryFault(t *testing.T) {
 		"plain":       func(*world) {},
 		"no snapshot": func(w *world) { w.noSnapshot = true },
 		"prune":       func(w *world) { w.pruneEvery = time.Hour },
+		"copies":      func(w *world) { w.pruneEvery = time.Hour; w.places = []string{"nas", "keeps all"} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -213,6 +214,7 @@ func TestRecoverAfterDeathAnywhere(t *testing.T) {
 		"plain":       func(*world) {},
 		"no snapshot": func(w *world) { w.noSnapshot = true },
 		"prune":       func(w *world) { w.pruneEvery = time.Hour },
+		"copies":      func(w *world) { w.pruneEvery = time.Hour; w.places = []string{"nas", "keeps all"} },
 		"off":         func(w *world) { w.running = false },
 	} {
 		t.Run(name, func(t *testing.T) {
