@@ -86,10 +86,10 @@ func (a *app) openBytes(ctx context.Context, o *opened, text string, l *looking)
 	return r.Volume(ctx, v.Name)
 }
 
-// openBackedUp opens a disk that a backup has whole.
+// openBackedUp opens a disk of a backup: as it has it, or made up of its files.
 func (a *app) openBackedUp(ctx context.Context, o *opened, t target, l *looking) (disk.Sparse, error) {
 	if t.disk == "" || t.pathed {
-		return nil, usageError("a backup of %s is no disk: name one that it has as an image (%s/DISK@%s)", t.vm, t.vm, t.backup)
+		return nil, usageError("a backup of %s is no disk: name one of its disks (%s/DISK@%s)", t.vm, t.vm, t.backup)
 	}
 	if err := l.check(t); err != nil {
 		return nil, err
@@ -98,13 +98,9 @@ func (a *app) openBackedUp(ctx context.Context, o *opened, t target, l *looking)
 		return nil, err
 	}
 	if o.whole == nil {
-		return nil, noImage(t)
+		return a.filesDisk(ctx, o, t)
 	}
 	return o.whole, nil
-}
-
-func noImage(t target) error {
-	return fmt.Errorf("the backup has the files of disk %s, not an image of it (backup: image)", t.disk)
 }
 
 // copySize is the size of one read, in bytes.

@@ -149,7 +149,7 @@ func (a *app) openDisks(ctx context.Context, o *opened, t target, l *looking) (*
 		return nil, err
 	}
 	if o.whole == nil {
-		return nil, noImage(t)
+		return nil, fmt.Errorf("the backup has the files of disk %s, not an image of it (backup: image)", t.disk)
 	}
 	return a.startStored(ctx, o, t, l)
 }

@@ -23,6 +23,9 @@ protocol on a Unix socket, for reading only, until interrupted:
   drydock nbd web.qcow2#before-update --socket /tmp/web.sock &
   nbdcopy nbd+unix:///?socket=/tmp/web.sock web.img
 
+A disk of a backup is served as it was (backup: image), or, with an ext4 that is made
+of its files meanwhile, as restore --to-image would make it; the latter takes root.
+
 ` + targetHelp,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error { return a.nbd(c.Context(), names[0], socket, l) },

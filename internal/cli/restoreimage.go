@@ -95,7 +95,11 @@ func imageTree(t target, src *opened) (disk.Filesystem, error) {
 			empty = append(empty, n.Ino)
 		}
 	}
-	return restore.Below(src.fsys, top.Ino, empty...), nil
+	guest, err := src.tree.Guest(src.backup)
+	if err != nil {
+		return nil, err
+	}
+	return restore.Below(guest, top.Ino, empty...), nil
 }
 
 // imageOptions takes what the user does not say from what the backup tells of the

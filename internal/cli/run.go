@@ -48,6 +48,9 @@ func (a *app) run(ctx context.Context, names []string) error {
 		return err
 	}
 	defer lock.Release()
+	if err := (&boots{h}).sweep(); err != nil {
+		return err
+	}
 	recovery, err := h.runner.Recover(context.WithoutCancel(ctx), h.vms)
 	if err != nil {
 		return err
@@ -99,7 +102,7 @@ func (a *app) recoverCmd() *cobra.Command {
 		Short: "Put right what an interrupted round left",
 		Long: `Finish or undo what a round left in the air when its process or its host died:
 put back a root disk that was not proven, start what was running, drop
-snapshots. It is safe to run at any time, and does nothing when there is nothing
+snapshots, end machines that were started from backups. It is safe to run at any time, and does nothing when there is nothing
 to do.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return a.recover(c.Context()) },
@@ -117,6 +120,9 @@ func (a *app) recover(ctx context.Context) error {
 		return err
 	}
 	defer lock.Release()
+	if err := (&boots{h}).sweep(); err != nil {
+		return err
+	}
 	rec, err := h.runner.Recover(ctx, h.vms)
 	if err != nil {
 		return err

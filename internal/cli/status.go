@@ -26,6 +26,7 @@ type vmStatus struct {
 	Backup  *time.Time        `json:"backup,omitempty"` // time of the newest good backup in the repository
 	Alarm   string            `json:"alarm,omitempty"`  // a backup is missing
 	Proven  *proven           `json:"proven,omitempty"` // the newest look at its backups
+	Booted  *booted           `json:"booted,omitempty"` // the newest start from a backup
 	Pending int               `json:"pending_snapshots"`
 	Due     *round.Due        `json:"due,omitempty"`
 }
@@ -146,6 +147,9 @@ func (h *host) vmStatus(ctx context.Context, v round.VM, repo *repositoryStatus)
 	if s.Proven, err = h.proven(ctx, v.Name); err != nil {
 		return s, err
 	}
+	if s.Booted, err = h.booted(ctx, v.Name); err != nil {
+		return s, err
+	}
 	pending, err := h.db.Snapshots(ctx, v.Name)
 	s.Pending = len(pending)
 	if err == nil && v.Builder != nil {
@@ -193,7 +197,7 @@ func (s vmStatus) line(now time.Time) string {
 	if s.Error != "" {
 		st = "unknown: " + escape.Line(s.Error)
 	}
-	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", s.VM, st, last, outcome, downtime, backup, s.Proven.cell(now), img)
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", s.VM, st, last, outcome, downtime, backup, provenCell(now, s.Proven, s.Booted), img)
 }
 
 func ago(now, then time.Time) string {
@@ -288,10 +292,10 @@ func (h *host) vmHistory(ctx context.Context, name string, limit int) error {
 		return h.app.printJSON(reports)
 	}
 	w := tabwriter.NewWriter(h.app.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ROUND\tSTARTED\tOUTCOME\tDOWNTIME\tOF IT OFF\tBACKUP TOOK\tFILES NEW/CHANGED/SAME\tREAD\tSTORED\tIMAGE")
+	fmt.Fprintln(w, "ROUND\tSTARTED\tOUTCOME\tDOWNTIME\tOF IT OFF\tBACKUP TOOK\tFILES NEW/CHANGED/SAME\tREAD\tSTORED\tIMAGE\tBOOTED")
 	for _, r := range reports {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Round, r.Started.Local().Format(time.DateTime), r.Outcome,
-			span(r.Downtime), span(r.Dock), backupCells(r.Backup), imageCell(r))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Round, r.Started.Local().Format(time.DateTime), r.Outcome,
+			span(r.Downtime), span(r.Dock), backupCells(r.Backup), imageCell(r), bootCell(r.Boot))
 	}
 	return w.Flush()
 }

@@ -21,7 +21,7 @@ func (a *app) verifyCmd() *cobra.Command {
 	mode := ""
 	percent := 0
 	c := &cobra.Command{
-		Use:   "verify [VM…]",
+		Use:   "verify [VM…] | verify --mode boot [VM[@BACKUP]…]",
 		Short: "Prove that backups can be read back",
 		Long: `Look at all backups, or at those of the VMs that are named, and name what is
 damaged: which file of which backup. Nothing in the repository changes.
@@ -33,16 +33,21 @@ damaged: which file of which backup. Nothing in the repository changes.
 
 Without --mode it is that of the configuration. Exit codes: 0 all that was
 looked at is good, 1 something is damaged, or could not be looked at.`,
-		RunE: func(c *cobra.Command, names []string) error { return a.verify(c.Context(), names, mode, percent) },
+		RunE: func(c *cobra.Command, names []string) error {
+			if mode == modeBoot {
+				return a.verifyBoot(c.Context(), names)
+			}
+			return a.verify(c.Context(), names, mode, percent)
+		},
 	}
-	c.Flags().StringVar(&mode, "mode", "", "quick, sample or full")
+	c.Flags().StringVar(&mode, "mode", "", "quick, sample, full or boot")
 	c.Flags().IntVar(&percent, "percent", 0, "the share of the content that a sample reads, 1 to 100 (default: that of the configuration)")
 	return c
 }
 
 func (a *app) verify(ctx context.Context, names []string, mode string, percent int) error {
 	if mode != "" && !slices.Contains([]string{config.VerifyQuick, config.VerifySample, config.VerifyFull}, mode) {
-		return usageError("--mode is %q, but must be quick, sample or full", mode)
+		return usageError("--mode is %q, but must be quick, sample, full or boot", mode)
 	}
 	if percent < 0 || percent > 100 {
 		return usageError("--percent is %d, but must be from 1 to 100", percent)

@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
 	"regexp"
 	"time"
@@ -42,7 +45,7 @@ func consolePath(m vm.Machine) string {
 
 func (m *machines) Healthy(ctx context.Context, v round.VM, mark int64) error {
 	hc := m.h.config.VMs[v.Name].Health
-	probes, err := healthProbes(v.Machine, hc.Probes, mark)
+	probes, err := healthProbes(v.Machine, hc.Probes, mark, nil)
 	if err != nil {
 		return err
 	}
@@ -50,14 +53,17 @@ func (m *machines) Healthy(ctx context.Context, v round.VM, mark int64) error {
 	return err
 }
 
-func healthProbes(m vm.Machine, configured []config.Probe, mark int64) ([]health.Probe, error) {
+// healthProbes makes the probes of a machine. Where forward has an address that a
+// probe asks, another one is asked in its place.
+func healthProbes(m vm.Machine, configured []config.Probe, mark int64, forward map[string]string) ([]health.Probe, error) {
 	var out []health.Probe
 	for _, p := range configured {
 		switch {
 		case p.TCP != "":
-			out = append(out, health.TCP(p.TCP))
+			out = append(out, health.TCP(cmp.Or(forward[p.TCP], p.TCP)))
 		case p.HTTP != "":
-			out = append(out, health.HTTP(p.HTTP, health.Expect{Status: p.Status, Text: p.Text}))
+			connect := forward[probeAddress(p)]
+			out = append(out, health.HTTP(p.HTTP, health.Expect{Status: p.Status, Text: p.Text, Connect: connect}))
 		case p.Console != "":
 			path := consolePath(m)
 			if path == "" {
@@ -76,6 +82,19 @@ func healthProbes(m vm.Machine, configured []config.Probe, mark int64) ([]health
 		}
 	}
 	return out, nil
+}
+
+// probeAddress is the HOST:PORT that a probe asks, or "".
+func probeAddress(p config.Probe) string {
+	if p.HTTP == "" {
+		return p.TCP
+	}
+	u, err := url.Parse(p.HTTP)
+	if err != nil {
+		return "" // the configuration was checked
+	}
+	port := map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
 }
 
 // snapshots implements [round.Snapshots].

@@ -137,7 +137,7 @@ type proven struct {
 }
 
 func (h *host) proven(ctx context.Context, vm string) (*proven, error) {
-	last, err := h.db.LastProof(ctx, vm)
+	last, err := h.db.LastProof(ctx, vm, config.VerifyQuick, config.VerifySample, config.VerifyFull)
 	if last == nil {
 		return nil, err
 	}

@@ -39,6 +39,9 @@ func (r *reader) check(c *Config) {
 	if c.Verify.Every == 0 {
 		r.problem("verify.every", "must be longer than 0s", "mode: off turns the proofs off")
 	}
+	if b := c.Verify.Boot; b != nil && b.Every == 0 {
+		r.problem("verify.boot.every", "must be longer than 0s", "leave boot out, and no VM is started from a backup")
+	}
 	for i, folder := range c.DiskFolders {
 		r.checkPath(fmt.Sprintf("disk_folders[%d]", i), folder)
 	}
@@ -84,6 +87,7 @@ func (r *reader) checkVM(c *Config, vm *VM) {
 	key := "vms." + vm.Name
 	r.checkDriver(key, vm)
 	r.checkHealth(key, vm)
+	r.checkBoot(key+".boot", vm.Boot)
 	if vm.ShutdownTimeout == 0 {
 		r.problem(key+".shutdown_timeout", "must be longer than 0s", "")
 	}

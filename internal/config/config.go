@@ -158,6 +158,8 @@ type Verify struct {
 	// Percent is the share of the content that a sample reads for each day: with
 	// 4, all of it is read within 25 days.
 	Percent int `yaml:"percent" jsonschema:"default=4,minimum=1,maximum=100"`
+	// Boot has rounds start the VMs from their newest backups, apart from the world.
+	Boot *BootProof `yaml:"boot,omitempty"`
 }
 
 // Sandbox is the confinement of the disk reader worker.
@@ -227,6 +229,8 @@ type VM struct {
 	Snapshot string `yaml:"snapshot" jsonschema:"default=auto,enum=auto,enum=reflink,enum=qcow2,enum=none"`
 	// Health decides whether a start went well.
 	Health Health `yaml:"health"`
+	// Boot is how the VM is started from a backup.
+	Boot *Boot `yaml:"boot,omitempty"`
 	// Retain says which backups of this VM are kept, in place of Config.Retain;
 	// "{}" keeps all.
 	Retain *Retain `yaml:"retain,omitempty"`

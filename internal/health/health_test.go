@@ -171,6 +171,16 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
+// Another address may answer in the place of a URL's, whose name it is asked by.
+func TestHTTPConnect(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Host) }))
+	defer server.Close()
+	want := health.Expect{Text: "web.invalid:8080", Connect: server.Listener.Addr().String()}
+	if err := once(t, health.HTTP("http://web.invalid:8080/", want)); err != nil {
+		t.Error(err)
+	}
+}
+
 // A service that accepts a connection and says nothing must not hold a check up
 // beyond its timeout.
 func TestSilentService(t *testing.T) {

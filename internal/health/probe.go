@@ -3,6 +3,7 @@ package health
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,15 +47,22 @@ type Expect struct {
 	Status int
 	// Text must occur in the first 256 KiB of the body, if it is not empty.
 	Text string
+	// Connect is the HOST:PORT that is asked in the place of the URL's, if it is
+	// not empty.
+	Connect string
 }
 
 // HTTP asks whether url gives the expected answer to a GET. Redirects are
 // followed on the same host and port only, without a proxy.
 func HTTP(url string, want Expect) Probe {
+	dialer := &net.Dialer{}
 	client := &http.Client{
 		Transport: &http.Transport{
 			DisableKeepAlives:      true,
 			MaxResponseHeaderBytes: maxHeader,
+			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+				return dialer.DialContext(ctx, network, cmp.Or(want.Connect, address))
+			},
 		},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {

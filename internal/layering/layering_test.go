@@ -38,19 +38,22 @@ var floors = map[string]int{
 	"internal/unit":       2,
 	"internal/vm":         2,
 
-	"internal/backup":   3,
-	"internal/build":    3,
-	"internal/copy":     3,
-	"internal/diff":     3,
-	"internal/find":     3,
-	"internal/harvest":  3,
-	"internal/newimage": 3,
-	"internal/restore":  3,
-	"internal/retain":   3,
-	"internal/round":    3,
-	"internal/sink":     3,
-	"internal/tarball":  3,
-	"internal/verify":   3,
+	"internal/backup":     3,
+	"internal/backupdisk": 3,
+	"internal/build":      3,
+	"internal/copy":       3,
+	"internal/definition": 3,
+	"internal/diff":       3,
+	"internal/find":       3,
+	"internal/harvest":    3,
+	"internal/newimage":   3,
+	"internal/restore":    3,
+	"internal/retain":     3,
+	"internal/round":      3,
+	"internal/sink":       3,
+	"internal/tarball":    3,
+	"internal/trial":      3,
+	"internal/verify":     3,
 
 	"internal/demo": 4,
 	"internal/cli":  5,
@@ -63,9 +66,11 @@ var within = map[string][]string{
 	"internal/config":     {"internal/pattern", "internal/location"},
 	"internal/imagelock":  {"internal/escape"},
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock", "internal/printed"},
+	"internal/backupdisk": {"internal/newimage"}, // its skeleton
+	"internal/definition": {"internal/backup"},   // it is made of a backup's objects
 	"internal/harvest":    {"internal/build"},
-	"internal/newimage":   {"internal/diff"},   // an image is compared with the backup
-	"internal/restore":    {"internal/backup"}, // what a backup's tags say
+	"internal/newimage":   {"internal/diff"},                          // an image is compared with the backup
+	"internal/restore":    {"internal/backup", "internal/definition"}, // what a backup's tags say
 	"internal/sink":       {"internal/tarball"},
 	"internal/retain":     {"internal/backup"}, // the same
 }

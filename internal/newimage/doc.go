@@ -16,6 +16,9 @@
 //   - XFS is refused: mkfs.xfs -p takes no names with spaces, no attributes, no
 //     hardlinks and no times.
 //
+// [MakeSkeleton] makes the ext4 alone, without the content of files, for who shows
+// the backup as a disk.
+//
 // # What it promises
 //
 // The target has its name only when it is whole and durable. What a run that was

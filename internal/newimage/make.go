@@ -101,14 +101,7 @@ func (m *maker) make() error {
 	if _, err := os.Lstat(m.target); err == nil && !m.opts.Overwrite {
 		return fmt.Errorf("%w: it is there already (use another name, or allow to overwrite)", ErrTarget)
 	}
-	if m.survey, err = m.src.survey(m.ctx, m.damaged); err != nil {
-		return err
-	}
-	m.report.Files, m.report.Dirs, m.report.Bytes = m.survey.files, m.survey.dirs, m.survey.bytes
-	if m.survey.stored > m.opts.Size {
-		return fmt.Errorf("%w: files of %d bytes, holes not counted, do not fit into %d (choose a larger size)", ErrSize, m.survey.stored, m.opts.Size)
-	}
-	if m.work, err = openWorkplace(m.target); err != nil {
+	if err := m.begin(); err != nil {
 		return err
 	}
 	defer m.work.close()
@@ -119,6 +112,19 @@ func (m *maker) make() error {
 		return err
 	}
 	return m.finish()
+}
+
+// begin looks at what there is to be made, and takes the workplace.
+func (m *maker) begin() (err error) {
+	if m.survey, err = m.src.survey(m.ctx, m.damaged); err != nil {
+		return err
+	}
+	m.report.Files, m.report.Dirs, m.report.Bytes = m.survey.files, m.survey.dirs, m.survey.bytes
+	if m.survey.stored > m.opts.Size {
+		return fmt.Errorf("%w: files of %d bytes, holes not counted, do not fit into %d (choose a larger size)", ErrSize, m.survey.stored, m.opts.Size)
+	}
+	m.work, err = openWorkplace(m.target)
+	return err
 }
 
 // builder returns what runs the program that makes the filesystem.

@@ -13,7 +13,8 @@ import (
 // what they read.
 type source struct {
 	disk.Filesystem
-	told func(bytes int64)
+	told   func(bytes int64)
+	hollow bool // files have a size, and nothing in them
 
 	read atomic.Int64
 
@@ -70,6 +71,10 @@ func (s *source) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 }
 
 func (s *source) Open(ino uint64) (disk.Sparse, error) {
+	if s.hollow {
+		inode, err := s.Inode(ino)
+		return hollowFile(inode.Size), err
+	}
 	f, err := s.Filesystem.Open(ino)
 	if err != nil {
 		return nil, err

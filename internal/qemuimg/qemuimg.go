@@ -192,6 +192,22 @@ func (t *Tool) ConvertNBD(ctx context.Context, socket, to string) error {
 	return err
 }
 
+// CreateOverlay makes a qcow2 image at path of size bytes that shows what is at
+// backing, a file or a URL of raw content, until it is written to; with "" it is empty.
+// What is at backing is not looked at. What is at path is replaced.
+func (t *Tool) CreateOverlay(ctx context.Context, path, backing string, size int64) error {
+	to, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	args := []string{"create", "-q", "-f", "qcow2"}
+	if backing != "" {
+		args = append(args, "-u", "-b", backing, "-F", "raw")
+	}
+	_, err = t.run(ctx, t.o.Timeout, "create", path, append(args, "--", to, strconv.FormatInt(size, 10))...)
+	return err
+}
+
 // Resize makes the qcow2 image at path larger, to size bytes.
 func (t *Tool) Resize(ctx context.Context, path string, size int64) error {
 	image, err := qcow2Name(path)

@@ -47,6 +47,7 @@ type VMReport struct {
 	Build   string        `json:"build,omitempty"` // the builder: what was decided about its BUILD
 	Backup  *BackupReport `json:"backup,omitempty"`
 	Sinks   []SinkReport  `json:"sinks,omitempty"`
+	Boot    *BootReport   `json:"boot,omitempty"` // nil: it was not due
 	Retain  *RetainReport `json:"retain,omitempty"`
 	// Warnings do not keep the round from its goal; Errors do.
 	Warnings []string `json:"warnings,omitempty"`
@@ -156,6 +157,15 @@ type ProofReport struct {
 	DamageTotal int      `json:"damage_total,omitempty"`
 	// Error is why not everything was looked at.
 	Error string `json:"error,omitempty"`
+}
+
+// BootReport is how the start of a VM from a backup went.
+type BootReport struct {
+	Backup  string        `json:"backup"`  // its ID
+	Healthy time.Duration `json:"healthy"` // from the start of QEMU until all probes passed
+	Read    int64         `json:"read"`    // bytes of the backup
+	Error   string        `json:"error,omitempty"`
+	Notes   []string      `json:"notes,omitempty"` // what is not proven
 }
 
 func (v *VMReport) warn(err error) { v.Warnings = append(v.Warnings, err.Error()) }

@@ -175,6 +175,14 @@ type Proofs interface {
 	Prove(ctx context.Context, progress func(string)) (*ProofReport, error)
 }
 
+// Boots proves that VMs start from their backups.
+type Boots interface {
+	// Boot starts the VM from its newest backup, apart from the world, if that is
+	// due; nil where it is not. That it did not boot is in the report. An error says
+	// that it could not be tried.
+	Boot(ctx context.Context, v VM, progress func(string)) (*BootReport, error)
+}
+
 // Sources opens what is to be read of a snapshot: at once, since the disk's
 // path may come to name another file. For a disk of [KindNone] it is the disk
 // itself, locked so that no QEMU can start on it until the source is closed.
@@ -210,6 +218,7 @@ type Options struct {
 	PruneEvery time.Duration
 	Copies     Copies
 	Proofs     Proofs
+	Boots      Boots
 	Now        func() time.Time
 	Observe    func(Event) // called from one goroutine at a time
 	// RetryPause is the pause before what failed is tried for the second
@@ -260,6 +269,8 @@ const (
 	// StepVerify is one of the whole round, not of a VM. It changes nothing, so
 	// the journal does not have it.
 	StepVerify Step = "verify"
+	// StepBoot is one of a VM, and is not in the journal for the same reason.
+	StepBoot Step = "boot"
 	// stepPrepare is journalled before a new root disk is laid down beside the
 	// old one, so that recovery knows where to look for it.
 	stepPrepare Step = "prepare"

@@ -72,6 +72,9 @@ func (x *run) all(ctx context.Context, p *Plan) {
 	x.stragglers(context.WithoutCancel(ctx))
 	x.copies(ctx)
 	x.prove(ctx)
+	for _, d := range x.docked {
+		x.boot(ctx, d)
+	}
 	x.retain(ctx)
 	x.prune(ctx)
 	x.pruneCopies(ctx)

@@ -52,6 +52,8 @@ type world struct {
 	pruned     []string       // places
 	proof      *round.ProofReport
 	proofErr   error
+	boot       *round.BootReport
+	bootErr    error
 
 	calls  int
 	failAt int    // this call fails, once
@@ -124,7 +126,7 @@ func (w *world) vm(path string) round.VM {
 
 func (w *world) runner() *round.Runner {
 	return round.New(round.Options{
-		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Sinks: w, Proofs: w, Now: w.now,
+		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Sinks: w, Proofs: w, Boots: w, Now: w.now,
 		Copies:    copies{w},
 		Retention: w, PruneEvery: w.pruneEvery, RetryPause: time.Microsecond,
 	})
@@ -316,6 +318,10 @@ func (w *world) Open(_ round.VM, d round.Disk, s round.Snapshot) (round.Source, 
 
 func (w *world) Prove(context.Context, func(string)) (*round.ProofReport, error) {
 	return w.proof, w.proofErr
+}
+
+func (w *world) Boot(context.Context, round.VM, func(string)) (*round.BootReport, error) {
+	return w.boot, w.bootErr
 }
 
 func (w *world) Check(context.Context) error { return w.call("check repository") }

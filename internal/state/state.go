@@ -76,7 +76,7 @@ CREATE TABLE chores (
 CREATE TABLE proofs (
 	seq    INTEGER PRIMARY KEY AUTOINCREMENT,
 	vm     TEXT NOT NULL,                 -- empty: all backups of the repository
-	mode   TEXT NOT NULL,                 -- quick, sample, full
+	mode   TEXT NOT NULL,                 -- quick, sample, full, boot
 	at     INTEGER NOT NULL,
 	report TEXT NOT NULL                  -- JSON
 ) STRICT;

@@ -1,0 +1,150 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/testguest"
+)
+
+// bootReport is what the tests look at of drydock verify --mode boot --json.
+type bootReport struct {
+	Good  bool
+	Boots []struct {
+		VM, Backup, Error string
+		Healthy           int64
+		Read              int64
+		Notes             []string
+	}
+}
+
+// bootHost is a host with a guest that is backed up, with its data disk as disk says,
+// and its root disk whole. Then the guest is off, and its disks are gone.
+func bootHost(t *testing.T, disk string) (*host, *testguest.Guest) {
+	t.Helper()
+	h := newHost(t)
+	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1"})
+	h.vm(g)
+	text := strings.Replace(h.machine.String(), "mount: /, image: web, backup: off}", "backup: image}", 1)
+	text = strings.Replace(text, "mount: /var}", disk+"}", 1)
+	h.machine.Reset()
+	h.machine.WriteString(text + "verify: {mode: off, boot: {every: 168h}}\n")
+	h.write()
+	h.run(0, "start")
+	must(t, g.Put(t.Context(), "/var/letter", []byte("dear reader")))
+	must(t, g.Fill(t.Context(), "/var/many", 7, 100, 20000))
+	must(t, g.Sync(t.Context()))
+	h.run(0, "run")
+	h.run(0, "stop")
+	must(t, os.Remove(g.RootPath))
+	must(t, os.Remove(g.DataPath))
+	return h, g
+}
+
+// noTrial checks that nothing is left of machines that were started from backups.
+func noTrial(t *testing.T, h *host) {
+	t.Helper()
+	left, err := filepath.Glob(h.path("run", "boot", "*"))
+	must(t, err)
+	for _, path := range left {
+		if !strings.HasSuffix(path, ".lock") {
+			t.Errorf("left behind: %s", path)
+		}
+	}
+}
+
+// TestBoot: a guest whose disks are gone boots from its backup, and one whose backup
+// does not boot is told of.
+func TestBoot(t *testing.T) {
+	h, g := bootHost(t, "mount: /var")
+	killedTrial(t, h)
+	var r bootReport
+	h.json(&r, 0, "verify", "--mode", "boot")
+	if !r.Good || len(r.Boots) != 1 || r.Boots[0].Healthy <= 0 || r.Boots[0].Read == 0 || r.Boots[0].Error != "" || len(r.Boots[0].Notes) > 0 {
+		t.Fatalf("%+v", r)
+	}
+	noTrial(t, h)
+	for _, path := range []string{g.RootPath, g.DataPath} {
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			t.Errorf("%s is there: %v", path, err)
+		}
+	}
+	if out := h.run(0, "status"); !strings.Contains(out.stdout, "just now, booted in ") {
+		t.Errorf("%s", out.stdout)
+	}
+	good := r.Boots[0].Backup
+
+	// A week later the guest has lost its init.
+	h.run(0, "restore", "web/root@latest", "--to", g.RootPath)
+	h.run(0, "restore", "web/data@latest", "--to-image", g.DataPath)
+	tool(t, "debugfs", "-w", "-R", "rm /init", g.RootPath)
+	h.env = []string{"DRYDOCK_CLOCK=170h"}
+	var round struct {
+		VMs []struct{ Boot struct{ Error string } }
+	}
+	h.json(&round, 1, "run")
+	if len(round.VMs) != 1 || !strings.Contains(round.VMs[0].Boot.Error, "ended before it was healthy") || !strings.Contains(round.VMs[0].Boot.Error, "Kernel panic") {
+		t.Errorf("%+v", round)
+	}
+	noTrial(t, h)
+	for verb, want := range map[string]string{"status": "just now, DID NOT BOOT", "history": "NO"} {
+		if out := h.run(0, verb, "web"); !strings.Contains(out.stdout, want) {
+			t.Errorf("%s: %s", verb, out.stdout)
+		}
+	}
+
+	// A disk that cannot be read is not taken for a guest that does not boot.
+	spoilPacks(t, h)
+	r = bootReport{}
+	h.json(&r, 1, "verify", "--mode", "boot", "web@"+good)
+	if len(r.Boots) != 1 || !strings.Contains(r.Boots[0].Error, "damaged") {
+		t.Errorf("%+v", r)
+	}
+	noTrial(t, h)
+}
+
+// spoilPacks changes a byte in the middle of each large pack.
+func spoilPacks(t *testing.T, h *host) {
+	t.Helper()
+	packs, err := filepath.Glob(h.path("repository", "data", "*", "*"))
+	must(t, err)
+	for _, path := range packs {
+		info, err := os.Stat(path)
+		must(t, err)
+		if info.Size() < 1<<20 {
+			continue
+		}
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		must(t, err)
+		_, err = f.WriteAt(make([]byte, info.Size()/2), info.Size()/4)
+		must(t, err)
+		must(t, f.Close())
+	}
+}
+
+// killedTrial kills a drydock that has started a guest from its backup. The QEMU that is
+// left is ended by the next one that looks.
+func killedTrial(t *testing.T, h *host) {
+	t.Helper()
+	c := h.command(t.Context(), "verify", "--mode", "boot")
+	must(t, c.Start())
+	pid := ""
+	for deadline := time.Now().Add(time.Minute); pid == "" && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		text, _ := os.ReadFile(h.path("run", "boot", "web", "pid")) // it comes when QEMU has started
+		pid = strings.TrimSpace(string(text))
+	}
+	must(t, c.Process.Kill())
+	_ = c.Wait() // killed
+	// A process that has ended has no command line, though nobody may have asked how.
+	if line, err := os.ReadFile("/proc/" + pid + "/cmdline"); pid == "" || len(line) == 0 {
+		t.Fatalf("QEMU %q does not run: %v", pid, err)
+	}
+	h.run(0, "recover")
+	if line, _ := os.ReadFile("/proc/" + pid + "/cmdline"); len(line) > 0 {
+		t.Errorf("QEMU %s still runs", pid)
+	}
+	noTrial(t, h)
+}

@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
+	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/health"
+	"github.com/drydock-vm/drydock/internal/qemuimg"
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/restore"
+	"github.com/drydock-vm/drydock/internal/state"
+	"github.com/drydock-vm/drydock/internal/trial"
+	"github.com/drydock-vm/drydock/internal/vm"
+)
+
+// modeBoot is the mode of proofs that start a VM from its backup.
+const modeBoot = "boot"
+
+// booted is how the start of a VM from one of its backups went.
+type booted struct {
+	VM     string    `json:"vm"`
+	Backup string    `json:"backup"` // its ID
+	Time   time.Time `json:"time"`   // of the backup
+	At     time.Time `json:"at"`     // of the proof
+	// Healthy is the time from the start of QEMU until all probes passed.
+	Healthy time.Duration `json:"healthy"`
+	Prepare time.Duration `json:"prepare"` // before that, until there were disks to start from
+	Read    int64         `json:"read"`    // bytes of the backup that QEMU read
+	Error   string        `json:"error,omitempty"`
+	// Notes say what the proof does not prove.
+	Notes []string `json:"notes,omitempty"`
+}
+
+func (b *booted) good() bool { return b.Error == "" }
+
+// String says it in one line.
+func (b *booted) String() string {
+	if !b.good() {
+		return "DID NOT BOOT: " + b.Error
+	}
+	text := fmt.Sprintf("healthy in %s", span(b.Healthy))
+	if len(b.Notes) > 0 {
+		text += " (" + strings.Join(b.Notes, "; ") + ")"
+	}
+	return text
+}
+
+// boots starts VMs from their backups.
+type boots struct{ h *host }
+
+// folder is where machines run that are started from backups.
+func (b *boots) folder() string { return filepath.Join(b.h.config.Runtime, modeBoot) }
+
+// sweep ends the machines of processes that were killed.
+func (b *boots) sweep() error { return trial.Sweep(b.folder()) }
+
+// prove starts a VM from a backup, and remembers how that went. An error says that it
+// was not tried.
+func (b *boots) prove(ctx context.Context, v *config.VM, which string) (_ *booted, err error) {
+	repo, err := b.h.openRepository(ctx)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := repo.Lock(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock(context.WithoutCancel(ctx))) }()
+	s, err := restore.Find(lock.Context(), repo, v.Name, which)
+	if err != nil {
+		return nil, err
+	}
+	out := &booted{VM: v.Name, Backup: s.ID.String(), Time: s.Time, At: b.h.app.now()}
+	err = b.try(lock.Context(), repo, v, s, out)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if errors.Is(err, trial.ErrCommand) || errors.Is(err, trial.ErrBusy) || errors.Is(err, errNoBoot) {
+		return nil, fmt.Errorf("%s: %w", v.Name, err)
+	}
+	if err != nil {
+		out.Error = err.Error()
+	}
+	raw, err := json.Marshal(out)
+	if err != nil {
+		return nil, err
+	}
+	return out, b.h.db.AddProofs(ctx, []state.Proof{{VM: v.Name, Mode: modeBoot, At: out.At, Report: raw}})
+}
+
+// errNoBoot is of a VM or a backup of which no start can prove anything.
+var errNoBoot = errors.New("cannot be started from a backup")
+
+func (b *boots) try(ctx context.Context, repo *repository.Repository, v *config.VM, s *repository.Snapshot, out *booted) error {
+	begun := time.Now()
+	src := &opened{backup: s}
+	defer src.close()
+	o, err := b.options(v, out)
+	if err != nil {
+		return err
+	}
+	if src.tree, err = restore.OpenTree(ctx, repo, s); err != nil {
+		return err
+	}
+	for _, d := range v.SortedDisks() {
+		one, err := b.disk(ctx, src, v, d, out)
+		if err != nil {
+			return fmt.Errorf("disk %s: %w", d.Name, err)
+		}
+		o.Disks = append(o.Disks, one)
+	}
+	out.Prepare = time.Since(begun)
+	r, err := trial.Run(ctx, o)
+	out.Healthy, out.Read = r.Healthy, r.Read
+	return err
+}
+
+// options are those of a trial, but for its disks.
+func (b *boots) options(v *config.VM, out *booted) (trial.Options, error) {
+	o := trial.Options{
+		Name: v.Name, Folder: filepath.Join(b.folder(), v.Name), Logs: filepath.Join(b.h.config.State, "log", modeBoot),
+		Command: v.Command, Timeout: config.BootTimeout, Interval: time.Duration(v.Health.Interval), Tool: qemuimg.New(qemuimg.Options{}),
+	}
+	if v.Boot != nil {
+		o.Timeout = time.Duration(v.Boot.Timeout)
+		if v.Boot.Command != nil {
+			o.Command = v.Boot.Command
+		}
+	}
+	if len(o.Command) == 0 {
+		return o, fmt.Errorf("%w: nobody knows the command that starts it (give vms.%s.boot.command, which names the disks by their paths)", errNoBoot, v.Name)
+	}
+	active := true
+	for _, p := range v.Health.Probes {
+		if at := probeAddress(p); at != "" {
+			o.Asked = append(o.Asked, at)
+		}
+		active = active && p.Active
+	}
+	if active {
+		out.Notes = append(out.Notes, "no probe asks the guest: that QEMU ran is all that is proven")
+	}
+	o.Probes = func(m vm.Machine, mark int64, forward map[string]string) ([]health.Probe, error) {
+		return healthProbes(m, v.Health.Probes, mark, forward)
+	}
+	return o, nil
+}
+
+// disk is what one disk of the VM is started from.
+func (b *boots) disk(ctx context.Context, src *opened, v *config.VM, d *config.Disk, out *booted) (trial.Disk, error) {
+	one := trial.Disk{Name: d.Name, Path: d.Path}
+	_, files := backup.DiskMount(src.backup, d.Name)
+	var err error
+	switch {
+	case wholedisk.Has(src.backup, d.Name):
+		one.Content, err = src.tree.Image(d.Name)
+	case files:
+		one.Content, err = b.files(ctx, src, v, d)
+	case d.Image != "":
+		out.Notes = append(out.Notes, fmt.Sprintf("disk %s is that of the image store", d.Name))
+		one.Base, err = b.installed(v, d)
+	case d.Backup == config.BackupOff:
+		out.Notes = append(out.Notes, fmt.Sprintf("disk %s, which is not backed up, is empty", d.Name))
+		one.Size, err = diskSize(d)
+	default:
+		err = fmt.Errorf("%w: backup %s does not have it", errNoBoot, src.backup.ID.Short())
+	}
+	return one, err
+}
+
+// files makes a disk of the files of one.
+func (b *boots) files(ctx context.Context, src *opened, v *config.VM, d *config.Disk) (disk.Sparse, error) {
+	if d.Partition != 0 || d.Volume != "" {
+		return nil, fmt.Errorf("%w: the backup has the files of a partition or a volume, and not what is around it (backup: image)", errNoBoot)
+	}
+	mount, _ := backup.DiskMount(src.backup, d.Name)
+	part := &opened{fsys: src.tree, tree: src.tree, backup: src.backup, path: []byte(mount)}
+	content, err := b.h.app.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name})
+	src.closers = append(src.closers, part.close)
+	return content, err
+}
+
+// installed is the file of the image that a disk was made from, or would be.
+func (b *boots) installed(v *config.VM, d *config.Disk) (string, error) {
+	in, ok, err := b.h.images.Installed(v.Name, d.Name)
+	if err != nil {
+		return "", err
+	}
+	if ok && in.Image == d.Image {
+		version, err := b.h.images.Get(in.Image, in.Version)
+		return b.h.images.DiskPath(version), err
+	}
+	version, err := b.h.images.Current(d.Image)
+	if err != nil {
+		return "", fmt.Errorf("%w: it is in no backup, and %w", errNoBoot, err)
+	}
+	return b.h.images.DiskPath(version), nil
+}

@@ -1,0 +1,315 @@
+package trial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/health"
+	"github.com/drydock-vm/drydock/internal/nbd"
+	"github.com/drydock-vm/drydock/internal/qemuimg"
+	"github.com/drydock-vm/drydock/internal/vm"
+	"github.com/drydock-vm/drydock/internal/vm/qemu"
+)
+
+// Options say what machine is tried. All but Base and Size of a Disk are required.
+type Options struct {
+	Name   string // of the VM
+	Folder string // for this trial alone; what is in it is removed
+	Logs   string // folder of the logs of trials, which stay
+
+	Command []string // of the VM: QEMU and its arguments
+	Disks   []Disk
+	Asked   []string // the addresses, HOST:PORT, that probes ask
+	// Probes makes the probes of the machine that is tried. forward says which
+	// address answers in the place of one of Asked.
+	Probes func(m vm.Machine, mark int64, forward map[string]string) ([]health.Probe, error)
+
+	Timeout  time.Duration // until all probes pass, counted from the start
+	Interval time.Duration // between two tries of the probes
+	Tool     *qemuimg.Tool
+}
+
+// Disk is a disk of the machine. It has one of Content, Base and Size.
+type Disk struct {
+	Name    string
+	Path    string      // of the VM's own image, as the command has it
+	Content disk.Sparse // what is on it
+	Base    string      // the raw image that has what is on it, which stays as it is
+	Size    int64       // of an empty disk, in bytes
+}
+
+// Result is how a trial went.
+type Result struct {
+	// Healthy is the time from the start of QEMU until all probes passed.
+	Healthy time.Duration `json:"healthy"`
+	// Read is what QEMU read of the contents, in bytes.
+	Read int64 `json:"read"`
+}
+
+// Errors of a trial.
+var (
+	// ErrBusy says that a trial of the same machine is under way.
+	ErrBusy = errors.New("a trial of this machine is under way")
+	// ErrEnded says that the machine ended before it was healthy.
+	ErrEnded = errors.New("the machine ended before it was healthy: its guest panicked, powered off or started anew")
+	// ErrRead is of content that could not be read.
+	ErrRead = errors.New("the backup could not be read")
+)
+
+// Run starts the machine, waits until it is healthy, and ends it. A result that
+// comes with an error has what was measured until then.
+func Run(ctx context.Context, o Options) (Result, error) {
+	unlock, err := take(o.Folder)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
+	t := &trial{Options: o}
+	if err := t.prepare(ctx); err != nil {
+		return Result{}, errors.Join(err, os.RemoveAll(o.Folder))
+	}
+	result, err := t.run(ctx)
+	err = errors.Join(err, t.machine.Kill(context.WithoutCancel(ctx)))
+	t.stop()
+	return result, errors.Join(err, os.RemoveAll(o.Folder))
+}
+
+// trial is one trial under way.
+type trial struct {
+	Options
+	machine *qemu.Machine
+	forward map[string]string
+	stop    func() // the NBD server
+	read    atomic.Int64
+
+	mu     sync.Mutex // guards failed
+	failed error      // the first error of a content
+}
+
+// socket is the NBD server's, in the folder, which is the working folder of QEMU.
+const socket = "disks.sock"
+
+// prepare rewrites the command, makes the overlays, and serves the contents.
+func (t *trial) prepare(ctx context.Context) error {
+	images := map[string]string{}
+	for _, d := range t.Disks {
+		images[d.Path] = t.overlay(d)
+	}
+	r, err := Rewrite(Rewriting{Command: t.Command, Disks: images, Asked: t.Asked, Port: freePort})
+	if err != nil {
+		return err
+	}
+	t.forward = r.Forward
+	if err := os.MkdirAll(t.Folder, 0o700); err != nil {
+		return err
+	}
+	for from, to := range r.Copies {
+		if err := copyFirmware(from, filepath.Join(t.Folder, to)); err != nil {
+			return err
+		}
+	}
+	for _, d := range t.Disks {
+		if err := t.create(ctx, d); err != nil {
+			return err
+		}
+	}
+	t.machine, err = qemu.New(qemu.Options{Name: t.Name, Command: r.Command, RuntimeDir: t.Folder, LogDir: t.Logs})
+	if err != nil {
+		return err
+	}
+	return t.serve(ctx)
+}
+
+func (t *trial) overlay(d Disk) string { return filepath.Join(t.Folder, d.Name+".qcow2") }
+
+// create makes the overlay of one disk.
+func (t *trial) create(ctx context.Context, d Disk) error {
+	backing, size := d.Base, d.Size
+	switch {
+	case d.Content != nil:
+		backing, size = Export(socket, d.Name), d.Content.Size()
+	case d.Base != "":
+		info, err := os.Stat(d.Base)
+		if err != nil {
+			return err
+		}
+		size = info.Size()
+	}
+	return t.Tool.CreateOverlay(ctx, t.overlay(d), backing, size)
+}
+
+// serve serves the contents until t.stop.
+func (t *trial) serve(ctx context.Context) error {
+	var exports []nbd.Export
+	for _, d := range t.Disks {
+		if d.Content != nil {
+			exports = append(exports, nbd.Export{Name: d.Name, Disk: &watched{d.Content, t, d.Name}})
+		}
+	}
+	t.stop = func() {}
+	if len(exports) == 0 {
+		return nil
+	}
+	l, err := nbd.Listen(filepath.Join(t.Folder, socket))
+	if err != nil {
+		return err
+	}
+	// The server outlives the context: QEMU is ended first.
+	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := nbd.Serve(serving, l, nbd.Options{Exports: exports}); err != nil {
+			t.fail(err)
+		}
+	}()
+	t.stop = func() { cancel(); <-done }
+	return nil
+}
+
+// run starts the machine and waits until it is healthy.
+func (t *trial) run(ctx context.Context) (Result, error) {
+	mark, err := health.ConsoleMark(t.machine.ConsolePath())
+	if err != nil {
+		return Result{}, err
+	}
+	probes, err := t.Probes(t.machine, mark, t.forward)
+	if err != nil {
+		return Result{}, err
+	}
+	start := time.Now()
+	if err = t.machine.Start(ctx); err == nil {
+		err = t.healthy(ctx, probes)
+	}
+	result := Result{Healthy: time.Since(start), Read: t.read.Load()}
+	t.mu.Lock()
+	failed := t.failed
+	t.mu.Unlock()
+	if failed != nil { // also of a machine that is healthy all the same
+		err = readError(failed, err)
+	}
+	if err != nil {
+		err = t.lastWords(err, mark)
+	}
+	return result, err
+}
+
+// pause is how often a machine is asked whether it still runs.
+const pause = 200 * time.Millisecond
+
+// healthy asks the probes until all pass, or the machine has ended.
+func (t *trial) healthy(ctx context.Context, probes []health.Probe) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			if state, err := t.machine.State(ctx); err == nil && !state.UsesDisks() {
+				cancel(ErrEnded)
+			}
+		}
+	}()
+	_, err := health.Check(ctx, probes, health.Options{Timeout: t.Timeout, Interval: t.Interval})
+	if cause := context.Cause(ctx); errors.Is(cause, ErrEnded) {
+		return cause
+	}
+	return err
+}
+
+func (t *trial) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failed == nil {
+		t.failed = err
+	}
+}
+
+// watched counts what is read of a content, and remembers what could not be.
+type watched struct {
+	disk.Sparse
+	t    *trial
+	name string
+}
+
+func (w *watched) ReadAt(p []byte, off int64) (int, error) {
+	n, err := w.Sparse.ReadAt(p, off)
+	w.t.read.Add(int64(n))
+	if err != nil && !errors.Is(err, io.EOF) {
+		w.t.fail(fmt.Errorf("disk %s at %d: %w", w.name, off, err))
+	}
+	return n, err
+}
+
+// take takes the folder of a trial, in which nothing is left of one before.
+func take(folder string) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(folder), 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(folder+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrBusy
+	}
+	if err == nil {
+		err = clear(folder)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("take %s: %w", folder, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// clear ends the machine that a process has left that was killed, and removes its
+// folder.
+func clear(folder string) error {
+	if _, err := os.Lstat(folder); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	left, err := qemu.New(qemu.Options{Name: "left", Command: []string{"none"}, RuntimeDir: folder, LogDir: folder})
+	if err != nil {
+		return err
+	}
+	if err := left.Kill(context.Background()); err != nil {
+		return err
+	}
+	return os.RemoveAll(folder)
+}
+
+// Sweep ends the machines below a folder of trials that processes have left which were
+// killed. Trials that are under way are not touched.
+func Sweep(folder string) error {
+	list, err := os.ReadDir(folder)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var errs []error
+	for _, e := range list {
+		if !e.IsDir() {
+			continue
+		}
+		unlock, err := take(filepath.Join(folder, e.Name()))
+		if err == nil {
+			unlock()
+		} else if !errors.Is(err, ErrBusy) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, err)...)
+}
