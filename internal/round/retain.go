@@ -129,12 +129,7 @@ func (r *Runner) pruneDue(ctx context.Context, chore string) (Due, error) {
 	if err != nil {
 		return Due{}, err
 	}
-	if last.IsZero() {
-		return Due{Due: true, Reason: "nothing has been pruned yet"}, nil
-	}
-	d := Due{Last: last}
-	d.Due, d.Reason = lapsed("prune", r.o.Now().Sub(last), r.o.PruneEvery)
-	return d, nil
+	return DueAfter("prune", r.o.Now(), last, r.o.PruneEvery), nil
 }
 
 // prune gives back space, if it is time to.

@@ -347,6 +347,9 @@ func TestRoundProves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.proof, w.proofErr = c.proof, c.err
+			if plan, err := w.runner().Plan(t.Context(), []round.VM{w.vm(diskFile(t))}); err != nil || plan.Verify.Due != (c.proof != nil) {
+				t.Errorf("the plan has the proof %+v, %v", plan.Verify, err)
+			}
 			report := do(t, w, w.vm(diskFile(t)))
 			if report.Outcome != c.want || (report.Verify == nil) != (c.proof == nil && c.err == nil) {
 				t.Errorf("outcome %s, %+v", report.Outcome, report.Verify)

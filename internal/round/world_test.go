@@ -126,7 +126,7 @@ func (w *world) vm(path string) round.VM {
 
 func (w *world) runner() *round.Runner {
 	return round.New(round.Options{
-		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Sinks: w, Proofs: w, Boots: w, Now: w.now,
+		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Sinks: w, Proofs: w, Boots: boots{w}, Now: w.now,
 		Copies:    copies{w},
 		Retention: w, PruneEvery: w.pruneEvery, RetryPause: time.Microsecond,
 	})
@@ -322,6 +322,16 @@ func (w *world) Prove(context.Context, func(string)) (*round.ProofReport, error)
 
 func (w *world) Boot(context.Context, round.VM, func(string)) (*round.BootReport, error) {
 	return w.boot, w.bootErr
+}
+
+func (w *world) Due(context.Context) (round.Due, error) {
+	return round.Due{Due: w.proof != nil, Reason: "sample: the proof"}, nil
+}
+
+type boots struct{ *world }
+
+func (b boots) Due(context.Context, round.VM) (round.Due, error) {
+	return round.Due{Due: b.boot != nil, Reason: "the boot"}, nil
 }
 
 func (w *world) Check(context.Context) error { return w.call("check repository") }
