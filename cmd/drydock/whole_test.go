@@ -124,3 +124,58 @@ func TestWholeVM(t *testing.T) {
 		t.Errorf("the next night: %+v", r)
 	}
 }
+
+// TestWholeVMWithXFSAndBtrfs: filesystems that a machine has to write come back with the
+// VM, too: an XFS that fills its disk, and a btrfs in a partition of a qcow2 disk.
+func TestWholeVMWithXFSAndBtrfs(t *testing.T) {
+	h := newHost(t)
+	modules, err := filepath.Glob(testguest.KernelFolder(t) + "/lib/modules/*/modules.dep")
+	if err != nil || len(modules) != 1 {
+		t.Fatalf("the guests' kernel: %v, %v (run scripts/install-deps test)", modules, err)
+	}
+	must(t, os.WriteFile(h.config, fmt.Appendf(nil, `state: %[1]s/state
+runtime: %[1]s/run
+repository: {path: %[1]s/repository}
+writer: {kernel: %[2]s/vmlinuz, modules: %[3]s, accelerator: tcg}
+vms:
+  web:
+    driver: qemu
+    command: [qemu-system-x86_64]
+    disks:
+      pool: {path: %[1]s/pool.raw, format: raw, mount: /}
+      tree: {path: %[1]s/tree.qcow2, format: qcow2, mount: /tree, partition: 1}
+`, h.dir, testguest.KernelFolder(t), filepath.Dir(modules[0])), 0o600))
+	dir := t.TempDir()
+	letter, tree, proto := filepath.Join(dir, "letter"), filepath.Join(dir, "tree.raw"), filepath.Join(dir, "proto")
+	must(t, os.WriteFile(letter, []byte(strings.Repeat("a letter on an XFS\n", 1000)), 0o644))
+	must(t, os.WriteFile(proto, fmt.Appendf(nil, "/dev/null\n0 0\nd--755 0 0\nletter ---640 7 8 %s\ntree d--755 0 0\n$\n$\n", letter), 0o644))
+	tool(t, "truncate", "-s", "400M", h.path("pool.raw"))
+	tool(t, "mkfs.xfs", "-q", "-L", "pool", "-p", proto, h.path("pool.raw"))
+	part := filepath.Join(dir, "part.raw")
+	tool(t, "truncate", "-s", "256M", part)
+	tool(t, "mkfs.btrfs", "-q", "-L", "tree", "--rootdir", "/usr/lib/python3", part)
+	tool(t, "truncate", "-s", "270M", tree)
+	tool(t, "sgdisk", "-n", "1:2048:+256M", "-c", "1:tree", tree)
+	tool(t, "dd", "if="+part, "of="+tree, "bs=1M", "seek=1", "conv=notrunc", "status=none")
+	tool(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", tree, h.path("tree.qcow2"))
+
+	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
+		t.Fatalf("%+v", r)
+	}
+	to := filepath.Join(t.TempDir(), "to")
+	h.run(0, "restore", "vm", "web", "--to", to)
+	for name, format := range map[string]string{"pool.raw": "raw", "tree.qcow2": "qcow2"} {
+		was, now := h.path(name), filepath.Join(to, h.path(name))
+		if a, b := identity(t, was, format), identity(t, now, format); a != b {
+			t.Errorf("%s is %s, and was %s", name, b, a)
+		}
+		if d := h.run(0, "diff", "--content", was, now).stdout; d != "no differences\n" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+	tool(t, "xfs_repair", "-n", filepath.Join(to, h.path("pool.raw")))
+	back := filepath.Join(dir, "back.raw")
+	tool(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", filepath.Join(to, h.path("tree.qcow2")), back)
+	tool(t, "dd", "if="+back, "of="+part, "bs=1M", "skip=1", "count=256", "status=none")
+	tool(t, "btrfs", "check", part)
+}

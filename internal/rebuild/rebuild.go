@@ -42,6 +42,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
+	"github.com/drydock-vm/drydock/internal/writervm"
 )
 
 // Options say what is restored, and where to. To or Allow, Snapshot, Tree, Store,
@@ -66,6 +67,8 @@ type Options struct {
 	QEMUImg *qemuimg.Tool
 	// Read opens the filesystem on a raw image, in a confined reader.
 	Read func(ctx context.Context, image *os.File) (fsys disk.Filesystem, stop func(), err error)
+	// Writer is the machine that writes XFS and btrfs.
+	Writer writervm.Options
 	// Progress is told what is being done, unless it is nil: of how much how many
 	// bytes are done.
 	Progress func(what string, done, of int64)
@@ -201,7 +204,7 @@ func (p *Plan) filesItem(it *Item) {
 	}
 	it.was = was
 	it.Detail = fmt.Sprintf("%s, %s", d.Format, was.Type)
-	if err := newimage.Can(was.Type); err != nil {
+	if err := newimage.Can(newimage.Options{Filesystem: was.Type, Size: was.Size, Writer: p.opts.Writer}); err != nil {
 		it.Problem = err.Error() + out
 		return
 	}
