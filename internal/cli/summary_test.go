@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/round"
 )
 
 const mixedConfig = `state: %[1]s/state
@@ -134,5 +135,29 @@ func TestSummaries(t *testing.T) {
 	out, _ := w.run(0, "backups", "list", "--json")
 	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 3 || list[0].Stored != s.DataAddedPacked || list[0].Bytes != s.TotalBytesProcessed {
 		t.Errorf("%+v, %v", list, err)
+	}
+	if d := list[0].Disks; len(d) != 2 || d[0].Mode != "files" || d[0].Mount != "/" || d[1].Mode != "image" || d[1].Name != "store" {
+		t.Errorf("the disks are %+v", d)
+	}
+	if out, _ := w.run(0, "backups", "list"); !strings.Contains(out, " root, store (image)  ") {
+		t.Errorf("backups list: %s", out)
+	}
+	// 1.3 MB of rows lie in 21 segments of 64 KiB.
+	out, _ = w.run(0, "backups", "show", "web@latest")
+	for _, want := range []string{"store: image of 4.0 MiB, 1.3 MiB of it data\n", "root: files at /, of ext4 of 16.0 MiB\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("backups show has no %q: %s", want, out)
+		}
+	}
+}
+
+func TestSizeCell(t *testing.T) {
+	images := []round.ImageBackup{{Size: 10 << 30}, {Size: 1 << 30}}
+	for want, b := range map[string]*round.BackupReport{
+		"-": nil, "0 B": {}, "1.0 MiB": {BytesTotal: 1 << 20}, "11.0 GiB image": {Images: images}, "1.0 MiB + 11.0 GiB image": {BytesTotal: 1 << 20, Images: images},
+	} {
+		if got := sizeCell(b); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
