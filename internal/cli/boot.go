@@ -159,13 +159,10 @@ func (b *boots) options(v *config.VM, out *booted) (trial.Options, error) {
 // disk is what one disk of the VM is started from.
 func (b *boots) disk(ctx context.Context, src *opened, v *config.VM, d *config.Disk, out *booted) (trial.Disk, error) {
 	one := trial.Disk{Name: d.Name, Path: d.Path}
-	_, files := backup.DiskMount(src.backup, d.Name)
 	var err error
 	switch {
-	case wholedisk.Has(src.backup, d.Name):
-		one.Content, err = src.tree.Image(d.Name)
-	case files:
-		one.Content, err = b.files(ctx, src, v, d)
+	case hasDisk(src.backup, d.Name):
+		one.Content, err = b.h.app.backupDisk(ctx, src, v, d, "")
 	case d.Image != "":
 		out.Notes = append(out.Notes, fmt.Sprintf("disk %s is that of the image store", d.Name))
 		one.Base, err = b.installed(v, d)
@@ -178,16 +175,25 @@ func (b *boots) disk(ctx context.Context, src *opened, v *config.VM, d *config.D
 	return one, err
 }
 
-// files makes a disk of the files of one.
-func (b *boots) files(ctx context.Context, src *opened, v *config.VM, d *config.Disk) (disk.Sparse, error) {
+// hasDisk reports whether a backup has a disk, as a whole or its files.
+func hasDisk(s *repository.Snapshot, name string) bool {
+	_, files := backup.DiskMount(s, name)
+	return files || wholedisk.Has(s, name)
+}
+
+// backupDisk is a disk of a VM as a backup has it, for a machine to start from. keep is
+// described at [app.filesDisk].
+func (a *app) backupDisk(ctx context.Context, src *opened, v *config.VM, d *config.Disk, keep string) (disk.Sparse, error) {
+	if wholedisk.Has(src.backup, d.Name) {
+		return src.tree.Image(d.Name)
+	}
 	if d.Partition != 0 || d.Volume != "" {
 		return nil, fmt.Errorf("%w: the backup has the files of a partition or a volume, and not what is around it (backup: image)", errNoBoot)
 	}
 	mount, _ := backup.DiskMount(src.backup, d.Name)
 	part := &opened{fsys: src.tree, tree: src.tree, backup: src.backup, path: []byte(mount)}
-	content, err := b.h.app.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name})
 	src.closers = append(src.closers, part.close)
-	return content, err
+	return a.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name}, keep)
 }
 
 // installed is the file of the image that a disk was made from, or would be.

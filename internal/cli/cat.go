@@ -93,7 +93,7 @@ func (a *app) openBackedUp(ctx context.Context, o *opened, t target, l *looking)
 	}
 	o.closers = append(o.closers, src.close)
 	if src.whole == nil {
-		return a.filesDisk(ctx, src, t)
+		return a.filesDisk(ctx, src, t, "")
 	}
 	return src.whole, nil
 }

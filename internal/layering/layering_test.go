@@ -43,6 +43,7 @@ var floors = map[string]int{
 	"internal/build":      3,
 	"internal/copy":       3,
 	"internal/diff":       3,
+	"internal/fill":       3,
 	"internal/find":       3,
 	"internal/harvest":    3,
 	"internal/newimage":   3,
@@ -66,6 +67,7 @@ var within = map[string][]string{
 	"internal/imagelock":  {"internal/escape"},
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock", "internal/printed"},
 	"internal/backupdisk": {"internal/newimage"}, // its skeleton
+	"internal/fill":       {"internal/restore"},  // how a disk takes the place of another
 	"internal/harvest":    {"internal/build"},
 	"internal/newimage":   {"internal/diff"},   // an image is compared with the backup
 	"internal/restore":    {"internal/backup"}, // what a backup's tags say
