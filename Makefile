@@ -43,9 +43,9 @@ bench-disk: ## reading disks, against the kernel, debugfs, qemu-nbd and qemu-img
 	scripts/install-deps test
 	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 80m -run '^TestCompare' ./disk/qcow2 ./internal/nbd ./internal/fusefs ./internal/sandbox ./cmd/drydock
 
-bench-backup: ## backups, against restic, and their memory
-	scripts/install-deps test
-	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -timeout 60m -run '^TestCompare' ./internal/backup
+bench-backup: ## backups, against restic and borg, and their memory
+	scripts/install-deps bench
+	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 120m -run '^TestCompare(Loop|Guestmount|Memory|Image|Scattered)$$' ./internal/backup ./cmd/drydock
 
 fuzz: ## every fuzz target for $(FUZZ)
 	scripts/fuzz $(FUZZ)

@@ -1,23 +1,23 @@
 package btrfs
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/adler32"
 	"io"
 	"sync"
 
-	"github.com/klauspost/compress/zlib"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/drydock-vm/drydock/disk/btrfs/internal/lzo"
+	"github.com/drydock-vm/drydock/disk/internal/inflate"
 )
 
 // decoders are the compressions by their number on disk. Each fills the start
 // of out from in and returns how much; sector is the size of one.
 var decoders = [...]func(out, in []byte, sector int) (int, error){
-	1: inflate,
+	1: inflateZlib,
 	2: decodeLZO,
 	3: decodeZstd,
 }
@@ -65,50 +65,41 @@ func (f *file) decode(e *extent, in []byte) ([]byte, error) {
 	return out[:n], nil
 }
 
-// inflater is a zlib decoder with its input, for use again and again.
-type inflater struct {
-	in  bytes.Reader
-	out io.ReadCloser
-}
+// The header and the trailer of a zlib stream (RFC 1950): CMF and FLG, a deflate
+// stream, and its Adler-32, big-endian.
+const (
+	zlibHeaderSize  = 2
+	zlibTrailerSize = 4
+	zlibDeflate     = 8 // the low 4 bits of CMF
+	zlibMaxWindow   = 7 // the high 4
+	zlibDictionary  = 0x20
+)
 
-var inflaters = sync.Pool{New: func() any { return new(inflater) }}
-
-// inflate decodes a zlib stream, which may end before out does. What follows it
+// inflateZlib decodes a zlib stream, which may end before out does. What follows it
 // is padding.
-func inflate(out, in []byte, _ int) (int, error) {
-	f := inflaters.Get().(*inflater)
-	defer inflaters.Put(f)
-	f.in.Reset(in)
-	defer f.in.Reset(nil)
-	var err error
-	if f.out == nil {
-		f.out, err = zlib.NewReader(&f.in)
-	} else {
-		err = f.out.(zlib.Resetter).Reset(&f.in, nil)
+func inflateZlib(out, in []byte, _ int) (int, error) {
+	if len(in) < zlibHeaderSize {
+		return 0, io.ErrUnexpectedEOF
+	}
+	head := binary.BigEndian.Uint16(in)
+	if method := head >> 8; method&0xf != zlibDeflate || method>>4 > zlibMaxWindow || head%31 != 0 || head&zlibDictionary != 0 {
+		return 0, errors.New("it does not begin as a zlib stream")
+	}
+	in = in[zlibHeaderSize:]
+	n, used, err := inflate.Decode(out, in)
+	if errors.Is(err, inflate.ErrFull) {
+		return n, nil // Linux does not read on either
 	}
 	if err != nil {
-		return 0, err
+		return n, err
 	}
-	for n := 0; ; {
-		// One byte more than out has room for: the stream's own checksum is
-		// looked at when its end is reached.
-		var over [1]byte
-		p := out[n:]
-		if len(p) == 0 {
-			p = over[:]
-		}
-		m, err := f.out.Read(p)
-		if n == len(out) && m > 0 {
-			return n, nil // Linux does not read on either
-		}
-		n += m
-		if errors.Is(err, io.EOF) {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
-		}
+	if len(in)-used < zlibTrailerSize {
+		return n, io.ErrUnexpectedEOF
 	}
+	if binary.BigEndian.Uint32(in[used:]) != adler32.Checksum(out[:n]) {
+		return n, errors.New("the stream's own checksum is another one")
+	}
+	return n, nil
 }
 
 const lzoHeaderSize = 4

@@ -3,10 +3,10 @@ package qcow2_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -101,7 +101,9 @@ func serveNBD(t *testing.T, path string, args ...string) string {
 		cmd.Wait()
 	})
 	for range 500 {
-		if _, err := os.Stat(socket); err == nil {
+		// The socket is there before qemu-nbd listens on it.
+		if c, err := net.Dial("unix", socket); err == nil {
+			c.Close()
 			return socket
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -124,7 +126,7 @@ func writePseudoReal(t *testing.T) string {
 		t.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
-	pools := [][]byte{textPool(rng), binaryPool(rng)}
+	pools := [][]byte{benchdisk.Text(rng), benchdisk.Binary(rng)}
 	for off, written := int64(0), int64(0); written < compareData && off < compareSize; {
 		pool := pools[rng.IntN(len(pools))]
 		n := min(int64(4096)<<rng.IntN(13), compareSize-off)
@@ -139,47 +141,4 @@ func writePseudoReal(t *testing.T) string {
 		}
 	}
 	return path
-}
-
-const poolSize = 48 << 20
-
-// textPool is words, the frequent ones much more often than the others.
-func textPool(rng *rand.Rand) []byte {
-	words := make([]string, 8192)
-	for i := range words {
-		var b strings.Builder
-		for range 2 + rng.IntN(9) {
-			b.WriteByte("etaoinshrdlucmfwypvbgkjqxz"[min(rng.IntN(26), rng.IntN(26))])
-		}
-		words[i] = b.String()
-	}
-	zipf := rand.NewZipf(rng, 1.2, 4, uint64(len(words)-1))
-	pool := make([]byte, 0, poolSize+64)
-	for len(pool) < poolSize {
-		pool = append(pool, words[zipf.Uint64()]...)
-		pool = append(pool, " \n,."[min(3, rng.IntN(12)/3)&rng.IntN(4)])
-	}
-	return pool[:poolSize]
-}
-
-// binaryPool is like machine code and tables: a few frequent byte values, small
-// numbers, repeats, and some noise.
-func binaryPool(rng *rand.Rand) []byte {
-	pool := make([]byte, 0, poolSize+64)
-	for len(pool) < poolSize {
-		switch k := rng.IntN(10); {
-		case k < 4:
-			for range 8 {
-				pool = append(pool, byte(rng.ExpFloat64()*24))
-			}
-		case k < 7 && len(pool) > 1<<15:
-			from := len(pool) - 16 - rng.IntN(1<<14)
-			pool = append(pool, pool[from:from+8+rng.IntN(8)]...)
-		case k < 9:
-			pool = append(pool, byte(rng.Uint32()), byte(rng.Uint32()), 0, 0)
-		default:
-			pool = append(pool, make([]byte, 12)...)
-		}
-	}
-	return pool[:poolSize]
 }

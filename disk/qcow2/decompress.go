@@ -1,14 +1,14 @@
 package qcow2
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 
-	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/drydock-vm/drydock/disk/internal/inflate"
 )
 
 // maxZstdWindow is the largest window, in bytes, that a zstd frame may ask for:
@@ -29,7 +29,7 @@ type decompressor struct {
 func newDecompressor(c compression) (decompressor, error) {
 	d := decompressor{inputs: &sync.Pool{New: func() any { return new([]byte) }}}
 	if c == compressionZlib {
-		d.decode = newInflater()
+		d.decode = inflateCluster
 		return d, nil
 	}
 	decode, err := newUnzstd()
@@ -53,50 +53,20 @@ func (d *decompressor) input(n int) *[]byte {
 
 func (d *decompressor) release(buf *[]byte) { d.inputs.Put(buf) }
 
-// inflater is a deflate decoder with its input, for use again and again.
-type inflater struct {
-	in  bytes.Reader
-	out io.ReadCloser
-}
-
-// newInflater decodes raw deflate, which the format calls zlib.
-func newInflater() func(cluster, in []byte) error {
-	pool := sync.Pool{New: func() any {
-		f := new(inflater)
-		f.out = flate.NewReader(&f.in)
-		return f
-	}}
-	return func(cluster, in []byte) error {
-		f := pool.Get().(*inflater)
-		defer pool.Put(f)
-		f.in.Reset(in)
-		defer f.in.Reset(nil)
-		return f.inflate(cluster)
-	}
-}
-
-// inflate fills cluster. As QEMU does, it asks that the cluster be filled, and
-// not that the stream end there; but what the stream goes on with must be
-// possible, because that is what tells damage in the last bytes.
-func (f *inflater) inflate(cluster []byte) error {
-	if err := f.out.(flate.Resetter).Reset(&f.in, nil); err != nil {
+// inflateCluster decodes raw deflate, which the format calls zlib, and fills cluster.
+// As QEMU does, it asks that the cluster be filled, and not that the stream end there;
+// but what the stream goes on with must be possible, because that is what tells damage
+// in the last bytes.
+func inflateCluster(cluster, in []byte) error {
+	n, _, err := inflate.Decode(cluster, in)
+	switch {
+	case errors.Is(err, inflate.ErrCorrupt):
 		return err
-	}
-	// ReadFull takes an io.EOF that comes together with the last bytes.
-	if _, err := io.ReadFull(f.out, cluster); err != nil {
-		if isEnd(err) {
-			return errShort
-		}
-		return err
-	}
-	var next [1]byte
-	if _, err := io.ReadFull(f.out, next[:]); err != nil && !isEnd(err) {
-		return err
+	case n < len(cluster):
+		return errShort
 	}
 	return nil
 }
-
-func isEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // newUnzstd decodes zstd frames until the cluster is full. The last frame must
 // end exactly there, as QEMU asks.

@@ -10,22 +10,11 @@ import (
 	"github.com/drydock-vm/drydock/internal/repository"
 )
 
-// nodeTypes are the types of file that a backup keeps.
-var nodeTypes = map[uint32]repository.NodeType{
-	disk.ModeRegular: repository.NodeFile,
-	disk.ModeDir:     repository.NodeDir,
-	disk.ModeSymlink: repository.NodeSymlink,
-	disk.ModeBlock:   repository.NodeDev,
-	disk.ModeChar:    repository.NodeCharDev,
-	disk.ModeFIFO:    repository.NodeFIFO,
-	disk.ModeSocket:  repository.NodeSocket,
-}
-
 // newNode returns the node of a file with everything but its content. The time of
 // access is that of modification, as restic has it: the real one would make the
 // tree new whenever a file is read.
 func newNode(src *Source, name string, inode disk.Inode) (*repository.Node, error) {
-	kind, ok := nodeTypes[inode.Type()]
+	kind, ok := repository.TypeOf(inode.Mode)
 	if !ok {
 		return nil, damage(src, inode.Ino, fmt.Sprintf("its mode is %#o, a type that does not exist", inode.Mode))
 	}

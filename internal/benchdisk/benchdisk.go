@@ -3,15 +3,14 @@
 package benchdisk
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -44,6 +43,21 @@ func System(t testing.TB, fstype string) string {
 func Compressed(t testing.TB) string {
 	t.Helper()
 	return image(t, "compressed", "btrfs", ",compress=zstd", 3<<30, writeSystem)
+}
+
+// Packed is System in a qcow2 that qemu-img has compressed with zlib, its default.
+func Packed(t testing.TB, fstype string) string {
+	t.Helper()
+	raw := System(t, fstype)
+	path := strings.TrimSuffix(raw, ".raw") + ".qcow2"
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	run(t, "qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, path+".part")
+	if err := os.Rename(path+".part", path); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // SystemFiles is how many files System has at least.
@@ -102,23 +116,6 @@ func run(t testing.TB, args ...string) {
 	if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 		t.Fatalf("%q: %v\n%s", args, err, out)
 	}
-}
-
-// writer writes files of pseudo-random words, always the same ones.
-type writer struct {
-	rng *rand.Rand
-	buf []byte
-}
-
-func newWriter() *writer { return &writer{rng: rand.New(rand.NewPCG(1, 2))} }
-
-func (w *writer) file(path string, size int) error {
-	w.buf = w.buf[:0]
-	for len(w.buf) < size {
-		// Half of the bits are the same in each word, as in text and code.
-		w.buf = binary.LittleEndian.AppendUint64(w.buf, w.rng.Uint64()&0x3f1f3f1f3f1f3f1f|0x4040404040404040)
-	}
-	return os.WriteFile(path, w.buf[:size], 0o644)
 }
 
 func writeSystem(dir string) error {

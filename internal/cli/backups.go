@@ -60,7 +60,7 @@ func (a *app) withRepository(ctx context.Context, act func(*host, *repository.Re
 }
 
 // withBackup finds a backup for an act that only looks.
-func (a *app) withBackup(ctx context.Context, text string, act func(*repository.Snapshot) error) error {
+func (a *app) withBackup(ctx context.Context, text string, act func(*repository.Repository, *repository.Snapshot) error) error {
 	name, err := parseBackup(text)
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ func (a *app) withBackup(ctx context.Context, text string, act func(*repository.
 		if err != nil {
 			return err
 		}
-		return act(s)
+		return act(repo, s)
 	})
 }
 

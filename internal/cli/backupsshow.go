@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -9,8 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/round"
 )
 
@@ -32,16 +35,26 @@ type backupDetails struct {
 	Program  string                      `json:"program,omitempty"`
 	Excludes []string                    `json:"excludes,omitempty"`
 	Summary  *repository.SnapshotSummary `json:"summary,omitempty"`
+	// Definition is what the VM was; nil where the backup does not tell.
+	Definition *definition.Definition `json:"definition,omitempty"`
 }
 
 func (a *app) backupsShow(ctx context.Context, text string) error {
-	return a.withBackup(ctx, text, func(s *repository.Snapshot) error {
+	return a.withBackup(ctx, text, func(repo *repository.Repository, s *repository.Snapshot) error {
 		d := backupDetails{backupLine: newBackupLine(s), Tree: s.Tree.String(), Program: s.ProgramVersion, Excludes: s.Excludes, Summary: s.Summary}
 		if s.Parent != nil {
 			d.Parent = s.Parent.String()
 		}
 		if s.Original != nil {
 			d.Original = s.Original.String()
+		}
+		tree, err := restore.OpenTree(ctx, repo, s)
+		if err != nil {
+			return err
+		}
+		d.Definition, err = definition.Load(tree, s)
+		if err != nil && !errors.Is(err, definition.ErrNone) {
+			a.warn(err)
 		}
 		if a.json {
 			return a.printJSON(d)
@@ -70,5 +83,22 @@ func (d *backupDetails) rows() [][2]string {
 		{"tags", strings.Join(d.Tags, ", ")},
 		{"excludes", strings.Join(d.Excludes, ", ")},
 		{"program", d.Program},
+		{"definition", describe(d.Definition)},
 	}
+}
+
+// describe says in a line what a definition has. The disks and files are in what
+// drydock restore vm --dry-run prints.
+func describe(d *definition.Definition) string {
+	if d == nil {
+		return "none: it was made before drydock kept them"
+	}
+	text := fmt.Sprintf("driver %s, %d disks, %d files", d.Driver, len(d.Disks), len(d.Files))
+	for _, f := range d.Files {
+		text += ", " + f.Path
+	}
+	for _, m := range d.Missing {
+		text += "; missing: " + m
+	}
+	return text
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/health"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/repository"
@@ -105,11 +105,12 @@ func (b *boots) try(ctx context.Context, repo *repository.Repository, v *config.
 	begun := time.Now()
 	src := &opened{backup: s}
 	defer src.close()
-	o, err := b.options(v, out)
-	if err != nil {
+	var err error
+	if src.tree, err = restore.OpenTree(ctx, repo, s); err != nil {
 		return err
 	}
-	if src.tree, err = restore.OpenTree(ctx, repo, s); err != nil {
+	o, err := b.options(v, src, out)
+	if err != nil {
 		return err
 	}
 	for _, d := range v.SortedDisks() {
@@ -126,7 +127,7 @@ func (b *boots) try(ctx context.Context, repo *repository.Repository, v *config.
 }
 
 // options are those of a trial, but for its disks.
-func (b *boots) options(v *config.VM, out *booted) (trial.Options, error) {
+func (b *boots) options(v *config.VM, src *opened, out *booted) (trial.Options, error) {
 	o := trial.Options{
 		Name: v.Name, Folder: filepath.Join(b.folder(), v.Name), Logs: filepath.Join(b.h.config.State, "log", modeBoot),
 		Command: v.Command, Timeout: config.BootTimeout, Interval: time.Duration(v.Health.Interval), Tool: qemuimg.New(qemuimg.Options{}),
@@ -137,8 +138,12 @@ func (b *boots) options(v *config.VM, out *booted) (trial.Options, error) {
 			o.Command = v.Boot.Command
 		}
 	}
-	if len(o.Command) == 0 {
-		return o, fmt.Errorf("%w: nobody knows the command that starts it (give vms.%s.boot.command, which names the disks by their paths)", errNoBoot, v.Name)
+	if len(o.Command) == 0 { // of a unit, it is in the backup
+		d, err := definition.Load(src.tree, src.backup)
+		if err != nil || len(d.Command) == 0 {
+			return o, fmt.Errorf("%w: nobody knows the command that starts it (give vms.%s.boot.command, which names the disks by their paths)", errNoBoot, v.Name)
+		}
+		o.Command = d.Command
 	}
 	active := true
 	for _, p := range v.Health.Probes {
@@ -168,23 +173,24 @@ func (b *boots) disk(ctx context.Context, src *opened, v *config.VM, d *config.D
 		one.Base, err = b.installed(v, d)
 	case d.Backup == config.BackupOff:
 		out.Notes = append(out.Notes, fmt.Sprintf("disk %s, which is not backed up, is empty", d.Name))
-		one.Size, err = diskSize(ctx, d)
+		one.Size, err = diskSize(d)
 	default:
 		err = fmt.Errorf("%w: backup %s does not have it", errNoBoot, src.backup.ID.Short())
 	}
 	return one, err
 }
 
-// hasDisk reports whether a backup has a disk, as a whole or its files.
+// hasDisk reports whether a backup has a disk: as a whole, the version of an image that
+// it was made from, or its files.
 func hasDisk(s *repository.Snapshot, name string) bool {
 	_, files := backup.DiskMount(s, name)
-	return files || wholedisk.Has(s, name)
+	return files || wholedisk.Has(s, name) || wholedisk.HasVersion(s, name)
 }
 
 // backupDisk is a disk of a VM as a backup has it, for a machine to start from. keep is
 // described at [app.filesDisk].
 func (a *app) backupDisk(ctx context.Context, src *opened, v *config.VM, d *config.Disk, keep string) (disk.Sparse, error) {
-	if wholedisk.Has(src.backup, d.Name) {
+	if wholedisk.Has(src.backup, d.Name) || wholedisk.HasVersion(src.backup, d.Name) {
 		return src.tree.Image(d.Name)
 	}
 	if d.Partition != 0 || d.Volume != "" {
@@ -211,17 +217,4 @@ func (b *boots) installed(v *config.VM, d *config.Disk) (string, error) {
 		return "", fmt.Errorf("%w: it is in no backup, and %w", errNoBoot, err)
 	}
 	return b.h.images.DiskPath(version), nil
-}
-
-// diskSize is how large a disk of the VM is.
-func diskSize(ctx context.Context, d *config.Disk) (int64, error) {
-	if d.Format == config.FormatQCOW2 {
-		info, err := qemuimg.New(qemuimg.Options{}).Info(ctx, d.Path)
-		return info.VirtualSize, err
-	}
-	info, err := os.Stat(d.Path)
-	if err != nil {
-		return 0, fmt.Errorf("it is not backed up, and how large it was cannot be told: %w", err)
-	}
-	return info.Size(), nil
 }

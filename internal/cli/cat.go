@@ -65,10 +65,14 @@ func (a *app) catRaw(ctx context.Context, text string, l *looking) error {
 // openBytes opens a disk, or the volume on it that l names, as the bytes that the
 // guest sees.
 func (a *app) openBytes(ctx context.Context, o *opened, text string, l *looking) (disk.Sparse, error) {
-	if t, err := parseTarget(text); err == nil && t.backup != "" {
+	t, err := parseTarget(text)
+	if err != nil {
+		return nil, err
+	}
+	if t.backup != "" && l.volume == "" {
 		return a.openBackedUp(ctx, o, t, l)
 	}
-	r, err := a.openDisks(ctx, o, text, l)
+	r, err := a.openDisks(ctx, o, t, l)
 	if err != nil {
 		return nil, err
 	}
@@ -84,18 +88,19 @@ func (a *app) openBytes(ctx context.Context, o *opened, text string, l *looking)
 
 // openBackedUp opens a disk of a backup: as it has it, or made up of its files.
 func (a *app) openBackedUp(ctx context.Context, o *opened, t target, l *looking) (disk.Sparse, error) {
-	if t.disk == "" || string(t.path) != "/" {
+	if t.disk == "" || t.pathed {
 		return nil, usageError("a backup of %s is no disk: name one of its disks (%s/DISK@%s)", t.vm, t.vm, t.backup)
 	}
-	src, err := a.openTarget(ctx, t, l)
-	if err != nil {
+	if err := l.check(t); err != nil {
 		return nil, err
 	}
-	o.closers = append(o.closers, src.close)
-	if src.whole == nil {
-		return a.filesDisk(ctx, src, t, "")
+	if _, err := a.openStored(ctx, o, t); err != nil {
+		return nil, err
 	}
-	return src.whole, nil
+	if o.whole == nil {
+		return a.filesDisk(ctx, o, t, "")
+	}
+	return o.whole, nil
 }
 
 // copySize is the size of one read, in bytes.

@@ -8,7 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/diff"
 	"github.com/drydock-vm/drydock/internal/pattern"
 )
@@ -194,6 +196,12 @@ func selection(v *config.VM, d *config.Disk, in string) (func(path []byte, dir b
 	for _, other := range v.SortedDisks() {
 		if m := backupMount(other); other != d && m != "/" && covers(backupMount(d), m) {
 			mounts = append(mounts, strings.Trim(m[len(backupMount(d)):], "/"))
+		}
+	}
+	if backupMount(d) == "/" { // what drydock puts into the root of a backup
+		mounts = append(mounts, definition.Folder)
+		for name := range v.Disks {
+			mounts = append(mounts, wholedisk.Paths(name)...)
 		}
 	}
 	base := strings.Trim(in, "/")

@@ -28,8 +28,9 @@ type findFlags struct {
 
 func (a *app) findCmd() *cobra.Command {
 	var flags findFlags
+	l := new(looking)
 	c := &cobra.Command{
-		Use:   "find PATTERN [VM|VM@BACKUP]...",
+		Use:   "find PATTERN [VM|VM@BACKUP|VM/DISK@BACKUP[:/PATH]]...",
 		Short: "Find files in the backups, and say which backups have them",
 		Long: `Find files in the backups of all machines, of some (VM), or in single backups
 (VM@BACKUP), and say which backups have them. A file that did not change is one line,
@@ -40,10 +41,14 @@ A pattern is written as in .gitignore: without a slash it matches a name at any 
 
   drydock find 'letter*' web
   drydock find '*' web@latest --type file --size +100M
-  drydock find '*.php' --newer 2026-11-20`,
+  drydock find '*.php' --newer 2026-11-20
+
+A disk that a backup has as an image is searched where it is named, each by itself:
+
+  drydock find 'letter*' db/store@latest`,
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error {
-			return a.find(c.Context(), names[0], names[1:], flags)
+			return a.find(c.Context(), names[0], names[1:], flags, l)
 		},
 	}
 	f := c.Flags()
@@ -51,10 +56,12 @@ A pattern is written as in .gitignore: without a slash it matches a name at any 
 	f.StringVar(&flags.newer, "newer", "", "modified after a time: 2026-11-24, 2026-11-24T03:00:00+01:00, or 36h or 7d ago")
 	f.StringVar(&flags.older, "older", "", "modified before a time")
 	f.StringArrayVar(&flags.sizes, "size", nil, "files of this size, at least (+10M) or at most (-1K); may be given twice")
+	f.StringVar(&l.volume, "volume", "", "of a disk that is backed up as an image: the volume to search")
+	f.StringArrayVar(&l.with, "with", nil, "another disk that the backup has as an image, on which the volume lies too; may be repeated")
 	return c
 }
 
-func (a *app) find(ctx context.Context, text string, targets []string, flags findFlags) error {
+func (a *app) find(ctx context.Context, text string, targets []string, flags findFlags, l *looking) error {
 	opts, err := flags.options(a.now())
 	if err != nil {
 		return err
@@ -62,6 +69,54 @@ func (a *app) find(ctx context.Context, text string, targets []string, flags fin
 	if opts.Names, err = pattern.Compile([]string{text}); err != nil {
 		return &exitError{exitUsage, err}
 	}
+	backups, images, err := soughtTargets(targets)
+	if err == nil && images == nil && (l.volume != "" || l.with != nil) {
+		err = usageError("--volume and --with go with a disk that a backup has as an image: VM/DISK@BACKUP")
+	}
+	if err != nil {
+		return err
+	}
+	p := &findPrinter{app: a}
+	opts.Damaged = p.damage
+	p.begin()
+	if len(backups) > 0 || len(images) == 0 {
+		err = a.findInBackups(ctx, p, backups, opts)
+	}
+	for _, t := range images {
+		if err == nil {
+			err = a.findInImage(ctx, p, t, opts, l)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	p.end()
+	if p.damaged > 0 {
+		return &exitError{exitWarnings, fmt.Errorf("%d files or folders could not be read", p.damaged)}
+	}
+	return nil
+}
+
+// soughtTargets tells the disks that backups may have as images from whole backups.
+func soughtTargets(texts []string) (backups, images []target, err error) {
+	for _, text := range texts {
+		t, err := parseTarget(text)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case t.wholeDisk():
+			images = append(images, t)
+		case t.image != "" || t.disk != "" || t.snapshot != "" || t.pathed:
+			return nil, nil, usageError("%q is not VM, VM@BACKUP or VM/DISK@BACKUP: find searches backups", text)
+		default:
+			backups = append(backups, t)
+		}
+	}
+	return backups, images, nil
+}
+
+// findInBackups searches the backups that the targets name; none are all.
+func (a *app) findInBackups(ctx context.Context, p *findPrinter, targets []target, opts find.Options) error {
 	repo, ctx, unlock, err := a.lockRepository(ctx)
 	if err != nil {
 		return err
@@ -71,18 +126,29 @@ func (a *app) find(ctx context.Context, text string, targets []string, flags fin
 	if err != nil {
 		return err
 	}
-	p := &findPrinter{app: a}
-	opts.Damaged = p.damage
-	p.begin()
 	for _, m := range machines {
 		p.vm, p.snapshots = m.vm, m.snapshots
 		if err := find.Run(ctx, repo, m.snapshots, opts, p.file); err != nil {
 			return fmt.Errorf("find in the backups of %s: %w", escape.Line(m.vm), err)
 		}
 	}
-	p.end()
-	if p.damaged > 0 {
-		return &exitError{exitWarnings, fmt.Errorf("%d folders could not be read", p.damaged)}
+	return nil
+}
+
+// findInImage searches a disk that a backup has as an image, or the files of it that
+// the backup has.
+func (a *app) findInImage(ctx context.Context, p *findPrinter, t target, opts find.Options, l *looking) error {
+	o, err := a.openTarget(ctx, t, l)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	p.vm, p.snapshots = t.vm, []*repository.Snapshot{o.backup}
+	if o.whole != nil {
+		p.vm += "/" + t.disk
+	}
+	if err := find.InFilesystem(ctx, o.fsys, o.path, opts, p.file); err != nil {
+		return fmt.Errorf("find in %s/%s@%s: %w", escape.Line(t.vm), escape.Line(t.disk), t.backup, err)
 	}
 	return nil
 }
@@ -94,21 +160,14 @@ type soughtMachine struct {
 }
 
 // sought finds the backups that the targets name; none are all.
-func (a *app) sought(ctx context.Context, repo *repository.Repository, targets []string) ([]*soughtMachine, error) {
+func (a *app) sought(ctx context.Context, repo *repository.Repository, targets []target) ([]*soughtMachine, error) {
 	all, unread := repo.Snapshots(ctx)
 	if unread != nil {
 		fmt.Fprintf(a.stderr, "drydock: some backups are not searched: %s\n", escape.Line(unread.Error()))
 	}
 	all = slices.DeleteFunc(all, func(s *repository.Snapshot) bool { return !slices.Contains(s.Tags, backup.TagProgram) })
 	wanted := map[string]map[repository.ID]bool{} // by VM; nil is all
-	for _, text := range targets {
-		t, err := parseTarget(text)
-		if err != nil {
-			return nil, err
-		}
-		if t.image != "" || t.disk != "" || t.snapshot != "" || string(t.path) != "/" {
-			return nil, usageError("%q is not VM or VM@BACKUP: find searches whole backups", text)
-		}
+	for _, t := range targets {
 		if t.backup == "" {
 			if !slices.ContainsFunc(all, func(s *repository.Snapshot) bool { return s.Hostname == t.vm }) {
 				return nil, fmt.Errorf("%w: %s has none (drydock backups list shows those of all VMs)", restore.ErrNoBackup, t.vm)

@@ -279,6 +279,11 @@ func (f *filling) put(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("disk %s: %w", d.Name, err)
 		}
+		if f.v.Disks[d.Name].Image != "" { // the backup may have another version
+			if err := f.h.images.Forget(f.v.Name, d.Name); err != nil {
+				return err
+			}
+		}
 		f.record.Disks[i].Put = true
 		if err := f.h.writeFromBackup(f.record); err != nil {
 			return err

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/sandbox"
@@ -108,7 +107,11 @@ all together.
 func (a *app) info(ctx context.Context, text string, l *looking) error {
 	o := &opened{}
 	defer o.close()
-	r, err := a.openDisks(ctx, o, text, l)
+	t, err := parseTarget(text)
+	if err != nil {
+		return err
+	}
+	r, err := a.openDisks(ctx, o, t, l)
 	if err != nil {
 		return err
 	}
@@ -124,23 +127,31 @@ func (a *app) info(ctx context.Context, text string, l *looking) error {
 }
 
 // openDisks opens the disk that a TARGET names, in a worker.
-func (a *app) openDisks(ctx context.Context, o *opened, text string, l *looking) (*sandbox.Reader, error) {
-	t, err := parseTarget(text)
+func (a *app) openDisks(ctx context.Context, o *opened, t target, l *looking) (*sandbox.Reader, error) {
+	switch {
+	case t.history || t.pathed || t.image == "" && t.disk == "":
+		return nil, usageError("that is no disk: name PATH.qcow2, PATH.raw, VM/DISK or VM/DISK@BACKUP, with no path in the guest")
+	case t.image != "":
+		return a.openReader(ctx, o, t, l)
+	}
+	if err := l.check(t); err != nil {
+		return nil, err
+	}
+	if t.backup == "" {
+		c, d, err := a.liveDisk(t)
+		if err != nil {
+			return nil, err
+		}
+		return a.startLive(ctx, o, c, d, t)
+	}
+	ctx, err := a.openStored(ctx, o, t)
 	if err != nil {
 		return nil, err
 	}
-	if t.ofBackup() || string(t.path) != "/" || t.image == "" && t.disk == "" {
-		return nil, usageError("%q is no disk: name PATH.qcow2, PATH.raw or VM/DISK, with no path in the guest", text)
+	if o.whole == nil {
+		return nil, fmt.Errorf("the backup has the files of disk %s, not an image of it (backup: image)", t.disk)
 	}
-	if t.image != "" {
-		return a.openReader(ctx, o, t, l)
-	}
-	var c *config.Config
-	var d *config.Disk
-	if c, d, err = a.liveDisk(t); err != nil {
-		return nil, err
-	}
-	return a.startLive(ctx, o, c, d, t)
+	return a.startStored(ctx, o, t, l)
 }
 
 func describeDisks(ctx context.Context, r *sandbox.Reader) (*infoReport, error) {

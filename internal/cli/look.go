@@ -25,7 +25,8 @@ const targetHelp = `TARGET is a disk image (PATH.qcow2, PATH.raw), a VM that is 
 backup (VM@BACKUP, VM/DISK@BACKUP, where BACKUP is latest, an ID or a date), or all
 backups of a VM, each a folder that is called by its time (VM@).
 Behind it #NAME picks an internal snapshot of a qcow2 disk, and :/PATH a path in
-the guest. A disk with several filesystems shows what the guest sees, put together
+the guest. A disk that a backup has as an image is looked into like one that is
+there. A disk with several filesystems shows what the guest sees, put together
 as its /etc/fstab says; --volume picks one. The disk is read in a confined process;
 nothing is mounted, and no root is needed but for the files themselves.`
 
@@ -42,10 +43,29 @@ func lookFlags(c *cobra.Command) *looking {
 	l := new(looking)
 	f := c.Flags()
 	f.StringVar(&l.volume, "volume", "", "the volume to look into, as drydock info names it, or a partition's number")
-	f.StringArrayVar(&l.with, "with", nil, "another disk image of the same VM; may be repeated")
+	f.StringArrayVar(&l.with, "with", nil, "another disk image of the same VM, or another disk that the backup has as an image; may be repeated")
 	f.StringArrayVar(&l.backing, "backing", nil, "the image that a qcow2 image lies on top of; repeated, further down")
 	f.StringVar(&l.dataFile, "data-file", "", "the file that holds the data of a qcow2 image that keeps it elsewhere")
 	return l
+}
+
+// check refuses what makes no sense for a TARGET.
+func (l *looking) check(t target) error {
+	switch {
+	case t.image == "" && (l.backing != nil || l.dataFile != "" || l.with != nil && !t.wholeDisk()):
+		return usageError("--with, --backing and --data-file go with a disk image's path; %s's are in the configuration", t.vm)
+	case t.ofBackup() && l.volume != "" && !t.wholeDisk():
+		return usageError("a backup has no volumes: leave --volume out, or name a disk that it has as an image (%s/DISK@BACKUP)", t.vm)
+	}
+	return nil
+}
+
+// checkFiles refuses what makes no sense for a backup of files.
+func (l *looking) checkFiles(o *opened, t target) error {
+	if l.volume != "" || l.with != nil {
+		return usageError("backup %s has the files of disk %s, which have no volumes: leave --volume and --with out", o.backup.ID.Short(), t.disk)
+	}
+	return nil
 }
 
 // openReader opens the disks that the user names by their paths, in a worker.

@@ -4,13 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"path"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/internal/backup"
-	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/config"
-	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/sandbox"
@@ -65,25 +61,18 @@ func (a *app) openTarget(ctx context.Context, t target, l *looking) (_ *opened, 
 			o.close()
 		}
 	}()
-	if t.image == "" && (l.with != nil || l.backing != nil || l.dataFile != "") {
-		return nil, usageError("--with, --backing and --data-file go with a disk image's path; %s's are in the configuration", t.vm)
+	if err := l.check(t); err != nil {
+		return nil, err
 	}
 	switch {
-	case t.ofBackup() && l.volume != "":
-		return nil, usageError("a backup has no volumes: leave --volume out")
 	case t.ofBackup():
-		return o, a.openBackup(ctx, o, t)
+		err = a.openBackup(ctx, o, t, l)
 	case t.image == "":
 		err = a.openLive(ctx, o, t, l)
 	default:
 		var r *sandbox.Reader
-		if r, err = a.openReader(ctx, o, t, l); err != nil {
-			return nil, err
-		}
-		if l.volume != "" {
-			o.fsys, err = openVolume(ctx, r, l.volume)
-		} else {
-			o.fsys, err = a.openTree(ctx, r)
+		if r, err = a.openReader(ctx, o, t, l); err == nil {
+			o.fsys, err = a.openInside(ctx, r, l)
 		}
 	}
 	if err != nil {
@@ -93,50 +82,12 @@ func (a *app) openTarget(ctx context.Context, t target, l *looking) (_ *opened, 
 	return o, nil
 }
 
-// openBackup opens the tree of a backup, or the part of it that is one disk's.
-func (a *app) openBackup(ctx context.Context, o *opened, t target) error {
-	repo, ctx, unlock, err := a.lockRepository(ctx)
-	if err != nil {
-		return err
+// openInside opens the volume on disks that the user names, or what the guest sees.
+func (a *app) openInside(ctx context.Context, r *sandbox.Reader, l *looking) (disk.Filesystem, error) {
+	if l.volume != "" {
+		return openVolume(ctx, r, l.volume)
 	}
-	o.closers = append(o.closers, unlock)
-	if t.history {
-		all, err := backup.Find(ctx, repo, t.vm)
-		if err != nil {
-			fmt.Fprintf(a.stderr, "drydock: some backups are not shown: %s\n", escape.Line(err.Error()))
-		}
-		o.fsys, err = restore.OpenHistory(ctx, repo, all)
-		return err
-	}
-	s, err := restore.Find(ctx, repo, t.vm, t.backup)
-	if err != nil {
-		return err
-	}
-	if o.tree, err = restore.OpenTree(ctx, repo, s); err != nil {
-		return err
-	}
-	o.fsys, o.backup = o.tree, s
-	if t.disk != "" && wholedisk.Has(s, t.disk) {
-		return o.openWhole(s, t)
-	}
-	if t.disk != "" {
-		mount, ok := backup.DiskMount(s, t.disk)
-		if !ok {
-			return fmt.Errorf("backup %s of %s has no disk %q", s.ID.Short(), t.vm, t.disk)
-		}
-		o.path = []byte(path.Join("/", mount) + string(o.path))
-	}
-	return nil
-}
-
-// openWhole opens a disk that a backup has whole.
-func (o *opened) openWhole(s *repository.Snapshot, t target) (err error) {
-	if string(o.path) != "/" {
-		return usageError("backup %s has disk %s as an image, which has no paths: restore it to a file (drydock restore %s/%s@%s --to %s.raw), and look into that", s.ID.Short(), t.disk, t.vm, t.disk, t.backup, t.disk)
-	}
-	o.path = []byte(wholedisk.ImagePath(t.disk))
-	o.whole, err = o.tree.Image(t.disk)
-	return err
+	return a.openTree(ctx, r)
 }
 
 // openLive opens a disk of a VM that is off, or an internal snapshot of one.

@@ -14,6 +14,7 @@ func (a *app) restoreCmd() *cobra.Command {
 	var to string
 	var inPlace bool
 	var image imageFlags
+	var look looking
 	var o restore.Options
 	c := &cobra.Command{
 		Use:   "restore VM@BACKUP[:/PATH] (--to FOLDER | --to-image FILE) | VM/DISK@BACKUP (--to FILE | --in-place)",
@@ -35,12 +36,13 @@ and the exit code is 3.
 
 A disk that is backed up as an image (backup: image) is written to FILE, whose name
 ends in .raw, .img or .qcow2. FILE is there when it is whole; a restore to .raw that
-was cut off is gone on with. With --in-place the disk takes the place of the one in
+was cut off is gone on with. With a path behind it (web/data@latest:/var, or :/ for
+all), or --volume, files come out of the image, as above. With --in-place the disk takes the place of the one in
 the configuration, whose VM must be off; the old one is kept beside it.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error {
 			image.overwrite = o.Overwrite
-			return a.restore(c.Context(), names[0], restoreTo{to, inPlace, image}, o)
+			return a.restore(c.Context(), names[0], restoreTo{to, inPlace, image}, o, &look)
 		},
 	}
 	f := c.Flags()
@@ -54,6 +56,8 @@ the configuration, whose VM must be off; the old one is kept beside it.`,
 	f.StringVar(&image.path, "to-image", "", "disk image to make, with a new filesystem that has the files (needs root)")
 	f.StringVar(&image.filesystem, "fs", "", "filesystem of the image, ext4 or btrfs; by default what the disk had")
 	f.StringVar(&image.size, "size", "", "size of the image, such as 20G; by default what the filesystem had")
+	f.StringVar(&look.volume, "volume", "", "of a disk that is backed up as an image: the volume whose files are restored")
+	f.StringArrayVar(&look.with, "with", nil, "another disk that the backup has as an image, on which the volume lies too; may be repeated")
 	return c
 }
 
@@ -77,7 +81,7 @@ func (to restoreTo) check() error {
 	return nil
 }
 
-func (a *app) restore(ctx context.Context, text string, to restoreTo, o restore.Options) error {
+func (a *app) restore(ctx context.Context, text string, to restoreTo, o restore.Options, l *looking) error {
 	t, err := parseTarget(text)
 	if err != nil {
 		return err
@@ -89,37 +93,58 @@ func (a *app) restore(ctx context.Context, text string, to restoreTo, o restore.
 		return err
 	}
 	if to.path == "-" {
-		return a.tar(ctx, text, false, new(looking))
+		return a.tar(ctx, text, false, l)
 	}
-	src, err := a.openTarget(ctx, t, new(looking))
+	if err := l.check(t); err != nil {
+		return err
+	}
+	if t.wholeDisk() && !t.pathed && l.volume == "" {
+		if done, err := a.restoreWhole(ctx, t, to, o.Overwrite); done || err != nil {
+			return err
+		}
+	}
+	if to.inPlace {
+		return usageError("--in-place is for a disk that is backed up as an image (backup: image): restore files --to a folder")
+	}
+	src, err := a.openTarget(ctx, t, l)
 	if err != nil {
 		return err
 	}
 	defer src.close()
-	switch {
-	case src.whole != nil && to.image.path != "":
-		return usageError("backup %s has disk %s as an image already: write it --to a file", src.backup.ID.Short(), t.disk)
-	case src.whole != nil:
-		return a.restoreDisk(ctx, src, t, to.path, o.Overwrite)
-	case to.inPlace:
-		return usageError("--in-place is for a disk that is backed up as an image (backup: image): restore files --to a folder")
-	case to.image.path != "":
+	if to.image.path != "" {
 		return a.restoreImage(ctx, t, src, to.image)
 	}
+	return a.restoreFiles(ctx, src, to.path, o)
+}
+
+// restoreWhole restores a disk, unless the backup has its files.
+func (a *app) restoreWhole(ctx context.Context, t target, to restoreTo, overwrite bool) (done bool, err error) {
+	src := &opened{}
+	defer src.close()
+	if ctx, err = a.openStored(ctx, src, t); err != nil || src.whole == nil {
+		return false, err
+	}
+	if to.image.path != "" {
+		return true, usageError("backup %s has disk %s as an image already: write it --to a file, or name a path in it (:/) for its files", src.backup.ID.Short(), t.disk)
+	}
+	return true, a.restoreDisk(ctx, src, t, to.path, overwrite)
+}
+
+func (a *app) restoreFiles(ctx context.Context, src *opened, to string, o restore.Options) error {
 	if string(src.path) != "/" {
 		o.Paths = [][]byte{src.path}
 	}
 	est := newEstimate(a)
 	whole := int64(0) // bytes, where that is known
-	if s := src.backup.Summary; s != nil && string(src.path) == "/" {
+	if s := src.backup.Summary; s != nil && src.whole == nil && string(src.path) == "/" {
 		whole = int64(min(s.TotalBytesProcessed, 1<<62))
 	}
 	o.Progress = func(r restore.Report) { est.tell("restoring", r.Bytes, whole) }
-	rep, err := restore.Run(ctx, src.fsys, to.path, o)
+	rep, err := restore.Run(ctx, src.fsys, to, o)
 	if err != nil {
 		return err
 	}
-	if err := a.printResult(rep, "restored %d files, %s, to %s", rep.Files, round.Bytes(rep.Bytes), to.path); err != nil {
+	if err := a.printResult(rep, "restored %d files, %s, to %s", rep.Files, round.Bytes(rep.Bytes), to); err != nil {
 		return err
 	}
 	for _, w := range rep.Warnings {

@@ -34,7 +34,7 @@ func (a *app) restoreDisk(ctx context.Context, src *opened, t target, to string,
 	default:
 		format, ok := formats[filepath.Ext(to)]
 		if !ok {
-			return usageError("--to %s: the backup has this disk as an image; the file's name ends in .raw, .img or .qcow2", to)
+			return usageError("--to %s: the backup has this disk as an image; the file's name ends in .raw, .img or .qcow2 (for files in it, name their path: %s/%s@%s:/)", to, t.vm, t.disk, t.backup)
 		}
 		err = a.writeDisk(ctx, src, t.disk, to, format, overwrite)
 	}

@@ -88,14 +88,18 @@ func imageTree(t target, src *opened) (disk.Filesystem, error) {
 	var empty []uint64
 	for _, tag := range src.backup.Tags {
 		_, mount, ok := strings.Cut(tag, "=")
-		if !ok || t.disk == "" || !strings.HasPrefix(tag, "disk:") || mount == string(src.path) || !covers(string(src.path), mount) {
+		if !ok || t.disk == "" || src.whole != nil || !strings.HasPrefix(tag, "disk:") || mount == string(src.path) || !covers(string(src.path), mount) {
 			continue
 		}
 		if n, err := disk.Lookup(src.fsys, []byte(mount)); err == nil {
 			empty = append(empty, n.Ino)
 		}
 	}
-	return restore.Below(src.fsys, top.Ino, empty...), nil
+	guest, err := src.tree.Guest(src.backup)
+	if err != nil {
+		return nil, err
+	}
+	return restore.Below(guest, top.Ino, empty...), nil
 }
 
 // imageOptions takes what the user does not say from what the backup tells of the
@@ -108,9 +112,14 @@ func (a *app) imageOptions(t target, src *opened, flags imageFlags) (newimage.Op
 		}
 	}
 	was, known := backup.FilesystemOf(src.backup, name)
+	if src.whole != nil {
+		info := src.fsys.Info()
+		was = backup.DiskFilesystem{Type: info.Type, UUID: info.UUID, Size: info.Size, Label: info.Label}
+	}
 	o := newimage.Options{Filesystem: cmp.Or(flags.filesystem, was.Type), Size: was.Size, Overwrite: flags.overwrite}
 	// Below a disk's root it is another filesystem, and UUIDs are unique.
-	if mount, ok := backup.DiskMount(src.backup, name); ok && known && bytes.Equal(src.path, []byte(mount)) {
+	mount, ok := backup.DiskMount(src.backup, name)
+	if ok && known && bytes.Equal(src.path, []byte(mount)) || src.whole != nil && string(src.path) == "/" {
 		o.UUID, o.Label = was.UUID, was.Label
 	}
 	if o.Filesystem == "" {

@@ -21,10 +21,14 @@ type target struct {
 	history  bool // all backups of vm
 	snapshot string
 	path     []byte // absolute; "/" where none is given
+	pathed   bool   // a path is given, be it "/"
 }
 
 // ofBackup reports whether the target is one in the repository.
 func (t *target) ofBackup() bool { return t.backup != "" || t.history }
+
+// wholeDisk reports whether the target can be a disk that a backup has as an image.
+func (t *target) wholeDisk() bool { return t.backup != "" && t.disk != "" }
 
 // formats are the endings by which a path of a disk image is told from a VM.
 // The name is the user's, not the guest's: the content is never asked.
@@ -36,7 +40,7 @@ func parseTarget(s string) (target, error) {
 	t := target{path: []byte("/")}
 	rest := s
 	if what, path, ok := strings.Cut(rest, ":/"); ok {
-		rest, t.path = what, []byte("/"+path)
+		rest, t.path, t.pathed = what, []byte("/"+path), true
 	}
 	if what, snapshot, ok := strings.Cut(rest, "#"); ok {
 		rest, t.snapshot = what, snapshot

@@ -42,6 +42,10 @@ func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks 
 	if err != nil {
 		return nil, err
 	}
+	about, err := b.describe(ctx, v, disks, r)
+	if err != nil {
+		return nil, err
+	}
 	defer debug.SetGCPercent(debug.SetGCPercent(backup.GCPercent))
 	opts := backup.Options{
 		VM: v.Name, Round: roundID, Time: b.h.app.now(), Program: "drydock",
@@ -49,8 +53,15 @@ func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks 
 			progress(fmt.Sprintf("%d files, %s", p.Files, round.Bytes(p.Bytes)))
 		}),
 	}
-	if len(images.sources) > 0 {
-		images.at, images.progress, opts.Objects = opts.Time, progress, images.save
+	b.addVersions(images, &about.definition)
+	images.at, images.progress = opts.Time, progress
+	opts.Objects = func(ctx context.Context, parent *repository.Snapshot) ([]backup.Object, error) {
+		disks, err := images.save(ctx, parent)
+		if err != nil {
+			return nil, err
+		}
+		files, err := about.save(ctx)
+		return append(disks, files...), err
 	}
 	rep, err := backup.Run(ctx, b.repo, sources, opts)
 	if err != nil {
@@ -58,6 +69,7 @@ func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks 
 	}
 	out := backupReport(rep)
 	images.addTo(out)
+	out.Warnings = append(out.Warnings, about.warnings()...)
 	return out, nil
 }
 

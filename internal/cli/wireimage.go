@@ -2,13 +2,17 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/sandbox"
@@ -18,8 +22,10 @@ import (
 type images struct {
 	repo     *repository.Repository
 	sources  []wholedisk.Source
-	begun    []error // of each, why no dirty bitmap was started though one is wanted
+	begun    []error             // of each, why no dirty bitmap was started though one is wanted
+	versions []wholedisk.Version // that disks without state were made from
 	reports  []*wholedisk.Report
+	warnings []string
 	at       time.Time
 	progress func(string)
 }
@@ -55,11 +61,64 @@ func (m *images) save(ctx context.Context, parent *repository.Snapshot) ([]backu
 		}
 		all, m.reports = append(all, objects...), append(m.reports, rep)
 	}
+	return m.saveVersions(ctx, parent, all)
+}
+
+// saveVersions adds the versions of images. One that the store has lost costs
+// nothing but itself.
+func (m *images) saveVersions(ctx context.Context, parent *repository.Snapshot, all []backup.Object) ([]backup.Object, error) {
+	for _, v := range m.versions {
+		objects, rep, err := wholedisk.SaveVersion(ctx, m.repo, parent, v, wholedisk.Options{Time: m.at})
+		switch {
+		case errors.Is(err, wholedisk.ErrVersion):
+			m.warnings = append(m.warnings, err.Error())
+			continue
+		case err != nil:
+			return nil, err
+		case rep != nil:
+			m.reports, m.begun = append(m.reports, rep), append(m.begun, nil)
+		}
+		all = append(all, objects...)
+	}
 	return all, nil
+}
+
+// addVersions has the versions stored that the disks in a definition were made from,
+// unless the disks are there whole.
+func (b *backups) addVersions(m *images, d *definition.Definition) {
+	for i := range d.Disks {
+		k := &d.Disks[i]
+		if k.Release == nil || k.Backup == config.BackupImage {
+			continue
+		}
+		m.versions = append(m.versions, wholedisk.Version{
+			Disk: k.Name, Name: k.Release.Version, Size: k.Release.Size, SHA256: k.Release.SHA256,
+			Open: func(ctx context.Context) (disk.Sparse, func(), error) { return b.openVersion(ctx, k) },
+		})
+	}
+}
+
+// openVersion opens a version in the image store, in a confined worker.
+func (b *backups) openVersion(ctx context.Context, k *definition.Disk) (disk.Sparse, func(), error) {
+	version, err := b.h.images.Get(k.Release.Image, k.Release.Version)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := os.Open(b.h.images.DiskPath(version))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	r, err := sandbox.Start(ctx, sandboxOptions(b.h.config, "image "+version.String()), sandbox.DiskSpec{Name: k.Name, File: f, Format: config.FormatRaw})
+	if err != nil {
+		return nil, nil, err
+	}
+	return r.Disks()[0], func() { r.Close() }, nil
 }
 
 // addTo puts what became of the disks into the report of a backup.
 func (m *images) addTo(out *round.BackupReport) {
+	out.Warnings = append(out.Warnings, m.warnings...)
 	for i, r := range m.reports {
 		if err := m.begun[i]; err != nil {
 			r.Whole = strings.TrimPrefix(r.Whole+"; no dirty bitmap was started for the next backup: "+err.Error(), "; ")

@@ -42,6 +42,7 @@ var floors = map[string]int{
 	"internal/backupdisk": 3,
 	"internal/build":      3,
 	"internal/copy":       3,
+	"internal/definition": 3,
 	"internal/diff":       3,
 	"internal/fill":       3,
 	"internal/find":       3,
@@ -67,10 +68,11 @@ var within = map[string][]string{
 	"internal/imagelock":  {"internal/escape"},
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock", "internal/printed"},
 	"internal/backupdisk": {"internal/newimage"}, // its skeleton
+	"internal/definition": {"internal/backup"},   // it is made of a backup's objects
 	"internal/fill":       {"internal/restore"},  // how a disk takes the place of another
 	"internal/harvest":    {"internal/build"},
-	"internal/newimage":   {"internal/diff"},   // an image is compared with the backup
-	"internal/restore":    {"internal/backup"}, // what a backup's tags say
+	"internal/newimage":   {"internal/diff"},                          // an image is compared with the backup
+	"internal/restore":    {"internal/backup", "internal/definition"}, // what a backup's tags say
 	"internal/sink":       {"internal/tarball"},
 	"internal/retain":     {"internal/backup"}, // the same
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -142,7 +143,9 @@ func qemuServe(t testing.TB, format, path string) string {
 	}
 	t.Cleanup(func() { c.Process.Kill(); c.Wait() })
 	for range 1000 {
-		if _, err := os.Stat(socket); err == nil {
+		// The socket is there before qemu-nbd listens on it.
+		if c, err := net.Dial("unix", socket); err == nil {
+			c.Close()
 			return "nbd+unix:///?socket=" + socket
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -46,7 +46,10 @@ func newCodec(key *crypto.Key, version int, compression Compression) (*codec, er
 	if compression == CompressionMax {
 		level = zstd.SpeedBestCompression
 	}
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderCRC(false), zstd.WithWindowSize(zstdWindow))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderCRC(false), zstd.WithWindowSize(zstdWindow),
+		// Base64, samples and the like repeat nothing, and are a quarter smaller all
+		// the same.
+		zstd.WithAllLitEntropyCompression(true))
 	if err != nil {
 		return nil, fmt.Errorf("make compressor: %w", err)
 	}

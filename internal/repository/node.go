@@ -104,17 +104,29 @@ var modeBits = []struct {
 var modeTypes = []struct {
 	unix uint32
 	mode fs.FileMode
+	node NodeType
 }{
-	{0o100000, 0},
-	{0o040000, fs.ModeDir},
-	{0o120000, fs.ModeSymlink},
-	{0o060000, fs.ModeDevice},
-	{0o020000, fs.ModeDevice | fs.ModeCharDevice},
-	{0o010000, fs.ModeNamedPipe},
-	{0o140000, fs.ModeSocket},
+	{0o100000, 0, NodeFile},
+	{0o040000, fs.ModeDir, NodeDir},
+	{0o120000, fs.ModeSymlink, NodeSymlink},
+	{0o060000, fs.ModeDevice, NodeDev},
+	{0o020000, fs.ModeDevice | fs.ModeCharDevice, NodeCharDev},
+	{0o010000, fs.ModeNamedPipe, NodeFIFO},
+	{0o140000, fs.ModeSocket, NodeSocket},
 }
 
 const unixTypeMask = 0o170000
+
+// TypeOf returns the type of node for st_mode of Linux; false for a type that Linux
+// does not have.
+func TypeOf(mode uint32) (NodeType, bool) {
+	for _, t := range modeTypes {
+		if mode&unixTypeMask == t.unix {
+			return t.node, true
+		}
+	}
+	return NodeIrregular, false
+}
 
 // FileMode turns st_mode of Linux into the bits that restic stores. A type that
 // Linux does not have becomes [fs.ModeIrregular].

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	lru "container/list"
 	"context"
 	"slices"
 	"sync"
@@ -18,7 +19,11 @@ const (
 	maxBlobBytes = 48 << 20
 	// maxAhead is how many pieces are loaded before they are asked for, at the
 	// same time.
-	maxAhead = 2
+	maxAhead = 4
+	// maxAheadBytes is how far ahead of a reader that goes through a file in order
+	// pieces are loaded. Those of a disk's image are as small as 64 KiB, and a
+	// distant repository answers each as late as a large one.
+	maxAheadBytes = 4 << 20
 )
 
 // folderCache keeps the folders that were used last. The zero value is ready.
@@ -71,9 +76,10 @@ type blobCache struct {
 	repo  *repository.Repository
 	ahead chan struct{} // has a slot for each piece that is loaded ahead
 
-	mu      sync.Mutex    // guards what follows
-	entries []*cachedBlob // the one that was used last is at the end
-	bytes   int64
+	mu    sync.Mutex // guards what follows
+	known map[repository.ID]*lru.Element
+	order lru.List // of *cachedBlob; the one that was used last is at the end
+	bytes int64
 }
 
 // cachedBlob is a piece that is there, or being loaded.
@@ -84,7 +90,7 @@ type cachedBlob struct {
 }
 
 func newBlobCache(ctx context.Context, repo *repository.Repository) *blobCache {
-	return &blobCache{ctx: ctx, repo: repo, ahead: make(chan struct{}, maxAhead)}
+	return &blobCache{ctx: ctx, repo: repo, ahead: make(chan struct{}, maxAhead), known: map[repository.ID]*lru.Element{}}
 }
 
 // get returns a piece, which is not to be changed.
@@ -97,17 +103,17 @@ func (c *blobCache) get(id repository.ID) ([]byte, error) {
 	return data, err
 }
 
-// prefetch begins to load a piece, unless enough is being loaded ahead.
-func (c *blobCache) prefetch(id repository.ID) {
+// prefetch begins to load a piece. It reports false if enough is being loaded ahead.
+func (c *blobCache) prefetch(id repository.ID) bool {
 	select {
 	case c.ahead <- struct{}{}:
 	default:
-		return
+		return false
 	}
 	e, isNew := c.entry(id)
 	if !isNew {
 		<-c.ahead
-		return
+		return true
 	}
 	go func() {
 		defer func() { <-c.ahead }()
@@ -115,38 +121,37 @@ func (c *blobCache) prefetch(id repository.ID) {
 			c.forget(e) // whoever needs it gets the error
 		}
 	}()
+	return true
 }
 
 func (c *blobCache) entry(id repository.ID) (e *cachedBlob, isNew bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i, e := range slices.Backward(c.entries) {
-		if e.id == id {
-			c.entries = append(slices.Delete(c.entries, i, i+1), e)
-			return e, false
-		}
+	if at := c.known[id]; at != nil {
+		c.order.MoveToBack(at)
+		return at.Value.(*cachedBlob), false
 	}
 	size, _ := c.repo.BlobSize(repository.DataBlob, id)
 	e = &cachedBlob{id: id, bytes: size, load: sync.OnceValues(func() ([]byte, error) {
 		return c.repo.LoadBlob(c.ctx, repository.DataBlob, id, nil)
 	})}
-	c.entries = append(c.entries, e)
-	c.bytes += size
-	for len(c.entries) > 1 && (c.bytes > maxBlobBytes || len(c.entries) > maxBlobsKept) {
-		c.bytes -= c.entries[0].bytes
-		c.entries = slices.Delete(c.entries, 0, 1)
+	c.known[id] = c.order.PushBack(e)
+	for c.bytes += size; c.order.Len() > 1 && c.bytes > maxBlobBytes; {
+		c.remove(c.order.Front())
 	}
 	return e, true
 }
 
-// maxBlobsKept bounds how long a search in the cache takes.
-const maxBlobsKept = 64
+func (c *blobCache) remove(at *lru.Element) {
+	e := c.order.Remove(at).(*cachedBlob)
+	delete(c.known, e.id)
+	c.bytes -= e.bytes
+}
 
 func (c *blobCache) forget(e *cachedBlob) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i := slices.Index(c.entries, e); i >= 0 {
-		c.bytes -= e.bytes
-		c.entries = slices.Delete(c.entries, i, i+1)
+	if at := c.known[e.id]; at != nil && at.Value == e {
+		c.remove(at)
 	}
 }

@@ -21,6 +21,10 @@ type content struct {
 
 	known bool // whether it is known where holes are
 	holes []repository.Hole
+
+	mu    sync.Mutex // guards what follows
+	next  int        // the piece that a reader comes to which goes on in order
+	depth int        // how many pieces to load ahead of it
 }
 
 // openContent checks that the pieces add up to the file.
@@ -86,9 +90,7 @@ func (c *content) ReadAt(p []byte, off int64) (n int, err error) {
 // readPiece reads from the piece that holds byte off, as far as that goes.
 func (c *content) readPiece(p []byte, off int64) (int, error) {
 	i, start := c.at(off)
-	if i+1 < len(c.ids) && !c.zero(i+1) && c.nextHole(c.ends[i]).Offset > c.ends[i] {
-		c.tree.blobs.prefetch(c.ids[i+1])
-	}
+	c.prefetch(i)
 	data, err := c.tree.blobs.get(c.ids[i])
 	if err != nil {
 		return 0, c.tree.failed(fmt.Sprintf("content of %.300q at %d", c.name, start), err)
@@ -99,6 +101,33 @@ func (c *content) readPiece(p []byte, off int64) (int, error) {
 	}
 	return copy(p, data[off-start:]), nil
 }
+
+// prefetch begins to load the pieces behind piece i, more of them the longer the
+// reader has been going through the file in order.
+func (c *content) prefetch(i int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch i {
+	case c.next - 1:
+		return // still the same one
+	case c.next:
+		c.depth = min(max(1, 2*c.depth), maxDepthAhead)
+	default:
+		c.depth = 0
+	}
+	c.next = i + 1
+	for k := i + 1; k <= i+c.depth && k < len(c.ids) && (k == i+1 || c.ends[k]-c.ends[i] <= maxAheadBytes); k++ {
+		if c.zero(k) || c.nextHole(c.ends[k-1]).Offset <= c.ends[k-1] {
+			continue
+		}
+		if !c.tree.blobs.prefetch(c.ids[k]) {
+			return
+		}
+	}
+}
+
+// maxDepthAhead is maxAheadBytes in the smallest pieces of an image.
+const maxDepthAhead = maxAheadBytes / wholedisk.MinSegment
 
 // zeroBlobs are the pieces that long runs of zeros are cut into: by restic's
 // chunker into the smallest, by a backup that knows of a hole into the largest, and

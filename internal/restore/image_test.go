@@ -139,7 +139,15 @@ func TestWriteQCOW2(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Size() > 10<<20 || info.Mode() != 0o600 {
 		t.Errorf("the image: %+v, %v", info, err)
 	}
-	// Every pack is damaged from now on: what was read of it is in no cache.
+	// Every pack is damaged from now on. What was read of it is in the cache of
+	// another tree.
+	s, err := restore.Find(t.Context(), r.Repository, "db", restore.Latest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tree, err = restore.OpenTree(t.Context(), r.Repository, s); err != nil {
+		t.Fatal(err)
+	}
 	ruin(t, r.Dir)
 	d, err = tree.Image("data")
 	if err == nil {

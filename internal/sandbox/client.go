@@ -39,6 +39,7 @@ type client struct {
 	pending map[uint32]*call // by id
 	last    uint32           // the last id that was given out
 	cause   *Error           // why the worker is not to be used any more
+	server  *server          // of the content that the worker asks for, or nil
 }
 
 // call is a request and what becomes of it.
@@ -48,6 +49,8 @@ type call struct {
 	dst     []byte // for content
 	slot    uint8  // through which the content comes; 0: it is the payload
 	timer   *time.Timer
+	started time.Time
+	waited  time.Duration // what the server had taken when it started
 
 	done chan struct{} // closed when dst and the fields below are set
 	body []byte        // the payload of the answer, unless it is content
@@ -160,11 +163,37 @@ func (c *client) register(k *call) (id uint32, ok bool) {
 	}
 	for c.last++; c.pending[c.last] != nil; c.last++ {
 	}
-	c.pending[c.last] = k
-	k.timer = time.AfterFunc(c.timeout, func() {
-		c.fail(&Error{Err: ErrTimeout, Reason: fmt.Sprintf("no answer within %v", c.timeout), Request: k.String()})
-	})
-	return c.last, true
+	id = c.last
+	c.pending[id] = k
+	k.started, k.waited = time.Now(), c.server.taken()
+	k.timer = time.AfterFunc(c.timeout, func() { c.expire(id, k) })
+	return id, true
+}
+
+// expire ends the use of a worker that has not answered in time. The time that it
+// has waited for content is not its own, up to [maxServing].
+func (c *client) expire(id uint32, k *call) {
+	c.mu.Lock()
+	if c.pending[id] != k {
+		c.mu.Unlock()
+		return
+	}
+	allowed := c.timeout + min(c.server.taken()-k.waited, maxServing)
+	left := allowed - time.Since(k.started)
+	if left > 0 {
+		k.timer.Reset(left)
+	}
+	c.mu.Unlock()
+	if left <= 0 {
+		c.fail(&Error{Err: ErrTimeout, Reason: fmt.Sprintf("no answer within %v", allowed.Round(time.Second)), Request: k.String()})
+	}
+}
+
+// idle reports whether nothing is asked of the worker.
+func (c *client) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.pending) == 0
 }
 
 // run reads answers until the worker, or the trust in it, ends.

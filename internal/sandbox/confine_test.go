@@ -23,7 +23,7 @@ func startProbing(t *testing.T, opts Options) *Reader {
 	if opts.Args == nil {
 		opts.Args = []string{"probing"}
 	}
-	d, measures, err := startWorker(t.Context(), opts, "test", []*os.File{writableImage(t)})
+	d, measures, err := startWorker(t.Context(), opts, "test", given{files: []*os.File{writableImage(t)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestWorkerDiesWithParent(t *testing.T) {
 func startAndWait(tell string) int {
 	opts := Options{Args: []string{"probing"}}
 	opts.setDefaults()
-	d, _, err := startWorker(context.Background(), opts, "test", nil)
+	d, _, err := startWorker(context.Background(), opts, "test", given{})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

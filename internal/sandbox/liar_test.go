@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -311,7 +312,11 @@ func honest(op wire.Op) func(uint32, []byte) []byte {
 	case wire.OpSetup:
 		return answering(wire.AppendMeasures(nil, claims()))
 	case wire.OpOpen:
-		return answering(wire.Opened{Disks: []wire.OpenedDisk{{Size: liarDisk}}}.Append(nil))
+		return func(id uint32, payload []byte) []byte {
+			r, _ := wire.DecodeOpen(payload)
+			disks := slices.Repeat([]wire.OpenedDisk{{Size: liarDisk}}, len(r.Disks))
+			return answering(wire.Opened{Disks: disks}.Append(nil))(id, payload)
+		}
 	case wire.OpVolumes:
 		return answering(wire.VolumePage{Last: true, List: []wire.Volume{{Name: "root", Kind: 1, Parent: wire.NoParent, Size: liarDisk}}}.Append(nil))
 	case wire.OpPieces:

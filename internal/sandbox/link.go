@@ -17,17 +17,19 @@ type link struct {
 	// memory holds wire.Slots slots. The worker may change it at any moment.
 	memory []byte
 	free   chan uint8 // the numbers of the slots that are not in use
+	// content is the socket over which the worker asks for bytes of disks that are
+	// no file; nil where there is none.
+	content *os.File
 }
 
 // newLink returns a link, and the worker's end of it as the files that the
 // worker expects.
 func newLink() (*link, []*os.File, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	ours, theirs, err := socketPair()
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a socket: %w", err)
+		return nil, nil, err
 	}
-	l := &link{socket: os.NewFile(uintptr(fds[0]), "disk reader"), free: make(chan uint8, wire.Slots)}
-	theirs := os.NewFile(uintptr(fds[1]), "disk reader")
+	l := &link{socket: ours, free: make(chan uint8, wire.Slots)}
 	shared, err := l.share()
 	if err != nil {
 		return nil, nil, errors.Join(err, theirs.Close(), l.close())
@@ -36,6 +38,20 @@ func newLink() (*link, []*os.File, error) {
 		l.free <- uint8(n + 1)
 	}
 	return l, []*os.File{theirs, shared}, nil
+}
+
+// serve adds the socket for content, and returns the worker's end of it.
+func (l *link) serve() (theirs *os.File, err error) {
+	l.content, theirs, err = socketPair()
+	return theirs, err
+}
+
+func socketPair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a socket: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "disk reader"), os.NewFile(uintptr(fds[1]), "disk reader"), nil
 }
 
 // share makes the memory. Its size is sealed: a worker that made it smaller
@@ -64,17 +80,30 @@ func (l *link) take(slot uint8, dst []byte) {
 	copy(dst, l.memory[(int(slot)-1)*wire.SlotSize:][:wire.SlotSize])
 }
 
-// hangUp makes reads from the socket end, and the worker see its end closed.
+// sockets are those that there are.
+func (l *link) sockets() []*os.File {
+	if l.content == nil {
+		return []*os.File{l.socket}
+	}
+	return []*os.File{l.socket, l.content}
+}
+
+// hangUp makes reads from the sockets end, and the worker see its ends closed.
 // Others may be using the link, so it leaves the rest to close.
 func (l *link) hangUp() {
-	if raw, err := l.socket.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	for _, s := range l.sockets() {
+		if raw, err := s.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+		}
 	}
 }
 
 // close releases everything. Nobody uses the link any more.
 func (l *link) close() error {
-	err := l.socket.Close()
+	var err error
+	for _, s := range l.sockets() {
+		err = errors.Join(err, s.Close())
+	}
 	if l.memory != nil {
 		err = errors.Join(err, unix.Munmap(l.memory))
 	}

@@ -25,6 +25,8 @@ func TestMain(m *testing.M) {
 		os.Exit(worker.Program{Test: attempt, Confine: unconfined}.Main())
 	case "liar":
 		os.Exit(lie(os.Args[2]))
+	case "beggar":
+		os.Exit(begIn(os.Args[2]))
 	case "starter":
 		os.Exit(startAndWait(os.Args[2]))
 	default:

@@ -73,7 +73,7 @@ func checkMeasures(list []Measure, allowed []string) error {
 // force in it, one item for each of [Measures].
 func Probe(ctx context.Context, opts Options) ([]Measure, error) {
 	opts.setDefaults()
-	r, measures, err := startWorker(ctx, opts, "no disk", nil)
+	r, measures, err := startWorker(ctx, opts, "no disk", given{})
 	if err != nil {
 		return nil, err
 	}

@@ -76,7 +76,7 @@ func (m *images) readFile(p []byte, piece *wire.Piece, at int64) error {
 		return nil
 	}
 	switch {
-	case errors.Is(err, os.ErrClosed):
+	case errors.Is(err, os.ErrClosed) && m.ended():
 		return m.client.failure()
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF // it was longer when it was opened

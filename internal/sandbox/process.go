@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,6 +26,13 @@ const (
 	pipeGrace = 5 * time.Second
 )
 
+// given is what a worker is given to read: files, and whether there is content that
+// it must ask for.
+type given struct {
+	files  []*os.File
+	served bool
+}
+
 // process is a worker as the operating system sees it.
 type process struct {
 	disk string
@@ -39,14 +47,23 @@ type process struct {
 
 // startProcess starts a worker with the given images, and returns the parent's
 // end of what connects the two.
-func startProcess(name string, opts Options, images []*os.File) (*process, *link, error) {
-	l, files, err := newLink()
+func startProcess(name string, opts Options, images given) (*process, *link, error) {
+	l, own, err := newLink()
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect to a disk reader: %w", err)
 	}
+	files := append(slices.Clone(own), images.files...)
+	if images.served {
+		var content *os.File
+		if content, err = l.serve(); err == nil {
+			own, files = append(own, content), append(files, content)
+		}
+	}
 	p := &process{disk: name, exited: make(chan struct{})}
-	err = p.start(opts, append(files, images...))
-	for _, f := range files {
+	if err == nil {
+		err = p.start(opts, files)
+	}
+	for _, f := range own {
 		f.Close()
 	}
 	if err != nil {

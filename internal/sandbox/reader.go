@@ -34,12 +34,18 @@ type images struct {
 
 	mu     sync.Mutex // guards closed, and files until the disks are open
 	closed bool
-	files  []*os.File // the parent's own, open for reading
-	sizes  []int64    // bytes, when the disks were opened
+	files  []source // the parent's own, open for reading
+	sizes  []int64  // bytes, when the disks were opened
+}
+
+// source is a file of an image, or content that stands for one.
+type source interface {
+	io.ReaderAt
+	io.Closer
 }
 
 // add makes files known, before any is read.
-func (m *images) add(files []*os.File, sizes []int64) {
+func (m *images) add(files []source, sizes []int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.files, m.sizes = files, sizes
@@ -53,6 +59,12 @@ func (m *images) close() {
 	defer m.mu.Unlock()
 	m.closed = true
 	m.closeFiles()
+}
+
+func (m *images) ended() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closed
 }
 
 func (m *images) closeFiles() {
@@ -74,7 +86,7 @@ func Start(ctx context.Context, opts Options, specs ...DiskSpec) (*Reader, error
 		return nil, err
 	}
 	opts.setDefaults()
-	r, measures, err := startWorker(ctx, opts, cmp.Or(opts.Name, workerName(specs)), files)
+	r, measures, err := startWorker(ctx, opts, cmp.Or(opts.Name, workerName(specs)), givenOf(files))
 	if err != nil {
 		return nil, err
 	}
@@ -97,12 +109,13 @@ func workerName(specs []DiskSpec) string {
 }
 
 // open opens the disks in the worker.
-func (r *Reader) open(ctx context.Context, request wire.Open, specs []DiskSpec, files []*os.File) error {
+func (r *Reader) open(ctx context.Context, request wire.Open, specs []DiskSpec, files []imageFile) error {
 	own, err := duplicates(files)
 	if err != nil {
 		return err
 	}
 	r.files.add(own, sizesOf(request))
+	r.serve(files)
 	k, answer, err := r.client.ask(ctx, wire.OpOpen, request)
 	if err != nil {
 		return err
@@ -135,11 +148,11 @@ func sizesOf(r wire.Open) (sizes []int64) {
 }
 
 // duplicates returns the files under other descriptors, which live on when the
-// caller closes its own.
-func duplicates(files []*os.File) ([]*os.File, error) {
-	var own []*os.File
+// caller closes its own; content is the caller's to keep.
+func duplicates(files []imageFile) ([]source, error) {
+	var own []source
 	for _, f := range files {
-		d, err := duplicate(f)
+		d, err := f.open()
 		if err != nil {
 			for _, f := range own {
 				f.Close()
@@ -167,7 +180,7 @@ func duplicate(f *os.File) (*os.File, error) {
 }
 
 // startWorker starts a worker with the given files, and has it confine itself.
-func startWorker(ctx context.Context, opts Options, name string, files []*os.File) (*Reader, []Measure, error) {
+func startWorker(ctx context.Context, opts Options, name string, files given) (*Reader, []Measure, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
@@ -182,7 +195,7 @@ func startWorker(ctx context.Context, opts Options, name string, files []*os.Fil
 		r.end(&Error{Err: context.Cause(ctx), Reason: context.Cause(ctx).Error()})
 	})
 	measures, err := r.setup(ctx, wire.Setup{
-		Files: uint8(len(files)), Memory: opts.MemoryLimit, Namespaces: p.isolation == nil,
+		Files: uint8(len(files.files)), Memory: opts.MemoryLimit, Namespaces: p.isolation == nil, Served: files.served,
 	})
 	if err != nil {
 		r.Close()
@@ -217,11 +230,14 @@ func (r *Reader) setup(ctx context.Context, request wire.Setup) ([]Measure, erro
 }
 
 // Close ends the worker. Reads in progress fail with [ErrClosed], like all that
-// come later.
+// come later. The worker's own reads of [DiskSpec.Content] are over when it returns.
 func (r *Reader) Close() error {
 	r.stop()
 	r.end(&Error{Err: ErrClosed, Reason: ErrClosed.Error()})
 	<-r.client.ended
+	if s := r.client.served(); s != nil {
+		<-s.done
+	}
 	return nil
 }
 
@@ -235,9 +251,9 @@ func (r *Reader) end(cause *Error) {
 func (r *Reader) Disks() []*Disk { return r.disks }
 
 // openRequest checks what is declared about disks, and returns their files.
-func openRequest(specs []DiskSpec) (wire.Open, []*os.File, error) {
+func openRequest(specs []DiskSpec) (wire.Open, []imageFile, error) {
 	var r wire.Open
-	var files []*os.File
+	var files []imageFile
 	if len(specs) == 0 || len(specs) > wire.MaxDisks {
 		return r, nil, fmt.Errorf("%d disks: a disk reader takes 1 to %d", len(specs), wire.MaxDisks)
 	}
@@ -267,14 +283,14 @@ const maxDiskName = 255
 
 // diskOf checks what is declared about a disk, and returns its files, topmost
 // first.
-func diskOf(spec *DiskSpec) (wire.Disk, []*os.File, error) {
+func diskOf(spec *DiskSpec) (wire.Disk, []imageFile, error) {
 	k := wire.Disk{Name: spec.Name, SectorSize: uint16(spec.SectorSize)}
 	if spec.SectorSize == 0 {
 		k.SectorSize = 512
 	} else if spec.SectorSize != 512 && spec.SectorSize != 4096 {
 		return k, nil, fmt.Errorf("sector size %d: only 512 and 4096 exist", spec.SectorSize)
 	}
-	var files []*os.File
+	var files []imageFile
 	for s := spec; s != nil; s = s.Backing {
 		if len(k.Images) == wire.MaxImages {
 			return k, nil, fmt.Errorf("the backing chain has more than %d images", wire.MaxImages)
@@ -283,17 +299,19 @@ func diskOf(spec *DiskSpec) (wire.Disk, []*os.File, error) {
 		if err != nil {
 			return k, nil, err
 		}
-		k.Images, files = append(k.Images, m), append(files, s.File)
+		k.Images, files = append(k.Images, m), append(files, imageFile{s.File, s.Content})
 		if s.DataFile != nil {
-			files = append(files, s.DataFile)
+			files = append(files, imageFile{file: s.DataFile})
 		}
 	}
 	return k, files, nil
 }
 
 func imageOf(s *DiskSpec) (wire.Image, error) {
-	m := wire.Image{Format: imageFormats[s.Format], Snapshot: s.Snapshot, DataSize: -1}
+	m := wire.Image{Format: imageFormats[s.Format], Snapshot: s.Snapshot, DataSize: -1, Served: s.Content != nil}
 	switch {
+	case s.Content != nil && s.File != nil:
+		return m, errors.New("the image is a file or other content, not both")
 	case m.Format == 0:
 		return m, fmt.Errorf("format %q: declare %q or %q", s.Format, Raw, Qcow2)
 	case m.Format == wire.FormatRaw && (s.Snapshot != "" || s.Backing != nil || s.DataFile != nil):
@@ -302,7 +320,12 @@ func imageOf(s *DiskSpec) (wire.Image, error) {
 		return m, fmt.Errorf("the snapshot's name has %d bytes, at most %d are possible", len(s.Snapshot), wire.MaxSnapshotName)
 	}
 	var err error
-	if m.Size, err = readableSize(s.File); err == nil && s.DataFile != nil {
+	if m.Served {
+		m.Size = s.Content.Size()
+	} else {
+		m.Size, err = readableSize(s.File)
+	}
+	if err == nil && s.DataFile != nil {
 		m.DataSize, err = readableSize(s.DataFile)
 	}
 	return m, err

@@ -2,7 +2,9 @@
 // byte a guest wrote is ever parsed by a process that could do harm.
 //
 // [Start] executes drydock again with the files of a VM's disks as read-only
-// descriptors and a socket to talk over, and nothing else. Before the worker
+// descriptors and a socket to talk over, and nothing else. A disk that is no file,
+// as one in a repository, gives the worker a second socket, over which it asks for
+// bytes, and the parent answers within bounds. Before the worker
 // looks at a disk it gives up everything that a reader does not need
 // ([Measures] names what). The parent treats the worker as hostile from then
 // on: every answer is checked, every request has a deadline, and a worker that
@@ -16,6 +18,7 @@
 package sandbox
 
 import (
+	"io"
 	"os"
 	"time"
 
@@ -67,6 +70,14 @@ const (
 	Qcow2 = "qcow2"
 )
 
+// Content is an image that is no file of the host. Its methods are called by several
+// goroutines at once. What an error of ReadAt says reaches the caller of the
+// filesystem that needed the bytes.
+type Content interface {
+	io.ReaderAt
+	Size() int64 // bytes; never negative
+}
+
 // DiskSpec is a disk image and what is declared about it.
 type DiskSpec struct {
 	// Name is that of the disk, which those of its volumes start with: 1 to
@@ -77,6 +88,11 @@ type DiskSpec struct {
 	// Start returns; until the [Reader] is closed its offset, which the worker
 	// shares, may move at any moment.
 	File *os.File
+	// Content is the image where it is no file: nil, or what is read in place of
+	// File. The worker asks for its bytes as it needs them. It stays the caller's,
+	// who keeps it readable until the [Reader] is closed; a size that changes is
+	// not seen.
+	Content Content
 	// Format is [Raw] or [Qcow2].
 	Format string
 	// Snapshot is the ID or name of a qcow2 internal snapshot to read in

@@ -73,6 +73,21 @@ type Filler interface {
 	Fill(ctx context.Context, path string, progress func(done, of int64)) error
 }
 
+// Defined is a machine that can say what on this host defines it, so that it can be
+// made again on another.
+type Defined interface {
+	Definition(ctx context.Context) (Definition, error)
+}
+
+// Definition is what defines a machine on this host.
+type Definition struct {
+	// Files are the paths of the files that a person wrote: a unit's own, and
+	// then its drop-ins, as systemd orders them.
+	Files []string
+	// Command is QEMU and its arguments, or whatever a unit runs.
+	Command []string
+}
+
 // Errors of a [Machine].
 var (
 	ErrShutdownTimeout = errors.New("the guest did not power off in time")

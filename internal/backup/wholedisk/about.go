@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/drydock-vm/drydock/internal/repository"
 )
@@ -31,6 +32,9 @@ type about struct {
 	Free string `json:"free_space"`
 	// Out is what was left out though the image has it, as appendSpans has it.
 	Out []byte `json:"left_out,omitempty"`
+	// SHA256 is the digest of the whole disk, in hexadecimal, if it is a version of
+	// an image; empty otherwise.
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // stored is a disk in a snapshot.
@@ -53,13 +57,45 @@ const (
 // ImagePath is where a disk's image lies in a snapshot.
 func ImagePath(disk string) string { return "/" + Folder + "/" + disk + imageEnding }
 
+// Paths are where the files of a disk lie in a snapshot, without the "/" in front.
+func Paths(disk string) []string { return []string{ImagePath(disk)[1:], aboutPath(disk)[1:]} }
+
 func aboutPath(disk string) string { return "/" + Folder + "/" + disk + aboutEnding }
 
-// imageTag begins the tag that a snapshot has for each disk that it has whole.
-const imageTag = "image:"
+const (
+	// imageTag begins the tag that a snapshot has for each disk that it has whole.
+	imageTag = "image:"
+	// versionTag begins the tag of a disk that was made from a version of an image,
+	// which is there in the disk's place. Behind the name of the disk comes "=" and
+	// that of the version.
+	versionTag = "version:"
+)
 
 // Has reports whether a snapshot has a disk whole.
 func Has(s *repository.Snapshot, disk string) bool { return slices.Contains(s.Tags, imageTag+disk) }
+
+// HasVersion reports whether a snapshot has the version of an image that a disk was
+// made from.
+func HasVersion(s *repository.Snapshot, disk string) bool {
+	return slices.ContainsFunc(s.Tags, func(tag string) bool { return strings.HasPrefix(tag, versionTag+disk+"=") })
+}
+
+// tags begin the tags of what lies in [Folder].
+var tags = []string{imageTag, versionTag}
+
+// IsTag reports whether a tag is that of something in [Folder].
+func IsTag(tag string) bool {
+	return slices.ContainsFunc(tags, func(begin string) bool { return strings.HasPrefix(tag, begin) })
+}
+
+// Stored reports whether a snapshot has something of a disk in [Folder]: all of it,
+// or what belongs to its files.
+func Stored(s *repository.Snapshot, disk string) bool {
+	return slices.ContainsFunc(s.Tags, func(tag string) bool {
+		name, _, _ := strings.Cut(tag, "=")
+		return IsTag(tag) && strings.HasSuffix(name, ":"+disk)
+	})
+}
 
 // load finds a disk in a snapshot; nil if it has none of that name, or has its files.
 func load(ctx context.Context, repo *repository.Repository, s *repository.Snapshot, disk string) (*stored, error) {

@@ -18,6 +18,9 @@
 // that is in use now is read whatever the bitmap says. In any doubt the whole disk
 // is read, into the same history, and the report says why.
 //
+// A disk that was made from a version of an image ([SaveVersion]) has that version in
+// the same place. It is read once, in the first backup after it was put on the disk.
+//
 // What the image format cannot read, because it is damaged, is zeros in the backup
 // and in the report.
 package wholedisk

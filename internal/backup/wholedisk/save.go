@@ -2,6 +2,7 @@ package wholedisk
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,6 +65,8 @@ type saver struct {
 	src    Source
 	opts   Options
 	report *Report
+	tag    string // for the snapshot, if it is not that of a whole disk
+	sha256 string // of a version of an image
 
 	size, segment int64
 	old           *stored   // nil if there is none, or it is of no use
@@ -280,7 +283,7 @@ func (s *saver) objects(ctx context.Context) ([]backup.Object, error) {
 	}
 	text, err := json.Marshal(about{
 		Version: aboutVersion, Size: s.size, Segment: s.segment, Bitmap: s.src.Bitmap, BitmapGranularity: s.src.Granularity,
-		Free: free, Out: appendSpans(nil, s.leftOut()),
+		Free: free, Out: appendSpans(nil, s.leftOut()), SHA256: s.sha256,
 	})
 	if err != nil {
 		return nil, err
@@ -296,7 +299,7 @@ func (s *saver) objects(ctx context.Context) ([]backup.Object, error) {
 		image = s.node(image.Name, s.size, s.ids, s.old.node)
 		description = s.node(description.Name, int64(len(text))+1, content, s.old.json)
 	}
-	tags := []string{imageTag + s.src.Disk}
+	tags := []string{cmp.Or(s.tag, imageTag+s.src.Disk)}
 	return []backup.Object{{Path: ImagePath(s.src.Disk), Node: image, Tags: tags}, {Path: aboutPath(s.src.Disk), Node: description}}, nil
 }
 

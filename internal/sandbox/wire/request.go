@@ -8,17 +8,19 @@ type Setup struct {
 	Memory int64 // bytes
 	// Namespaces says that the parent made the worker's namespaces.
 	Namespaces bool
+	// Served says that behind the images there is a socket, for [Fetch].
+	Served bool
 }
 
 // Append appends the encoded request to b.
 func (r Setup) Append(b []byte) []byte {
-	return putBool(putI64(putU8(b, r.Files), r.Memory), r.Namespaces)
+	return putBool(putBool(putI64(putU8(b, r.Files), r.Memory), r.Namespaces), r.Served)
 }
 
 // DecodeSetup decodes a [Setup].
 func DecodeSetup(payload []byte) (Setup, error) {
 	d := decoder{buf: payload}
-	r := Setup{Files: d.u8(), Memory: d.i64(), Namespaces: d.bool()}
+	r := Setup{Files: d.u8(), Memory: d.i64(), Namespaces: d.bool(), Served: d.bool()}
 	if r.Files > MaxFiles {
 		d.fail("%d files", r.Files)
 	}
@@ -38,14 +40,16 @@ const (
 )
 
 // Image is one image of a disk's backing chain. Its file is the next of the
-// descriptors that the worker was given; the file that holds its data, if that
-// is another one, comes behind it.
+// descriptors that the worker was given, unless it is served; the file that holds
+// its data, if that is another one, comes behind it.
 type Image struct {
 	Format   Format
 	Size     int64  // of the file, in bytes
 	Snapshot string // of qcow2, "" for the active state
 	// DataSize is the size of an external data file; -1: there is none.
 	DataSize int64
+	// Served says that the image has no descriptor: the worker asks for its bytes.
+	Served bool
 }
 
 // Files is how many files the image has.
@@ -67,7 +71,7 @@ type Disk struct {
 type Open struct{ Disks []Disk }
 
 const (
-	imageSize = 1 + 8 + 4 + 8
+	imageSize = 1 + 8 + 4 + 8 + 1
 	diskSize  = 4 + 2 + 4
 )
 
@@ -79,7 +83,7 @@ func (r Open) Append(b []byte) []byte {
 		b = putU32(b, uint32(len(k.Images)))
 		for _, m := range k.Images {
 			b = putI64(putU8(b, uint8(m.Format)), m.Size)
-			b = putI64(putString(b, m.Snapshot), m.DataSize)
+			b = putBool(putI64(putString(b, m.Snapshot), m.DataSize), m.Served)
 		}
 	}
 	return b
@@ -117,7 +121,7 @@ func DecodeOpen(payload []byte) (Open, error) {
 }
 
 func (d *decoder) image() Image {
-	m := Image{Format: Format(d.u8()), Size: d.i64(), Snapshot: d.string(MaxSnapshotName), DataSize: d.i64()}
+	m := Image{Format: Format(d.u8()), Size: d.i64(), Snapshot: d.string(MaxSnapshotName), DataSize: d.i64(), Served: d.bool()}
 	if m.Format != FormatRaw && m.Format != FormatQcow2 {
 		d.fail("format %d", m.Format)
 	}

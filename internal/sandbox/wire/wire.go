@@ -47,6 +47,9 @@ const (
 	// MaxData is the most content that one answer carries. It is large enough
 	// that the cost of a round trip (15 µs) vanishes beside that of copying.
 	MaxData = 1 << 20
+	// MaxFetch is the most content that a [Fetch] asks for. It is what the worker
+	// keeps as one block.
+	MaxFetch = 64 << 10
 	// InlineData is the most content that is part of an answer's payload. The
 	// kernel wakes the reader of a socket for each 32 KiB.
 	InlineData = 32 << 10
@@ -157,6 +160,8 @@ const (
 	OpPieces
 	OpReadMany
 	OpUnused
+	// OpFetch is the only request that the worker makes.
+	OpFetch
 	// OpTest is the first of the requests that tests add to the language.
 	// No worker that is built into drydock answers it.
 	OpTest Op = 0x80

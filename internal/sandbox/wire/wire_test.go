@@ -17,10 +17,11 @@ import (
 
 func requests() map[string]interface{ Append([]byte) []byte } {
 	return map[string]interface{ Append([]byte) []byte }{
-		"setup": Setup{Files: 2, Memory: 1 << 28, Namespaces: true},
+		"setup": Setup{Files: 2, Memory: 1 << 28, Namespaces: true, Served: true},
+		"fetch": Fetch{File: 1, Off: 4096, Length: MaxFetch},
 		"open": Open{Disks: []Disk{
 			{Name: "a", SectorSize: 512, Images: []Image{{Format: FormatQcow2, Size: 5, Snapshot: "a", DataSize: 7}, {Format: FormatRaw, Size: 9, DataSize: -1}}},
-			{Name: "b", SectorSize: 4096, Images: []Image{{Format: FormatRaw, DataSize: -1}}},
+			{Name: "b", SectorSize: 4096, Images: []Image{{Format: FormatRaw, DataSize: -1, Served: true}}},
 		}},
 		"list":    List{Number: 2, Skip: 7},
 		"guest":   Guest{Root: "vg/root"},
@@ -41,6 +42,8 @@ func reencode(name string, b []byte) ([]byte, error) {
 		return again(DecodeSetup, b)
 	case "open":
 		return again(DecodeOpen, b)
+	case "fetch":
+		return again(func(b []byte) (Fetch, error) { return DecodeFetch(b, []int64{-1, 1 << 20}) }, b)
 	case "list":
 		return again(DecodeList, b)
 	case "guest":
@@ -110,6 +113,13 @@ func TestRequestLimits(t *testing.T) {
 		"many images":          {"open", openOne(512, slices.Repeat([]Image{{Format: FormatRaw}}, MaxImages+1)...)},
 		"many disks":           {"open", Open{Disks: slices.Repeat(openOne(512, Image{Format: FormatRaw}).Disks, MaxDisks+1)}},
 		"many files":           {"open", Open{Disks: slices.Repeat(openOne(512, slices.Repeat([]Image{{Format: FormatRaw}}, MaxImages)...).Disks, MaxFiles/MaxImages)}},
+		"fetch of a file":      {"fetch", Fetch{File: 0, Length: 1}},
+		"fetch of no file":     {"fetch", Fetch{File: 2, Length: 1}},
+		"fetch of nothing":     {"fetch", Fetch{File: 1}},
+		"fetch of too much":    {"fetch", Fetch{File: 1, Length: MaxFetch + 1}},
+		"fetch beyond the end": {"fetch", Fetch{File: 1, Off: 1<<20 - 1, Length: 2}},
+		"fetch from before":    {"fetch", Fetch{File: 1, Off: -1, Length: 1}},
+		"fetch from far away":  {"fetch", Fetch{File: 1, Off: 1<<63 - 1, Length: MaxFetch}},
 		"no memory":            {"setup", Setup{}},
 		"too many files":       {"setup", Setup{Files: MaxFiles + 1, Memory: 1}},
 		"empty read":           {"read", Read{Object: file, Slot: 1}},

@@ -3,6 +3,7 @@ package worker
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"slices"
@@ -35,8 +36,12 @@ type openDisk struct {
 }
 
 // openDisks opens the disks as is declared, and never as their images say. The
-// images have the given files, in order.
-func openDisks(files []*os.File, r wire.Open, memory []byte) (*reader, error) {
+// images have the given files, in order, or are asked of the parent.
+func openDisks(given []*os.File, parent *fetcher, r wire.Open, memory []byte) (*reader, error) {
+	files, err := filesOf(given, parent, r)
+	if err != nil {
+		return nil, err
+	}
 	d := &reader{memory: memory, trees: make(map[uint32]*tree)}
 	var list []layout.Disk
 	first := 0
@@ -44,9 +49,6 @@ func openDisks(files []*os.File, r wire.Open, memory []byte) (*reader, error) {
 		count := 0
 		for _, m := range declared.Images {
 			count += m.Files()
-		}
-		if count > len(files)-first {
-			return nil, fmt.Errorf("%w: %d files are not enough", errProtocol, len(files))
 		}
 		k, err := openImages(files[first:first+count], declared.Images)
 		if err != nil {
@@ -56,9 +58,6 @@ func openDisks(files []*os.File, r wire.Open, memory []byte) (*reader, error) {
 		first += count
 		d.disks = append(d.disks, k)
 		list = append(list, layout.Disk{Name: declared.Name, Content: k.top, SectorSize: int64(declared.SectorSize)})
-	}
-	if first != len(files) {
-		return nil, fmt.Errorf("%w: %d files were given, %d are used", errProtocol, len(files), first)
 	}
 	d.layout = sync.OnceValues(func() (*layout.Layout, error) { return layout.Read(list) })
 	d.unused = sync.OnceValues(func() ([][]layout.Unused, error) {
@@ -71,8 +70,36 @@ func openDisks(files []*os.File, r wire.Open, memory []byte) (*reader, error) {
 	return d, nil
 }
 
+// filesOf returns the files of all images, in order.
+func filesOf(given []*os.File, parent *fetcher, r wire.Open) ([]io.ReaderAt, error) {
+	var files []io.ReaderAt
+	for _, declared := range r.Disks {
+		for _, m := range declared.Images {
+			need := m.Files()
+			if m.Served {
+				if parent == nil {
+					return nil, fmt.Errorf("%w: an image is served, and there is no socket for it", errProtocol)
+				}
+				files = append(files, &served{parent: parent, file: uint8(len(files)), size: m.Size})
+				need--
+			}
+			if need > len(given) {
+				return nil, fmt.Errorf("%w: %d files are not enough", errProtocol, len(given))
+			}
+			for _, f := range given[:need] {
+				files = append(files, f)
+			}
+			given = given[need:]
+		}
+	}
+	if len(given) > 0 {
+		return nil, fmt.Errorf("%w: %d files are not used", errProtocol, len(given))
+	}
+	return files, nil
+}
+
 // openImages opens a chain of images, the lowest first.
-func openImages(files []*os.File, images []wire.Image) (*openDisk, error) {
+func openImages(files []io.ReaderAt, images []wire.Image) (*openDisk, error) {
 	k := new(openDisk)
 	end := len(files)
 	for i := len(images) - 1; i >= 0; i-- {

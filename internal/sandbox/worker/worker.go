@@ -3,8 +3,8 @@
 //
 // It gets a socket as descriptor [Socket], the memory that it shares with the
 // parent as [Memory], and the images of the disks, topmost first, as descriptors
-// from [FirstDisk] on. All that a guest wrote is parsed
-// here and nowhere else. It holds no secret, can reach nothing, and is believed
+// from [FirstDisk] on; behind them, if a disk is no file, a socket to ask for its
+// bytes. All that a guest wrote is parsed here and nowhere else. It holds no secret, can reach nothing, and is believed
 // by nobody; so it does not defend itself against its requests beyond decoding
 // them strictly, and ends when one is malformed.
 package worker
@@ -92,7 +92,8 @@ type server struct {
 	buffers chan []byte   // those that are not in use
 
 	images []*os.File
-	disks  *reader // set by Open, before any request that needs it
+	parent *fetcher // nil where no image is served
+	disks  *reader  // set by Open, before any request that needs it
 
 	writing sync.Mutex // one answer is written at a time
 }
@@ -229,6 +230,11 @@ func (s *server) setup(payload, b []byte) ([]byte, error) {
 	for i := range int(r.Files) {
 		s.images = append(s.images, os.NewFile(uintptr(FirstDisk+i), fmt.Sprintf("image %d", i)))
 	}
+	if r.Served {
+		if s.parent, err = newFetcher(FirstDisk + int(r.Files)); err != nil {
+			return nil, err
+		}
+	}
 	measures := s.program.Confine(confine.Options{
 		FirstDisk: FirstDisk, Disks: int(r.Files), Memory: r.Memory, Namespaces: r.Namespaces,
 	})
@@ -244,7 +250,7 @@ func (s *server) open(payload, b []byte) ([]byte, error) {
 	if s.disks != nil {
 		return nil, fmt.Errorf("%w: the disks are open already", errProtocol)
 	}
-	if s.disks, err = openDisks(s.images, r, s.memory); err != nil {
+	if s.disks, err = openDisks(s.images, s.parent, r, s.memory); err != nil {
 		return nil, err
 	}
 	var out wire.Opened

@@ -69,8 +69,8 @@ type Options struct {
 	Console string
 }
 
-// Machine is a VM that drydock starts. It implements [vm.Machine] and
-// [vm.Console], and the LiveDeleter of package snapshot.
+// Machine is a VM that drydock starts. It implements [vm.Machine], [vm.Console] and
+// [vm.Defined], and the LiveDeleter of package snapshot.
 type Machine struct {
 	o    Options
 	args []string // what drydock appends to the command
@@ -104,6 +104,11 @@ func New(o Options) (*Machine, error) {
 // ConsolePath names the file of the serial console. It is empty if the command
 // says itself where the console goes.
 func (m *Machine) ConsolePath() string { return m.o.Console }
+
+// Definition is the command alone: drydock's own configuration has it.
+func (m *Machine) Definition(context.Context) (vm.Definition, error) {
+	return vm.Definition{Command: m.o.Command}, nil
+}
 
 func (m *Machine) path(name string) string { return filepath.Join(m.o.RuntimeDir, name) }
 

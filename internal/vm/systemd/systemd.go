@@ -54,8 +54,8 @@ type Options struct {
 	Connect Connect
 }
 
-// Machine is a VM that is a service. It implements [vm.Machine] and
-// [vm.Console].
+// Machine is a VM that is a service. It implements [vm.Machine], [vm.Console] and
+// [vm.Defined].
 type Machine struct{ o Options }
 
 // New checks the options and returns the machine. It asks systemd nothing.

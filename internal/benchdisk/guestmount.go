@@ -1,0 +1,39 @@
+package benchdisk
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/drydock-vm/drydock/internal/testguest"
+)
+
+// Guestmount mounts the filesystem that fills a qcow2 with libguestfs, whose appliance
+// QEMU emulates, and returns the folder. The appliance runs the kernel that
+// scripts/install-deps unpacks, since none need be installed.
+func Guestmount(t testing.TB, qcow2 string) string {
+	t.Helper()
+	kernel := testguest.KernelFolder(t)
+	version, err := os.ReadFile(filepath.Join(kernel, "version"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := strings.TrimSpace(string(version))
+	run(t, "depmod", "-b", kernel, release)
+	// supermin looks here even when it is told of another folder.
+	if err := os.MkdirAll("/lib/modules", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	c := exec.Command("guestmount", "-a", qcow2, "--format=qcow2", "-m", "/dev/sda", "--ro", dir)
+	c.Env = append(os.Environ(), "LIBGUESTFS_BACKEND=direct", "LIBGUESTFS_BACKEND_SETTINGS=force_tcg",
+		"SUPERMIN_KERNEL="+filepath.Join(kernel, "vmlinuz"), "SUPERMIN_KERNEL_VERSION="+release,
+		"SUPERMIN_MODULES="+filepath.Join(kernel, "lib/modules", release))
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("guestmount (scripts/install-deps bench): %v\n%s", err, out)
+	}
+	t.Cleanup(func() { exec.Command("fusermount", "-u", dir).Run() })
+	return dir
+}

@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/drydock-vm/drydock/internal/definition"
+)
+
+// shown is what the tests look at of drydock backups show.
+type shown struct {
+	Tags       []string
+	Definition *definition.Definition
+}
+
+func (w *world) shown(backup string) (s shown) {
+	w.t.Helper()
+	out, _ := w.run(0, "backups", "show", backup, "--json")
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+// TestDefinitionInBackups: each backup has the definition, whatever a guest puts in
+// its place, and no secret of the host.
+func TestDefinitionInBackups(t *testing.T) {
+	w := newWorld(t)
+	kernel := filepath.Join(filepath.Dir(w.config), "vmlinuz")
+	write(t, kernel, "a kernel")
+	text, err := os.ReadFile(w.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, w.config, strings.Replace(string(text), "[qemu-system-x86_64]", "[qemu-system-x86_64, -kernel, "+kernel+", -initrd, /no/such/initrd]", 1))
+	root, _ := w.twoDisks()
+	forged := filepath.Join(t.TempDir(), "forged")
+	write(t, forged, `{"version":1,"vm":"web","disks":[{"name":"evil","path":"/etc/shadow","format":"raw"}]}`)
+	w.debugfs(root, "mkdir /.drydock", "write "+forged+" /.drydock/definition.json", "mkdir /.drydock/files", "write "+forged+" /.drydock/files/extra")
+	w.backupDisks()
+
+	got := w.shown("web@latest").Definition
+	if got == nil || got.VM != "web" || got.Driver != "qemu" || len(got.Command) != 5 || len(got.Disks) != 2 {
+		t.Fatalf("%+v", got)
+	}
+	if d := got.Disk("data"); d == nil || d.Path != filepath.Join(filepath.Dir(w.config), "data.raw") || d.Size != 16<<20 || d.Mount != "/var" || d.Backup != "files" {
+		t.Errorf("%+v", d)
+	}
+	if len(got.Files) != 1 || got.Files[0].Path != kernel || len(got.Missing) != 1 || !strings.Contains(got.Missing[0], "/no/such/initrd") {
+		t.Errorf("files %+v, missing %q", got.Files, got.Missing)
+	}
+	if out, _ := w.run(0, "backups", "show", "web@latest"); !strings.Contains(out, kernel) || !strings.Contains(out, "missing: the initrd file") {
+		t.Errorf("%s", out)
+	}
+	part, _ := w.run(0, "cat", "web@latest:/.drydock/drydock.yaml")
+	if !strings.Contains(part, "exclude:") || strings.Contains(part, "repository") || strings.Contains(part, w.key) {
+		t.Errorf("the part of the configuration: %s", part)
+	}
+	if out := w.restic("dump", "latest", "/.drydock/files"+kernel); out != "a kernel" {
+		t.Errorf("restic dumps %q", out)
+	}
+
+	// A disk that is made anew has the guest's files only.
+	made := filepath.Join(t.TempDir(), "root.raw")
+	w.run(0, "restore", "web/root@latest", "--to-image", made)
+	if out, _ := w.run(0, "ls", made); strings.Contains(out, ".drydock") || !strings.Contains(out, "etc\n") {
+		t.Errorf("%s", out)
+	}
+
+	// A backup that restic made has none, and that is said.
+	old := t.TempDir()
+	write(t, filepath.Join(old, "file"), "old")
+	w.backup("old", old, "2026-11-01 03:00:00")
+	if out, _ := w.run(0, "backups", "show", "old@latest"); !strings.Contains(out, "none: ") {
+		t.Errorf("%s", out)
+	}
+}

@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/definition"
+	"github.com/drydock-vm/drydock/internal/qemuimg"
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/round"
+	"github.com/drydock-vm/drydock/internal/sandbox"
+	"github.com/drydock-vm/drydock/internal/vm"
+)
+
+// described is the definition of a VM on its way into a backup.
+type described struct {
+	repo       *repository.Repository
+	definition definition.Definition
+	files      []definition.HostFile
+	config     []byte
+	written    time.Time // of the configuration
+}
+
+// describe makes the definition of a VM. What cannot be read is missing in it, and
+// keeps no backup from being made.
+func (b *backups) describe(ctx context.Context, v round.VM, disks []round.Source, r *sandbox.Reader) (*described, error) {
+	c := b.h.config.VMs[v.Name]
+	out := &described{repo: b.repo, definition: definition.Definition{VM: v.Name, Driver: c.Driver, Unit: c.Unit}}
+	d := &out.definition
+	var err error
+	if out.config, err = b.h.config.ShowVM(v.Name); err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(b.h.app.configPath); err == nil {
+		out.written = info.ModTime().UTC()
+	}
+	if machine, ok := v.Machine.(vm.Defined); ok {
+		told, err := machine.Definition(ctx)
+		if err != nil {
+			d.Missing = append(d.Missing, err.Error())
+		}
+		d.Command = told.Command
+		for i, path := range told.Files {
+			role := definition.RoleDropIn
+			if i == 0 {
+				role = definition.RoleUnit
+			}
+			out.files = append(out.files, definition.HostFile{Path: path, Role: role})
+		}
+	}
+	for _, f := range definition.CommandFiles(d.Command) {
+		if !slices.ContainsFunc(c.SortedDisks(), func(k *config.Disk) bool { return k.Path == f.Path }) {
+			out.files = append(out.files, f)
+		}
+	}
+	for _, k := range c.SortedDisks() {
+		d.Disks = append(d.Disks, b.describeDisk(v, k, disks, r, d))
+	}
+	return out, nil
+}
+
+// describeDisk describes a disk: one that is backed up as the reader sees it, and
+// another as its file is.
+func (b *backups) describeDisk(v round.VM, k *config.Disk, disks []round.Source, r *sandbox.Reader, d *definition.Definition) definition.Disk {
+	out := definition.Disk{
+		Name: k.Name, Path: k.Path, Format: k.Format, Backup: k.Backup,
+		Mount: k.Mount, Partition: k.Partition, Volume: k.Volume, Image: k.Image,
+	}
+	if i := slices.IndexFunc(disks, func(s round.Source) bool { return s.Disk.Name == k.Name }); i >= 0 {
+		read := r.Disks()[i]
+		out.Size, out.ClusterSize = read.Size(), read.Info().ClusterSize
+	} else if size, err := diskSize(k); err != nil {
+		d.Missing = append(d.Missing, fmt.Sprintf("the size of disk %s: %v", k.Name, err))
+	} else {
+		out.Size = size
+	}
+	if k.Image == "" {
+		return out
+	}
+	release, err := b.release(v.Name, k)
+	if err != nil {
+		d.Missing = append(d.Missing, fmt.Sprintf("the version of disk %s: %v", k.Name, err))
+	}
+	out.Release = release
+	return out
+}
+
+// release is the version of an image that a disk was made from, or nil.
+func (b *backups) release(vm string, k *config.Disk) (*definition.Release, error) {
+	in, ok, err := b.h.images.Installed(vm, k.Name)
+	if err != nil || !ok {
+		return nil, err
+	}
+	version, err := b.h.images.Get(in.Image, in.Version)
+	if err != nil {
+		return nil, err
+	}
+	return &definition.Release{Image: version.Image, Version: version.ID, Size: version.Size, SHA256: version.SHA256}, nil
+}
+
+// diskSize is how large the guest sees a disk that no reader has opened, in bytes.
+func diskSize(k *config.Disk) (int64, error) {
+	if k.Format == config.FormatQCOW2 {
+		header, err := qemuimg.ReadHeader(k.Path)
+		return header.VirtualSize, err
+	}
+	f, err := os.Open(k.Path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.Seek(0, io.SeekEnd) // of a block device, too
+}
+
+// save stores the definition.
+func (d *described) save(ctx context.Context) ([]backup.Object, error) {
+	return definition.Save(ctx, d.repo, &d.definition, d.files, d.config, d.written)
+}
+
+// warnings says what the definition lacks.
+func (d *described) warnings() []string {
+	var out []string
+	for _, m := range d.definition.Missing {
+		out = append(out, "the VM's definition is not whole: "+m)
+	}
+	return out
+}

@@ -1,0 +1,90 @@
+package definition
+
+import (
+	"fmt"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// The limits of a definition. They are far above what a VM has, and keep what a
+// stranger's repository says from taking much memory.
+const (
+	maxDisks   = 1000
+	maxWords   = 10_000 // of a command line
+	maxPath    = 4096   // bytes: Linux's PATH_MAX
+	maxMissing = 1000
+	// maxSize is the largest disk, in bytes: that of package wholedisk.
+	maxSize = 16 << 40
+)
+
+// The names, as package config and package image have them.
+var (
+	vmName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
+	diskName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
+	digest   = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
+
+// check refuses what drydock does not write.
+func (d *Definition) check() error {
+	switch {
+	case d.Version < 1:
+		return fmt.Errorf("version %d", d.Version)
+	case !vmName.MatchString(d.VM):
+		return fmt.Errorf("%.80q is not the name of a VM", d.VM)
+	case len(d.Disks) > maxDisks || len(d.Files) > maxFiles || len(d.Command) > maxWords || len(d.Missing) > maxMissing:
+		return fmt.Errorf("it has %d disks, %d files, %d words and %d remarks, more than there can be", len(d.Disks), len(d.Files), len(d.Command), len(d.Missing))
+	}
+	names, paths := map[string]bool{}, map[string]bool{}
+	for i := range d.Disks {
+		v := &d.Disks[i]
+		if err := v.check(); err != nil {
+			return err
+		}
+		if names[v.Name] || paths[v.Path] {
+			return fmt.Errorf("disk %s is there twice, or its path is", v.Name)
+		}
+		names[v.Name], paths[v.Path] = true, true
+	}
+	for i := range d.Files {
+		f := &d.Files[i]
+		if !cleanPath(f.Path) || paths[f.Path] || f.Size < 0 || f.Size > MaxFile || !digest.MatchString(f.SHA256) || f.Mode&^0o777 != 0 {
+			return fmt.Errorf("file %.200q has a path, size, mode or digest that cannot be", f.Path)
+		}
+		paths[f.Path] = true
+	}
+	return nil
+}
+
+func (v *Disk) check() error {
+	switch {
+	case !diskName.MatchString(v.Name):
+		return fmt.Errorf("%.80q is not the name of a disk", v.Name)
+	case !cleanPath(v.Path):
+		return fmt.Errorf("disk %s: %.200q is not an absolute and clean path", v.Name, v.Path)
+	case v.Format != "raw" && v.Format != "qcow2":
+		return fmt.Errorf("disk %s: there is no format %.80q", v.Name, v.Format)
+	case v.Size < 0 || v.Size > maxSize || v.ClusterSize < 0 || v.ClusterSize > 2<<20 || v.ClusterSize&(v.ClusterSize-1) != 0:
+		return fmt.Errorf("disk %s: it cannot have %d bytes in clusters of %d", v.Name, v.Size, v.ClusterSize)
+	case v.Mount != "" && (!path.IsAbs(v.Mount) || path.Clean(v.Mount) != v.Mount):
+		return fmt.Errorf("disk %s: %.200q is no mount point", v.Name, v.Mount)
+	case v.Image != "" && !vmName.MatchString(v.Image):
+		return fmt.Errorf("disk %s: %.80q is not the name of an image", v.Name, v.Image)
+	}
+	if r := v.Release; r != nil {
+		if !vmName.MatchString(r.Image) || !vmName.MatchString(r.Version) || !digest.MatchString(r.SHA256) || r.Size <= 0 || r.Size > maxSize {
+			return fmt.Errorf("disk %s: its version has a name, size or digest that cannot be", v.Name)
+		}
+	}
+	return nil
+}
+
+// cleanPath reports whether p is the absolute path of a file, without control
+// characters.
+func cleanPath(p string) bool {
+	return filepath.IsAbs(p) && filepath.Clean(p) == p && p != "/" && len(p) <= maxPath && utf8.ValidString(p) &&
+		!strings.ContainsFunc(p, unicode.IsControl)
+}

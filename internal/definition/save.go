@@ -1,0 +1,173 @@
+package definition
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/repository"
+)
+
+const (
+	// MaxFile is the largest file that is kept, in bytes: an initrd with all
+	// firmware in it has half of that.
+	MaxFile = 256 << 20
+	// maxFiles is how many files of the host a definition has.
+	maxFiles = 200
+)
+
+// Save stores a definition with files of the host and drydock's part of the
+// configuration, which was last written at the time at. It fills in d.Files, and
+// says in d.Missing which could not be read. The caller holds the repository's lock
+// and puts the objects into the snapshot, after a flush.
+func Save(ctx context.Context, repo *repository.Repository, d *Definition, files []HostFile, config []byte, at time.Time) ([]backup.Object, error) {
+	s := &saver{ctx: ctx, repo: repo, newest: at}
+	d.Version, d.Files = Version, nil
+	for _, f := range files {
+		if err := s.file(f, d); err != nil {
+			return nil, fmt.Errorf("store the definition of %s: %s: %w", d.VM, f.Path, err)
+		}
+	}
+	slices.SortFunc(d.Files, byPath)
+	text, err := json.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range []struct {
+		path string
+		text []byte
+	}{{definitionPath, append(text, '\n')}, {configPath, config}} {
+		if err := s.text(part.path, part.text); err != nil {
+			return nil, fmt.Errorf("store the definition of %s: %w", d.VM, err)
+		}
+	}
+	s.objects[len(s.objects)-1].Tags = []string{Tag}
+	return s.objects, nil
+}
+
+type saver struct {
+	ctx     context.Context
+	repo    *repository.Repository
+	newest  time.Time // of what the definition was made from
+	objects []backup.Object
+}
+
+// file stores a file of the host. One that cannot be read is missing; an error is the
+// repository's.
+func (s *saver) file(f HostFile, d *Definition) error {
+	miss := func(why string) {
+		d.Missing = append(d.Missing, fmt.Sprintf("the %s file %s: %s", f.Role, f.Path, why))
+	}
+	switch {
+	case !cleanPath(f.Path):
+		miss("its path is not absolute and clean, and drydock does not know where it lies")
+		return nil
+	case slices.ContainsFunc(d.Files, func(have File) bool { return have.Path == f.Path }):
+		return nil
+	case len(d.Files) == maxFiles:
+		miss(fmt.Sprintf("there are more than %d files", maxFiles))
+		return nil
+	}
+	in, info, err := openFile(f.Path)
+	if err != nil {
+		miss(err.Error())
+		return nil
+	}
+	defer in.Close()
+	r := &reader{in: in, hash: sha256.New()}
+	content, size, _, err := s.repo.SaveStream(s.ctx, r)
+	if r.err != nil {
+		miss(r.err.Error())
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	out := File{
+		Path: f.Path, Role: f.Role, Mode: uint32(info.Mode().Perm()), Size: size, SHA256: hex.EncodeToString(r.hash.Sum(nil)),
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		out.UID, out.GID = st.Uid, st.Gid
+	}
+	d.Files = append(d.Files, out)
+	s.put(filesPath+f.Path, repository.Node{
+		Mode: info.Mode().Perm(), ModTime: info.ModTime().UTC(), UID: out.UID, GID: out.GID, Size: uint64(size), Content: content,
+	})
+	return nil
+}
+
+// text stores a file that drydock makes. It has the time of the newest thing that it
+// was made from, so that it is the same each night.
+func (s *saver) text(at string, text []byte) error {
+	content, size, _, err := s.repo.SaveStream(s.ctx, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	s.put(at, repository.Node{Mode: 0o600, ModTime: s.newest, User: "root", Group: "root", Size: uint64(size), Content: content})
+	return nil
+}
+
+// put adds an object.
+func (s *saver) put(at string, n repository.Node) {
+	n.Name, n.Type, n.Links = path.Base(at), repository.NodeFile, 1
+	n.AccessTime, n.ChangeTime = n.ModTime, n.ModTime
+	if n.ModTime.After(s.newest) {
+		s.newest = n.ModTime
+	}
+	s.objects = append(s.objects, backup.Object{Path: at, Node: n})
+}
+
+// openFile opens a regular file that is not too large.
+func openFile(name string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = errors.New("it is not a regular file")
+	case info.Size() > MaxFile:
+		err = fmt.Errorf("it has %d bytes, and at most %d are kept", info.Size(), MaxFile)
+	default:
+		return f, info, nil
+	}
+	f.Close()
+	return nil, nil, err
+}
+
+// reader reads a file, and remembers whether that is what failed.
+type reader struct {
+	in   io.Reader
+	hash hash.Hash
+	n    int64
+	err  error // of in, but for its end
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	n, err := r.in.Read(p)
+	if r.n += int64(n); r.n > MaxFile {
+		err = fmt.Errorf("it grew to more than %d bytes while it was read", MaxFile)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	_, _ = r.hash.Write(p[:n]) // never fails (hash.Hash)
+	return n, err
+}

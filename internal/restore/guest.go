@@ -1,0 +1,70 @@
+package restore
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
+	"github.com/drydock-vm/drydock/internal/definition"
+	"github.com/drydock-vm/drydock/internal/repository"
+)
+
+// Guest shows the tree of a snapshot without what drydock has put into it: the
+// definition of the VM, and whole disks with the folder that they lie in, unless the
+// guest has something in it too. A disk that is made anew has neither.
+func (t *Tree) Guest(s *repository.Snapshot) (disk.Filesystem, error) {
+	v := &without{Filesystem: t, hidden: map[uint64]bool{}}
+	if slices.Contains(s.Tags, definition.Tag) {
+		if err := v.hide("/" + definition.Folder); err != nil {
+			return nil, err
+		}
+	}
+	folder, err := disk.Lookup(t, []byte("/"+wholedisk.Folder))
+	if errors.Is(err, disk.ErrNotExist) {
+		return v, nil
+	}
+	if err != nil || folder.Type() != disk.ModeDir {
+		return v, err
+	}
+	others := 0
+	err = t.ReadDir(folder.Ino, func(e disk.DirEntry) error {
+		name := strings.TrimSuffix(strings.TrimSuffix(string(e.Name), ".raw"), ".json")
+		if name != string(e.Name) && wholedisk.Stored(s, name) {
+			v.hidden[e.Ino] = true
+		} else {
+			others++
+		}
+		return nil
+	})
+	if others == 0 && slices.ContainsFunc(s.Tags, wholedisk.IsTag) {
+		v.hidden[folder.Ino] = true
+	}
+	return v, err
+}
+
+// without is a filesystem in which some files do not appear.
+type without struct {
+	disk.Filesystem
+	hidden map[uint64]bool
+}
+
+// hide hides a path, if it is there.
+func (v *without) hide(path string) error {
+	inode, err := disk.Lookup(v.Filesystem, []byte(path))
+	if errors.Is(err, disk.ErrNotExist) {
+		return nil
+	}
+	v.hidden[inode.Ino] = true
+	return err
+}
+
+func (v *without) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
+	return v.Filesystem.ReadDir(ino, func(e disk.DirEntry) error {
+		if v.hidden[e.Ino] {
+			return nil
+		}
+		return yield(e)
+	})
+}
