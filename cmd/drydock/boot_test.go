@@ -209,6 +209,9 @@ func checkFilled(t *testing.T, h *host, g *testguest.Guest) {
 		if info := tool(t, "qemu-img", "info", path); strings.Contains(info, "backing") {
 			t.Errorf("%s", info)
 		}
+		raw := filepath.Join(t.TempDir(), "check.raw")
+		tool(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw)
+		tool(t, "sh", "-c", `e2fsck -f -p "$0"; test $? -le 1`, raw)
 	}
 	h.run(0, "start")
 	for path, want := range map[string]string{"/var/letter": "dear reader", "/var/after": "written on the new disk"} {
