@@ -117,7 +117,7 @@ func TestBoot(t *testing.T) {
 	noTrial(t, h)
 }
 
-// spoilPacks changes a byte in the middle of each large pack.
+// spoilPacks fills the middle half of each large pack with zeros.
 func spoilPacks(t *testing.T, h *host) {
 	t.Helper()
 	packs, err := filepath.Glob(h.path("repository", "data", "*", "*"))
