@@ -164,11 +164,7 @@ func (a *app) vmHost(o vmFlags) (*host, error) {
 		}
 	}
 	if o.repository != "" {
-		key, err := filepath.Abs(o.key)
-		if err != nil {
-			return nil, err
-		}
-		if c.Repository, err = config.NewRepository(o.repository, key, o.password); err != nil {
+		if c.Repository, err = config.NewRepository(o.repository, o.key, o.password); err != nil {
 			return nil, usageError("--repository %w", err)
 		}
 	}
