@@ -263,6 +263,26 @@ func TestWhatGoesWrong(t *testing.T) {
 	}
 }
 
+// TestFullHost: when the host has no room for the image, that is an error.
+func TestFullHost(t *testing.T) {
+	dir := t.TempDir()
+	tool(t, "mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", dir)
+	defer tool(t, "umount", dir)
+	path := filepath.Join(dir, "image.raw")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, smallSize); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "mkfs.btrfs", "-q", path)
+	f := treetest.NewFake()
+	f.File(treetest.Root, "file", 10, large(64<<20, 0, func() {}))
+	if err := writervm.Write(t.Context(), path, "btrfs", f, options(t)); !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.EROFS) {
+		t.Errorf("error %v, want that writing fails", err)
+	}
+}
+
 // TestWhatCannotBeWritten: what is damaged, or a lie, or more than the kernel takes, is
 // told, and all else is there.
 func TestWhatCannotBeWritten(t *testing.T) {
