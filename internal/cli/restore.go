@@ -39,14 +39,18 @@ modules.
 A disk that is backed up as an image (backup: image) is written to FILE, whose name
 ends in .raw, .img or .qcow2. FILE is there when it is whole; a restore to .raw that
 was cut off is gone on with. With a path behind it (web/data@latest:/var, or :/ for
-all), or --volume, files come out of the image, as above. With --in-place the disk takes the place of the one in
-the configuration, whose VM must be off; the old one is kept beside it.`,
+all), or --volume, files come out of the image, as above. With --in-place the disk takes
+the place of the one in the configuration, whose VM must be off; the old one is kept
+beside it.
+
+drydock restore vm brings a whole VM back, with its unit and its configuration.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error {
 			image.overwrite = o.Overwrite
 			return a.restore(c.Context(), names[0], restoreTo{to, inPlace, image}, o, &look)
 		},
 	}
+	c.AddCommand(a.restoreVMCmd())
 	f := c.Flags()
 	f.StringVar(&to, "to", "", "folder to restore to; absent or empty, unless --overwrite is given; of a whole disk, the file")
 	f.BoolVar(&inPlace, "in-place", false, "put a whole disk into the place of the one in the configuration")

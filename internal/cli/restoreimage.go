@@ -90,21 +90,17 @@ func imageTree(t target, src *opened) (disk.Filesystem, error) {
 	if top.Type() != disk.ModeDir {
 		return nil, usageError("%s is a %s, and --to-image takes a folder", escape.Bytes(src.path), typeName(top.Type()))
 	}
-	var empty []uint64
-	for _, tag := range src.backup.Tags {
-		_, mount, ok := strings.Cut(tag, "=")
-		if !ok || t.disk == "" || src.whole != nil || !strings.HasPrefix(tag, "disk:") || mount == string(src.path) || !covers(string(src.path), mount) {
-			continue
-		}
-		if n, err := disk.Lookup(src.fsys, []byte(mount)); err == nil {
-			empty = append(empty, n.Ino)
-		}
+	if src.whole != nil {
+		return restore.Below(src.fsys, top.Ino), nil
+	}
+	if t.disk != "" {
+		return src.tree.Disk(src.backup, t.disk, string(src.path))
 	}
 	guest, err := src.tree.Guest(src.backup)
 	if err != nil {
 		return nil, err
 	}
-	return restore.Below(guest, top.Ino, empty...), nil
+	return restore.Below(guest, top.Ino), nil
 }
 
 // imageOptions takes what the user does not say from what the backup tells of the
@@ -180,7 +176,12 @@ func (a *app) readImage(ctx context.Context, image *os.File) (disk.Filesystem, f
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := sandbox.Start(ctx, sandboxOptions(c, "restore"), sandbox.DiskSpec{Name: "image", File: image, Format: "raw"})
+	return a.readImageAs(ctx, sandboxOptions(c, "restore"), image)
+}
+
+// readImageAs does that with a reader that is confined so.
+func (a *app) readImageAs(ctx context.Context, o sandbox.Options, image *os.File) (disk.Filesystem, func(), error) {
+	r, err := sandbox.Start(ctx, o, sandbox.DiskSpec{Name: "image", File: image, Format: "raw"})
 	if err != nil {
 		return nil, nil, err
 	}
