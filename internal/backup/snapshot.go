@@ -94,6 +94,18 @@ func DiskMount(s *repository.Snapshot, disk string) (string, bool) {
 	return "", false
 }
 
+// Mounts returns where the disks are whose files a snapshot has, by their names.
+func Mounts(s *repository.Snapshot) map[string]string {
+	mounts := map[string]string{}
+	for _, t := range s.Tags {
+		if text, ok := strings.CutPrefix(t, "disk:"); ok {
+			name, mount, _ := strings.Cut(text, "=")
+			mounts[name] = mount
+		}
+	}
+	return mounts
+}
+
 // nodesVersion changes when nodes keep more than before: what the parent lacks is
 // read again. Version 2 keeps holes and flags.
 const nodesVersion = 2

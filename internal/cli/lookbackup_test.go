@@ -116,6 +116,9 @@ func (w *world) backupDisks() {
 	}
 	var sources []round.Source
 	for _, d := range h.vms[0].Disks {
+		if !d.Backup {
+			continue
+		}
 		f, err := os.Open(d.Path)
 		if err != nil {
 			w.t.Fatal(err)

@@ -32,19 +32,25 @@ filesystem has the type, size, UUID and label that the disk's had:
   drydock restore web/data@latest --to-image data.qcow2
 
 It is read back and compared with the backup. What is not in it as it was is named,
-and the exit code is 3.
+and the exit code is 3. XFS and btrfs are written by a machine that lives for that
+alone, since this host does not mount the image: it takes QEMU, and a kernel with its
+modules.
 
 A disk that is backed up as an image (backup: image) is written to FILE, whose name
 ends in .raw, .img or .qcow2. FILE is there when it is whole; a restore to .raw that
 was cut off is gone on with. With a path behind it (web/data@latest:/var, or :/ for
-all), or --volume, files come out of the image, as above. With --in-place the disk takes the place of the one in
-the configuration, whose VM must be off; the old one is kept beside it.`,
+all), or --volume, files come out of the image, as above. With --in-place the disk takes
+the place of the one in the configuration, whose VM must be off; the old one is kept
+beside it.
+
+drydock restore vm brings a whole VM back, with its unit and its configuration.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error {
 			image.overwrite = o.Overwrite
 			return a.restore(c.Context(), names[0], restoreTo{to, inPlace, image}, o, &look)
 		},
 	}
+	c.AddCommand(a.restoreVMCmd())
 	f := c.Flags()
 	f.StringVar(&to, "to", "", "folder to restore to; absent or empty, unless --overwrite is given; of a whole disk, the file")
 	f.BoolVar(&inPlace, "in-place", false, "put a whole disk into the place of the one in the configuration")
@@ -54,8 +60,10 @@ the configuration, whose VM must be off; the old one is kept beside it.`,
 	f.BoolVar(&o.Devices, "devices", false, "restore device nodes (needs root)")
 	f.BoolVar(&o.Flags, "flags", false, "restore the flags a, d and i of chattr (needs root)")
 	f.StringVar(&image.path, "to-image", "", "disk image to make, with a new filesystem that has the files (needs root)")
-	f.StringVar(&image.filesystem, "fs", "", "filesystem of the image, ext4 or btrfs; by default what the disk had")
+	f.StringVar(&image.filesystem, "fs", "", "filesystem of the image, ext4, xfs or btrfs; by default what the disk had")
 	f.StringVar(&image.size, "size", "", "size of the image, such as 20G; by default what the filesystem had")
+	f.StringVar(&image.writer.Kernel, "kernel", "", "kernel of the machine that writes XFS and btrfs; by default this host's")
+	f.StringVar(&image.writer.Modules, "modules", "", "folder of that kernel's modules; by default that in /lib/modules")
 	f.StringVar(&look.volume, "volume", "", "of a disk that is backed up as an image: the volume whose files are restored")
 	f.StringArrayVar(&look.with, "with", nil, "another disk that the backup has as an image, on which the volume lies too; may be repeated")
 	return c

@@ -19,6 +19,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/sandbox"
+	"github.com/drydock-vm/drydock/internal/writervm"
 )
 
 // imageFlags say what image is made of the files of a backup.
@@ -27,6 +28,7 @@ type imageFlags struct {
 	filesystem string
 	size       string
 	overwrite  bool
+	writer     config.Writer // what the command line says of it
 }
 
 // restoreImage makes a disk image with a new filesystem of what a backup has.
@@ -47,6 +49,9 @@ func (a *app) restoreImage(ctx context.Context, t target, src *opened, flags ima
 		return err
 	}
 	shown := &diffPrinter{app: &app{stdout: a.stderr, stderr: a.stderr}}
+	opts.Warn = func(path []byte, text string) {
+		fmt.Fprintf(a.stderr, "drydock: %s: %s\n", escape.Bytes(path), text)
+	}
 	differs := 0
 	opts.Differs = func(c *diff.Change) {
 		if differs++; differs <= maxDiffersShown {
@@ -85,21 +90,17 @@ func imageTree(t target, src *opened) (disk.Filesystem, error) {
 	if top.Type() != disk.ModeDir {
 		return nil, usageError("%s is a %s, and --to-image takes a folder", escape.Bytes(src.path), typeName(top.Type()))
 	}
-	var empty []uint64
-	for _, tag := range src.backup.Tags {
-		_, mount, ok := strings.Cut(tag, "=")
-		if !ok || t.disk == "" || src.whole != nil || !strings.HasPrefix(tag, "disk:") || mount == string(src.path) || !covers(string(src.path), mount) {
-			continue
-		}
-		if n, err := disk.Lookup(src.fsys, []byte(mount)); err == nil {
-			empty = append(empty, n.Ino)
-		}
+	if src.whole != nil {
+		return restore.Below(src.fsys, top.Ino), nil
+	}
+	if t.disk != "" {
+		return src.tree.Disk(src.backup, t.disk, string(src.path))
 	}
 	guest, err := src.tree.Guest(src.backup)
 	if err != nil {
 		return nil, err
 	}
-	return restore.Below(guest, top.Ino, empty...), nil
+	return restore.Below(guest, top.Ino), nil
 }
 
 // imageOptions takes what the user does not say from what the backup tells of the
@@ -123,7 +124,7 @@ func (a *app) imageOptions(t target, src *opened, flags imageFlags) (newimage.Op
 		o.UUID, o.Label = was.UUID, was.Label
 	}
 	if o.Filesystem == "" {
-		return o, usageError("the backup does not tell what filesystem it was: choose one with --fs (ext4 or btrfs)")
+		return o, usageError("the backup does not tell what filesystem it was: choose one with --fs (ext4, xfs or btrfs)")
 	}
 	if flags.size != "" {
 		n, err := parseSize(flags.size)
@@ -135,10 +136,37 @@ func (a *app) imageOptions(t target, src *opened, flags imageFlags) (newimage.Op
 	if o.Size == 0 {
 		return o, usageError("the backup does not tell how large the filesystem was: choose a size with --size (20G)")
 	}
+	var err error
+	if o.Writer, err = a.writer(flags.writer); err != nil {
+		return o, err
+	}
 	o.Read = a.readImage
 	o.Convert = qemuimg.New(qemuimg.Options{}).ConvertRaw
 	est := newEstimate(a)
 	o.Progress = func(p newimage.Progress) { est.tell(p.Step, p.Bytes, p.Of) }
+	return o, nil
+}
+
+// writer is the machine that writes filesystems, as the command line and the
+// configuration say.
+func (a *app) writer(w config.Writer) (writervm.Options, error) {
+	c, err := a.load()
+	if err != nil {
+		return writervm.Options{}, err
+	}
+	if w.Kernel == "" {
+		if w.Modules != "" {
+			return writervm.Options{}, usageError("--modules %s: --kernel is missing, the kernel that they are of", w.Modules)
+		}
+		w.Kernel, w.Modules = c.Writer.Kernel, c.Writer.Modules
+	}
+	o := writervm.Options{Kernel: writervm.Kernel{Image: w.Kernel, Modules: w.Modules}}
+	switch c.Writer.Accelerator {
+	case config.AcceleratorKVM:
+		o.Accelerator = writervm.KVM
+	case config.AcceleratorTCG:
+		o.Accelerator = writervm.TCG
+	}
 	return o, nil
 }
 
@@ -148,7 +176,12 @@ func (a *app) readImage(ctx context.Context, image *os.File) (disk.Filesystem, f
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := sandbox.Start(ctx, sandboxOptions(c, "restore"), sandbox.DiskSpec{Name: "image", File: image, Format: "raw"})
+	return a.readImageAs(ctx, sandboxOptions(c, "restore"), image)
+}
+
+// readImageAs does that with a reader that is confined so.
+func (a *app) readImageAs(ctx context.Context, o sandbox.Options, image *os.File) (disk.Filesystem, func(), error) {
+	r, err := sandbox.Start(ctx, o, sandbox.DiskSpec{Name: "image", File: image, Format: "raw"})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -72,6 +72,10 @@ func (b *backups) describeDisk(v round.VM, k *config.Disk, disks []round.Source,
 		Name: k.Name, Path: k.Path, Format: k.Format, Backup: k.Backup,
 		Mount: k.Mount, Partition: k.Partition, Volume: k.Volume, Image: k.Image,
 	}
+	if info, err := os.Stat(k.Path); err == nil {
+		owner := definition.OwnerOf(info)
+		out.Owner = &owner
+	}
 	if i := slices.IndexFunc(disks, func(s round.Source) bool { return s.Disk.Name == k.Name }); i >= 0 {
 		read := r.Disks()[i]
 		out.Size, out.ClusterSize = read.Size(), read.Info().ClusterSize

@@ -34,6 +34,9 @@ var imageSuffixes = []string{".qcow2", ".raw", ".img"}
 func (r *reader) check(c *Config) {
 	r.checkPath("state", c.State)
 	r.checkPath("runtime", c.Runtime)
+	if c.Writer.Modules != "" && c.Writer.Kernel == "" {
+		r.problem("writer.modules", "there is no kernel that these modules are of", "name it as writer.kernel")
+	}
 	r.checkRepositories(c)
 	r.checkSchedule(c.Schedule)
 	if c.Verify.Every == 0 {

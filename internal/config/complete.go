@@ -20,7 +20,7 @@ func (c *Config) complete(dir string) {
 			}
 		}
 	}
-	abs(&c.State, &c.Runtime)
+	abs(&c.State, &c.Runtime, &c.Writer.Kernel, &c.Writer.Modules)
 	places := []*Repository{&c.Repository}
 	for i := range c.Copies {
 		places = append(places, &c.Copies[i].Repository)

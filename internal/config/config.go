@@ -53,6 +53,9 @@ type Config struct {
 	Verify Verify `yaml:"verify"`
 	// Sandbox is the confinement of the process that parses guest disks.
 	Sandbox Sandbox `yaml:"sandbox"`
+	// Writer is the machine that writes the files of a new disk image with XFS or
+	// btrfs: this host does not mount it.
+	Writer Writer `yaml:"writer"`
 	// DiskFolders are the folders from which declared backing files may be
 	// opened.
 	DiskFolders []string `yaml:"disk_folders"`
@@ -187,6 +190,26 @@ const (
 // Layers are all layers, in the order in which the schema lists them.
 func Layers() []Layer {
 	return []Layer{LayerNamespaces, LayerRlimits, LayerPrivileges, LayerNoNewPrivs, LayerLandlock, LayerSeccomp}
+}
+
+// The values of [Writer.Accelerator].
+const (
+	AcceleratorAuto = "auto"
+	AcceleratorKVM  = "kvm"
+	AcceleratorTCG  = "tcg"
+)
+
+// Writer is the machine that writes into new filesystems.
+type Writer struct {
+	// Kernel is what it boots; without this key it is the kernel of this host, or the
+	// newest in /boot.
+	Kernel string `yaml:"kernel,omitempty"`
+	// Modules is the folder of that kernel's modules, where they are not in
+	// /lib/modules.
+	Modules string `yaml:"modules,omitempty"`
+	// Accelerator is QEMU's: auto tries KVM for ten seconds, and takes tcg where no
+	// guest comes up in it.
+	Accelerator string `yaml:"accelerator" jsonschema:"default=auto,enum=auto,enum=kvm,enum=tcg"`
 }
 
 // The drivers of [VM.Driver].

@@ -117,6 +117,7 @@ func TestDefaults(t *testing.T) {
 		Schedule:    "*-*-* 02:30:00",
 		Verify:      config.Verify{Mode: "sample", Every: config.Duration(24 * time.Hour), Percent: 4},
 		Sandbox:     config.Sandbox{AllowWithout: []config.Layer{}, Memory: 256 << 20},
+		Writer:      config.Writer{Accelerator: "auto"},
 		Images:      map[string]*config.Image{},
 		DiskFolders: []string{},
 		VMs: map[string]*config.VM{"web": {

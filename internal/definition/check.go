@@ -69,6 +69,8 @@ func (v *Disk) check() error {
 		return fmt.Errorf("disk %s: there is no format %.80q", v.Name, v.Format)
 	case v.Size < 0 || v.Size > maxSize || v.ClusterSize < 0 || v.ClusterSize > 2<<20 || v.ClusterSize&(v.ClusterSize-1) != 0:
 		return fmt.Errorf("disk %s: it cannot have %d bytes in clusters of %d", v.Name, v.Size, v.ClusterSize)
+	case v.Owner != nil && v.Owner.Mode&^0o777 != 0:
+		return fmt.Errorf("disk %s: it cannot have the mode %#o", v.Name, v.Owner.Mode)
 	case v.Mount != "" && (!path.IsAbs(v.Mount) || path.Clean(v.Mount) != v.Mount):
 		return fmt.Errorf("disk %s: %.200q is no mount point", v.Name, v.Mount)
 	case v.Image != "" && !vmName.MatchString(v.Image):

@@ -17,6 +17,8 @@ package definition
 import (
 	"cmp"
 	"errors"
+	"io/fs"
+	"syscall"
 )
 
 // Version is the version of the format. A reader passes over keys that it does not
@@ -57,6 +59,8 @@ type Disk struct {
 	Size   int64  `json:"size"` // bytes that the guest sees
 	// ClusterSize is that of a qcow2 disk, in bytes; 0 where it is not known.
 	ClusterSize int64 `json:"cluster_size,omitempty"`
+	// Owner is that of its file; nil where it is not known.
+	Owner *Owner `json:"owner,omitempty"`
 
 	Backup    string `json:"backup"` // as the configuration has it: "files", "image", "off"
 	Mount     string `json:"mount,omitempty"`
@@ -67,6 +71,13 @@ type Disk struct {
 	// that it had; nil if the image store did not make it.
 	Image   string   `json:"image,omitempty"`
 	Release *Release `json:"release,omitempty"`
+}
+
+// Owner is who may use a file.
+type Owner struct {
+	Mode uint32 `json:"mode"` // permission bits, without setuid and the like
+	UID  uint32 `json:"uid"`
+	GID  uint32 `json:"gid"`
 }
 
 // Release is one version of an image.
@@ -91,13 +102,20 @@ const (
 
 // File is a file of the host that is in the backup.
 type File struct {
-	Path   string `json:"path"` // on the host
-	Role   Role   `json:"role"`
-	Mode   uint32 `json:"mode"` // permission bits, without setuid and the like
-	UID    uint32 `json:"uid"`
-	GID    uint32 `json:"gid"`
+	Path string `json:"path"` // on the host
+	Role Role   `json:"role"`
+	Owner
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
+}
+
+// OwnerOf returns the owner of a file.
+func OwnerOf(info fs.FileInfo) Owner {
+	out := Owner{Mode: uint32(info.Mode().Perm())}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		out.UID, out.GID = st.Uid, st.Gid
+	}
+	return out
 }
 
 // Disk returns the disk of that name, or nil.

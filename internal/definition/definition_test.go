@@ -26,7 +26,7 @@ func web() definition.Definition {
 	return definition.Definition{
 		VM: "web", Driver: "systemd", Unit: "web.service", Command: []string{"qemu-system-x86_64", "-m", "192"},
 		Disks: []definition.Disk{
-			{Name: "data", Path: "/srv/web-data.qcow2", Format: "qcow2", Size: 1 << 30, ClusterSize: 65536, Backup: "files", Mount: "/var"},
+			{Name: "data", Path: "/srv/web-data.qcow2", Format: "qcow2", Size: 1 << 30, ClusterSize: 65536, Owner: &definition.Owner{Mode: 0o600, UID: 64055}, Backup: "files", Mount: "/var"},
 			{Name: "root", Path: "/srv/web-root.raw", Format: "raw", Size: 1 << 28, Backup: "off", Image: "web",
 				Release: &definition.Release{Image: "web", Version: "v1", Size: 1 << 28, SHA256: strings.Repeat("0a", 32)}},
 		},
@@ -187,7 +187,7 @@ func TestParse(t *testing.T) {
 func good() definition.Definition {
 	d := web()
 	d.Version = definition.Version
-	d.Files = []definition.File{{Path: "/etc/systemd/system/web.service", Role: definition.RoleUnit, Mode: 0o644, Size: 10, SHA256: strings.Repeat("0b", 32)}}
+	d.Files = []definition.File{{Path: "/etc/systemd/system/web.service", Role: definition.RoleUnit, Owner: definition.Owner{Mode: 0o644}, Size: 10, SHA256: strings.Repeat("0b", 32)}}
 	return d
 }
 

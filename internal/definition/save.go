@@ -14,7 +14,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -98,12 +97,7 @@ func (s *saver) file(f HostFile, d *Definition) error {
 	if err != nil {
 		return err
 	}
-	out := File{
-		Path: f.Path, Role: f.Role, Mode: uint32(info.Mode().Perm()), Size: size, SHA256: hex.EncodeToString(r.hash.Sum(nil)),
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		out.UID, out.GID = st.Uid, st.Gid
-	}
+	out := File{Path: f.Path, Role: f.Role, Owner: OwnerOf(info), Size: size, SHA256: hex.EncodeToString(r.hash.Sum(nil))}
 	d.Files = append(d.Files, out)
 	s.put(filesPath+f.Path, repository.Node{
 		Mode: info.Mode().Perm(), ModTime: info.ModTime().UTC(), UID: out.UID, GID: out.GID, Size: uint64(size), Content: content,

@@ -57,6 +57,21 @@ func (s *Store) Prepare(ctx context.Context, v Version, t Target) error {
 	return nil
 }
 
+// Make writes a new disk with v on it to t.Path, where nothing is, with room for size
+// bytes as the guest sees it, or as many as v has. It is on stable storage then, and
+// only root may read it. The bytes of v are checked as in [Store.Prepare]; after an
+// error nothing is left.
+func (s *Store) Make(ctx context.Context, v Version, t Target, size int64) error {
+	if t.Format != FormatRaw && t.Format != FormatQCOW2 {
+		return fmt.Errorf("make a disk of %s: there is no format %q", v, t.Format)
+	}
+	size = max(size, v.Size)
+	if err := s.write(ctx, v, t.Path, t.Format, size); err != nil {
+		return errors.Join(fmt.Errorf("make a disk of %s: %w", v, spaceError(t.Path, size, err)), remove(t.Path))
+	}
+	return nil
+}
+
 // describe returns the attributes of an existing disk, and its size as the guest
 // sees it.
 func describe(path, format string) (*syscall.Stat_t, int64, error) {

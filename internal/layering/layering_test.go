@@ -37,6 +37,7 @@ var floors = map[string]int{
 	"internal/state":      2,
 	"internal/unit":       2,
 	"internal/vm":         2,
+	"internal/writervm":   2,
 
 	"internal/backup":     3,
 	"internal/backupdisk": 3,
@@ -47,6 +48,7 @@ var floors = map[string]int{
 	"internal/find":       3,
 	"internal/harvest":    3,
 	"internal/newimage":   3,
+	"internal/rebuild":    3,
 	"internal/restore":    3,
 	"internal/retain":     3,
 	"internal/round":      3,
@@ -69,8 +71,9 @@ var within = map[string][]string{
 	"internal/backupdisk": {"internal/newimage"}, // its skeleton
 	"internal/definition": {"internal/backup"},   // it is made of a backup's objects
 	"internal/harvest":    {"internal/build"},
-	"internal/newimage":   {"internal/diff"},                          // an image is compared with the backup
-	"internal/restore":    {"internal/backup", "internal/definition"}, // what a backup's tags say
+	"internal/newimage":   {"internal/diff"},                                                                                    // an image is compared with the backup
+	"internal/rebuild":    {"internal/backup", "internal/definition", "internal/restore", "internal/newimage", "internal/diff"}, // a VM is made of all of them
+	"internal/restore":    {"internal/backup", "internal/definition"},                                                           // what a backup's tags say
 	"internal/sink":       {"internal/tarball"},
 	"internal/retain":     {"internal/backup"}, // the same
 }

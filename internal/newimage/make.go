@@ -13,15 +13,19 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/atomicfile"
 	"github.com/drydock-vm/drydock/internal/diff"
-	"github.com/drydock-vm/drydock/internal/fusefs"
+	"github.com/drydock-vm/drydock/internal/writervm"
 )
 
 // Options are the choices of one image. Filesystem, Size and Read are required.
 type Options struct {
-	Filesystem string // "ext4" or "btrfs"
+	Filesystem string // "ext4", "xfs" or "btrfs"
 	Size       int64  // of the image, in bytes
 	UUID       [16]byte
 	Label      []byte // hostile bytes; what the filesystem cannot have is left out
+
+	// Writer is the machine that writes XFS and btrfs. Its zero value boots a kernel of
+	// this host.
+	Writer writervm.Options
 
 	// Overwrite allows a target that is there, which is replaced.
 	Overwrite bool
@@ -38,6 +42,9 @@ type Options struct {
 	Differs func(*diff.Change)
 	// Damaged is called for what cannot be read of the backup, unless it is nil.
 	Damaged func(path []byte, err error)
+	// Warn is called for what the new filesystem does not take, with a text that can be
+	// printed, unless it is nil. Differs is told of it too.
+	Warn func(path []byte, text string)
 }
 
 // Progress is how far the making of an image is.
@@ -61,7 +68,7 @@ type Report struct {
 // The reasons why there is no image, found with [errors.Is].
 var (
 	// ErrFilesystem is of a filesystem that cannot be made faithfully.
-	ErrFilesystem = errors.New("cannot be made without mounting it")
+	ErrFilesystem = errors.New("cannot be made")
 	// ErrTarget is of a target that is there, or that another run is making.
 	ErrTarget = errors.New("cannot write there")
 	// ErrSize is of an image that has no room for the files.
@@ -127,17 +134,23 @@ func (m *maker) begin() (err error) {
 	return err
 }
 
-// builder returns what runs the program that makes the filesystem.
+// builder returns what makes the filesystem.
 func (m *maker) builder() (func() error, error) {
+	build := m.btrfs
 	switch m.opts.Filesystem {
 	case "ext4":
 		return m.ext4, nil
-	case "btrfs":
-		return m.btrfs, nil
 	case "xfs":
-		return nil, fmt.Errorf("xfs %w: mkfs.xfs takes no names with spaces, attributes, hardlinks and times (make ext4 or btrfs, or restore to a folder on an XFS that you mounted)", ErrFilesystem)
+		if build = m.xfs; m.opts.Size < minXFS {
+			return nil, fmt.Errorf("%w: an XFS has at least %d bytes (choose a larger size)", ErrSize, int64(minXFS))
+		}
+	case "btrfs":
+	default:
+		return nil, fmt.Errorf("%.20q %w: choose ext4, xfs or btrfs", m.opts.Filesystem, ErrFilesystem)
 	}
-	return nil, fmt.Errorf("%.20q %w: choose ext4 or btrfs", m.opts.Filesystem, ErrFilesystem)
+	var err error
+	m.opts.Writer.Kernel, err = m.opts.Writer.Kernel.Find(m.opts.Filesystem)
+	return build, err
 }
 
 // maxAttempts is how often an image is begun anew because a file of the backup
@@ -167,16 +180,7 @@ func (m *maker) attempt(build func() error) error {
 	}
 	m.src.restart()
 	m.step = "reading the backup"
-	mounted, err := fusefs.Mount(m.work.folder, m.src, fusefs.Options{FSName: "drydock-restore", NoExec: true, Report: m.src.failed})
-	if err != nil {
-		return err
-	}
-	err = build()
-	// Nobody but the program had anything open, and it has ended.
-	if uerr := mounted.Unmount(); uerr != nil {
-		return errors.Join(err, uerr, mounted.Detach())
-	}
-	return err
+	return build()
 }
 
 func (m *maker) damaged(path []byte, err error) {

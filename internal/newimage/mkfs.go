@@ -15,6 +15,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/diff"
 	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/fusefs"
 	"github.com/drydock-vm/drydock/internal/printed"
 )
 
@@ -53,9 +54,23 @@ func (m *maker) program(stdin io.Reader, ok []int, name string, args ...string) 
 	return nil
 }
 
-// ext4 makes the filesystem, and has it checked: mke2fs counts the blocks of large
-// attributes wrong, and makes no index of large folders.
+// ext4 has mke2fs make the filesystem of the files that it sees through FUSE.
 func (m *maker) ext4() error {
+	mounted, err := fusefs.Mount(m.work.folder, m.src, fusefs.Options{FSName: "drydock-restore", NoExec: true, Report: m.src.failed})
+	if err != nil {
+		return err
+	}
+	err = m.mke2fs()
+	// Nobody but the program had anything open, and it has ended.
+	if uerr := mounted.Unmount(); uerr != nil {
+		return errors.Join(err, uerr, mounted.Detach())
+	}
+	return err
+}
+
+// mke2fs makes the filesystem, and has it checked: mke2fs counts the blocks of large
+// attributes wrong, and makes no index of large folders.
+func (m *maker) mke2fs() error {
 	args := []string{"-q", "-F", "-t", "ext4", "-b", strconv.Itoa(ext4Block), "-I", "256", "-d", m.work.folder}
 	if m.survey.xattrs > maxInline {
 		args = append(args, "-O", "ea_inode")
@@ -75,17 +90,6 @@ func (m *maker) ext4() error {
 	}
 	// 1: there was something to mend, and it is mended.
 	return m.program(nil, []int{1}, "e2fsck", "-f", "-y", "-D", m.work.image)
-}
-
-func (m *maker) btrfs() error {
-	args := []string{"-q", "-f", "--rootdir", m.work.folder}
-	if m.opts.UUID != [16]byte{} {
-		args = append(args, "-U", uuidText(m.opts.UUID))
-	}
-	if l := m.opts.Label; len(l) > 0 && len(l) <= 255 && !bytes.ContainsAny(l, "\x00\n") {
-		args = append(args, "-L", string(l))
-	}
-	return m.program(nil, nil, "mkfs.btrfs", append(args, "--", m.work.image)...)
 }
 
 func uuidText(u [16]byte) string {
@@ -132,7 +136,7 @@ func (m *maker) compare(o diff.Options) (*diff.Summary, error) {
 		}
 		return diff.Always
 	}
-	return diff.Run(m.ctx, diff.Side{FS: m.src}, diff.Side{FS: made}, o)
+	return diff.Run(m.ctx, diff.Side{FS: m.src}, diff.Side{FS: acls{made}}, o)
 }
 
 // ext4Times puts in what mke2fs drops of times: the nanoseconds, and the bits of the

@@ -43,6 +43,15 @@ func (s *source) failed(ino uint64, err error) {
 	s.faults[ino] = err
 }
 
+// hide hides a file, and reports whether it was not hidden.
+func (s *source) hide(ino uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.hidden[ino]
+	s.hidden[ino] = true
+	return !was
+}
+
 // hideDamaged hides what could not be read, and reports whether there was any.
 func (s *source) hideDamaged(tell func(path []byte, err error)) bool {
 	s.mu.Lock()
@@ -152,9 +161,7 @@ func (w *surveyor) fault(ino uint64, path []byte, err error) error {
 	if err == nil || w.ctx.Err() != nil || !errors.As(err, &d) || ino == w.src.Info().Root {
 		return err
 	}
-	w.src.mu.Lock()
-	w.src.hidden[ino] = true
-	w.src.mu.Unlock()
+	w.src.hide(ino)
 	w.tell(path, err)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/repository"
@@ -42,6 +43,30 @@ func (t *Tree) Guest(s *repository.Snapshot) (disk.Filesystem, error) {
 		v.hidden[folder.Ino] = true
 	}
 	return v, err
+}
+
+// Disk shows what one disk has in a snapshot that has its files, at the folder where
+// the guest mounts it: without what other disks hold in it, whose folders are empty,
+// and without what drydock has put in.
+func (t *Tree) Disk(s *repository.Snapshot, name, folder string) (disk.Filesystem, error) {
+	guest, err := t.Guest(s)
+	if err != nil {
+		return nil, err
+	}
+	top, err := disk.Lookup(guest, []byte(folder))
+	if err != nil {
+		return nil, err
+	}
+	var empty []uint64
+	for other, mount := range backup.Mounts(s) {
+		if other == name || mount == folder || folder != "/" && !strings.HasPrefix(mount, folder+"/") {
+			continue
+		}
+		if n, err := disk.Lookup(guest, []byte(mount)); err == nil {
+			empty = append(empty, n.Ino)
+		}
+	}
+	return Below(guest, top.Ino, empty...), nil
 }
 
 // without is a filesystem in which some files do not appear.

@@ -48,3 +48,15 @@ func (c *connection) definition(ctx context.Context) (vm.Definition, error) {
 	}
 	return d, p.err
 }
+
+// Reload has systemd read its units again, as it must after their files have changed.
+func (m *Machine) Reload(ctx context.Context) error {
+	return m.with(ctx, "reload", func(c *connection) error {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		if err := c.conn.ReloadContext(ctx); err != nil {
+			return fmt.Errorf("have systemd read its units: %w", err)
+		}
+		return nil
+	})
+}

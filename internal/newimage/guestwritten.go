@@ -1,0 +1,67 @@
+package newimage
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/writervm"
+)
+
+// minXFS is the smallest XFS that mkfs.xfs makes, in bytes (xfsprogs 5.19 and later).
+const minXFS = 300 << 20
+
+// xfs makes the filesystem, and has a machine write the files.
+func (m *maker) xfs() error {
+	args := []string{"-q", "-f"}
+	if m.opts.UUID != [16]byte{} {
+		args = append(args, "-m", "uuid="+uuidText(m.opts.UUID))
+	}
+	if l := m.opts.Label; len(l) > 0 && len(l) <= 12 && bytes.IndexByte(l, 0) < 0 {
+		args = append(args, "-L", string(l))
+	}
+	if err := m.program(nil, nil, "mkfs.xfs", append(args, "--", m.work.image)...); err != nil {
+		return err
+	}
+	return m.write()
+}
+
+func (m *maker) btrfs() error {
+	args := []string{"-q", "-f"}
+	if m.opts.UUID != [16]byte{} {
+		args = append(args, "-U", uuidText(m.opts.UUID))
+	}
+	if l := m.opts.Label; len(l) > 0 && len(l) <= 255 && !bytes.ContainsAny(l, "\x00\n") {
+		args = append(args, "-L", string(l))
+	}
+	if err := m.program(nil, nil, "mkfs.btrfs", append(args, "--", m.work.image)...); err != nil {
+		return err
+	}
+	return m.write()
+}
+
+// write has a machine write the files into the filesystem that was made.
+func (m *maker) write() error {
+	o := m.opts.Writer
+	o.Damaged = func(path []byte, ino uint64, err error) {
+		if m.src.hide(ino) {
+			m.damaged(path, err)
+		}
+	}
+	o.Warn = func(path []byte, text string) {
+		if m.opts.Warn != nil {
+			m.opts.Warn(path, text)
+		}
+	}
+	err := writervm.Write(m.ctx, m.work.image, m.opts.Filesystem, m.src, o)
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return fmt.Errorf("%w: %w (choose a larger size)", ErrSize, err)
+	case errors.Is(err, unix.EIO):
+		return fmt.Errorf("%w (is there room on the host's disk for %s?)", err, escape.Line(m.target))
+	}
+	return err
+}

@@ -1,0 +1,197 @@
+package rebuild
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/diff"
+	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/image"
+	"github.com/drydock-vm/drydock/internal/imagelock"
+	"github.com/drydock-vm/drydock/internal/newimage"
+	"github.com/drydock-vm/drydock/internal/restore"
+)
+
+// formatQCOW2 is the format that is made by qemu-img; the other is raw.
+const formatQCOW2 = image.FormatQCOW2
+
+// disk makes a disk beside its place, and puts it there.
+func (x *run) disk(ctx context.Context, it *Item) error {
+	dir, err := it.place.folder()
+	if err != nil {
+		return err
+	}
+	unlock, err := x.alone(it)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	part := filepath.Join(dir, filepath.Base(it.Path)+newEnding+"."+it.disk.Format)
+	if err := remove(part); err != nil {
+		return err
+	}
+	if err := x.make(ctx, it, part); err != nil {
+		return err
+	}
+	if o := it.disk.Owner; o != nil {
+		if err := os.Chown(part, int(o.UID), int(o.GID)); err != nil {
+			return err
+		}
+		if err := os.Chmod(part, fs.FileMode(o.Mode)&fs.ModePerm); err != nil {
+			return err
+		}
+	}
+	if err := x.mark(part, filepath.Join(dir, filepath.Base(it.Path))); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(it.place.base)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return it.rename(root, filepath.Join(filepath.Dir(it.place.rel), filepath.Base(part)))
+}
+
+// alone holds QEMU's lock on a disk that is replaced: a VM that uses it would go on
+// writing to the old one.
+func (x *run) alone(it *Item) (func(), error) {
+	if it.Action != Replace {
+		return func() {}, nil
+	}
+	f, err := os.OpenFile(it.Path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := imagelock.Acquire(f, imagelock.Exclusive); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// make makes the disk at part, whole and durable.
+func (x *run) make(ctx context.Context, it *Item, part string) error {
+	switch it.From {
+	case FromFiles:
+		return x.fromFiles(ctx, it, part)
+	case FromImage:
+		return x.fromImage(ctx, it, part)
+	case FromVersion:
+		return x.fromVersion(ctx, it, part)
+	}
+	return x.empty(ctx, it, part)
+}
+
+// fromImage writes a disk back that the backup has whole.
+func (x *run) fromImage(ctx context.Context, it *Item, part string) error {
+	o := restore.ImageOptions{Progress: func(r restore.ImageReport) {
+		x.tell("writing "+it.What, r.Written+r.Holes+r.Resumed, r.Size)
+	}}
+	if it.disk.Format == formatQCOW2 {
+		whole, err := x.opts.Tree.Image(it.disk.Name)
+		if err != nil {
+			return err
+		}
+		return restore.WriteQCOW2(ctx, whole, part, x.opts.QEMUImg, o)
+	}
+	_, err := x.opts.Tree.WriteImage(ctx, it.disk.Name, part, o)
+	return err
+}
+
+// fromVersion brings the version into the image store, where its digest is checked, and
+// makes the disk of it.
+func (x *run) fromVersion(ctx context.Context, it *Item, part string) error {
+	r := it.disk.Release
+	whole, err := x.opts.Tree.Image(it.disk.Name)
+	if err != nil {
+		return err
+	}
+	in := io.NewSectionReader(whole, 0, whole.Size())
+	v, err := x.opts.Store.Import(ctx, r.Image, r.Version, in, image.Want{Size: r.Size, SHA256: r.SHA256}, image.Meta{Origin: "backup " + x.Backup})
+	if err != nil && !errors.Is(err, image.ErrUnchanged) {
+		return err
+	}
+	if err := x.opts.Store.Make(ctx, v, image.Target{Path: part, Format: it.disk.Format}, it.disk.Size); err != nil {
+		return err
+	}
+	if _, err := x.opts.Store.Current(r.Image); errors.Is(err, image.ErrNoVersion) {
+		return x.opts.Store.Promote(r.Image, v.ID)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// fromFiles makes a filesystem of what the guest had on the disk.
+func (x *run) fromFiles(ctx context.Context, it *Item, part string) error {
+	mount, ok := backup.DiskMount(x.opts.Snapshot, it.disk.Name)
+	if !ok {
+		return fmt.Errorf("%s: %w", it.What, disk.ErrNotExist)
+	}
+	tree, err := x.opts.Tree.Disk(x.opts.Snapshot, it.disk.Name, mount)
+	if err != nil {
+		return err
+	}
+	if err := x.filesystem(ctx, it, tree, part); err != nil {
+		return err
+	}
+	if it.disk.Size <= it.was.Size {
+		return nil
+	}
+	if it.disk.Format == formatQCOW2 {
+		return x.opts.QEMUImg.Resize(ctx, part, it.disk.Size)
+	}
+	return os.Truncate(part, it.disk.Size)
+}
+
+// filesystem makes the image with the filesystem.
+func (x *run) filesystem(ctx context.Context, it *Item, tree disk.Filesystem, target string) error {
+	o := newimage.Options{
+		Filesystem: it.was.Type, Size: it.was.Size, UUID: it.was.UUID, Label: it.was.Label,
+		Read: x.opts.Read, Convert: x.opts.QEMUImg.ConvertRaw,
+		Progress: func(p newimage.Progress) { x.tell(it.What+": "+p.Step, p.Bytes, p.Of) },
+		Differs: func(c *diff.Change) {
+			x.warn("%s: %s is not as it is in the backup", it.What, escape.Bytes(c.Path))
+		},
+		Damaged: func(path []byte, err error) {
+			x.warn("%s: %s could not be read: %s", it.What, escape.Bytes(path), escape.Line(err.Error()))
+		},
+	}
+	_, err := newimage.Make(ctx, tree, target, o)
+	return err
+}
+
+// empty makes a disk without content.
+func (x *run) empty(ctx context.Context, it *Item, part string) error {
+	raw := part
+	if it.disk.Format == formatQCOW2 {
+		raw = part + ".raw"
+		defer os.Remove(raw)
+	}
+	f, err := os.OpenFile(raw, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Truncate(it.disk.Size), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if raw == part {
+		return nil
+	}
+	return x.opts.QEMUImg.ConvertRaw(ctx, raw, part)
+}
+
+// remove removes a file that may be gone.
+func remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

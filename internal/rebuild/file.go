@@ -1,0 +1,190 @@
+package rebuild
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/drydock-vm/drydock/internal/atomicfile"
+	"github.com/drydock-vm/drydock/internal/definition"
+)
+
+// The names beside what is restored.
+const (
+	newEnding    = ".drydock-new"      // not whole yet, or not in its place
+	markerEnding = ".drydock-restored" // what is there was restored by a run that is not done
+)
+
+// marker says which file was restored from which backup.
+type marker struct {
+	Backup string `json:"backup"`
+	Device uint64 `json:"device"`
+	Inode  uint64 `json:"inode"`
+}
+
+// maxMarker bounds a marker, in bytes.
+const maxMarker = 4096
+
+func markerOf(backup string, info fs.FileInfo) marker {
+	m := marker{Backup: backup}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		m.Device, m.Inode = uint64(st.Dev), st.Ino
+	}
+	return m
+}
+
+// restored reports whether what is at an item's path is what it should be: a disk that
+// an earlier run has marked, a file with the same content.
+func (p *Plan) restored(it *Item) (bool, error) {
+	switch it.From {
+	case FromConfig:
+		text, err := os.ReadFile(it.Path)
+		return bytes.Equal(text, p.opts.Config.Text), err
+	case FromFile:
+		return sameFile(it.Path, it.file)
+	}
+	info, err := os.Stat(it.Path)
+	if err != nil {
+		return false, err
+	}
+	f, err := os.Open(it.Path + markerEnding)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	var m marker
+	if err := json.NewDecoder(io.LimitReader(f, maxMarker)).Decode(&m); err != nil {
+		return false, nil // of no use
+	}
+	return m == markerOf(p.Backup, info), nil
+}
+
+// mark marks the file at path as the one that is about to become the item.
+func (p *Plan) mark(path, item string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(markerOf(p.Backup, info))
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(item+markerEnding, append(text, '\n'), 0o600)
+}
+
+// unmark removes the marks of all disks.
+func (p *Plan) unmark() error {
+	var errs []error
+	for _, it := range p.Items {
+		if it.disk == nil || it.Action == LeftOut {
+			continue
+		}
+		if err := os.Remove(it.Path + markerEnding); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sameFile reports whether a file of the host is there with that content and mode.
+func sameFile(path string, want *definition.File) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() != want.Size || uint32(info.Mode().Perm()) != want.Mode {
+		return false, err
+	}
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return hex.EncodeToString(h.Sum(nil)) == want.SHA256, err
+}
+
+// hostFile restores a file of the host.
+func (p *Plan) hostFile(it *Item) error {
+	in, err := definition.Open(p.opts.Tree, it.file)
+	if err != nil {
+		return err
+	}
+	h := sha256.New()
+	return it.write(io.TeeReader(in, h), it.file.Owner, func() error {
+		if hex.EncodeToString(h.Sum(nil)) != it.file.SHA256 {
+			return fmt.Errorf("what the backup has of it does not have the digest that it should have: %w", definition.ErrInvalid)
+		}
+		return nil
+	})
+}
+
+// write writes a file through the folder that the user named. It gets its name when it
+// is whole, durable and checked.
+func (it *Item) write(in io.Reader, owner definition.Owner, check func() error) error {
+	if err := os.MkdirAll(it.place.base, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(it.place.base)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.MkdirAll(filepath.Dir(it.place.rel), 0o755); err != nil {
+		return fmt.Errorf("%w (a symlink that leads out of %s is not followed)", err, it.place.base)
+	}
+	part := it.place.rel + newEnding
+	if err := root.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := root.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, in)
+	if err == nil {
+		err = check()
+	}
+	if err == nil && os.Geteuid() == 0 {
+		err = f.Chown(int(owner.UID), int(owner.GID))
+	}
+	if err == nil {
+		err = f.Chmod(fs.FileMode(owner.Mode) & fs.ModePerm)
+	}
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, root.Remove(part))
+	}
+	return it.rename(root, part)
+}
+
+// rename puts what is whole in its place, and keeps what is there if that is replaced.
+func (it *Item) rename(root *os.Root, part string) error {
+	name := it.place.rel
+	if it.Action == Replace {
+		if err := root.Remove(name + previous); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := root.Link(name, name+previous); err != nil {
+			return err
+		}
+	} else if _, err := root.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(fmt.Errorf("%s: %w", it.Path, fs.ErrExist), err)
+	}
+	if err := root.Rename(part, name); err != nil {
+		return err
+	}
+	dir, err := root.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

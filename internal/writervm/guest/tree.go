@@ -1,0 +1,329 @@
+//go:build linux
+
+package guest
+
+import (
+	"bytes"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/writervm/wire"
+)
+
+// tree writes what it is told.
+type tree struct {
+	root int // descriptor of the root directory
+	warn func(path []byte, err error) error
+
+	folders []folder // where it is: the root directory first
+	skipped int      // how many folders it is in that could not be made
+	file    openFile
+	links   map[uint64]*linked
+	flagged []flagged
+}
+
+// folder is one that things are made in. It gets its attributes at its end: what comes
+// into it changes its times, and its ACL would be theirs.
+type folder struct {
+	fd   int
+	made wire.File
+}
+
+// openFile is the regular file that gets its content. fd is -1 if it could not be made.
+type openFile struct {
+	open bool
+	fd   int
+	made wire.File
+}
+
+// linked is a file that may get further names. A handle costs less than a descriptor,
+// and there may be a million.
+type linked struct {
+	handle unix.FileHandle
+	left   uint32 // how many names may still come
+}
+
+func (t *tree) close() {
+	for i := range t.folders {
+		if i > 0 { // the root is the caller's
+			unix.Close(t.folders[i].fd)
+		}
+	}
+	if t.file.open && t.file.fd >= 0 {
+		unix.Close(t.file.fd)
+	}
+}
+
+// read writes until all is there.
+func (t *tree) read(l *link) error {
+	for {
+		kind, payload, err := l.next()
+		if err != nil {
+			return err
+		}
+		if kind == wire.Finish {
+			if len(t.folders) > 0 || t.file.open {
+				return fmt.Errorf("%w: it ends within a folder", wire.ErrBroken)
+			}
+			return t.setFlags()
+		}
+		if err := t.message(kind, payload); err != nil {
+			return err
+		}
+	}
+}
+
+func (t *tree) message(kind wire.Kind, payload []byte) error {
+	within := map[wire.Kind]bool{wire.Data: true, wire.End: true, wire.Abandon: true}[kind]
+	if within != t.file.open || kind != wire.Node && len(t.folders) == 0 {
+		return fmt.Errorf("%w: %q at this place", wire.ErrBroken, kind)
+	}
+	switch kind {
+	case wire.Node:
+		return t.node(payload)
+	case wire.Data:
+		return t.data(payload)
+	case wire.End:
+		return t.end()
+	case wire.Abandon:
+		return t.abandon()
+	case wire.Link:
+		return t.link(payload)
+	case wire.Up:
+		return t.up()
+	}
+	return fmt.Errorf("%w: %q", wire.ErrBroken, kind)
+}
+
+// keep returns f with bytes of its own.
+func keep(f *wire.File) wire.File {
+	k := *f
+	k.Name, k.Xattrs = bytes.Clone(f.Name), nil
+	for _, x := range f.Xattrs {
+		k.Xattrs = append(k.Xattrs, disk.Xattr{Name: bytes.Clone(x.Name), Value: bytes.Clone(x.Value)})
+	}
+	return k
+}
+
+func (t *tree) node(payload []byte) error {
+	f, err := wire.DecodeFile(payload)
+	if err != nil {
+		return err
+	}
+	if len(t.folders) == 0 {
+		if f.Type() != disk.ModeDir || len(f.Name) > 0 {
+			return fmt.Errorf("%w: the first is not the root directory", wire.ErrBroken)
+		}
+		t.folders = append(t.folders, folder{t.root, keep(f)})
+		return nil
+	}
+	if t.skipped == 0 {
+		err = t.make(f)
+		if err == nil {
+			return nil
+		}
+		if err = t.soft(f.Name, err); err != nil {
+			return err
+		}
+	}
+	// What it is not in is passed over, with what would come into it.
+	switch f.Type() {
+	case disk.ModeDir:
+		t.skipped++
+	case disk.ModeRegular:
+		t.file = openFile{open: true, fd: -1}
+	}
+	return nil
+}
+
+// make makes a file, in the folder that is open.
+func (t *tree) make(f *wire.File) error {
+	const private, mine = 0o600, 0o700
+	at, name := t.at(), string(f.Name)
+	switch f.Type() {
+	case disk.ModeDir:
+		if err := unix.Mkdirat(at, name, mine); err != nil {
+			return fmt.Errorf("make a folder: %w", err)
+		}
+		fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open a folder: %w", err)
+		}
+		t.folders = append(t.folders, folder{fd, keep(f)})
+		return nil
+	case disk.ModeRegular:
+		return t.open(f)
+	case disk.ModeSymlink:
+		if err := unix.Symlinkat(string(f.Target), at, name); err != nil {
+			return fmt.Errorf("make a symlink: %w", err)
+		}
+	default:
+		if err := unix.Mknodat(at, name, f.Type()|private, int(unix.Mkdev(f.Rdev.Major, f.Rdev.Minor))); err != nil {
+			return fmt.Errorf("make a special file: %w", err)
+		}
+	}
+	return t.complete(f)
+}
+
+// open makes a regular file. It has its size from the start: what is written beyond the
+// end makes XFS reserve more than is written.
+func (t *tree) open(f *wire.File) error {
+	fd, err := unix.Openat(t.at(), string(f.Name), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fmt.Errorf("make a file: %w", err)
+	}
+	t.file = openFile{open: true, fd: fd, made: keep(f)}
+	if err := unix.Ftruncate(fd, f.Size); err != nil {
+		t.file.open = false
+		unix.Close(fd)
+		_ = unix.Unlinkat(t.at(), string(f.Name), 0) // the error says that the file is not there
+		return fmt.Errorf("make a file of %d bytes: %w", f.Size, err)
+	}
+	return nil
+}
+
+func (t *tree) data(payload []byte) error {
+	off, p, err := wire.Number(payload)
+	if err != nil {
+		return err
+	}
+	if t.file.fd < 0 {
+		return nil
+	}
+	for len(p) > 0 {
+		n, err := unix.Pwrite(t.file.fd, p, int64(off))
+		if err != nil {
+			return t.failed(t.file.made.Name, fmt.Errorf("write content: %w", err))
+		}
+		p, off = p[n:], off+uint64(n)
+	}
+	return nil
+}
+
+func (t *tree) end() error {
+	file := t.file
+	t.file = openFile{}
+	if file.fd < 0 {
+		return nil
+	}
+	if err := unix.Close(file.fd); err != nil {
+		return t.failed(file.made.Name, err)
+	}
+	return t.complete(&file.made)
+}
+
+func (t *tree) abandon() error {
+	file := t.file
+	t.file = openFile{}
+	if file.fd < 0 {
+		return nil
+	}
+	unix.Close(file.fd)
+	if err := unix.Unlinkat(t.at(), string(file.made.Name), 0); err != nil {
+		return t.failed(file.made.Name, fmt.Errorf("remove what is damaged: %w", err))
+	}
+	return nil
+}
+
+func (t *tree) up() error {
+	if t.skipped > 0 {
+		t.skipped--
+		return nil
+	}
+	last := len(t.folders) - 1
+	done := t.folders[last]
+	// Through ".", with the folder open: the root has no name in another.
+	err := t.attributes(done.fd, ".", &done.made)
+	if err == nil {
+		err = t.noteFlags(done.fd, ".", &done.made)
+	}
+	t.folders = t.folders[:last]
+	if last > 0 {
+		unix.Close(done.fd)
+	}
+	return err
+}
+
+// complete gives what is made, and no folder, its attributes, and remembers it if it
+// has other names.
+func (t *tree) complete(f *wire.File) error {
+	name := string(f.Name)
+	if err := t.attributes(t.at(), name, f); err != nil {
+		return err
+	}
+	if err := t.noteFlags(t.at(), name, f); err != nil {
+		return err
+	}
+	if f.Links < 2 {
+		return nil
+	}
+	handle, _, err := unix.NameToHandleAt(t.at(), name, 0)
+	if err != nil {
+		return t.failed(f.Name, fmt.Errorf("remember a file with several names: %w", err))
+	}
+	t.links[f.Ino] = &linked{handle, f.Links - 1}
+	return nil
+}
+
+// link makes a further name of what was made already.
+func (t *tree) link(payload []byte) error {
+	ino, name, err := wire.Number(payload)
+	if err != nil || t.skipped > 0 {
+		return err
+	}
+	first := t.links[ino]
+	if first == nil { // it could not be made, or lies in what could not
+		return t.soft(name, fmt.Errorf("make a further name: its first is not there: %w", unix.ENOENT))
+	}
+	if first.left--; first.left == 0 {
+		delete(t.links, ino)
+	}
+	fd, err := unix.OpenByHandleAt(t.root, first.handle, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC)
+	if err != nil {
+		return t.failed(name, fmt.Errorf("find the first name: %w", err))
+	}
+	defer unix.Close(fd)
+	if err := unix.Linkat(fd, "", t.at(), string(name), unix.AT_EMPTY_PATH); err != nil {
+		return t.soft(name, fmt.Errorf("make a further name: %w", err))
+	}
+	return nil
+}
+
+// at is the folder that things are made in.
+func (t *tree) at() int { return t.folders[len(t.folders)-1].fd }
+
+// path is that of a name in the folder that is open, or of the folder if it is empty.
+func (t *tree) path(name []byte) []byte {
+	var p []byte
+	for _, f := range t.folders[1:] {
+		p = append(append(p, '/'), f.made.Name...)
+	}
+	if len(name) > 0 {
+		p = append(append(p, '/'), name...)
+	}
+	return p
+}
+
+// failed is an error that ends the work, with where it was.
+func (t *tree) failed(name []byte, err error) error {
+	return &placeError{t.path(name), err}
+}
+
+// soft warns of an error, unless it ends the work.
+func (t *tree) soft(name []byte, err error) error {
+	if fatal(err) {
+		return t.failed(name, err)
+	}
+	return t.warn(t.path(name), err)
+}
+
+// placeError is an error with the path that it is of.
+type placeError struct {
+	path []byte
+	err  error
+}
+
+func (e *placeError) Error() string { return e.err.Error() }
+func (e *placeError) Unwrap() error { return e.err }

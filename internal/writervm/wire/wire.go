@@ -1,0 +1,134 @@
+// Package wire is what drydock and the guest that writes a filesystem say to each
+// other, over a serial port.
+//
+// Both say messages: a kind of one byte, a length of four, little-endian, and so many
+// bytes. Both are of one build of drydock, and start together: the encoding promises
+// nothing to others, and has no version.
+//
+// The guest speaks first, [Ready]. Then drydock walks the tree, depth first:
+//
+//	Node (root) Node (folder) Node (file) Data Data End … Up … Up Finish
+//
+// and the guest says [Progress] and [Warning] meanwhile, and at last [Done] or [Failed].
+package wire
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Kind is what a message says.
+type Kind byte
+
+// What drydock says.
+const (
+	// Node makes a file of any type, an encoded [Node]. The first is the root
+	// directory; what follows a folder lies in it; content follows a regular file.
+	Node Kind = 'n'
+	// Data is content of the file: its offset, and the bytes.
+	Data Kind = 'd'
+	// End is the end of the file.
+	End Kind = 'e'
+	// Abandon removes the file: the rest of it cannot be read.
+	Abandon Kind = 'a'
+	// Link is a further name of what was made: its inode number, and the name.
+	Link Kind = 'l'
+	// Up is the end of the folder.
+	Up Kind = 'u'
+	// Finish is the end of the tree.
+	Finish Kind = 'f'
+)
+
+// What the guest says.
+const (
+	// Ready: the filesystem is mounted.
+	Ready Kind = 'R'
+	// Progress is a number of 64 bits that grows while there is progress.
+	Progress Kind = 'P'
+	// Warning is a [Complaint] of what is not as it was asked for.
+	Warning Kind = 'W'
+	// Failed is a [Complaint] of what ended the work.
+	Failed Kind = 'F'
+	// Done: all is on the disk, and the filesystem is not mounted any more.
+	Done Kind = 'D'
+)
+
+const (
+	// MaxData is the most content of one message, in bytes.
+	MaxData = 1 << 20
+	// MaxToGuest bounds a message to the guest: content, or a node with its
+	// extended attributes.
+	MaxToGuest = 2 << 20
+	// MaxToHost bounds a message of the guest: a path and a sentence.
+	MaxToHost = 64 << 10
+
+	headerSize = 1 + 4
+)
+
+// ErrBroken is of a message that says nothing.
+var ErrBroken = errors.New("the message makes no sense")
+
+func broken(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrBroken, fmt.Sprintf(format, args...))
+}
+
+// Append appends a message to b.
+func Append(b []byte, kind Kind, payload ...[]byte) []byte {
+	size := 0
+	for _, p := range payload {
+		size += len(p)
+	}
+	b = binary.LittleEndian.AppendUint32(append(b, byte(kind)), uint32(size))
+	for _, p := range payload {
+		b = append(b, p...)
+	}
+	return b
+}
+
+// Reader reads messages.
+type Reader struct {
+	from  io.Reader
+	limit int
+	buf   []byte
+}
+
+// NewReader returns a reader of messages of at most limit bytes.
+func NewReader(from io.Reader, limit int) *Reader { return &Reader{from: from, limit: limit} }
+
+// Next returns the next message. Its payload holds until the next call.
+func (r *Reader) Next() (Kind, []byte, error) {
+	var header [headerSize]byte
+	if _, err := io.ReadFull(r.from, header[:]); err != nil {
+		return 0, nil, err
+	}
+	size := binary.LittleEndian.Uint32(header[1:])
+	if uint64(size) > uint64(r.limit) {
+		return 0, nil, broken("it has %d bytes, more than %d", size, r.limit)
+	}
+	if int(size) > cap(r.buf) {
+		r.buf = make([]byte, size)
+	}
+	p := r.buf[:size]
+	if _, err := io.ReadFull(r.from, p); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, nil, err
+	}
+	return Kind(header[0]), p, nil
+}
+
+// AppendNumber encodes a number: of [Progress], the offset of [Data], the inode number
+// of [Link].
+func AppendNumber(b []byte, n uint64) []byte { return binary.LittleEndian.AppendUint64(b, n) }
+
+// Number decodes a number, and returns what is behind it.
+func Number(payload []byte) (n uint64, rest []byte, err error) {
+	const size = 8
+	if len(payload) < size {
+		return 0, nil, broken("%d bytes are no number", len(payload))
+	}
+	return binary.LittleEndian.Uint64(payload), payload[size:], nil
+}

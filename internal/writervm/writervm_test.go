@@ -1,0 +1,350 @@
+package writervm_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/ext4"
+	"github.com/drydock-vm/drydock/disk/raw"
+	"github.com/drydock-vm/drydock/internal/restore/treetest"
+	"github.com/drydock-vm/drydock/internal/testguest"
+	"github.com/drydock-vm/drydock/internal/writervm"
+)
+
+// The program that is process 1 of the machines, built once.
+var drydock string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "writervm-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	drydock = filepath.Join(dir, "drydock")
+	c := exec.Command("go", "build", "-o", drydock, "github.com/drydock-vm/drydock/cmd/drydock")
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// options are those of the guests' kernel. KVM is not tried: it hangs where tests run.
+func options(t *testing.T) writervm.Options {
+	t.Helper()
+	return writervm.Options{
+		Kernel:      writervm.Kernel{Image: filepath.Join(testguest.KernelFolder(t), "vmlinuz"), Modules: modules(t)},
+		Accelerator: writervm.TCG, Executable: drydock,
+		Damaged: func(path []byte, _ uint64, err error) { t.Errorf("damaged: %q: %v", path, err) },
+		Warn:    func(path []byte, text string) { t.Errorf("warning: %q: %s", path, text) },
+	}
+}
+
+func modules(t *testing.T) string {
+	t.Helper()
+	list, err := filepath.Glob(testguest.KernelFolder(t) + "/lib/modules/*/modules.dep")
+	if err != nil || len(list) != 1 {
+		t.Fatalf("the guests' kernel: %v, %v (run scripts/install-deps test)", list, err)
+	}
+	return filepath.Dir(list[0])
+}
+
+func tool(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+}
+
+// The sizes of images in bytes: btrfs needs 109 MiB, XFS 300.
+const (
+	smallSize = 128 << 20
+	imageSize = 512 << 20
+)
+
+// makeImage makes an image with a new filesystem.
+func makeImage(t *testing.T, fstype string, size int64) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "image.raw")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "mkfs."+fstype, "-q", path)
+	return path
+}
+
+// mounted shows an image as the host's kernel sees it.
+func mounted(t *testing.T, path string) string {
+	t.Helper()
+	dir := t.TempDir()
+	tool(t, "mount", "-o", "loop,ro", path, dir)
+	t.Cleanup(func() { tool(t, "umount", dir) })
+	return dir
+}
+
+// world is what is in a folder.
+type world struct{ list, holes, flags []string }
+
+// sgi are the ACLs that are listed already, as XFS has them.
+var sgi = regexp.MustCompile(` trusted\.SGI_ACL_[A-Z]+="(\\.|[^"\\])*"`)
+
+func look(t *testing.T, dir string) world {
+	t.Helper()
+	w := world{treetest.List(t, dir), treetest.Holes(t, dir), treetest.Flags(t, dir)}
+	for i, line := range w.list {
+		w.list[i] = sgi.ReplaceAllString(line, "")
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	w.list = append(w.list, fmt.Sprintf("the root directory %o %d:%d %v", st.Mode, st.Uid, st.Gid, st.Mtim))
+	return w
+}
+
+// everything is a guest's ext4 with a tree of everything, and what the kernel says is
+// in it.
+func everything(t *testing.T) (disk.Filesystem, world) {
+	t.Helper()
+	path, dir := makeImage(t, "ext4", imageSize), t.TempDir()
+	tool(t, "mount", "-o", "loop", path, dir)
+	treetest.MakeIn(t, dir, treetest.Without{LargeMinors: true})
+	treetest.Extreme(t, dir)
+	if err := errors.Join(os.Chown(dir, 7, 70000), os.Chmod(dir, 0o751|os.ModeSticky), os.Remove(filepath.Join(dir, "lost+found")), os.Chtimes(dir, time.Unix(1, 2), time.Unix(3, 4))); err != nil {
+		t.Fatal(err)
+	}
+	w := look(t, dir)
+	tool(t, "sync", "-f", dir)
+	tool(t, "umount", dir)
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	d, err := raw.Open(f, imageSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsys, err := ext4.Open(d, ext4.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fsys, w
+}
+
+// TestEverythingIsWritten: what people put into a tree, and what few programs can keep.
+func TestEverythingIsWritten(t *testing.T) {
+	fsys, want := everything(t)
+	for fstype, check := range map[string][]string{"xfs": {"xfs_repair", "-n"}, "btrfs": {"btrfs", "check"}} {
+		t.Run(fstype, func(t *testing.T) {
+			path := makeImage(t, fstype, imageSize)
+			if err := writervm.Write(t.Context(), path, fstype, fsys, options(t)); err != nil {
+				t.Fatal(err)
+			}
+			tool(t, check[0], append(check[1:], path)...)
+			got := look(t, mounted(t, path))
+			treetest.Compare(t, got.list, want.list)
+			treetest.Compare(t, got.holes, want.holes)
+			treetest.Compare(t, got.flags, want.flags)
+		})
+	}
+}
+
+// children are the machines that this process runs.
+func children(t *testing.T) (pids []int) {
+	t.Helper()
+	tasks, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range tasks {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for _, word := range strings.Fields(string(text)) {
+			pid, err := strconv.Atoi(word)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// signal sends a signal to the machine that runs.
+func signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	pids := children(t)
+	if len(pids) != 1 {
+		t.Errorf("%d machines run, want 1", len(pids))
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, s); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// large is a file that calls a function when so much of it is read.
+func large(size int, at int64, call func()) disk.Sparse {
+	return &trigger{treetest.Content{Data: bytes.Repeat([]byte("content."), size/8)}, at, sync.OnceFunc(call)}
+}
+
+type trigger struct {
+	treetest.Content
+	at   int64
+	call func()
+}
+
+func (r *trigger) ReadAt(p []byte, off int64) (int, error) {
+	if off >= r.at {
+		r.call()
+	}
+	return r.Content.ReadAt(p, off)
+}
+
+// TestWhatGoesWrong: each is one error, at once, and no machine is left.
+func TestWhatGoesWrong(t *testing.T) {
+	const size = 32 << 20
+	enough := errors.New("enough")
+	for name, c := range map[string]struct {
+		limit time.Duration
+		call  func()
+		size  int
+		want  error
+		text  string
+	}{
+		"killed":          {time.Hour, func() { signal(t, syscall.SIGKILL) }, size, nil, "ended"},
+		"silent":          {time.Hour, func() { signal(t, syscall.SIGSTOP) }, size, writervm.ErrSilent, "for 3s"},
+		"ended at boot":   {time.Second, func() {}, size, enough, "enough"},
+		"ended at once":   {0, func() {}, size, enough, "enough"},
+		"larger than all": {time.Hour, func() {}, smallSize, syscall.ENOSPC, `/file\u{1b}: write content: no space left`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fsys := treetest.NewFake()
+			fsys.File(treetest.Root, "file\x1b", 10, large(c.size, size/2, c.call))
+			o := options(t)
+			o.Silence = 3 * time.Second
+			ctx, cancel := context.WithTimeoutCause(t.Context(), c.limit, enough)
+			defer cancel()
+			err := writervm.Write(ctx, makeImage(t, "btrfs", smallSize), "btrfs", fsys, o)
+			if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("error %v, want %v and %q", err, c.want, c.text)
+			}
+			if left := children(t); len(left) > 0 {
+				t.Errorf("processes %v are left", left)
+			}
+		})
+	}
+}
+
+// TestWhatCannotBeWritten: what is damaged, or a lie, or more than the kernel takes, is
+// told, and all else is there.
+func TestWhatCannotBeWritten(t *testing.T) {
+	f := treetest.NewFake()
+	bad := &disk.Error{Layer: "fake", Structure: "content", Offset: -1, Err: disk.ErrCorrupt}
+	f.File(treetest.Root, "good", 10, treetest.Content{Data: []byte("good")})
+	f.File(treetest.Root, "half", 11, treetest.Content{Data: make([]byte, 3<<20), BadFrom: 2 << 20, Err: bad})
+	for i, name := range []string{"..", ".", "", "../etc", "a/b", "a\x00b"} {
+		f.File(treetest.Root, name, uint64(20+i), treetest.Content{Data: []byte("evil")})
+	}
+	f.Dir(treetest.Root, "loop", 30)
+	f.Dir(30, "again", 30)
+	f.Symlink(treetest.Root, "outside", 31, "/etc")
+	f.Dir(treetest.Root, "outside-too", 32)
+	long := strings.Repeat("l", 300)
+	f.Dir(32, long, 33)
+	f.File(33, "lost", 34, treetest.Content{Data: []byte("lost")})
+	f.Symlink(32, "far", 35, strings.Repeat("t", 5000))
+	f.Add(32, "what", 36, 0o110644)
+	f.Attrs[10] = []disk.Xattr{{Name: []byte("nonsense"), Value: []byte("x")}, {Name: []byte("user.good"), Value: []byte("x")}}
+	var damaged, warned []string
+	o := options(t)
+	o.Damaged = func(path []byte, _ uint64, _ error) { damaged = append(damaged, string(path)) }
+	o.Warn = func(path []byte, text string) { warned = append(warned, string(path)+": "+text) }
+	path := makeImage(t, "xfs", imageSize)
+	if err := writervm.Write(t.Context(), path, "xfs", f, o); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(damaged)
+	if want := []string{"/", "/.", "/..", "/../etc", "/a\x00b", "/a/b", "/half", "/loop/again", "/outside-too/what"}; !slices.Equal(damaged, want) {
+		t.Errorf("damaged %q, want %q", damaged, want)
+	}
+	want := []string{
+		`/good: attribute "nonsense": operation not supported`,
+		"/outside-too/far: make a symlink: file name too long",
+		"/outside-too/" + long + ": make a folder: file name too long",
+	}
+	if !slices.Equal(warned, want) {
+		t.Errorf("warnings %q, want %q", warned, want)
+	}
+	var names []string
+	for _, line := range treetest.List(t, mounted(t, path)) {
+		name, _, _ := strings.Cut(line, " ")
+		names = append(names, name)
+	}
+	if want := []string{`"good"`, `"loop"`, `"outside"`, `"outside-too"`}; !slices.Equal(names, want) {
+		t.Errorf("there are %q, want %q", names, want)
+	}
+}
+
+// TestKVMThatHangs: it is given up, and the image is written all the same.
+func TestKVMThatHangs(t *testing.T) {
+	qemu, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	script := fmt.Sprintf(`#!/bin/sh
+echo "$*" >>%[1]s/calls
+case "$*" in *"-accel kvm"*) exec sleep 1000 ;; esac
+exec %[2]s "$@"
+`, dir, qemu)
+	if err := os.WriteFile(filepath.Join(dir, "qemu-system-x86_64"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	f := treetest.NewFake()
+	f.File(treetest.Root, "file", 10, treetest.Content{Data: []byte("content")})
+	o, path := options(t), makeImage(t, "btrfs", smallSize)
+	o.Accelerator = ""
+	if err := writervm.Write(t.Context(), path, "btrfs", f, o); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(mounted(t, path), "file")); string(text) != "content" {
+		t.Errorf("%q, %v", text, err)
+	}
+	want := 1
+	if kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err == nil {
+		kvm.Close()
+		want = 2
+	}
+	if calls, err := os.ReadFile(filepath.Join(dir, "calls")); bytes.Count(calls, []byte("\n")) != want {
+		t.Errorf("%v, calls %q, want %d", err, calls, want)
+	}
+}
