@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ type Report struct {
 	VMs      []*VMReport   `json:"vms"`
 	Recovery *Recovery     `json:"recovery,omitempty"`
 	Prune    *PruneReport  `json:"prune,omitempty"`
+	Copies   []*CopyReport `json:"copies,omitempty"`
 	// Warnings are of what is no single VM's.
 	Warnings []string     `json:"warnings,omitempty"`
 	Verify   *ProofReport `json:"verify,omitempty"` // nil: it was not due
@@ -200,7 +202,7 @@ func (r *Report) settle() {
 			r.Outcome = state.Warnings
 		}
 	}
-	warned := len(r.Warnings) > 0 || r.Recovery != nil && len(r.Recovery.Warnings) > 0
+	warned := len(r.Warnings) > 0 || slices.ContainsFunc(r.Copies, func(c *CopyReport) bool { return c.Error != "" }) || r.Recovery != nil && len(r.Recovery.Warnings) > 0
 	if r.Outcome == state.Done && warned {
 		r.Outcome = state.Warnings
 	}
@@ -225,6 +227,11 @@ func (r *Report) Problems() []string {
 		out = append(out, v.Warnings...)
 	}
 	out = append(out, r.Warnings...)
+	for _, c := range r.Copies {
+		if p := c.problem(); p != "" {
+			out = append(out, p)
+		}
+	}
 	if r.Verify != nil {
 		out = append(out, r.Verify.problems()...)
 	}

@@ -75,6 +75,10 @@ const (
 	layoutTag = "layout:"
 )
 
+// TagDisk returns the disk that a snapshot's tag says it has whole; false for any other
+// tag.
+func TagDisk(tag string) (string, bool) { return strings.CutPrefix(tag, imageTag) }
+
 // Has reports whether a snapshot has a disk whole.
 func Has(s *repository.Snapshot, disk string) bool { return slices.Contains(s.Tags, imageTag+disk) }
 

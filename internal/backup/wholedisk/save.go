@@ -309,7 +309,19 @@ func (s *saver) objects(ctx context.Context) ([]backup.Object, error) {
 		description = s.node(description.Name, int64(len(text))+1, content, s.old.json)
 	}
 	tags := []string{cmp.Or(s.tag, imageTag+s.src.Disk)}
-	return []backup.Object{{Path: ImagePath(s.src.Disk), Node: image, Tags: tags}, {Path: aboutPath(s.src.Disk), Node: description}}, nil
+	return pair(s.src.Disk, image, description, s.old, tags), nil
+}
+
+// pair is the two files of a disk.
+func pair(disk string, image, description repository.Node, old *stored, tags []string) []backup.Object {
+	objects := []backup.Object{
+		{Path: ImagePath(disk), Node: image, Tags: tags, Told: true},
+		{Path: aboutPath(disk), Node: description, Told: true},
+	}
+	if old != nil {
+		objects[0].Old, objects[1].Old = old.node, old.json
+	}
+	return objects
 }
 
 // leftOut is what the image has and the backup has not.
