@@ -153,6 +153,7 @@ func TestParse(t *testing.T) {
 		"a negative size":    func(d *definition.Definition) { disk(d).Size = -1 },
 		"a huge size":        func(d *definition.Definition) { disk(d).Size = 1 << 50 },
 		"odd clusters":       func(d *definition.Definition) { disk(d).ClusterSize = 65537 },
+		"small clusters":     func(d *definition.Definition) { disk(d).ClusterSize = 256 },
 		"a mount upwards":    func(d *definition.Definition) { disk(d).Mount = "/.." },
 		"an image upwards":   func(d *definition.Definition) { disk(d).Image = ".." },
 		"a version upwards":  func(d *definition.Definition) { disk(d).Release.Version = "../v1" },
