@@ -39,7 +39,6 @@ import (
 	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/image"
 	"github.com/drydock-vm/drydock/internal/newimage"
-	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/writervm"
@@ -63,8 +62,7 @@ type Options struct {
 	// Config is the file that drydock's part of the configuration is written to.
 	Config Config
 
-	Store   *image.Store
-	QEMUImg *qemuimg.Tool
+	Store *image.Store
 	// Read opens the filesystem on a raw image, in a confined reader.
 	Read func(ctx context.Context, image *os.File) (fsys disk.Filesystem, stop func(), err error)
 	// Writer is the machine that writes XFS and btrfs.
