@@ -202,7 +202,8 @@ func (h *host) planVM(ctx context.Context, repo *repository.Repository, name bac
 			return nil, nil, err
 		}
 	}
-	opts.Store = image.New(image.Options{Dir: filepath.Join(opts.To, h.config.State, "images"), Now: h.app.now})
+	opts.State = filepath.Join(opts.To, h.config.State)
+	opts.Store = image.New(image.Options{Dir: filepath.Join(opts.State, "images"), Now: h.app.now})
 	if opts.Config, err = h.mergedConfig(tree, d, opts.To); err != nil {
 		return nil, nil, err
 	}
