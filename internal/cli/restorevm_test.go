@@ -471,7 +471,7 @@ func (w *vmWorld) forge(d definition.Definition, part string, tags ...string) {
 	repo, err := repository.Open(ctx, local.New(w.repo), []byte("secret"), repository.Options{})
 	must(w.t, err)
 	_, err = backup.Run(ctx, repo, nil, backup.Options{VM: d.VM, Time: time.Now(), Objects: func(ctx context.Context, _ *repository.Snapshot) ([]backup.Object, error) {
-		list, err := definition.Save(ctx, repo, &d, nil, []byte(part), time.Now())
+		list, err := definition.Save(ctx, repo, nil, &d, nil, []byte(part), time.Now())
 		list[0].Tags = append(list[0].Tags, tags...)
 		return list, err
 	}})
