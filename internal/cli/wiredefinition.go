@@ -25,6 +25,9 @@ type described struct {
 	files      []definition.HostFile
 	config     []byte
 	written    time.Time // of the configuration
+	// known are those of definition.Missing that are no news: the configuration
+	// makes them so.
+	known []string
 }
 
 // describe makes the definition of a VM. What cannot be read is missing in it, and
@@ -127,10 +130,19 @@ func (d *described) save(ctx context.Context) ([]backup.Object, error) {
 	return definition.Save(ctx, d.repo, &d.definition, d.files, d.config, d.written)
 }
 
-// warnings says what the definition lacks.
+// miss notes what will be missing each night.
+func (d *described) miss(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	d.known, d.definition.Missing = append(d.known, text), append(d.definition.Missing, text)
+}
+
+// warnings says what the definition lacks, and should not.
 func (d *described) warnings() []string {
 	var out []string
 	for _, m := range d.definition.Missing {
+		if slices.Contains(d.known, m) {
+			continue
+		}
 		out = append(out, "the VM's definition is not whole: "+m)
 	}
 	return out

@@ -89,7 +89,12 @@ func (r retention) Prune(ctx context.Context) (*round.PruneReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts, err := pruneOptions(r.h.config.Repository)
+	return pruneAt(ctx, repo, r.h.config.Repository)
+}
+
+// pruneAt prunes the repository c.
+func pruneAt(ctx context.Context, repo *repository.Repository, c config.Repository) (*round.PruneReport, error) {
+	opts, err := pruneOptions(c)
 	if err != nil {
 		return nil, err
 	}
