@@ -83,8 +83,8 @@ func Write(ctx context.Context, path, fstype string, fsys disk.Filesystem, opts 
 	if err := r.bringUp(fstype, initrd, image); err != nil {
 		return err
 	}
-	defer r.machine.stop()
-	return r.write(fsys)
+	err = r.write(fsys)
+	return errors.Join(err, r.machine.stop())
 }
 
 // run is one machine from its start to its end.
@@ -106,7 +106,9 @@ func (r *run) bringUp(fstype string, initrd, image *os.File) error {
 		if err == nil {
 			r.machine, r.from = m, wire.NewReader(m.link, wire.MaxToHost)
 			if err = r.awaitReady(limit); err != nil {
-				m.stop()
+				if serr := m.stop(); serr != nil {
+					return serr // it may still write
+				}
 			}
 		}
 		if err != nil && r.ctx.Err() != nil {
