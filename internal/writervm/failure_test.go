@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -43,57 +42,26 @@ func children(t *testing.T) (pids []int) {
 	return pids
 }
 
-// signal sends a signal to the machine that runs.
-func signal(t *testing.T, s syscall.Signal) {
-	t.Helper()
-	pids := children(t)
-	if len(pids) != 1 {
-		t.Errorf("%d machines run, want 1", len(pids))
-	}
-	for _, pid := range pids {
-		if err := syscall.Kill(pid, s); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-// large is a file that calls a function when so much of it is read.
-func large(size int, at int64, call func()) disk.Sparse {
-	return &trigger{treetest.Content{Data: bytes.Repeat([]byte("content."), size/8)}, at, sync.OnceFunc(call)}
-}
-
-type trigger struct {
-	treetest.Content
-	at   int64
-	call func()
-}
-
-func (r *trigger) ReadAt(p []byte, off int64) (int, error) {
-	if off >= r.at {
-		r.call()
-	}
-	return r.Content.ReadAt(p, off)
+// large is content of a size.
+func large(size int) disk.Sparse {
+	return treetest.Content{Data: bytes.Repeat([]byte("content."), size/8)}
 }
 
 // TestWhatGoesWrong: each is one error, at once, and no machine is left.
 func TestWhatGoesWrong(t *testing.T) {
-	const size = 32 << 20
 	enough := errors.New("enough")
 	for name, c := range map[string]struct {
 		limit time.Duration
-		call  func()
-		size  int
 		want  error
 		text  string
 	}{
-		"killed":          {time.Hour, func() { signal(t, syscall.SIGKILL) }, size, nil, "ended"},
-		"ended at boot":   {time.Second, func() {}, size, enough, "enough"},
-		"ended at once":   {0, func() {}, size, enough, "enough"},
-		"larger than all": {time.Hour, func() {}, smallSize, syscall.ENOSPC, `/file\u{1b}: write content: no space left`},
+		"ended at boot":   {time.Second, enough, "enough"},
+		"ended at once":   {0, enough, "enough"},
+		"larger than all": {time.Hour, syscall.ENOSPC, `/file\u{1b}: write content: no space left`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys := treetest.NewFake()
-			fsys.File(treetest.Root, "file\x1b", 10, large(c.size, size/2, c.call))
+			fsys.File(treetest.Root, "file\x1b", 10, large(smallSize))
 			ctx, cancel := context.WithTimeoutCause(t.Context(), c.limit, enough)
 			defer cancel()
 			err := writervm.Write(ctx, makeImage(t, "btrfs", smallSize), "btrfs", fsys, options(t))
@@ -121,7 +89,7 @@ func TestFullHost(t *testing.T) {
 	}
 	tool(t, "mkfs.btrfs", "-q", path)
 	f := treetest.NewFake()
-	f.File(treetest.Root, "file", 10, large(64<<20, 0, func() {}))
+	f.File(treetest.Root, "file", 10, large(64<<20))
 	if err := writervm.Write(t.Context(), path, "btrfs", f, options(t)); !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.EROFS) {
 		t.Errorf("error %v, want that writing fails", err)
 	}
@@ -137,10 +105,12 @@ func fakeQEMU(t *testing.T, script string) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
+// ready is a machine that came up.
+const ready = `printf 'R\000\000\000\000' >&3; `
+
 // TestLiars: a machine that was taken over says what it likes, and that is an error, or
 // text that can be printed.
 func TestLiars(t *testing.T) {
-	const ready = `printf 'R\000\000\000\000' >&3; `
 	f := treetest.NewFake()
 	f.File(treetest.Root, "file", 10, treetest.Content{Data: make([]byte, 8<<20)})
 	for name, c := range map[string]struct{ script, want string }{
@@ -149,8 +119,10 @@ func TestLiars(t *testing.T) {
 		"done too early":     {ready + "printf 'D\\000\\000\\000\\000' >&3; exec sleep 100", "before the end"},
 		"knows other words":  {ready + "printf 'x\\000\\000\\000\\000' >&3; exec sleep 100", "'x' from a machine"},
 		"says too much":      {ready + "printf 'W\\377\\377\\377\\177' >&3; exec sleep 100", "more than 65536"},
+		"is killed":          {ready + "kill -9 $$", "the machine that writes the image ended"},
 		"half a word":        {ready + "printf 'F\\004\\000\\000\\000' >&3; exit 1", "the machine that writes the image"},
 		"a broken complaint": {ready + "printf 'F\\001\\000\\000\\000x' >&3; exec sleep 100", "makes no sense"},
+		"warns on and on":    {ready + "while printf 'W\\020\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000' >&3; do :; done", "more than 100 warnings"},
 		"takes nothing":      {ready + "exec sleep 100", "is silent"},
 		"is not well":        {ready + "exec cat <&3 >/dev/null", "is silent"},
 	} {
@@ -158,9 +130,14 @@ func TestLiars(t *testing.T) {
 			fakeQEMU(t, c.script)
 			o := options(t)
 			o.Silence = 2 * time.Second
+			warnings := 0
+			o.Warn = func([]byte, string) { warnings++ }
 			err := writervm.Write(t.Context(), makeImage(t, "btrfs", smallSize), "btrfs", f, o)
 			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\x1b") {
 				t.Errorf("error %q, want %q", err, c.want)
+			}
+			if warnings > 100 {
+				t.Errorf("%d warnings", warnings)
 			}
 			if silent := c.want == "is silent"; errors.Is(err, writervm.ErrSilent) != silent {
 				t.Errorf("error %q", err)
@@ -172,34 +149,44 @@ func TestLiars(t *testing.T) {
 	}
 }
 
-// TestKVMThatHangs: it is given up, and the image is written all the same.
-func TestKVMThatHangs(t *testing.T) {
+// TestDoneButDeaf: a machine that says that it is done, and takes nothing any more, is
+// silent.
+func TestDoneButDeaf(t *testing.T) {
+	fakeQEMU(t, ready+"sleep 1; printf 'D\\000\\000\\000\\000' >&3; exec sleep 100")
+	f := treetest.NewFake()
+	f.File(treetest.Root, "file", 10, treetest.Content{Data: make([]byte, 600<<10)}) // more than a socket holds
+	o := options(t)
+	o.Silence = 2 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := writervm.Write(ctx, makeImage(t, "btrfs", smallSize), "btrfs", f, o); !errors.Is(err, writervm.ErrSilent) {
+		t.Errorf("%v", err)
+	}
+}
+
+// hangingKVM has each QEMU hang that is to use KVM. What it returns checks that one was
+// given up, if this host has KVM, and one with TCG has come.
+func hangingKVM(t *testing.T) (check func()) {
+	t.Helper()
 	qemu, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	calls := filepath.Join(t.TempDir(), "calls")
 	fakeQEMU(t, fmt.Sprintf(`
-echo "$*" >>%[1]s/calls
+echo "$*" >>%s
 case "$*" in *"-accel kvm"*) exec sleep 1000 ;; esac
-exec %[2]s "$@"
-`, dir, qemu))
-	f := treetest.NewFake()
-	f.File(treetest.Root, "file", 10, treetest.Content{Data: []byte("content")})
-	o, path := options(t), makeImage(t, "btrfs", smallSize)
-	o.Accelerator = ""
-	if err := writervm.Write(t.Context(), path, "btrfs", f, o); err != nil {
-		t.Fatal(err)
-	}
-	if text, err := os.ReadFile(filepath.Join(mounted(t, path), "file")); string(text) != "content" {
-		t.Errorf("%q, %v", text, err)
-	}
-	want := 1
-	if kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err == nil {
-		kvm.Close()
-		want = 2
-	}
-	if calls, err := os.ReadFile(filepath.Join(dir, "calls")); bytes.Count(calls, []byte("\n")) != want {
-		t.Errorf("%v, calls %q, want %d", err, calls, want)
+exec %s "$@"
+`, calls, qemu))
+	return func() {
+		t.Helper()
+		want := 1
+		if kvm, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0); err == nil {
+			kvm.Close()
+			want = 2
+		}
+		if text, err := os.ReadFile(calls); bytes.Count(text, []byte("\n")) != want {
+			t.Errorf("%v, calls %q, want %d", err, text, want)
+		}
 	}
 }
