@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drydock-vm/drydock/internal/image"
 	"github.com/drydock-vm/drydock/internal/testlvm"
@@ -215,6 +216,12 @@ func TestRestoreVMAgain(t *testing.T) {
 	made, err := os.Stat(data)
 	must(t, err)
 	must(t, os.RemoveAll(filepath.Join(w.host, "web.fd.drydock-new")))
+	// A disk that was written to since is not one that was just restored.
+	must(t, os.Chtimes(data, time.Time{}, made.ModTime().Add(time.Second)))
+	if _, errs := w.run(1, w.flags("--allow", w.host)...); !strings.Contains(errs, data) || strings.Contains(errs, more) {
+		t.Errorf("%s", errs)
+	}
+	must(t, os.Chtimes(data, time.Time{}, made.ModTime()))
 	out, _ := w.run(0, w.flags("--allow", w.host)...)
 	if strings.Count(out, "  there  ") < 6 {
 		t.Errorf("%s", out)

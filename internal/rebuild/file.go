@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/drydock-vm/drydock/internal/atomicfile"
 	"github.com/drydock-vm/drydock/internal/definition"
@@ -23,18 +24,21 @@ const (
 	markerEnding = ".drydock-restored" // what is there was restored by a run that is not done
 )
 
-// marker says which file was restored from which backup.
+// marker says which file was restored from which backup. Once anything has written to
+// the file, it is another: the number of one that was removed is given to the next.
 type marker struct {
-	Backup string `json:"backup"`
-	Device uint64 `json:"device"`
-	Inode  uint64 `json:"inode"`
+	Backup   string    `json:"backup"`
+	Device   uint64    `json:"device"`
+	Inode    uint64    `json:"inode"`
+	Size     int64     `json:"size"`
+	Modified time.Time `json:"modified"`
 }
 
 // maxMarker bounds a marker, in bytes.
 const maxMarker = 4096
 
 func markerOf(backup string, info fs.FileInfo) marker {
-	m := marker{Backup: backup}
+	m := marker{Backup: backup, Size: info.Size(), Modified: info.ModTime().UTC()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		m.Device, m.Inode = uint64(st.Dev), st.Ino
 	}
