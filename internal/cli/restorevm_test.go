@@ -255,7 +255,9 @@ func TestRestoreVMAgain(t *testing.T) {
 		t.Errorf("the configuration was touched: %s, %v", text, err)
 	}
 
-	// Once more, when all is done: the disk that was there first is not lost to it.
+	// Once more, when all is done and the VM has run: the disk that was there first is
+	// not lost to it.
+	must(t, os.Chtimes(data, time.Time{}, made.ModTime().Add(time.Second)))
 	_, errs = w.run(1, w.flags("--allow", w.host, "--overwrite")...)
 	if !strings.Contains(errs, "data.raw.previous, and a file of that name is there already") {
 		t.Errorf("%s", errs)
@@ -265,7 +267,9 @@ func TestRestoreVMAgain(t *testing.T) {
 	}
 	// A disk that cannot get its place leaves nothing of itself.
 	must(t, os.Remove(data))
-	must(t, os.MkdirAll(data+".drydock-restored/x", 0o755))
+	record := filepath.Join(w.host, "state/restored/web.json")
+	must(t, os.Remove(record))
+	must(t, os.MkdirAll(record+"/x", 0o755))
 	w.run(1, w.flags("--allow", w.host, "--overwrite", "--without", "scratch", "--without", "store", "--without", "more", "--without", "root")...)
 	if left, err := filepath.Glob(data + ".drydock-new*"); err != nil || left != nil {
 		t.Errorf("it has left %q, %v", left, err)
