@@ -64,7 +64,7 @@ when it is started again. It takes root.`,
 	f.BoolVar(&o.overwrite, "overwrite", false, "replace what is there, and keep it as FILE.previous")
 	f.StringArrayVar(&o.without, "without", nil, "disk to leave out (can be given again)")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "print what would be done, and change nothing")
-	f.BoolVar(&o.start, "start", false, "start the VM when all is there")
+	f.BoolVar(&o.start, "start", false, "start the VM when all is there as it was")
 	f.StringVar(&o.repository, "repository", "", "where the repository is, on a host without a configuration")
 	f.StringVar(&o.key, "password-file", "", "file with the repository's key")
 	f.StringVar(&o.password, "credentials-file", "", "file with the login at the repository's server")
@@ -128,6 +128,11 @@ func (a *app) restoreVM(ctx context.Context, text string, o vmFlags) error {
 			a.warn(err)
 		}
 	}()
+	return h.restoreVM(lock.Context(), repo, name, o)
+}
+
+// restoreVM makes the plan, and does what it says.
+func (h *host) restoreVM(ctx context.Context, repo *repository.Repository, name backupName, o vmFlags) error {
 	if !o.dryRun && o.to == "" { // before the plan, which looks at what others change
 		alone, err := h.lock("restore vm")
 		if err != nil {
@@ -135,14 +140,14 @@ func (a *app) restoreVM(ctx context.Context, text string, o vmFlags) error {
 		}
 		defer alone.Release()
 	}
-	plan, d, err := h.planVM(lock.Context(), repo, name, o)
+	plan, d, err := h.planVM(ctx, repo, name, o)
 	if err != nil {
 		return err
 	}
-	if err := a.runPlan(lock.Context(), plan, o); err != nil || o.dryRun || !o.start {
+	if err := h.app.runPlan(ctx, plan, o); err != nil || o.dryRun || !o.start {
 		return err
 	}
-	return a.startRestored(ctx, d)
+	return h.app.startRestored(ctx, d)
 }
 
 // vmHost is this host: as its configuration says, or as the flags say where it has
