@@ -13,6 +13,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/health"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/repository"
@@ -104,11 +105,12 @@ func (b *boots) try(ctx context.Context, repo *repository.Repository, v *config.
 	begun := time.Now()
 	src := &opened{backup: s}
 	defer src.close()
-	o, err := b.options(v, out)
-	if err != nil {
+	var err error
+	if src.tree, err = restore.OpenTree(ctx, repo, s); err != nil {
 		return err
 	}
-	if src.tree, err = restore.OpenTree(ctx, repo, s); err != nil {
+	o, err := b.options(v, src, out)
+	if err != nil {
 		return err
 	}
 	for _, d := range v.SortedDisks() {
@@ -125,7 +127,7 @@ func (b *boots) try(ctx context.Context, repo *repository.Repository, v *config.
 }
 
 // options are those of a trial, but for its disks.
-func (b *boots) options(v *config.VM, out *booted) (trial.Options, error) {
+func (b *boots) options(v *config.VM, src *opened, out *booted) (trial.Options, error) {
 	o := trial.Options{
 		Name: v.Name, Folder: filepath.Join(b.folder(), v.Name), Logs: filepath.Join(b.h.config.State, "log", modeBoot),
 		Command: v.Command, Timeout: config.BootTimeout, Interval: time.Duration(v.Health.Interval), Tool: qemuimg.New(qemuimg.Options{}),
@@ -136,8 +138,12 @@ func (b *boots) options(v *config.VM, out *booted) (trial.Options, error) {
 			o.Command = v.Boot.Command
 		}
 	}
-	if len(o.Command) == 0 {
-		return o, fmt.Errorf("%w: nobody knows the command that starts it (give vms.%s.boot.command, which names the disks by their paths)", errNoBoot, v.Name)
+	if len(o.Command) == 0 { // of a unit, it is in the backup
+		d, err := definition.Load(src.tree, src.backup)
+		if err != nil || len(d.Command) == 0 {
+			return o, fmt.Errorf("%w: nobody knows the command that starts it (give vms.%s.boot.command, which names the disks by their paths)", errNoBoot, v.Name)
+		}
+		o.Command = d.Command
 	}
 	active := true
 	for _, p := range v.Health.Probes {
@@ -158,13 +164,10 @@ func (b *boots) options(v *config.VM, out *booted) (trial.Options, error) {
 // disk is what one disk of the VM is started from.
 func (b *boots) disk(ctx context.Context, src *opened, v *config.VM, d *config.Disk, out *booted) (trial.Disk, error) {
 	one := trial.Disk{Name: d.Name, Path: d.Path}
-	_, files := backup.DiskMount(src.backup, d.Name)
 	var err error
 	switch {
-	case wholedisk.Has(src.backup, d.Name):
-		one.Content, err = src.tree.Image(d.Name)
-	case files:
-		one.Content, err = b.files(ctx, src, v, d)
+	case hasDisk(src.backup, d.Name):
+		one.Content, err = b.h.app.backupDisk(ctx, src, v, d, "")
 	case d.Image != "":
 		out.Notes = append(out.Notes, fmt.Sprintf("disk %s is that of the image store", d.Name))
 		one.Base, err = b.installed(v, d)
@@ -177,16 +180,26 @@ func (b *boots) disk(ctx context.Context, src *opened, v *config.VM, d *config.D
 	return one, err
 }
 
-// files makes a disk of the files of one.
-func (b *boots) files(ctx context.Context, src *opened, v *config.VM, d *config.Disk) (disk.Sparse, error) {
+// hasDisk reports whether a backup has a disk: as a whole, the version of an image that
+// it was made from, or its files.
+func hasDisk(s *repository.Snapshot, name string) bool {
+	_, files := backup.DiskMount(s, name)
+	return files || wholedisk.Has(s, name) || wholedisk.HasVersion(s, name)
+}
+
+// backupDisk is a disk of a VM as a backup has it, for a machine to start from. keep is
+// described at [app.filesDisk].
+func (a *app) backupDisk(ctx context.Context, src *opened, v *config.VM, d *config.Disk, keep string) (disk.Sparse, error) {
+	if wholedisk.Has(src.backup, d.Name) || wholedisk.HasVersion(src.backup, d.Name) {
+		return src.tree.Image(d.Name)
+	}
 	if d.Partition != 0 || d.Volume != "" {
 		return nil, fmt.Errorf("%w: the backup has the files of a partition or a volume, and not what is around it (backup: image)", errNoBoot)
 	}
 	mount, _ := backup.DiskMount(src.backup, d.Name)
 	part := &opened{fsys: src.tree, tree: src.tree, backup: src.backup, path: []byte(mount)}
-	content, err := b.h.app.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name})
 	src.closers = append(src.closers, part.close)
-	return content, err
+	return a.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name}, keep)
 }
 
 // installed is the file of the image that a disk was made from, or would be.

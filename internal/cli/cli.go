@@ -168,7 +168,7 @@ while it already runs.`,
 	add("round", a.runCmd(), a.planCmd(), a.recoverCmd(), a.dueCmd(), a.buildCmd(), a.startCmd(), a.stopCmd())
 	add("look", a.statusCmd(), a.historyCmd())
 	add("inside", a.infoCmd(), a.lsCmd(), a.treeCmd(), a.statCmd(), a.catCmd(), a.tarCmd(), a.diffCmd(), a.findCmd(), a.mountCmd(), a.nbdCmd())
-	add("data", a.backupsCmd(), a.restoreCmd(), a.verifyCmd(), a.imagesCmd())
+	add("data", a.backupsCmd(), a.restoreCmd(), a.startFromBackupCmd(), a.verifyCmd(), a.imagesCmd())
 	add("host", a.configCmd(), a.doctorCmd(), a.systemdCmd(), a.demoCmd())
 	root.AddCommand(a.demoWatchCmd())
 	return root

@@ -227,9 +227,9 @@ func (h *host) mergedConfig(tree disk.Filesystem, d *definition.Definition, to s
 	if err != nil {
 		return out, err
 	}
-	part, err := config.ParsePart("the backup's configuration of "+d.VM, d.VM, text)
-	if err != nil {
-		return out, err
+	part, err := config.ParsePart("/.drydock/drydock.yaml", d.VM, text)
+	if err != nil { // it shows lines of what the repository says
+		return out, fmt.Errorf("what the backup has of drydock's configuration is not valid: %s", escape.Line(err.Error()))
 	}
 	data, err := os.ReadFile(out.Path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -2,18 +2,24 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/image"
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend/local"
 	"github.com/drydock-vm/drydock/internal/testlvm"
 )
 
@@ -469,4 +475,106 @@ func (w *vmWorld) volumes(path string) string {
 		w.t.Errorf("%s: %s", path, out)
 	}
 	return text
+}
+
+// forge stores a backup of a VM as nobody but a stranger would make one.
+func (w *vmWorld) forge(d definition.Definition, part string, tags ...string) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	repo, err := repository.Open(ctx, local.New(w.repo), []byte("secret"), repository.Options{})
+	must(w.t, err)
+	_, err = backup.Run(ctx, repo, nil, backup.Options{VM: d.VM, Time: time.Now(), Objects: func(ctx context.Context, _ *repository.Snapshot) ([]backup.Object, error) {
+		list, err := definition.Save(ctx, repo, &d, nil, []byte(part), time.Now())
+		list[0].Tags = append(list[0].Tags, tags...)
+		return list, err
+	}})
+	must(w.t, err)
+}
+
+// TestRestoreVMOfAStranger: a repository that somebody forged makes nothing outside of
+// where it may, and each lie is an error in one line.
+func TestRestoreVMOfAStranger(t *testing.T) {
+	w := &vmWorld{world: newWorld(t), host: t.TempDir()}
+	allowed := filepath.Join(w.host, "allowed")
+	must(t, os.Mkdir(allowed, 0o755))
+	w.config = filepath.Join(allowed, "etc/drydock.yaml")
+	good := func() definition.Definition {
+		return definition.Definition{VM: "web", Driver: "qemu", Disks: []definition.Disk{{Name: "a", Path: allowed + "/a.raw", Format: "raw", Size: 1 << 20, Backup: "off"}}}
+	}
+	part := "vms: {web: {driver: qemu, command: [qemu-system-x86_64], disks: {a: {path: " + allowed + "/a.raw, format: raw, backup: off}}}}\n"
+	lie := func(change func(*definition.Disk)) definition.Definition {
+		d := good()
+		change(&d.Disks[0])
+		return d
+	}
+	files := []string{"disk:a=/", "fs:a=ext4:00000000000000000000000000000001:1048576:x", "layout:a"}
+	for name, c := range map[string]struct {
+		d    definition.Definition
+		part string
+		tags []string
+		want string
+	}{
+		"a path elsewhere":        {lie(func(k *definition.Disk) { k.Path = w.host + "/elsewhere.raw" }), part, nil, "--allow " + w.host},
+		"a path upwards":          {lie(func(k *definition.Disk) { k.Path = allowed + "/../elsewhere.raw" }), part, nil, "not valid"},
+		"drydock's configuration": {lie(func(k *definition.Disk) { k.Path = w.config }), part, nil, "drydock's own configuration"},
+		"another VM's part":       {good(), strings.Replace(part, "web:", "other:", 1), nil, "not the part of web alone"},
+		"a part that is none":     {good(), "\x1b[31m", nil, "configuration is not valid"},
+		"pieces behind the disk":  {lie(func(k *definition.Disk) { k.Pieces = []definition.Piece{{At: 1 << 20, Length: 1}} }), part, nil, "cannot lie there"},
+		"pieces that do not fit": {lie(func(k *definition.Disk) {
+			k.Backup, k.Partition, k.Pieces = "files", 1, []definition.Piece{{Length: 4096}}
+		}), part, files, "does not fit"},
+		"a layout that is not there": {lie(func(k *definition.Disk) {
+			k.Backup, k.Partition, k.Pieces = "files", 1, []definition.Piece{{Length: 1 << 20}}
+		}), part, files, "does not exist"},
+		"a filesystem of 15 TiB": {lie(func(k *definition.Disk) { k.Backup, k.Size = "files", 15<<40 }), part,
+			[]string{"disk:a=/", "fs:a=zfs:00000000000000000000000000000001:16492674416640:x"}, "cannot be made"},
+	} {
+		w.forge(c.d, c.part, c.tags...)
+		_, errs, code := run(t, append([]string{"-c", w.config}, w.flags("--allow", allowed)...)...)
+		if code != 1 || !strings.Contains(errs, c.want) || strings.ContainsRune(errs, 0x1b) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: exit code %d, %q; want one line with %q", name, code, errs, c.want)
+		}
+		left := w.tool(w.host, "find", ".", "-type", "f", "-not", "-path", "./state/*")
+		if left != "" {
+			t.Errorf("%s: something was written: %s", name, left)
+		}
+	}
+	w.forge(good(), part)
+	w.run(0, w.flags("--allow", allowed)...)
+}
+
+// TestKilledRestoreVM: whenever a restore is killed, the next one goes on, and all is
+// there in the end.
+func TestKilledRestoreVM(t *testing.T) {
+	w := newVMWorld(t)
+	want := w.disks(w.host)
+	must(t, os.RemoveAll(w.host))
+	args := append([]string{"drydock", "-c", w.config}, w.flags("--allow", w.host)...)
+	killed := 0
+	for after := 50 * time.Millisecond; ; after += after / 2 {
+		c := exec.Command("/proc/self/exe", args...)
+		var errs bytes.Buffer
+		c.Stderr = &errs
+		must(t, c.Start())
+		timer := time.AfterFunc(after, func() { _ = c.Process.Kill() })
+		err := c.Wait()
+		timer.Stop()
+		if err == nil {
+			break
+		}
+		if c.ProcessState.Exited() {
+			t.Fatalf("after %d kills: %v: %s", killed, err, errs.String())
+		}
+		killed++
+	}
+	t.Logf("%d were killed", killed)
+	if got := w.disks(w.host); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	if killed < 3 {
+		t.Errorf("only %d were killed", killed)
+	}
+	if left := w.tool(w.host, "find", ".", "-name", "*.drydock*"); left != "" {
+		t.Errorf("something is left behind: %s", left)
+	}
 }

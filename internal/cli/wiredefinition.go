@@ -2,9 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -62,10 +65,30 @@ func (b *backups) describe(ctx context.Context, v round.VM, disks []round.Source
 			out.files = append(out.files, f)
 		}
 	}
+	if c.Builder != nil {
+		out.specification(c.Builder)
+	}
 	for _, k := range c.SortedDisks() {
 		d.Disks = append(d.Disks, b.describeDisk(v, k, disks, r, d))
 	}
 	return out, nil
+}
+
+// specification adds what a builder builds from, and the disk that it reads that from,
+// without which its QEMU does not start.
+func (d *described) specification(b *config.Builder) {
+	if _, err := os.Stat(b.SpecDisk); !errors.Is(err, fs.ErrNotExist) { // the first build makes it
+		d.files = append(d.files, definition.HostFile{Path: b.SpecDisk, Role: definition.RoleSpec})
+	}
+	err := filepath.WalkDir(b.Spec, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			d.files = append(d.files, definition.HostFile{Path: path, Role: definition.RoleSpec})
+		}
+		return err
+	})
+	if err != nil {
+		d.definition.Missing = append(d.definition.Missing, fmt.Sprintf("the specification of the builder's images: %v", err))
+	}
 }
 
 // describeDisk describes a disk: one that is backed up as the reader sees it, and

@@ -110,6 +110,7 @@ const (
 	RoleFirmware Role = "firmware" // variables of UEFI: pflash that the VM writes to
 	RoleKernel   Role = "kernel"
 	RoleInitrd   Role = "initrd"
+	RoleSpec     Role = "specification" // of the images that a builder builds
 )
 
 // File is a file of the host that is in the backup.

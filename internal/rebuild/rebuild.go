@@ -155,6 +155,9 @@ func Make(d *definition.Definition, o Options) (*Plan, error) {
 		if err := p.look(it); err != nil {
 			return nil, err
 		}
+		if it.From != FromConfig && it.Path == o.Config.Path {
+			it.Problem = "that is drydock's own configuration, whose commands are executed: no backup of drydock says so"
+		}
 	}
 	return p, nil
 }
