@@ -62,7 +62,11 @@ func newVMWorld(t *testing.T) *vmWorld {
 	raw := filepath.Join(t.TempDir(), "raw")
 	make := func(path, format, folder, uuid, label string) {
 		w.tool(tree, "mke2fs", "-q", "-F", "-t", "ext4", "-d", folder, "-U", uuid, "-L", label, raw, "16M")
-		w.tool("", "qemu-img", "convert", "-f", "raw", "-O", format, raw, filepath.Join(w.host, path))
+		args := []string{"convert", "-f", "raw", "-O", format, raw, filepath.Join(w.host, path)}
+		if format == "qcow2" {
+			args = append(args, "-o", "cluster_size=128k")
+		}
+		w.tool("", "qemu-img", args...)
 		w.tool("", "rm", raw)
 	}
 	must(t, os.Mkdir(filepath.Join(w.host, "disks"), 0o755))
@@ -180,6 +184,11 @@ func TestRestoreVM(t *testing.T) {
 	if out, _ := w.run(0, "cat", filepath.Join(w.host, "disks/data.raw")+":/etc/passwd"); out != "content of data/etc/passwd" {
 		t.Errorf("/etc/passwd is %q", out)
 	}
+	for _, name := range []string{"disks/more.qcow2", "store.qcow2"} {
+		if out := w.tool("", "qemu-img", "info", filepath.Join(w.host, name)); !strings.Contains(out, "cluster_size: 131072") {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
 	left, err := filepath.Glob(filepath.Join(w.host, "*", "*.drydock*"))
 	if err != nil || left != nil {
 		t.Errorf("something is left behind: %q, %v", left, err)
@@ -246,7 +255,8 @@ func TestRestoreVMAgain(t *testing.T) {
 		t.Errorf("the configuration was touched: %s, %v", text, err)
 	}
 
-	// Once more, when all is done: the disk that was there first is not lost to it.
+	// Once more, when the VM has been at work: the disk that was there first is not lost.
+	must(t, os.Chtimes(data, time.Time{}, made.ModTime().Add(time.Second)))
 	_, errs = w.run(1, w.flags("--allow", w.host, "--overwrite")...)
 	if !strings.Contains(errs, "data.raw.previous, and a file of that name is there already") {
 		t.Errorf("%s", errs)
@@ -256,7 +266,9 @@ func TestRestoreVMAgain(t *testing.T) {
 	}
 	// A disk that cannot get its place leaves nothing of itself.
 	must(t, os.Remove(data))
-	must(t, os.MkdirAll(data+".drydock-restored/x", 0o755))
+	record := filepath.Join(w.host, "state/restored/web.json")
+	must(t, os.Remove(record))
+	must(t, os.MkdirAll(record+"/x", 0o755))
 	w.run(1, w.flags("--allow", w.host, "--overwrite", "--without", "scratch", "--without", "store", "--without", "more", "--without", "root")...)
 	if left, err := filepath.Glob(data + ".drydock-new*"); err != nil || left != nil {
 		t.Errorf("it has left %q, %v", left, err)

@@ -99,7 +99,7 @@ func (v *Disk) check() error {
 		return fmt.Errorf("disk %s: %.200q is not an absolute and clean path", v.Name, v.Path)
 	case v.Format != "raw" && v.Format != "qcow2":
 		return fmt.Errorf("disk %s: there is no format %.80q", v.Name, v.Format)
-	case v.Size < 0 || v.Size > maxSize || v.ClusterSize < 0 || v.ClusterSize > 2<<20 || v.ClusterSize&(v.ClusterSize-1) != 0:
+	case v.Size < 0 || v.Size > maxSize || v.ClusterSize != 0 && (v.ClusterSize < 512 || v.ClusterSize > 2<<20) || v.ClusterSize&(v.ClusterSize-1) != 0:
 		return fmt.Errorf("disk %s: it cannot have %d bytes in clusters of %d", v.Name, v.Size, v.ClusterSize)
 	case v.Owner != nil && v.Owner.Mode&^0o777 != 0:
 		return fmt.Errorf("disk %s: it cannot have the mode %#o", v.Name, v.Owner.Mode)

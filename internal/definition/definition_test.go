@@ -196,6 +196,7 @@ func TestParse(t *testing.T) {
 		"too many words":        func(d *definition.Definition) { d.Command = make([]string, 10_001) },
 		"a setuid file":         func(d *definition.Definition) { d.Files[0].Mode = 0o4755 },
 		"a huge file":           func(d *definition.Definition) { d.Files[0].Size = definition.MaxFile + 1 },
+		"small clusters":        func(d *definition.Definition) { disk(d).ClusterSize = 256 },
 	} {
 		d := good()
 		change(&d)

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/image"
@@ -135,13 +134,16 @@ func TestInstalled(t *testing.T) {
 			t.Fatal(err)
 		}
 		// A run that was cut off behind the disk has left this.
-		mark := fmt.Sprintf(`{"backup":%q,"device":%d,"inode":%d,"size":512,"modified":%q}`, s.ID, st.Dev, st.Ino, info.ModTime().UTC().Format(time.RFC3339Nano))
-		if err := os.WriteFile(path+".drydock-restored", []byte(mark), 0o600); err != nil {
+		done := fmt.Sprintf(`{"backup":%q,"disks":{%q:{"device":%d,"inode":%d,"modified":%d}}}`, s.ID, path, st.Dev, st.Ino, info.ModTime().UnixNano())
+		if err := os.MkdirAll(filepath.Join(dir, "restored"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "restored/web.json"), []byte(done), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		d := definition.Disk{Name: "root", Path: path, Format: "raw", Size: 512, Backup: "image", Image: "base", Release: release}
 		p, err := rebuild.Make(&definition.Definition{VM: "web", Disks: []definition.Disk{d}}, rebuild.Options{
-			Snapshot: s, Allow: []string{dir}, Store: store, Config: rebuild.Config{Path: filepath.Join(dir, "drydock.yaml")},
+			Snapshot: s, Allow: []string{dir}, State: dir, Store: store, Config: rebuild.Config{Path: filepath.Join(dir, "drydock.yaml")},
 		})
 		if err != nil {
 			t.Fatal(err)
