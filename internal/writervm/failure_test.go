@@ -43,7 +43,7 @@ func children(t *testing.T) (pids []int) {
 	return pids
 }
 
-// signal sends a signal to the machine that runs.
+// signal sends a signal to the machine that runs, which is nobody.
 func signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	pids := children(t)
@@ -51,6 +51,12 @@ func signal(t *testing.T, s syscall.Signal) {
 		t.Errorf("%d machines run, want 1", len(pids))
 	}
 	for _, pid := range pids {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		for _, want := range []string{"Uid:\t65534\t65534\t65534\t65534", "Gid:\t65534\t65534\t65534\t65534", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+			if !strings.Contains(string(status), want+"\n") {
+				t.Errorf("the machine lacks %q: %v\n%s", want, err, status)
+			}
+		}
 		if err := syscall.Kill(pid, s); err != nil {
 			t.Error(err)
 		}
@@ -127,14 +133,20 @@ func TestFullHost(t *testing.T) {
 	}
 }
 
-// fakeQEMU puts a program into the place of QEMU: a shell script.
-func fakeQEMU(t *testing.T, script string) {
+// fakeQEMU puts a program into the place of QEMU: a shell script, in which DIR is a folder
+// that it may write to. It is nobody.
+func fakeQEMU(t *testing.T, script string) (dir string) {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "qemu-system-x86_64"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+	dir = t.TempDir()
+	path := filepath.Join(dir, "qemu-system-x86_64")
+	err := errors.Join(
+		os.WriteFile(path, []byte("#!/bin/sh\n"+strings.ReplaceAll(script, "DIR", dir)), 0o600),
+		os.Chmod(path, 0o755), os.Chmod(dir, 0o777), os.Chmod(filepath.Dir(dir), 0o755))
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return dir
 }
 
 // TestLiars: a machine that was taken over says what it likes, and that is an error, or
@@ -178,12 +190,11 @@ func TestKVMThatHangs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	fakeQEMU(t, fmt.Sprintf(`
-echo "$*" >>%[1]s/calls
+	dir := fakeQEMU(t, fmt.Sprintf(`
+echo "$*" >>DIR/calls
 case "$*" in *"-accel kvm"*) exec sleep 1000 ;; esac
-exec %[2]s "$@"
-`, dir, qemu))
+exec %s "$@"
+`, qemu))
 	f := treetest.NewFake()
 	f.File(treetest.Root, "file", 10, treetest.Content{Data: []byte("content")})
 	o, path := options(t), makeImage(t, "btrfs", smallSize)
