@@ -117,7 +117,8 @@ func TestBoot(t *testing.T) {
 	noTrial(t, h)
 }
 
-// spoilPacks fills the middle half of each large pack with zeros.
+// spoilPacks overwrites most of each large pack: the kernel is in them, too, which a
+// trial does not read.
 func spoilPacks(t *testing.T, h *host) {
 	t.Helper()
 	packs, err := filepath.Glob(h.path("repository", "data", "*", "*"))
@@ -130,7 +131,7 @@ func spoilPacks(t *testing.T, h *host) {
 		}
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
 		must(t, err)
-		_, err = f.WriteAt(make([]byte, info.Size()/2), info.Size()/4)
+		_, err = f.WriteAt(make([]byte, info.Size()*7/8), info.Size()/16)
 		must(t, err)
 		must(t, f.Close())
 	}

@@ -18,7 +18,6 @@ import (
 	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/image"
-	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/rebuild"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
@@ -164,11 +163,7 @@ func (a *app) vmHost(o vmFlags) (*host, error) {
 		}
 	}
 	if o.repository != "" {
-		key, err := filepath.Abs(o.key)
-		if err != nil {
-			return nil, err
-		}
-		if c.Repository, err = config.NewRepository(o.repository, key, o.password); err != nil {
+		if c.Repository, err = config.NewRepository(o.repository, o.key, o.password); err != nil {
 			return nil, usageError("--repository %w", err)
 		}
 	}
@@ -191,7 +186,7 @@ func (h *host) planVM(ctx context.Context, repo *repository.Repository, name bac
 	}
 	opts := rebuild.Options{
 		Snapshot: s, Tree: tree, Overwrite: o.overwrite, Without: o.without,
-		QEMUImg: qemuimg.New(qemuimg.Options{}), Read: h.readNew,
+		Read: h.readNew,
 	}
 	if opts.Writer, err = writerOf(h.config, o.writer); err != nil {
 		return nil, nil, err
@@ -207,7 +202,8 @@ func (h *host) planVM(ctx context.Context, repo *repository.Repository, name bac
 			return nil, nil, err
 		}
 	}
-	opts.Store = image.New(image.Options{Dir: filepath.Join(opts.To, h.config.State, "images"), QEMUImg: opts.QEMUImg, Now: h.app.now})
+	opts.State = filepath.Join(opts.To, h.config.State)
+	opts.Store = image.New(image.Options{Dir: filepath.Join(opts.State, "images"), Now: h.app.now})
 	if opts.Config, err = h.mergedConfig(tree, d, opts.To); err != nil {
 		return nil, nil, err
 	}

@@ -62,7 +62,11 @@ func newVMWorld(t *testing.T) *vmWorld {
 	raw := filepath.Join(t.TempDir(), "raw")
 	make := func(path, format, folder, uuid, label string) {
 		w.tool(tree, "mke2fs", "-q", "-F", "-t", "ext4", "-d", folder, "-U", uuid, "-L", label, raw, "16M")
-		w.tool("", "qemu-img", "convert", "-f", "raw", "-O", format, raw, filepath.Join(w.host, path))
+		args := []string{"convert", "-f", "raw", "-O", format, raw, filepath.Join(w.host, path)}
+		if format == "qcow2" {
+			args = append(args, "-o", "cluster_size=128k")
+		}
+		w.tool("", "qemu-img", args...)
 		w.tool("", "rm", raw)
 	}
 	must(t, os.Mkdir(filepath.Join(w.host, "disks"), 0o755))
@@ -179,6 +183,11 @@ func TestRestoreVM(t *testing.T) {
 	}
 	if out, _ := w.run(0, "cat", filepath.Join(w.host, "disks/data.raw")+":/etc/passwd"); out != "content of data/etc/passwd" {
 		t.Errorf("/etc/passwd is %q", out)
+	}
+	for _, name := range []string{"disks/more.qcow2", "store.qcow2"} {
+		if out := w.tool("", "qemu-img", "info", filepath.Join(w.host, name)); !strings.Contains(out, "cluster_size: 131072") {
+			t.Errorf("%s: %s", name, out)
+		}
 	}
 	left, err := filepath.Glob(filepath.Join(w.host, "*", "*.drydock*"))
 	if err != nil || left != nil {

@@ -33,7 +33,8 @@ const (
 
 // Save stores a definition with files of the host and drydock's part of the
 // configuration, which was last written at the time at. It fills in d.Files, and
-// says in d.Missing which could not be read. The caller holds the repository's lock
+// says in d.Missing which could not be read, and what else keeps the VM from coming back
+// with it. The caller holds the repository's lock
 // and puts the objects into the snapshot, after a flush.
 func Save(ctx context.Context, repo *repository.Repository, d *Definition, files []HostFile, config []byte, at time.Time) ([]backup.Object, error) {
 	s := &saver{ctx: ctx, repo: repo, newest: at}
@@ -44,6 +45,12 @@ func Save(ctx context.Context, repo *repository.Repository, d *Definition, files
 		}
 	}
 	slices.SortFunc(d.Files, byPath)
+	if err := d.check(); err != nil {
+		d.Missing = append(d.Missing, "no drydock would restore the VM with it: "+err.Error())
+	}
+	if len(config) > maxConfig {
+		d.Missing = append(d.Missing, fmt.Sprintf("its part of the configuration has %d bytes, and drydock restore vm takes at most %d", len(config), maxConfig))
+	}
 	text, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {
 		return nil, err

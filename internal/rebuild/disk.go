@@ -16,6 +16,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/image"
 	"github.com/drydock-vm/drydock/internal/imagelock"
 	"github.com/drydock-vm/drydock/internal/newimage"
+	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/restore"
 )
 
@@ -48,7 +49,7 @@ func (x *run) disk(ctx context.Context, it *Item) error {
 			return err
 		}
 	}
-	if err := x.mark(part, filepath.Join(dir, filepath.Base(it.Path))); err != nil {
+	if err := x.note(part, it.Path); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(it.place.base)
@@ -99,7 +100,7 @@ func (x *run) fromImage(ctx context.Context, it *Item, part string) error {
 		if err != nil {
 			return err
 		}
-		return restore.WriteQCOW2(ctx, whole, part, x.opts.QEMUImg, o)
+		return restore.WriteQCOW2(ctx, whole, part, tool(it), o)
 	}
 	_, err := x.opts.Tree.WriteImage(ctx, it.disk.Name, part, o)
 	return err
@@ -149,7 +150,7 @@ func (x *run) fromFiles(ctx context.Context, it *Item, part string) error {
 		return nil
 	}
 	if it.disk.Format == formatQCOW2 {
-		return x.opts.QEMUImg.Resize(ctx, part, it.disk.Size)
+		return tool(it).Resize(ctx, part, it.disk.Size)
 	}
 	return os.Truncate(part, it.disk.Size)
 }
@@ -158,7 +159,7 @@ func (x *run) fromFiles(ctx context.Context, it *Item, part string) error {
 func (x *run) filesystem(ctx context.Context, it *Item, tree disk.Filesystem, target string) error {
 	o := newimage.Options{
 		Filesystem: it.was.Type, Size: it.was.Size, UUID: it.was.UUID, Label: it.was.Label,
-		Writer: x.opts.Writer, Read: x.opts.Read, Convert: x.opts.QEMUImg.ConvertRaw,
+		Writer: x.opts.Writer, Read: x.opts.Read, Convert: tool(it).ConvertRaw,
 		Progress: func(p newimage.Progress) { x.tell(it.What+": "+p.Step, p.Bytes, p.Of) },
 		Differs: func(c *diff.Change) {
 			x.warn("%s: %s is not as it is in the backup", it.What, escape.Bytes(c.Path))
@@ -189,7 +190,12 @@ func (x *run) empty(ctx context.Context, it *Item, part string) error {
 	if raw == part {
 		return nil
 	}
-	return x.opts.QEMUImg.ConvertRaw(ctx, raw, part)
+	return tool(it).ConvertRaw(ctx, raw, part)
+}
+
+// tool makes qcow2 images with clusters as the disk had them.
+func tool(it *Item) *qemuimg.Tool {
+	return qemuimg.New(qemuimg.Options{ClusterSize: it.disk.ClusterSize})
 }
 
 // remove removes a file that may be gone.
