@@ -95,7 +95,12 @@ func TestRestoreToImagesThatAMachineWrites(t *testing.T) {
 			treetest.Compare(t, got, want)
 		})
 	}
-	h.run(1, "restore", "web@latest", "--to-image", h.path("x.raw"), "--fs", "xfs", "--size", "400M", "--kernel", "/no/such/kernel")
+	if r := h.try("doctor"); strings.Count(r.stdout, testguest.KernelFolder(t)+"/vmlinuz") != 2 {
+		t.Errorf("doctor does not find the kernel: %s", r.stdout)
+	}
+	if r := h.run(1, "restore", "web@latest", "--to-image", h.path("x.raw"), "--fs", "xfs", "--size", "400M", "--kernel", "/no/such/kernel"); !strings.Contains(r.stderr, "/no/such/kernel: no such file or directory (apt-get install ") {
+		t.Errorf("%s", r.stderr)
+	}
 	if r := h.run(1, "restore", "web@latest", "--to-image", h.path("x.raw"), "--fs", "xfs", "--size", "200M"); !strings.Contains(r.stderr, "at least") {
 		t.Errorf("%s", r.stderr)
 	}

@@ -72,6 +72,11 @@ func (h *host) nightOf(l listed) string {
 func TestNightsOfRetention(t *testing.T) {
 	h := retainHost(t)
 	h.run(3, "status") // there is no backup, and max_age wants one
+	for _, want := range []string{"then verify: sample: there was no proof yet\n", "then restic prune: there was no prune yet\n"} {
+		if out := h.run(0, "plan").stdout; !strings.Contains(out, want) {
+			t.Errorf("the plan has no %q: %s", want, out)
+		}
+	}
 	var pruned []int
 	for n := range 7 {
 		report := h.night(n, 0)
@@ -85,6 +90,14 @@ func TestNightsOfRetention(t *testing.T) {
 		if n == 1 {
 			h.run(0, "backups", "pin", "web@latest", "before", "the upgrade")
 		}
+	}
+	if out := h.run(0, "plan").stdout; strings.Contains(out, "then") {
+		t.Errorf("nothing is due, and the plan says: %s", out)
+	}
+	h.clock(24*7 + 1)
+	var plan round.Plan
+	if h.json(&plan, 0, "plan"); !plan.Verify.Due || !strings.Contains(plan.Verify.Reason, "the last proof is 25 hours old") || plan.Prune.Due {
+		t.Errorf("a night later: %+v, %+v", plan.Verify, plan.Prune)
 	}
 	if got := fmt.Sprint(pruned); got != "[0 2 4 6]" {
 		t.Errorf("pruned in the nights %s, want every second", got)

@@ -87,6 +87,11 @@ type Object struct {
 	Path string // absolute and clean
 	Node repository.Node
 	Tags []string // for the snapshot
+
+	// Old is what the parent has at the path, or nil, if Told says that it is told:
+	// else the parent is looked at, which takes memory where it has a large image.
+	Old  *repository.Node
+	Told bool
 }
 
 // GCPercent is what the garbage collector is best set to (debug.SetGCPercent) where
@@ -158,7 +163,7 @@ func (o *Options) objects(ctx context.Context, root *mount, parent *repository.S
 }
 
 func run(ctx context.Context, repo *repository.Repository, root *mount, sources []Source, opts Options) (*Report, error) {
-	report := new(Report)
+	report := &Report{started: opts.Now(), before: repo.Added()}
 	if err := repo.LoadIndex(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -192,6 +197,7 @@ func run(ctx context.Context, repo *repository.Repository, root *mount, sources 
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx) // a lost lock may mean that what we refer to was pruned
 	}
+	report.ended, report.added = opts.Now(), repo.Added().Since(report.before)
 	s := newSnapshot(tree, parent, sources, opts, report)
 	for _, o := range objects {
 		s.Tags = append(s.Tags, o.Tags...)

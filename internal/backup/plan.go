@@ -5,15 +5,13 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	"github.com/drydock-vm/drydock/internal/repository"
 )
 
 // mount is a place in the guest's tree where a disk is mounted or an object lies,
 // or that is above such a place.
 type mount struct {
-	src      *Source          // nil above
-	object   *repository.Node // nil but for an object
+	src      *Source // nil above
+	object   *Object // nil but for an object
 	children map[string]*mount
 }
 
@@ -38,10 +36,11 @@ func (m *mount) child(name string) *mount {
 	return m.children[name]
 }
 
-// objectsOnly reports whether nothing but objects lies in m itself.
-func (m *mount) objectsOnly() bool {
+// told reports whether nothing but objects lies in m itself, of all of which it is told
+// what the parent has in their places.
+func (m *mount) told() bool {
 	for _, c := range m.children {
-		if c.object == nil {
+		if c.object == nil || !c.object.Told {
 			return false
 		}
 	}
@@ -101,6 +100,6 @@ func (m *mount) put(o *Object) error {
 	if at.src != nil || at.object != nil || at.children != nil {
 		return fmt.Errorf("%s is where something is mounted", o.Path)
 	}
-	at.object = &o.Node
+	at.object = o
 	return nil
 }

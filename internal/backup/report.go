@@ -42,6 +42,11 @@ type Report struct {
 	// Warnings are about the repository, the first few of them.
 	Warnings []error
 
+	objects        [3]int64 // by change; they are in none of the above
+	objectBytes    int64
+	started, ended time.Time
+	before, added  repository.Added
+
 	mu sync.Mutex // guards all during a run
 }
 
@@ -122,6 +127,13 @@ func (r *Report) file(c change, size int64) {
 	*[]*int64{&r.FilesUnchanged, &r.FilesChanged, &r.FilesNew}[c]++
 }
 
+func (r *Report) object(c change, size int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.objects[c]++
+	r.objectBytes += size
+}
+
 func (r *Report) dir(c change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -144,14 +156,19 @@ func (r *Report) progress(path []byte) Progress {
 	}
 }
 
-// summary is what restic shows of a snapshot. What was added is only known as
-// it is stored.
+// summary is what restic shows of a snapshot, counted as restic does: of all that is
+// in it, images of whole disks and definitions too.
 func (r *Report) summary() *repository.SnapshotSummary {
-	return &repository.SnapshotSummary{
-		FilesNew: uint64(r.FilesNew), FilesChanged: uint64(r.FilesChanged), FilesUnmodified: uint64(r.FilesUnchanged),
-		DirsNew: uint64(r.DirsNew), DirsChanged: uint64(r.DirsChanged), DirsUnmodified: uint64(r.DirsUnchanged),
-		DataAddedPacked:     uint64(r.BytesStored),
-		TotalFilesProcessed: uint64(r.FilesNew + r.FilesChanged + r.FilesUnchanged),
-		TotalBytesProcessed: uint64(r.BytesTotal),
+	s := &repository.SnapshotSummary{
+		BackupStart: r.started, BackupEnd: r.ended,
+		FilesNew:        uint64(r.FilesNew + r.objects[isNew]),
+		FilesChanged:    uint64(r.FilesChanged + r.objects[changed]),
+		FilesUnmodified: uint64(r.FilesUnchanged + r.objects[unchanged]),
+		DirsNew:         uint64(r.DirsNew), DirsChanged: uint64(r.DirsChanged), DirsUnmodified: uint64(r.DirsUnchanged),
+		DataBlobs: uint64(r.added.DataBlobs), TreeBlobs: uint64(r.added.TreeBlobs),
+		DataAdded: uint64(r.added.Bytes), DataAddedPacked: uint64(r.added.Stored),
+		TotalBytesProcessed: uint64(r.BytesTotal + r.objectBytes),
 	}
+	s.TotalFilesProcessed = s.FilesNew + s.FilesChanged + s.FilesUnmodified
+	return s
 }

@@ -191,7 +191,7 @@ func (w *walker) folder(f folder, node *repository.Node) (*promise, time.Time, e
 		return nil, time.Time{}, err
 	}
 	t := newTree(w, &f, node)
-	if f.src == nil && f.mnt.objectsOnly() {
+	if f.src == nil && f.mnt.told() {
 		f.old = nil // it is compared with nothing, and is large
 	}
 	before := w.before(f.old)
@@ -259,7 +259,7 @@ func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository
 	}
 	c.old = before.find(string(e.Name))
 	if c.mnt != nil && c.mnt.object != nil {
-		return c.mnt.object, nil, nil
+		return w.object(c.mnt.object, c.old), nil, nil
 	}
 	if c.mnt != nil && c.mnt.src != nil {
 		c.enter(c.mnt.src)
@@ -288,6 +288,23 @@ func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository
 		return w.subfolder(c, node)
 	}
 	return w.file(&c, node)
+}
+
+// object counts an object, which old is in the parent if that is not told otherwise,
+// and returns its node.
+func (w *walker) object(o *Object, old *repository.Node) *repository.Node {
+	if o.Told {
+		old = o.Old
+	}
+	n, c := &o.Node, isNew
+	if old != nil && old.Type == repository.NodeFile {
+		c = changed
+		if old.Size == n.Size && slices.Equal(old.Content, n.Content) {
+			c = unchanged
+		}
+	}
+	w.report.object(c, int64(n.Size))
+	return n
 }
 
 // instead leaves something out, but for what is mounted in it.

@@ -12,6 +12,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/copy"
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/retain"
 	"github.com/drydock-vm/drydock/internal/round"
 )
 
@@ -20,8 +21,9 @@ func (a *app) backupsCopyCmd() *cobra.Command {
 		Use:   "copy [VM…]",
 		Short: "Bring the backups to the other repositories",
 		Long: `Bring all backups, or those of the VMs that are named, to each repository below
-copies: in the configuration. What is there already is passed over, also if restic
-copy brought it. Every blob is verified on the way; a damaged backup is not copied,
+copies: in the configuration, as each round does. What is there already is passed
+over, also if restic copy brought it, and so is what the policies of the place would
+remove again. Every blob is verified on the way; a damaged backup is not copied,
 and does not keep the others. A place that cannot be reached does not keep the other
 places.`,
 		RunE: func(c *cobra.Command, names []string) error { return a.backupsCopy(c.Context(), names) },
@@ -33,9 +35,11 @@ type copyLine struct {
 	Path    string `json:"path"`
 	Copied  int    `json:"copied"`  // backups
 	Present int    `json:"present"` // backups that were there already
-	Blobs   int64  `json:"blobs"`
-	Stored  int64  `json:"stored"` // bytes that were added there
-	Error   string `json:"error,omitempty"`
+	// Unwanted are backups that the policies of the place do not keep.
+	Unwanted int    `json:"unwanted,omitempty"`
+	Blobs    int64  `json:"blobs"`
+	Stored   int64  `json:"stored"` // bytes that were added there
+	Error    string `json:"error,omitempty"`
 }
 
 func (a *app) backupsCopy(ctx context.Context, names []string) error {
@@ -55,9 +59,9 @@ func (a *app) backupsCopy(ctx context.Context, names []string) error {
 	var failed []error
 	for _, c := range h.config.Copies {
 		l := copyLine{Path: c.Path}
-		rep, err := h.copyTo(ctx, from, c, names)
+		_, rep, err := h.copyTo(ctx, from, c, names)
 		if rep != nil {
-			l.Copied, l.Present, l.Blobs, l.Stored = rep.Copied, rep.Present, rep.Blobs, rep.Stored
+			l.Copied, l.Present, l.Unwanted, l.Blobs, l.Stored = rep.Copied, rep.Present, rep.unwanted, rep.Blobs, rep.Stored
 		}
 		if err != nil {
 			l.Error = err.Error()
@@ -75,16 +79,15 @@ func (a *app) backupsCopy(ctx context.Context, names []string) error {
 	return errors.Join(append(failed, err)...)
 }
 
-// copyTo copies to one place, under locks at both.
-func (h *host) copyTo(ctx context.Context, from *repository.Repository, c config.Repository, names []string) (rep *copy.Report, err error) {
-	to, err := h.openOrCreate(ctx, c)
-	if err != nil {
-		return nil, err
+// copyTo copies to one place what its policies keep, under locks at both.
+func (h *host) copyTo(ctx context.Context, from *repository.Repository, c config.Copy, names []string) (to *repository.Repository, rep *copied, err error) {
+	if to, err = h.openOrCreate(ctx, c.Repository); err != nil {
+		return nil, nil, err
 	}
 	for _, r := range []*repository.Repository{from, to} {
 		lock, lerr := r.Lock(ctx, false)
 		if lerr != nil {
-			return nil, lerr
+			return nil, nil, lerr
 		}
 		defer func() {
 			if uerr := lock.Unlock(context.WithoutCancel(ctx)); err == nil {
@@ -95,10 +98,40 @@ func (h *host) copyTo(ctx context.Context, from *repository.Repository, c config
 	}
 	all, err := from.Snapshots(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ours := slices.DeleteFunc(all, func(s *repository.Snapshot) bool {
 		return !slices.Contains(s.Tags, backup.TagProgram) || len(names) > 0 && !slices.Contains(names, s.Hostname)
 	})
-	return copy.Run(ctx, from, to, ours)
+	missing, err := copy.Missing(ctx, to, ours)
+	if err != nil {
+		return nil, nil, err
+	}
+	wanted, err := retain.Wanted(ctx, to, missing, h.copyPolicies(c), h.app.now())
+	if err != nil {
+		return nil, nil, err
+	}
+	done, err := copy.Run(ctx, from, to, wanted)
+	if done == nil {
+		return nil, nil, err
+	}
+	done.Present += len(ours) - len(missing)
+	return to, &copied{done, len(missing) - len(wanted)}, err
+}
+
+// copied is what was copied, and how many backups are not wanted there.
+type copied struct {
+	*copy.Report
+	unwanted int
+}
+
+// copyPolicies returns what is kept of the VMs' backups at a place.
+func (h *host) copyPolicies(c config.Copy) []retain.VM {
+	vms := h.policies(h.vms)
+	for i := range vms {
+		if c.Retain != nil {
+			vms[i].Policy = policy(c.Retain)
+		}
+	}
+	return vms
 }

@@ -33,12 +33,14 @@ type backupLine struct {
 	Pinned bool      `json:"pinned"` // no policy removes it
 	Note   string    `json:"note,omitempty"`
 	Files  uint64    `json:"files"`
-	Bytes  uint64    `json:"bytes"`  // the sizes of all files
+	Bytes  uint64    `json:"bytes"`  // the sizes of all files and images
 	Stored uint64    `json:"stored"` // what this backup added to the repository
+
+	Disks []storedDisk `json:"disks"`
 }
 
 func newBackupLine(s *repository.Snapshot) backupLine {
-	l := backupLine{ID: s.ID.String(), VM: s.Hostname, Time: s.Time, Tags: s.Tags, Pinned: backup.IsPinned(s), Note: backup.Note(s)}
+	l := backupLine{ID: s.ID.String(), VM: s.Hostname, Time: s.Time, Tags: s.Tags, Pinned: backup.IsPinned(s), Note: backup.Note(s), Disks: storedDisks(s)}
 	if s.Summary != nil {
 		l.Files, l.Bytes, l.Stored = s.Summary.TotalFilesProcessed, s.Summary.TotalBytesProcessed, s.Summary.DataAddedPacked
 	}
@@ -80,10 +82,10 @@ func (a *app) printBackups(lines []backupLine) error {
 		return a.printJSON(lines)
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "BACKUP\tVM\tTIME\tFILES\tSIZE\tSTORED\tNOTE")
+	fmt.Fprintln(w, "BACKUP\tVM\tTIME\tDISKS\tFILES\tSIZE\tSTORED\tNOTE")
 	for _, l := range lines {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", l.ID[:8], escape.Line(l.VM), l.Time.Local().Format(time.DateTime),
-			l.Files, round.Bytes(int64(l.Bytes)), round.Bytes(int64(l.Stored)), l.remarks())
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", l.ID[:8], escape.Line(l.VM), l.Time.Local().Format(time.DateTime),
+			diskCell(l.Disks), l.Files, round.Bytes(int64(l.Bytes)), round.Bytes(int64(l.Stored)), l.remarks())
 	}
 	return w.Flush()
 }

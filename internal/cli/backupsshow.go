@@ -52,6 +52,9 @@ func (a *app) backupsShow(ctx context.Context, text string) error {
 		if err != nil {
 			return err
 		}
+		if d.Disks, err = measured(s, tree); err != nil {
+			a.warn(err)
+		}
 		d.Definition, err = definition.Load(tree, s)
 		if err != nil && !errors.Is(err, definition.ErrNone) {
 			a.warn(err)
@@ -71,11 +74,16 @@ func (a *app) backupsShow(ctx context.Context, text string) error {
 
 // rows are the details for people. What the repository says of them is hostile.
 func (d *backupDetails) rows() [][2]string {
-	return [][2]string{
+	rows := [][2]string{
 		{"backup", d.ID},
 		{"VM", d.VM},
 		{"time", d.Time.Local().Format(time.DateTime)},
 		{"note", d.remarks()},
+	}
+	for _, s := range d.Disks {
+		rows = append(rows, [2]string{"disk", s.String()})
+	}
+	return append(rows, [][2]string{
 		{"files", fmt.Sprintf("%d, %s", d.Files, round.Bytes(int64(d.Bytes)))},
 		{"stored", round.Bytes(int64(d.Stored))},
 		{"parent", d.Parent},
@@ -84,7 +92,7 @@ func (d *backupDetails) rows() [][2]string {
 		{"excludes", strings.Join(d.Excludes, ", ")},
 		{"program", d.Program},
 		{"definition", describe(d.Definition)},
-	}
+	}...)
 }
 
 // describe says in a line what a definition has. The disks and files are in what

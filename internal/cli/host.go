@@ -76,6 +76,7 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		Backups:   b,
 		Sinks:     &sinks{h},
 		Retention: retention{h, b}, PruneEvery: pruneEvery(c),
+		Copies:  copies{h, b},
 		Proofs:  &proofs{h: h, mode: verify.Mode(c.Verify.Mode)},
 		Boots:   &boots{h},
 		Now:     a.now,

@@ -12,7 +12,8 @@ func (a *app) planCmd() *cobra.Command {
 		Use:   "plan [VM…]",
 		Short: "Show what a round would do, and why",
 		Long: `Show what a round would do now, and why, and change nothing. It is the very plan
-that drydock run carries out, but for images that the round itself harvests.`,
+that drydock run carries out, but for images that the round itself harvests. What is
+due of proofs and prunes stands at its end.`,
 		RunE: func(c *cobra.Command, names []string) error { return a.plan(c.Context(), names) },
 	}
 }
@@ -41,8 +42,19 @@ func (a *app) plan(ctx context.Context, names []string) error {
 			a.printf("  %-9s %s\n", what, rest)
 		}
 	}
+	for _, c := range p.Copies {
+		a.printf("then to %s: what is missing there\n", c.Place)
+	}
+	if p.Verify.Due {
+		a.printf("then verify: %s\n", p.Verify.Reason)
+	}
 	if p.Prune.Due {
 		a.printf("then restic prune: %s\n", p.Prune.Reason)
+	}
+	for _, c := range p.Copies {
+		if c.Prune.Due {
+			a.printf("then restic prune of %s: %s\n", c.Place, c.Prune.Reason)
+		}
 	}
 	return nil
 }

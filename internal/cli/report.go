@@ -44,6 +44,11 @@ func (a *app) printReport(r *round.Report) {
 			a.printLeftOut(v.VM, v.Backup.LeftOut)
 		}
 	}
+	for _, c := range r.Copies {
+		if c.Error == "" {
+			a.printf("\ncopy: %s\n", escape.Line(c.String()))
+		}
+	}
 	if r.Verify != nil {
 		a.printf("\nverify: %s\n", escape.Line(r.Verify.String()))
 	}

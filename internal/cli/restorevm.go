@@ -32,6 +32,7 @@ type vmFlags struct {
 	overwrite, dryRun, start  bool
 	repository, key, password string // where it is, and the files with its key and its login
 	state                     string
+	writer                    config.Writer
 }
 
 func (a *app) restoreVMCmd() *cobra.Command {
@@ -69,6 +70,8 @@ when it is started again. It takes root.`,
 	f.StringVar(&o.key, "password-file", "", "file with the repository's key")
 	f.StringVar(&o.password, "credentials-file", "", "file with the login at the repository's server")
 	f.StringVar(&o.state, "state", "", "folder for drydock's own state and the image store, in place of "+config.Empty().State)
+	f.StringVar(&o.writer.Kernel, "kernel", "", "kernel of the machine that writes XFS and btrfs; by default this host's")
+	f.StringVar(&o.writer.Modules, "modules", "", "folder of that kernel's modules; by default that in /lib/modules")
 	return c
 }
 
@@ -190,6 +193,9 @@ func (h *host) planVM(ctx context.Context, repo *repository.Repository, name bac
 		Snapshot: s, Tree: tree, Overwrite: o.overwrite, Without: o.without,
 		QEMUImg: qemuimg.New(qemuimg.Options{}), Read: h.readNew,
 	}
+	if opts.Writer, err = writerOf(h.config, o.writer); err != nil {
+		return nil, nil, err
+	}
 	for _, p := range o.allow {
 		if p, err = filepath.Abs(p); err != nil {
 			return nil, nil, err
@@ -225,9 +231,9 @@ func (h *host) mergedConfig(tree disk.Filesystem, d *definition.Definition, to s
 	if err != nil {
 		return out, err
 	}
-	part, err := config.ParsePart("the backup's configuration of "+d.VM, d.VM, text)
-	if err != nil {
-		return out, err
+	part, err := config.ParsePart("/.drydock/drydock.yaml", d.VM, text)
+	if err != nil { // it shows lines of what the repository says
+		return out, fmt.Errorf("what the backup has of drydock's configuration is not valid: %s", escape.Line(err.Error()))
 	}
 	data, err := os.ReadFile(out.Path)
 	if errors.Is(err, fs.ErrNotExist) {

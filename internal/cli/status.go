@@ -99,7 +99,7 @@ func (a *app) status(ctx context.Context, names []string) error {
 
 func (a *app) printStatus(s *hostStatus) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "VM\tSTATE\tLAST ROUND\tOUTCOME\tDOWNTIME\tBACKUP\tPROVEN\tIMAGE")
+	fmt.Fprintln(w, "VM\tSTATE\tLAST ROUND\tOUTCOME\tDOWNTIME\tBACKUP\tSIZE\tPROVEN\tIMAGE")
 	for _, v := range s.VMs {
 		fmt.Fprintln(w, v.line(a.now()))
 	}
@@ -181,9 +181,10 @@ func (h *host) reports(ctx context.Context, name string, limit int) ([]*round.VM
 }
 
 func (s vmStatus) line(now time.Time) string {
-	last, outcome, downtime, backup, img := "never", "-", "-", "never", "-"
+	last, outcome, downtime, backup, size, img := "never", "-", "-", "never", "-", "-"
 	if s.Last != nil {
 		last, outcome, downtime = ago(now, s.Last.Started), string(s.Last.Outcome), span(s.Last.Downtime)
+		size = sizeCell(s.Last.Backup)
 	}
 	if s.Backup != nil {
 		backup = ago(now, *s.Backup)
@@ -204,7 +205,7 @@ func (s vmStatus) line(now time.Time) string {
 	if s.From != nil {
 		st += ", being filled in from " + shortID(s.From.Backup)
 	}
-	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", s.VM, st, last, outcome, downtime, backup, provenCell(now, s.Proven, s.Booted), img)
+	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", s.VM, st, last, outcome, downtime, backup, size, provenCell(now, s.Proven, s.Booted), img)
 }
 
 func ago(now, then time.Time) string {

@@ -19,8 +19,10 @@ func (a *app) systemdCmd() *cobra.Command {
 		Use:   "systemd",
 		Short: "Write the units that run drydock every night",
 		Long: `Write the units that run drydock by itself: drydock.timer starts a round when
-schedule: says, drydock-recover.service puts right at boot what was cut off, and
-a drop-in lets the builder's own unit start only when a build is due.`,
+schedule: says, drydock-recover.service puts right at boot what was cut off,
+drydock-check.timer looks each day for backups that are missing (max_age), also when
+no round ran, and a drop-in lets the builder's own unit start only when a build is
+due.`,
 		RunE: group,
 	}
 	c.PersistentFlags().StringVar(&root, "root", "/", "write below this folder, and leave the running systemd alone")
@@ -39,13 +41,13 @@ a drop-in lets the builder's own unit start only when a build is due.`,
 		},
 		&cobra.Command{
 			Use:   "install",
-			Short: "Write the units and start the timer",
+			Short: "Write the units and start the timers",
 			Args:  args(cobra.NoArgs),
 			RunE:  func(c *cobra.Command, _ []string) error { return a.systemdInstall(c.Context(), root) },
 		},
 		&cobra.Command{
 			Use:   "remove",
-			Short: "Stop the timer and remove the units",
+			Short: "Stop the timers and remove the units",
 			Args:  args(cobra.NoArgs),
 			RunE:  func(c *cobra.Command, _ []string) error { return a.systemdRemove(c.Context(), root) },
 		},

@@ -7,29 +7,38 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/round"
-	"github.com/drydock-vm/drydock/internal/verify"
 )
 
 // Boot implements [round.Boots]. A backup that did not boot is followed by a try in
 // the next round.
 func (b *boots) Boot(ctx context.Context, v round.VM, progress func(string)) (*round.BootReport, error) {
-	c, when := b.h.config.VMs[v.Name], b.h.config.Verify.Boot
-	if when == nil || !bootable(c) {
-		return nil, nil
-	}
-	last, err := b.h.booted(ctx, v.Name)
-	if err != nil {
+	if due, err := b.Due(ctx, v); err != nil || !due.Due {
 		return nil, err
 	}
-	if last != nil && last.good() && !verify.Due(b.h.app.now(), last.At, time.Duration(when.Every)) {
-		return nil, nil
-	}
 	progress("starting it from its newest backup, apart from the world")
-	r, err := b.prove(ctx, c, "latest")
+	r, err := b.prove(ctx, b.h.config.VMs[v.Name], "latest")
 	if err != nil {
 		return nil, err
 	}
 	return &round.BootReport{Backup: r.Backup, Healthy: r.Healthy, Read: r.Read, Error: r.Error, Notes: r.Notes}, nil
+}
+
+// Due says whether a start from the newest backup is due, and why.
+func (b *boots) Due(ctx context.Context, v round.VM) (round.Due, error) {
+	when := b.h.config.Verify.Boot
+	if when == nil || !bootable(b.h.config.VMs[v.Name]) {
+		return round.Due{}, nil
+	}
+	last, err := b.h.booted(ctx, v.Name)
+	switch {
+	case err != nil:
+		return round.Due{}, err
+	case last == nil:
+		return round.DueAfter("start from a backup", b.h.app.now(), time.Time{}, 0), nil
+	case !last.good():
+		return round.Due{Due: true, Reason: "the last one did not boot", Last: last.At}, nil
+	}
+	return round.DueAfter("start from a backup", b.h.app.now(), last.At, time.Duration(when.Every)), nil
 }
 
 // booted is the newest start of a VM from a backup, or nil.

@@ -89,7 +89,12 @@ func (r retention) Prune(ctx context.Context) (*round.PruneReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts, err := pruneOptions(r.h.config.Repository)
+	return pruneAt(ctx, repo, r.h.config.Repository)
+}
+
+// pruneAt prunes the repository c.
+func pruneAt(ctx context.Context, repo *repository.Repository, c config.Repository) (*round.PruneReport, error) {
+	opts, err := pruneOptions(c)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +120,7 @@ func pruneOptions(c config.Repository) (retain.PruneOptions, error) {
 		if err != nil {
 			return o, err
 		}
-		o.Args = append(o.Args, "-o", "sftp.command="+command)
+		o.Args = append(o.Args, "-o", listed("sftp.command="+command))
 	}
 	if l.Kind != location.S3 && l.Kind != location.REST {
 		return o, nil
@@ -140,6 +145,15 @@ func pruneOptions(c config.Repository) (retain.PruneOptions, error) {
 		o.Location = "rest:" + u.String()
 	}
 	return o, nil
+}
+
+// listed is a value of an option of which restic takes a list, each argument being a
+// record of CSV.
+func listed(value string) string {
+	if !strings.ContainsAny(value, `",`) {
+		return value
+	}
+	return `"` + strings.ReplaceAll(value, `"`, `""`) + `"`
 }
 
 // sshCommand is how restic starts SFTP with the configured key and hosts.

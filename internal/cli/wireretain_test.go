@@ -28,7 +28,11 @@ func TestPruneOptions(t *testing.T) {
 		{
 			config.Repository{Path: "sftp://me@nas:2222//srv", SFTP: &config.SFTP{IdentityFile: "/etc/my key", KnownHosts: "/etc/hosts"}},
 			"sftp://me@nas:2222//srv",
-			[]string{"-o", `sftp.command=ssh nas -l me -p 2222 -i "/etc/my key" -o UserKnownHostsFile=/etc/hosts -s sftp`}, nil,
+			[]string{"-o", `"sftp.command=ssh nas -l me -p 2222 -i ""/etc/my key"" -o UserKnownHostsFile=/etc/hosts -s sftp"`}, nil,
+		},
+		{
+			config.Repository{Path: "sftp:nas:/srv", SFTP: &config.SFTP{IdentityFile: "/etc/a,b"}}, "sftp:nas:/srv",
+			[]string{"-o", `"sftp.command=ssh nas -i /etc/a,b -s sftp"`}, nil,
 		},
 		{
 			config.Repository{Path: "s3:https://store.example/bucket", CredentialsFile: login, CAFile: "/etc/ca.pem", S3: &config.S3{Region: "eu", BucketLookup: "dns"}},

@@ -25,11 +25,7 @@ type proofs struct {
 const maxRoundDamage = 20
 
 func (p *proofs) Prove(ctx context.Context, progress func(string)) (*round.ProofReport, error) {
-	if p.mode == config.VerifyOff {
-		return nil, nil
-	}
-	last, err := p.last(ctx)
-	if err != nil || !verify.Due(p.h.app.now(), last, time.Duration(p.h.config.Verify.Every)) {
+	if due, err := p.Due(ctx); err != nil || !due.Due {
 		return nil, err
 	}
 	r, err := p.run(ctx, progress)
@@ -47,6 +43,20 @@ func (p *proofs) Prove(ctx context.Context, progress func(string)) (*round.Proof
 		}
 	}
 	return out, err
+}
+
+// Due says whether a proof is due, of which mode, and why.
+func (p *proofs) Due(ctx context.Context) (round.Due, error) {
+	if p.mode == config.VerifyOff {
+		return round.Due{Reason: "verify.mode is off"}, nil
+	}
+	last, err := p.last(ctx)
+	if err != nil {
+		return round.Due{}, err
+	}
+	d := round.DueAfter("proof", p.h.app.now(), last, time.Duration(p.h.config.Verify.Every))
+	d.Reason = fmt.Sprintf("%s: %s", p.mode, d.Reason)
+	return d, nil
 }
 
 // last is when all backups were last looked at, in one of these modes, or in any.

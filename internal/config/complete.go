@@ -23,7 +23,7 @@ func (c *Config) complete(dir string) {
 	abs(&c.State, &c.Runtime, &c.Writer.Kernel, &c.Writer.Modules)
 	places := []*Repository{&c.Repository}
 	for i := range c.Copies {
-		places = append(places, &c.Copies[i])
+		places = append(places, &c.Copies[i].Repository)
 	}
 	for _, r := range places {
 		abs(&r.PasswordFile, &r.CredentialsFile, &r.CAFile)

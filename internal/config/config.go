@@ -35,9 +35,8 @@ type Config struct {
 	Runtime string `yaml:"runtime" jsonschema:"default=/run/drydock"`
 	// Repository is where the backups go.
 	Repository Repository `yaml:"repository" jsonschema:"required"`
-	// Copies are further repositories, which drydock backups copy brings the
-	// backups to.
-	Copies []Repository `yaml:"copies,omitempty"`
+	// Copies are further repositories, to which each round brings the backups.
+	Copies []Copy `yaml:"copies,omitempty"`
 	// Schedule is when the rounds start, as OnCalendar= of a systemd timer
 	// writes it (systemd.time(7)).
 	Schedule string `yaml:"schedule" jsonschema:"default=*-*-* 02:30:00"`
@@ -48,7 +47,7 @@ type Config struct {
 	// VMs that have no max_age of their own.
 	MaxAge Duration `yaml:"max_age,omitempty"`
 	// Prune is when the space of removed backups is given back. By default it
-	// is every week, if any VM has a retain with a key in it.
+	// is every week, if any VM or copy has a retain with a key in it.
 	Prune *Prune `yaml:"prune,omitempty"`
 	// Verify is how rounds prove that backups can be read back.
 	Verify Verify `yaml:"verify"`
@@ -90,6 +89,14 @@ type Repository struct {
 	SFTP *SFTP `yaml:"sftp,omitempty"`
 	// S3 is what a location of s3: does not say.
 	S3 *S3 `yaml:"s3,omitempty"`
+}
+
+// Copy is a further repository. It has the keys of one.
+type Copy struct {
+	Repository `yaml:",inline"`
+	// Retain says which backups are kept there, of all VMs, in place of their own;
+	// "{}" keeps all.
+	Retain *Retain `yaml:"retain,omitempty"`
 }
 
 // SFTP is how to log in to an SSH server.

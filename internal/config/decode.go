@@ -173,21 +173,20 @@ func (r *reader) mapping(node ast.Node, v reflect.Value, key string, depth int) 
 	unknown := false
 	for _, pair := range r.entries(node, key) {
 		tok := pair.Key.GetToken()
-		i, ok := fields.index[tok.Value]
+		index, ok := fields.index[tok.Value]
 		if !ok {
 			r.fail(tok, key, fmt.Sprintf("unknown key %q", tok.Value), fields.hint(tok.Value))
 			unknown = true
 			continue
 		}
 		given[tok.Value] = true
-		r.value(pair.Value, v.Field(i), join(key, tok.Value), v.Type().Field(i).Tag, depth+1)
+		r.value(pair.Value, v.FieldByIndex(index), join(key, tok.Value), fields.field(tok.Value).Tag, depth+1)
 	}
 	if unknown {
 		return // a misspelt key is not reported a second time as missing
 	}
 	for _, name := range fields.names {
-		field := v.Type().Field(fields.index[name])
-		if options(field.Tag).required && !given[name] {
+		if options(fields.field(name).Tag).required && !given[name] {
 			r.fail(r.keyToken(key, node), key, fmt.Sprintf("the key %q is missing", name), "")
 		}
 	}

@@ -11,29 +11,33 @@ import (
 
 // fieldSet is the keys of one struct.
 type fieldSet struct {
-	names []string       // in the order of the struct
-	index map[string]int // field number by key
+	names []string         // in the order of the struct
+	index map[string][]int // of the field, by key
 	typ   reflect.Type
 }
 
+// fieldsOf returns the keys of a struct, those of embedded structs among them.
 func fieldsOf(t reflect.Type) fieldSet {
-	f := fieldSet{index: map[string]int{}, typ: t}
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
-		if name == "-" {
+	f := fieldSet{index: map[string][]int{}, typ: t}
+	for _, field := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		if name == "-" || field.Anonymous {
 			continue
 		}
 		f.names = append(f.names, name)
-		f.index[name] = i
+		f.index[name] = field.Index
 	}
 	return f
 }
+
+// field returns the field of a key that there is.
+func (f fieldSet) field(name string) reflect.StructField { return f.typ.FieldByIndex(f.index[name]) }
 
 // hint says what an unknown key may have been meant for: a key one level
 // deeper, or one with a similar name.
 func (f fieldSet) hint(unknown string) string {
 	for _, name := range f.names {
-		t := f.typ.Field(f.index[name]).Type
+		t := f.field(name).Type
 		if t.Kind() == reflect.Pointer {
 			t = t.Elem()
 		}

@@ -16,7 +16,7 @@ func (r *reader) checkRepositories(c *Config) {
 	known := map[string]string{c.Repository.Path: "the repository"}
 	for i, p := range c.Copies {
 		key := fmt.Sprintf("copies[%d]", i)
-		r.checkRepository(key, p)
+		r.checkRepository(key, p.Repository)
 		if other, ok := known[p.Path]; ok {
 			r.problem(key+".path", "is where "+other+" is", "a copy needs a place of its own")
 		}

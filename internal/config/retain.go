@@ -74,6 +74,9 @@ func (c *Config) completeRetain() {
 		}
 		retains = retains || vm.Retain != nil && *vm.Retain != Retain{}
 	}
+	for _, p := range c.Copies {
+		retains = retains || p.Retain != nil && *p.Retain != Retain{}
+	}
 	if retains && c.Prune == nil {
 		c.Prune = &Prune{}
 		setDefaults(reflect.ValueOf(c.Prune).Elem())

@@ -30,6 +30,22 @@ type Report struct {
 	Stored  int64 // bytes that they take at the second place
 }
 
+// Missing returns those of the snapshots that a repository does not have, neither
+// themselves nor as copies.
+func Missing(ctx context.Context, to *repository.Repository, snapshots []*repository.Snapshot) ([]*repository.Snapshot, error) {
+	present, err := originals(ctx, to)
+	if err != nil {
+		return nil, fmt.Errorf("list the copies: %w", err)
+	}
+	var out []*repository.Snapshot
+	for _, s := range snapshots {
+		if !present[original(s)] {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
 // Run copies the snapshots of from that to does not have, in the order given. The
 // caller holds a lock on both, and both have their index loaded. Damage in one snapshot
 // does not keep the others; what went wrong is joined.

@@ -17,6 +17,7 @@ const (
 	maxWords   = 10_000 // of a command line
 	maxPath    = 4096   // bytes: Linux's PATH_MAX
 	maxMissing = 1000
+	maxPieces  = 10_000 // of a logical volume: LVM makes a handful
 	// maxSize is the largest disk, in bytes: that of package wholedisk.
 	maxSize = 16 << 40
 )
@@ -76,10 +77,28 @@ func (v *Disk) check() error {
 	case v.Image != "" && !vmName.MatchString(v.Image):
 		return fmt.Errorf("disk %s: %.80q is not the name of an image", v.Name, v.Image)
 	}
+	if err := v.checkPieces(); err != nil {
+		return err
+	}
 	if r := v.Release; r != nil {
 		if !vmName.MatchString(r.Image) || !vmName.MatchString(r.Version) || !digest.MatchString(r.SHA256) || r.Size <= 0 || r.Size > maxSize {
 			return fmt.Errorf("disk %s: its version has a name, size or digest that cannot be", v.Name)
 		}
+	}
+	return nil
+}
+
+// checkPieces makes sure that pieces are in order, and each on the disk.
+func (v *Disk) checkPieces() error {
+	if len(v.Pieces) > maxPieces {
+		return fmt.Errorf("disk %s: its filesystem lies in %d pieces, more than there can be", v.Name, len(v.Pieces))
+	}
+	end := int64(0)
+	for i, p := range v.Pieces {
+		if p.Offset < 0 || i > 0 && p.Offset != end || p.Length <= 0 || p.At < 0 || p.At > v.Size || p.Length > v.Size-p.At || p.Length > maxSize-p.Offset {
+			return fmt.Errorf("disk %s: a piece of its filesystem, %d bytes at %d, cannot lie there", v.Name, p.Length, p.At)
+		}
+		end = p.Offset + p.Length
 	}
 	return nil
 }

@@ -26,8 +26,9 @@ const (
 	// MaxFile is the largest file that is kept, in bytes: an initrd with all
 	// firmware in it has half of that.
 	MaxFile = 256 << 20
-	// maxFiles is how many files of the host a definition has.
-	maxFiles = 200
+	// maxFiles is how many files of the host a definition has: the specification of
+	// a builder's images has most of them.
+	maxFiles = 1000
 )
 
 // Save stores a definition with files of the host and drydock's part of the

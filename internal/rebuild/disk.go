@@ -139,6 +139,9 @@ func (x *run) fromFiles(ctx context.Context, it *Item, part string) error {
 	if err != nil {
 		return err
 	}
+	if len(it.disk.Pieces) > 0 {
+		return x.inLayout(ctx, it, tree, part)
+	}
 	if err := x.filesystem(ctx, it, tree, part); err != nil {
 		return err
 	}
@@ -155,11 +158,12 @@ func (x *run) fromFiles(ctx context.Context, it *Item, part string) error {
 func (x *run) filesystem(ctx context.Context, it *Item, tree disk.Filesystem, target string) error {
 	o := newimage.Options{
 		Filesystem: it.was.Type, Size: it.was.Size, UUID: it.was.UUID, Label: it.was.Label,
-		Read: x.opts.Read, Convert: x.opts.QEMUImg.ConvertRaw,
+		Writer: x.opts.Writer, Read: x.opts.Read, Convert: x.opts.QEMUImg.ConvertRaw,
 		Progress: func(p newimage.Progress) { x.tell(it.What+": "+p.Step, p.Bytes, p.Of) },
 		Differs: func(c *diff.Change) {
 			x.warn("%s: %s is not as it is in the backup", it.What, escape.Bytes(c.Path))
 		},
+		Warn: func(path []byte, text string) { x.warn("%s: %s: %s", it.What, escape.Bytes(path), text) },
 		Damaged: func(path []byte, err error) {
 			x.warn("%s: %s could not be read: %s", it.What, escape.Bytes(path), escape.Line(err.Error()))
 		},

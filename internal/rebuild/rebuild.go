@@ -7,7 +7,8 @@
 //	}
 //
 // A disk that was backed up as an image is written back; one whose files were gets a
-// filesystem made anew, of the same type, size, UUID and label; one that was made
+// filesystem made anew, of the same type, size, UUID and label, in its place on the disk,
+// around which there is what was there (partitions, boot loader, LVM); one that was made
 // from a version of an image is made from that version, which goes into the image
 // store too; and one that was left out is made empty.
 //
@@ -23,6 +24,7 @@
 package rebuild
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +42,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
+	"github.com/drydock-vm/drydock/internal/writervm"
 )
 
 // Options say what is restored, and where to. To or Allow, Snapshot, Tree, Store,
@@ -64,6 +67,8 @@ type Options struct {
 	QEMUImg *qemuimg.Tool
 	// Read opens the filesystem on a raw image, in a confined reader.
 	Read func(ctx context.Context, image *os.File) (fsys disk.Filesystem, stop func(), err error)
+	// Writer is the machine that writes XFS and btrfs.
+	Writer writervm.Options
 	// Progress is told what is being done, unless it is nil: of how much how many
 	// bytes are done.
 	Progress func(what string, done, of int64)
@@ -148,6 +153,9 @@ func Make(d *definition.Definition, o Options) (*Plan, error) {
 		if err := p.look(it); err != nil {
 			return nil, err
 		}
+		if it.From != FromConfig && it.Path == o.Config.Path {
+			it.Problem = "that is drydock's own configuration, whose commands are executed: no backup of drydock says so"
+		}
 	}
 	return p, nil
 }
@@ -199,12 +207,20 @@ func (p *Plan) filesItem(it *Item) {
 	}
 	it.was = was
 	it.Detail = fmt.Sprintf("%s, %s", d.Format, was.Type)
-	if err := newimage.Can(was.Type); err != nil {
+	if err := newimage.Can(newimage.Options{Filesystem: was.Type, Size: was.Size, Writer: p.opts.Writer}); err != nil {
 		it.Problem = err.Error() + out
 		return
 	}
-	if d.Partition != 0 || d.Volume != "" {
+	if d.Partition == 0 && d.Volume == "" {
+		return
+	}
+	if len(d.Pieces) == 0 || !wholedisk.HasLayout(p.opts.Snapshot, d.Name) {
 		it.Problem = "the backup has the files of a partition or volume, and not what is around it" + out
+		return
+	}
+	it.Detail += " in " + cmp.Or(d.Volume, fmt.Sprintf("partition %d", d.Partition))
+	if last := d.Pieces[len(d.Pieces)-1]; last.Offset+last.Length != was.Size {
+		it.Problem = "what the backup says of where its filesystem lies and of how large it is does not fit" + out
 	}
 }
 

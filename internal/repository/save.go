@@ -52,7 +52,8 @@ type saver struct {
 	uploading map[*packer]struct{}
 	unindexed []finishedPack
 	spare     [][]byte // buffers of packs that were stored
-	err       error    // why nothing can be saved any more
+	added     Added
+	err       error // why nothing can be saved any more
 }
 
 func (s *saver) init() {
@@ -187,7 +188,9 @@ func (r *Repository) pack(t BlobType, id ID, sealed []byte, size int, compressed
 		s.detach(p)
 		full = p
 	}
-	return int64(e.length) + int64(e.entrySize()), full, nil
+	stored = int64(e.length) + int64(e.entrySize())
+	s.added.count(t, int64(size), stored)
+	return stored, full, nil
 }
 
 // detach makes p one that is being uploaded. The caller holds s.mu.

@@ -8,7 +8,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/state"
 )
 
-// Due is whether the builder should build now.
+// Due is whether something is to be done now: a build, a prune, a proof.
 type Due struct {
 	Due        bool      `json:"due"`
 	Reason     string    `json:"reason"`
@@ -54,6 +54,17 @@ func due(now time.Time, every time.Duration, digest string, last *state.Build) D
 	default:
 		d.Due, d.Reason = lapsed("build", age, every)
 	}
+	return d
+}
+
+// DueAfter decides for what is done at intervals and was done last at a time that is
+// zero where it never was.
+func DueAfter(what string, now, last time.Time, every time.Duration) Due {
+	if last.IsZero() {
+		return Due{Due: true, Reason: fmt.Sprintf("there was no %s yet", what)}
+	}
+	d := Due{Last: last}
+	d.Due, d.Reason = lapsed(what, now.Sub(last), every)
 	return d
 }
 

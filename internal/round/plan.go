@@ -11,6 +11,10 @@ import (
 type Plan struct {
 	VMs   []*VMPlan `json:"vms"` // in the order in which they go down
 	Prune Due       `json:"prune"`
+	// Verify is the look at the backups.
+	Verify Due `json:"verify"`
+	// Copies are the other places that the backups are brought to.
+	Copies []CopyPlan `json:"copies,omitempty"`
 }
 
 // VMPlan is the plan for one VM.
@@ -19,6 +23,7 @@ type VMPlan struct {
 	Found   vm.State   `json:"found"`
 	Builder bool       `json:"builder,omitempty"`
 	Due     *Due       `json:"due,omitempty"`
+	Boot    Due        `json:"boot"`           // the start from the newest backup
 	Skip    string     `json:"skip,omitempty"` // why the VM is left alone
 	Disks   []DiskPlan `json:"disks"`
 	// BackupBeforeStart means that a disk cannot be snapshotted, so that the
@@ -67,6 +72,12 @@ func (r *Runner) Plan(ctx context.Context, vms []VM) (*Plan, error) {
 	if p.Prune, err = r.PruneDue(ctx); err != nil {
 		return nil, fmt.Errorf("is a prune due: %w", err)
 	}
+	if p.Copies, err = r.planCopies(ctx); err != nil {
+		return nil, fmt.Errorf("is a prune due: %w", err)
+	}
+	if p.Verify, err = r.o.Proofs.Due(ctx); err != nil {
+		return nil, fmt.Errorf("is a proof due: %w", err)
+	}
 	return p, nil
 }
 
@@ -92,6 +103,11 @@ func (r *Runner) planVM(ctx context.Context, v VM) (*VMPlan, error) {
 			return nil, fmt.Errorf("%s: is a build due: %w", v.Name, err)
 		}
 		p.Due = &due
+	}
+	if v.backsUp() {
+		if p.Boot, err = r.o.Boots.Due(ctx, v); err != nil {
+			return nil, fmt.Errorf("%s: is a start from the backup due: %w", v.Name, err)
+		}
 	}
 	p.Steps = p.steps()
 	return p, nil
@@ -195,6 +211,9 @@ func (p *VMPlan) steps() []string {
 		for _, name := range p.vm.Sinks {
 			s = append(s, "sink: "+name+" gets the disks after the backup")
 		}
+	}
+	if p.Boot.Due {
+		s = append(s, "boot: from its newest backup, apart from the world: "+p.Boot.Reason)
 	}
 	if p.vm.backsUp() && p.vm.Retain != "" {
 		s = append(s, "retain: "+p.vm.Retain+" (drydock backups plan says what goes)")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ type Report struct {
 	VMs      []*VMReport   `json:"vms"`
 	Recovery *Recovery     `json:"recovery,omitempty"`
 	Prune    *PruneReport  `json:"prune,omitempty"`
+	Copies   []*CopyReport `json:"copies,omitempty"`
 	// Warnings are of what is no single VM's.
 	Warnings []string     `json:"warnings,omitempty"`
 	Verify   *ProofReport `json:"verify,omitempty"` // nil: it was not due
@@ -100,11 +102,16 @@ type ImageBackup struct {
 	BytesStored    int64  `json:"bytes_stored"`
 	Bitmap         string `json:"bitmap,omitempty"` // the dirty bitmap that was used
 	Whole          string `json:"whole,omitempty"`  // why none was used, or none was started
+	Layout         bool   `json:"layout,omitempty"` // it is what is around the files that are backed up
 }
 
 // String says it in one line.
 func (b ImageBackup) String() string {
-	text := fmt.Sprintf("image of %s, %s: read %s, stored %s; skipped", b.Disk, Bytes(b.Size), Bytes(b.BytesRead), Bytes(b.BytesStored))
+	what := "image"
+	if b.Layout {
+		what = "layout"
+	}
+	text := fmt.Sprintf("%s of %s, %s: read %s, stored %s; skipped", what, b.Disk, Bytes(b.Size), Bytes(b.BytesRead), Bytes(b.BytesStored))
 	for _, part := range []struct {
 		n    int64
 		what string
@@ -116,6 +123,9 @@ func (b ImageBackup) String() string {
 	text, nothing := strings.CutSuffix(text, "; skipped")
 	if !nothing {
 		text = strings.TrimSuffix(text, ",")
+	}
+	if b.Layout {
+		return text
 	}
 	if b.Whole != "" && b.Bitmap == "" {
 		text += "; read in whole"
@@ -192,7 +202,7 @@ func (r *Report) settle() {
 			r.Outcome = state.Warnings
 		}
 	}
-	warned := len(r.Warnings) > 0 || r.Recovery != nil && len(r.Recovery.Warnings) > 0
+	warned := len(r.Warnings) > 0 || slices.ContainsFunc(r.Copies, func(c *CopyReport) bool { return c.Error != "" }) || r.Recovery != nil && len(r.Recovery.Warnings) > 0
 	if r.Outcome == state.Done && warned {
 		r.Outcome = state.Warnings
 	}
@@ -217,6 +227,11 @@ func (r *Report) Problems() []string {
 		out = append(out, v.Warnings...)
 	}
 	out = append(out, r.Warnings...)
+	for _, c := range r.Copies {
+		if p := c.problem(); p != "" {
+			out = append(out, p)
+		}
+	}
 	if r.Verify != nil {
 		out = append(out, r.Verify.problems()...)
 	}

@@ -119,20 +119,17 @@ func (v VM) backsUp() bool {
 
 // PruneDue says whether a prune is due. It decides from the state alone, as
 // [Runner.Due] does.
-func (r *Runner) PruneDue(ctx context.Context) (Due, error) {
+func (r *Runner) PruneDue(ctx context.Context) (Due, error) { return r.pruneDue(ctx, chorePrune) }
+
+func (r *Runner) pruneDue(ctx context.Context, chore string) (Due, error) {
 	if r.o.PruneEvery == 0 {
 		return Due{Reason: "no retention is configured, or prune.every is 0s"}, nil
 	}
-	last, err := r.o.State.LastChore(ctx, chorePrune)
+	last, err := r.o.State.LastChore(ctx, chore)
 	if err != nil {
 		return Due{}, err
 	}
-	if last.IsZero() {
-		return Due{Due: true, Reason: "nothing has been pruned yet"}, nil
-	}
-	d := Due{Last: last}
-	d.Due, d.Reason = lapsed("prune", r.o.Now().Sub(last), r.o.PruneEvery)
-	return d, nil
+	return DueAfter("prune", r.o.Now(), last, r.o.PruneEvery), nil
 }
 
 // prune gives back space, if it is time to.

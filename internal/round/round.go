@@ -176,6 +176,8 @@ type Proofs interface {
 	// where it is not. Damage is in the report. An error says that not everything
 	// could be looked at, and may come with a report of what was.
 	Prove(ctx context.Context, progress func(string)) (*ProofReport, error)
+	// Due says whether Prove would do so now.
+	Due(ctx context.Context) (Due, error)
 }
 
 // Boots proves that VMs start from their backups.
@@ -184,6 +186,8 @@ type Boots interface {
 	// due; nil where it is not. That it did not boot is in the report. An error says
 	// that it could not be tried.
 	Boot(ctx context.Context, v VM, progress func(string)) (*BootReport, error)
+	// Due says whether Boot would do so now.
+	Due(ctx context.Context, v VM) (Due, error)
 }
 
 // Sources opens what is to be read of a snapshot: at once, since the disk's
@@ -219,6 +223,7 @@ type Options struct {
 	Retention Retention
 	// PruneEvery is the time from one prune to the next; 0 is never.
 	PruneEvery time.Duration
+	Copies     Copies
 	Proofs     Proofs
 	Boots      Boots
 	Now        func() time.Time
@@ -267,6 +272,7 @@ const (
 	StepRelease  Step = "release"
 	StepRetain   Step = "retain"
 	StepPrune    Step = "prune" // of the whole round
+	StepCopy     Step = "copy"  // the same
 	// StepVerify is one of the whole round, not of a VM. It changes nothing, so
 	// the journal does not have it.
 	StepVerify Step = "verify"

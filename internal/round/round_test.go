@@ -175,6 +175,7 @@ func TestRoundSurvivesEveryFault(t *testing.T) {
 		"plain":       func(*world) {},
 		"no snapshot": func(w *world) { w.noSnapshot = true },
 		"prune":       func(w *world) { w.pruneEvery = time.Hour },
+		"copies":      func(w *world) { w.pruneEvery = time.Hour; w.places = []string{"nas", "keeps all"} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -213,6 +214,7 @@ func TestRecoverAfterDeathAnywhere(t *testing.T) {
 		"plain":       func(*world) {},
 		"no snapshot": func(w *world) { w.noSnapshot = true },
 		"prune":       func(w *world) { w.pruneEvery = time.Hour },
+		"copies":      func(w *world) { w.pruneEvery = time.Hour; w.places = []string{"nas", "keeps all"} },
 		"off":         func(w *world) { w.running = false },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -345,6 +347,9 @@ func TestRoundProves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.proof, w.proofErr = c.proof, c.err
+			if plan, err := w.runner().Plan(t.Context(), []round.VM{w.vm(diskFile(t))}); err != nil || plan.Verify.Due != (c.proof != nil) {
+				t.Errorf("the plan has the proof %+v, %v", plan.Verify, err)
+			}
 			report := do(t, w, w.vm(diskFile(t)))
 			if report.Outcome != c.want || (report.Verify == nil) != (c.proof == nil && c.err == nil) {
 				t.Errorf("outcome %s, %+v", report.Outcome, report.Verify)

@@ -70,12 +70,14 @@ func (x *run) all(ctx context.Context, p *Plan) {
 		x.release(context.WithoutCancel(ctx), d)
 	}
 	x.stragglers(context.WithoutCancel(ctx))
+	x.copies(ctx)
 	x.prove(ctx)
 	for _, d := range x.docked {
 		x.boot(ctx, d)
 	}
 	x.retain(ctx)
 	x.prune(ctx)
+	x.pruneCopies(ctx)
 }
 
 // add opens the report of one VM.

@@ -44,8 +44,12 @@ type world struct {
 	backedDown bool   // the VM was down during the backup
 	pruneEvery time.Duration
 	prunes     int
-	late       time.Duration // how far the clock is set forward
-	noBackups  bool          // the repository has none, whatever was made
+	late       time.Duration  // how far the clock is set forward
+	noBackups  bool           // the repository has none, whatever was made
+	places     []string       // that backups are copied to
+	badPlace   string         // the one that always fails
+	copied     map[string]int // backups, by place
+	pruned     []string       // places
 	proof      *round.ProofReport
 	proofErr   error
 	boot       *round.BootReport
@@ -69,7 +73,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, dbPath: filepath.Join(t.TempDir(), "state.db"),
 		running: true, root: "v1", current: "v1", install: "v1",
-		snaps: map[string]bool{}, bad: map[string]string{}, sick: map[string]bool{},
+		snaps: map[string]bool{}, bad: map[string]string{}, sick: map[string]bool{}, copied: map[string]int{},
 	}
 	w.open()
 	t.Cleanup(func() { w.db.Close() })
@@ -122,7 +126,8 @@ func (w *world) vm(path string) round.VM {
 
 func (w *world) runner() *round.Runner {
 	return round.New(round.Options{
-		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Sinks: w, Proofs: w, Boots: w, Now: w.now,
+		State: w.db, Machines: w, Snapshots: w, Images: w, Builds: builds{w}, Sources: w, Backups: w, Sinks: w, Proofs: w, Boots: boots{w}, Now: w.now,
+		Copies:    copies{w},
 		Retention: w, PruneEvery: w.pruneEvery, RetryPause: time.Microsecond,
 	})
 }
@@ -319,6 +324,16 @@ func (w *world) Boot(context.Context, round.VM, func(string)) (*round.BootReport
 	return w.boot, w.bootErr
 }
 
+func (w *world) Due(context.Context) (round.Due, error) {
+	return round.Due{Due: w.proof != nil, Reason: "sample: the proof"}, nil
+}
+
+type boots struct{ *world }
+
+func (b boots) Due(context.Context, round.VM) (round.Due, error) {
+	return round.Due{Due: b.boot != nil, Reason: "the boot"}, nil
+}
+
 func (w *world) Check(context.Context) error { return w.call("check repository") }
 
 func (w *world) Backup(_ context.Context, v round.VM, _ string, _ []round.Source, _ func(string)) (*round.BackupReport, error) {
@@ -366,4 +381,33 @@ func (w *world) Prune(context.Context) (*round.PruneReport, error) {
 	}
 	w.prunes++
 	return &round.PruneReport{Before: 3 << 20, After: 1 << 20}, nil
+}
+
+// round.Copies
+
+type copies struct{ *world }
+
+func (c copies) Places() []string { return c.places }
+
+// Copy brings all that there are.
+func (c copies) Copy(_ context.Context, place string) (*round.CopyReport, error) {
+	if err := c.call("copy to %s", place); err != nil {
+		return nil, err
+	}
+	if place == c.badPlace {
+		return &round.CopyReport{Blobs: 7}, errInjected
+	}
+	rep := &round.CopyReport{Copied: len(c.backups) - c.copied[place], Present: c.copied[place]}
+	c.copied[place] = len(c.backups)
+	return rep, nil
+}
+
+func (c copies) Prunes(place string) bool { return place != "keeps all" }
+
+func (c copies) Prune(_ context.Context, place string) (*round.PruneReport, error) {
+	if err := c.call("prune of %s", place); err != nil {
+		return nil, err
+	}
+	c.pruned = append(c.pruned, place)
+	return &round.PruneReport{Before: 2 << 20}, nil
 }

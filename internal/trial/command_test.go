@@ -24,7 +24,7 @@ func TestRewrite(t *testing.T) {
 	const disk = " -drive file=/srv/web,,1.qcow2"
 	const made = " -drive format=qcow2,cache=unsafe,file=/run/o,,1.qcow2"
 	for name, c := range map[string]struct{ command, want string }{
-		"what is kept":        {"-nodefaults --machine q35 -m 2G -smp 2 -enable-kvm" + disk, "-nodefaults -machine q35 -m 2G -smp 2 -enable-kvm" + made},
+		"what is kept":        {"--machine q35 -m 2G -smp 2 -enable-kvm" + disk, "-machine q35 -m 2G -smp 2 -enable-kvm" + made},
 		"files that are read": {"-kernel /boot/stored -initrd /boot/initrd -dtb /boot/stored" + disk, "-kernel file-0 -initrd /boot/initrd -dtb file-0" + made},
 		"what is left out":    {"-daemonize -pidfile /run/p -qmp unix:/s,server -monitor stdio -serial mon:stdio -vnc :1 -nographic -snapshot" + disk, made[1:]},
 		"drive":               {"-drive if=virtio,format=raw,file=/srv/web,,1.qcow2,cache=none,aio=native,id=d,discard=unmap", "-drive if=virtio,id=d,discard=unmap,format=qcow2,cache=unsafe,file=/run/o,,1.qcow2"},
@@ -57,8 +57,8 @@ func TestRewrite(t *testing.T) {
 			made[1:] + " -chardev backend=null,id=c -audiodev driver=none,id=a -object rng-random,id=r,filename=/dev/urandom",
 		},
 	} {
-		got, err := rewrite("qemu " + c.command)
-		if want := "qemu " + c.want; err != nil || strings.Join(got.Command, " ") != want {
+		got, err := rewrite("qemu --nodefaults " + c.command)
+		if want := "qemu -nodefaults " + c.want; err != nil || strings.Join(got.Command, " ") != want {
 			t.Errorf("%s: %v\ngot  %s\nwant %s", name, err, strings.Join(got.Command, " "), want)
 		}
 	}

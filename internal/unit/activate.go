@@ -9,24 +9,35 @@ import (
 	"github.com/coreos/go-systemd/v22/dbus"
 )
 
+// timers are what is started and stopped.
+var timers = []string{Timer, CheckTimer}
+
 // Activate has systemd read the files that were installed, and starts the
-// timer.
+// timers.
 func Activate(ctx context.Context, conn *dbus.Conn) error {
 	if err := conn.ReloadContext(ctx); err != nil {
 		return fmt.Errorf("have systemd read the units: %w", err)
 	}
-	return job(ctx, "start", conn.RestartUnitContext) // so that a new schedule counts
+	for _, timer := range timers {
+		if err := job(ctx, "start", timer, conn.RestartUnitContext); err != nil { // so that a new schedule counts
+			return err
+		}
+	}
+	return nil
 }
 
-// Deactivate stops the timer, and has systemd forget units that were removed. A
+// Deactivate stops the timers, and has systemd forget units that were removed. A
 // round that is under way goes on.
 func Deactivate(ctx context.Context, conn *dbus.Conn) error {
-	units, err := conn.ListUnitsByNamesContext(ctx, []string{Timer})
+	units, err := conn.ListUnitsByNamesContext(ctx, timers)
 	if err != nil {
-		return fmt.Errorf("ask systemd about %s: %w", Timer, err)
+		return fmt.Errorf("ask systemd about the timers: %w", err)
 	}
-	if len(units) == 1 && units[0].ActiveState != "inactive" {
-		if err := job(ctx, "stop", conn.StopUnitContext); err != nil {
+	for _, u := range units {
+		if u.ActiveState == "inactive" {
+			continue
+		}
+		if err := job(ctx, "stop", u.Name, conn.StopUnitContext); err != nil {
 			return err
 		}
 	}
@@ -36,19 +47,19 @@ func Deactivate(ctx context.Context, conn *dbus.Conn) error {
 	return nil
 }
 
-// job runs a job on the timer to its end.
-func job(ctx context.Context, verb string, enqueue func(context.Context, string, string, chan<- string) (int, error)) error {
+// job runs a job on a timer to its end.
+func job(ctx context.Context, verb, timer string, enqueue func(context.Context, string, string, chan<- string) (int, error)) error {
 	done := make(chan string, 1)
-	if _, err := enqueue(ctx, Timer, "replace", done); err != nil {
-		return fmt.Errorf("%s %s: %w", verb, Timer, err)
+	if _, err := enqueue(ctx, timer, "replace", done); err != nil {
+		return fmt.Errorf("%s %s: %w", verb, timer, err)
 	}
 	select {
 	case result := <-done:
 		if result != "done" {
-			return fmt.Errorf("%s %s: the job ended as %q (systemctl status %s says why)", verb, Timer, result, Timer)
+			return fmt.Errorf("%s %s: the job ended as %q (systemctl status %s says why)", verb, timer, result, timer)
 		}
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%s %s: %w", verb, Timer, ctx.Err())
+		return fmt.Errorf("%s %s: %w", verb, timer, ctx.Err())
 	}
 }

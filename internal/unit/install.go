@@ -157,8 +157,9 @@ func removeEmpty(folder string) {
 func candidates(root string) ([]string, error) {
 	paths := []string{
 		filepath.Join(dir, "multi-user.target.wants", Recover),
-		filepath.Join(dir, "timers.target.wants", Timer),
+		filepath.Join(dir, "timers.target.wants", Timer), filepath.Join(dir, "timers.target.wants", CheckTimer),
 		filepath.Join(dir, Recover), filepath.Join(dir, Service), filepath.Join(dir, Timer),
+		filepath.Join(dir, Check), filepath.Join(dir, CheckTimer),
 	}
 	entries, err := os.ReadDir(filepath.Join(root, dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

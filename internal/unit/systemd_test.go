@@ -21,7 +21,7 @@ for word; do printf '<%s>' "$word"; done >> calls
 echo >> calls
 case "$3" in
 due) [ -e due ] ;;
-run) exit 3 ;;
+run|status) exit 3 ;;
 esac
 `
 
@@ -50,7 +50,7 @@ func check(t *testing.T, s *testsystemd.System, o unit.Options, dir string) {
 	if _, err := unit.Install(s.Root, files(t, o)); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(o.VMUnits, unit.Timer, unit.Service, unit.Recover) {
+	for _, name := range append(o.VMUnits, unit.Timer, unit.Service, unit.Recover, unit.CheckTimer, unit.Check) {
 		if said := s.Run("systemd-analyze", "verify", name); said != "" {
 			t.Errorf("systemd-analyze verify %s: %s", name, said)
 		}
@@ -63,10 +63,10 @@ func check(t *testing.T, s *testsystemd.System, o unit.Options, dir string) {
 	if err := unit.Activate(t.Context(), conn); err != nil {
 		t.Fatal(err)
 	}
-	if timers := s.Run("systemctl", "list-timers", "--no-legend"); !strings.Contains(timers, "drydock.service") {
+	if timers := s.Run("systemctl", "list-timers", "--no-legend"); !strings.Contains(timers, "drydock.service") || !strings.Contains(timers, "drydock-check.service") {
 		t.Errorf("timers: %s", timers)
 	}
-	if state := s.Run("systemctl", "is-enabled", unit.Timer, unit.Recover); state != "enabled\nenabled\n" {
+	if state := s.Run("systemctl", "is-enabled", unit.Timer, unit.Recover, unit.CheckTimer); state != "enabled\nenabled\nenabled\n" {
 		t.Errorf("enabled: %s", state)
 	}
 	if order := s.Run("systemctl", "show", "-P", "After", "web.service"); !strings.Contains(order, unit.Recover) {
@@ -94,6 +94,14 @@ func runUnits(t *testing.T, s *testsystemd.System, o unit.Options, dir string) {
 	calls, due := filepath.Join(dir, "calls"), filepath.Join(dir, "due")
 	s.Run("systemctl", "start", unit.Service) // it ends with 3, which is no failure
 	s.Run("systemctl", "start", unit.Recover)
+	// A backup is missing, and that is a failed unit.
+	if err := s.Command(t.Context(), "systemctl", "start", unit.Check).Run(); err == nil {
+		t.Error("the check ends with 3, and its unit is well")
+	}
+	if failed := s.Run("systemctl", "list-units", "--failed", "--no-legend", "--plain"); !strings.HasPrefix(failed, unit.Check) {
+		t.Errorf("failed units: %s", failed)
+	}
+	s.Run("systemctl", "reset-failed", unit.Check)
 	s.Run("systemctl", "start", o.BuilderUnit)
 	if err := s.Command(t.Context(), "systemctl", "is-active", o.BuilderUnit).Run(); err == nil {
 		t.Error("the builder runs although no build is due")
@@ -108,7 +116,7 @@ func runUnits(t *testing.T, s *testsystemd.System, o unit.Options, dir string) {
 		t.Fatal(err)
 	}
 	want := ""
-	for _, verb := range []string{"<run>", "<recover>", "<due><builder>", "<due><builder>", "<build><prepare><builder>"} {
+	for _, verb := range []string{"<run>", "<recover>", "<status>", "<due><builder>", "<due><builder>", "<build><prepare><builder>"} {
 		want += "<--config><" + o.ConfigPath + ">" + verb + "\n"
 	}
 	if string(got) != want {

@@ -69,6 +69,39 @@ WantedBy=multi-user.target
 `
 }
 
+// checkTimerText is the timer of the check, by day: far from the rounds of most, and
+// when somebody is there to read it.
+func checkTimerText() string {
+	return `
+[Unit]
+Description=Daily look for missing backups of the virtual machines
+` + documentation + `
+[Timer]
+OnCalendar=*-*-* 09:00:00
+RandomizedDelaySec=10min
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+`
+}
+
+// checkText is the check. That a backup is missing (exit code 3) is its failure, unlike
+// that of a round: what watches for failed units sees it. It starts no machine, so it
+// is always confined.
+func checkText(e escaped) string {
+	return `
+[Unit]
+Description=Look for missing backups of the virtual machines
+` + documentation + `Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=oneshot
+ExecStart=` + e.command + ` status
+` + confined()
+}
+
 // builderText is the drop-in of the builder's unit. "+" has it run by root,
 // whoever the unit runs QEMU as.
 func builderText(e escaped) string {
@@ -94,6 +127,10 @@ func confinement(e escaped) string {
 KillMode=process
 `
 	}
+	return confined()
+}
+
+func confined() string {
 	return strings.Join([]string{
 		"KillMode=mixed",
 		"UMask=0077",

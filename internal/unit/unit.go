@@ -2,8 +2,9 @@
 
 // Package unit makes the unit files that run drydock by itself: a timer that
 // starts a round, the round's service, a service that recovers at boot before
-// the VMs start, and a drop-in that lets the builder's own unit start only when
-// a build is due.
+// the VMs start, a timer and a service that look for missing backups whether or not
+// rounds run, and a drop-in that lets the builder's own unit start only when a build
+// is due.
 //
 // [Files] makes them from a few options and touches nothing. [Install] and
 // [Remove] write and remove them below a root folder. A file is drydock's if it
@@ -23,9 +24,11 @@ import (
 
 // The units that are written.
 const (
-	Timer   = "drydock.timer"
-	Service = "drydock.service"
-	Recover = "drydock-recover.service"
+	Timer      = "drydock.timer"
+	Service    = "drydock.service"
+	Recover    = "drydock-recover.service"
+	CheckTimer = "drydock-check.timer"
+	Check      = "drydock-check.service"
 
 	dir    = "etc/systemd/system"
 	dropIn = "10-drydock.conf"
@@ -78,10 +81,13 @@ func Files(o Options) ([]File, error) {
 		files = append(files, file(e.builderUnit+".d/"+dropIn, builderText(e)))
 	}
 	return append(files,
+		file(Check, checkText(e)),
+		file(CheckTimer, checkTimerText()),
 		file(Recover, recoverText(e)),
 		file(Service, serviceText(e)),
 		file(Timer, timerText(e)),
 		link("multi-user.target.wants", Recover),
+		link("timers.target.wants", CheckTimer),
 		link("timers.target.wants", Timer),
 	), nil
 }

@@ -43,20 +43,25 @@ func TestFiles(t *testing.T) {
 		"# /etc/systemd/system/drydock.timer\n",
 		"OnCalendar=*-*-* 02:30:00\nRandomizedDelaySec=10min\nPersistent=true\n",
 		"# /etc/systemd/system/timers.target.wants/drydock.timer -> ../drydock.timer\n",
+		"# /etc/systemd/system/drydock-check.service\n",
+		"ExecStart=\"/usr/bin/drydock\" --config \"/etc/drydock/drydock.yaml\" status\nKillMode=mixed\n",
+		"# /etc/systemd/system/drydock-check.timer\n",
+		"OnCalendar=*-*-* 09:00:00\n",
+		"# /etc/systemd/system/timers.target.wants/drydock-check.timer -> ../drydock-check.timer\n",
 	} {
 		// Comments stand between settings, and are not part of what is tested.
 		if !strings.Contains(withoutComments(text), withoutComments(want)) || !strings.Contains(text, strings.SplitAfter(want, "\n")[0]) {
 			t.Errorf("there is no %q in\n%s", want, text)
 		}
 	}
-	if strings.Count(text, "KillMode=process\n") != 2 || strings.Contains(text, "NoNewPrivileges") {
+	if strings.Count(text, "KillMode=process\n") != 2 || strings.Count(text, "NoNewPrivileges") != 1 { // that of the check
 		t.Errorf("the machines that drydock starts would be killed or confined:\n%s", text)
 	}
 
 	o := options()
 	o.OnlyUnits, o.BuilderUnit, o.BuilderVM, o.VMUnits = true, "", "", nil
 	text = unit.Format(files(t, o))
-	if strings.Contains(text, "KillMode=process") || strings.Count(text, "NoNewPrivileges=yes\n") != 2 {
+	if strings.Contains(text, "KillMode=process") || strings.Count(text, "NoNewPrivileges=yes\n") != 3 {
 		t.Errorf("drydock is not confined:\n%s", text)
 	}
 	if strings.Contains(text, "Before=") || strings.Contains(text, "ExecCondition=") {

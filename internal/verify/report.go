@@ -75,14 +75,3 @@ func (r *Report) damage(err error) {
 		r.Damage = append(r.Damage, err)
 	}
 }
-
-// slack is the part of the interval by which a proof may be early: the nightly
-// timer's random delay never makes two nights of one.
-const slack = 14
-
-// Due reports whether it is time for the next proof, after the last one, or none
-// at all. One from the future means that the clock was set back.
-func Due(now, last time.Time, every time.Duration) bool {
-	age := now.Sub(last)
-	return last.IsZero() || age < 0 || age >= every-every/slack
-}

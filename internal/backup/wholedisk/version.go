@@ -39,10 +39,7 @@ func SaveVersion(ctx context.Context, repo *repository.Repository, parent *repos
 		return nil, nil, context.Cause(ctx)
 	}
 	if err == nil && old != nil && HasVersion(parent, v.Disk) && old.SHA256 == v.SHA256 && old.Size == v.Size && old.whole(repo) {
-		return []backup.Object{
-			{Path: ImagePath(v.Disk), Node: *old.node, Tags: []string{tag}},
-			{Path: aboutPath(v.Disk), Node: *old.json},
-		}, nil, nil
+		return pair(v.Disk, *old.node, *old.json, old, []string{tag}), nil, nil
 	}
 	content, stop, err := v.open(ctx)
 	if err != nil {

@@ -1,0 +1,53 @@
+package round_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/round"
+	"github.com/drydock-vm/drydock/internal/state"
+)
+
+// TestRoundCopies: the backups go to all other places, after they were made and before
+// any is removed. One that cannot be reached is a warning that names it, and the next
+// round catches up.
+func TestRoundCopies(t *testing.T) {
+	w := newWorld(t)
+	w.places, w.badPlace, w.pruneEvery = []string{"nas", "cloud", "keeps all"}, "nas", time.Hour
+	v := w.vm(diskFile(t))
+	plan, err := w.runner().Plan(t.Context(), []round.VM{v})
+	if err != nil || len(plan.Copies) != 3 || plan.Copies[0].Place != "nas" || !plan.Copies[1].Prune.Due || plan.Copies[2].Prune.Due {
+		t.Errorf("the plan is %+v, %v", plan.Copies, err)
+	}
+	report := do(t, w, v)
+	p := report.Problems()
+	if report.Outcome != state.Warnings || len(p) != 1 || !strings.Contains(p[0], "copy to nas: injected fault") || !strings.Contains(p[0], "next round") {
+		t.Errorf("outcome %s, %q", report.Outcome, p)
+	}
+	if v := report.VMs[0]; v.Outcome != state.Done || v.Backup == nil || v.Retain == nil {
+		t.Errorf("the VM's own report is %+v", v)
+	}
+	if c := report.Copies; len(c) != 3 || c[0].Error == "" || c[0].Blobs != 7 || c[1].Copied != 1 || c[1].Place != "cloud" || c[1].Prune == nil || c[2].Prune != nil {
+		t.Errorf("the copies are %+v", c)
+	}
+	var order []string
+	for _, line := range w.log {
+		_, what, _ := strings.Cut(line, " ")
+		if strings.HasPrefix(what, "copy") || slices.Contains([]string{"backup", "retain", "prune", "prune of cloud"}, what) {
+			order = append(order, what)
+		}
+	}
+	if got := strings.Join(order, ", "); got != "backup, copy to nas, copy to cloud, copy to keeps all, retain, prune, prune of cloud" {
+		t.Errorf("the order was %s", got)
+	}
+	w.badPlace = ""
+	report = do(t, w, v)
+	if c := report.Copies; report.Outcome != state.Done || c[0].Copied != 2 || c[1].Copied != 1 || c[1].Present != 1 || c[1].Prune != nil || c[0].Prune == nil {
+		t.Errorf("the next round: %s, %+v", report.Outcome, c)
+	}
+	if got := strings.Join(w.pruned, ", "); got != "cloud, nas" {
+		t.Errorf("pruned were %s", got)
+	}
+}
