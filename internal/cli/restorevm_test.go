@@ -255,7 +255,8 @@ func TestRestoreVMAgain(t *testing.T) {
 		t.Errorf("the configuration was touched: %s, %v", text, err)
 	}
 
-	// Once more, when the VM has been at work: the disk that was there first is not lost.
+	// Once more, when all is done and the VM has run: the disk that was there first is
+	// not lost to it.
 	must(t, os.Chtimes(data, time.Time{}, made.ModTime().Add(time.Second)))
 	_, errs = w.run(1, w.flags("--allow", w.host, "--overwrite")...)
 	if !strings.Contains(errs, "data.raw.previous, and a file of that name is there already") {
@@ -496,7 +497,7 @@ func (w *vmWorld) forge(d definition.Definition, part string, tags ...string) {
 	repo, err := repository.Open(ctx, local.New(w.repo), []byte("secret"), repository.Options{})
 	must(w.t, err)
 	_, err = backup.Run(ctx, repo, nil, backup.Options{VM: d.VM, Time: time.Now(), Objects: func(ctx context.Context, _ *repository.Snapshot) ([]backup.Object, error) {
-		list, err := definition.Save(ctx, repo, &d, nil, []byte(part), time.Now())
+		list, err := definition.Save(ctx, repo, nil, &d, nil, []byte(part), time.Now())
 		list[0].Tags = append(list[0].Tags, tags...)
 		return list, err
 	}})
