@@ -168,11 +168,7 @@ func (a *app) vmHost(o vmFlags) (*host, error) {
 		}
 	}
 	if o.repository != "" {
-		key, err := filepath.Abs(o.key)
-		if err != nil {
-			return nil, err
-		}
-		if c.Repository, err = config.NewRepository(o.repository, key, o.password); err != nil {
+		if c.Repository, err = config.NewRepository(o.repository, o.key, o.password); err != nil {
 			return nil, usageError("--repository %w", err)
 		}
 	}
@@ -211,7 +207,8 @@ func (h *host) planVM(ctx context.Context, repo *repository.Repository, name bac
 			return nil, nil, err
 		}
 	}
-	opts.Store = image.New(image.Options{Dir: filepath.Join(opts.To, h.config.State, "images"), Now: h.app.now})
+	opts.State = filepath.Join(opts.To, h.config.State)
+	opts.Store = image.New(image.Options{Dir: filepath.Join(opts.State, "images"), Now: h.app.now})
 	if opts.Config, err = h.mergedConfig(tree, d, opts.To); err != nil {
 		return nil, nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -198,30 +199,66 @@ func TestNone(t *testing.T) {
 	}
 }
 
+// TestSaveTells: what a restore would refuse is said when there is time to change it.
+func TestSaveTells(t *testing.T) {
+	d := web()
+	d.Disks[0].Size = 20 << 40
+	r := testrepo.New(t)
+	for _, c := range []struct {
+		d      definition.Definition
+		config int
+		want   string
+	}{{d, 10, "disk data"}, {web(), 1 << 20, "1048576 bytes"}} {
+		_, err := definition.Save(t.Context(), r.Repository, nil, &c.d, nil, make([]byte, c.config), time.Now())
+		if err != nil || len(c.d.Missing) != 1 || !strings.Contains(c.d.Missing[0], c.want) {
+			t.Errorf("%q, %v", c.d.Missing, err)
+		}
+	}
+}
+
+// TestParseMemory: three bytes of a stranger's do not become a disk of 150.
+func TestParseMemory(t *testing.T) {
+	for _, text := range []string{
+		`{"version":1,"vm":"web","disks":[{}` + strings.Repeat(",{}", 1<<20) + `]}`,
+		`{"version":1,"vm":"web","disks":[{}` + strings.Repeat(",{}", 1<<20) + `],"disks":[]}`,
+		`{"version":1,"vm":"web","FILES":[{}` + strings.Repeat(",{}", 1<<20) + `]}`,
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := definition.Parse([]byte(text))
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, definition.ErrInvalid) || used > 8<<20 {
+			t.Errorf("%.40s…: %d MB, %v", text, used>>20, err)
+		}
+	}
+}
+
 // TestParse refuses what drydock does not write. Each is a change of a good one.
 func TestParse(t *testing.T) {
 	disk := func(d *definition.Definition) *definition.Disk { return &d.Disks[1] }
 	for name, change := range map[string]func(*definition.Definition){
-		"no version":         func(d *definition.Definition) { d.Version = 0 },
-		"a VM with a slash":  func(d *definition.Definition) { d.VM = "../web" },
-		"a disk with a dot":  func(d *definition.Definition) { disk(d).Name = "a.raw" },
-		"a relative path":    func(d *definition.Definition) { disk(d).Path = "disk.raw" },
-		"a path upwards":     func(d *definition.Definition) { disk(d).Path = "/srv/../etc/shadow" },
-		"a control sequence": func(d *definition.Definition) { disk(d).Path = "/srv/\x1b[31m" },
-		"two of one name":    func(d *definition.Definition) { disk(d).Name = "data" },
-		"two at one path":    func(d *definition.Definition) { disk(d).Path = d.Disks[0].Path },
-		"a file on a disk":   func(d *definition.Definition) { d.Files[0].Path = d.Disks[0].Path },
-		"another format":     func(d *definition.Definition) { disk(d).Format = "vmdk" },
-		"a negative size":    func(d *definition.Definition) { disk(d).Size = -1 },
-		"a huge size":        func(d *definition.Definition) { disk(d).Size = 1 << 50 },
-		"odd clusters":       func(d *definition.Definition) { disk(d).ClusterSize = 65537 },
-		"small clusters":     func(d *definition.Definition) { disk(d).ClusterSize = 256 },
-		"a mount upwards":    func(d *definition.Definition) { disk(d).Mount = "/.." },
-		"an image upwards":   func(d *definition.Definition) { disk(d).Image = ".." },
-		"a version upwards":  func(d *definition.Definition) { disk(d).Release.Version = "../v1" },
-		"a short digest":     func(d *definition.Definition) { disk(d).Release.SHA256 = "0a" },
-		"a setuid file":      func(d *definition.Definition) { d.Files[0].Mode = 0o4755 },
-		"a huge file":        func(d *definition.Definition) { d.Files[0].Size = definition.MaxFile + 1 },
+		"no version":            func(d *definition.Definition) { d.Version = 0 },
+		"a VM with a slash":     func(d *definition.Definition) { d.VM = "../web" },
+		"a disk with a dot":     func(d *definition.Definition) { disk(d).Name = "a.raw" },
+		"a relative path":       func(d *definition.Definition) { disk(d).Path = "disk.raw" },
+		"a path upwards":        func(d *definition.Definition) { disk(d).Path = "/srv/../etc/shadow" },
+		"a control sequence":    func(d *definition.Definition) { disk(d).Path = "/srv/\x1b[31m" },
+		"two of one name":       func(d *definition.Definition) { disk(d).Name = "data" },
+		"two at one path":       func(d *definition.Definition) { disk(d).Path = d.Disks[0].Path },
+		"a file on a disk":      func(d *definition.Definition) { d.Files[0].Path = d.Disks[0].Path },
+		"another format":        func(d *definition.Definition) { disk(d).Format = "vmdk" },
+		"a negative size":       func(d *definition.Definition) { disk(d).Size = -1 },
+		"a huge size":           func(d *definition.Definition) { disk(d).Size = 1 << 50 },
+		"odd clusters":          func(d *definition.Definition) { disk(d).ClusterSize = 65537 },
+		"a mount upwards":       func(d *definition.Definition) { disk(d).Mount = "/.." },
+		"an image upwards":      func(d *definition.Definition) { disk(d).Image = ".." },
+		"a version upwards":     func(d *definition.Definition) { disk(d).Release.Version = "../v1" },
+		"a short digest":        func(d *definition.Definition) { disk(d).Release.SHA256 = "0a" },
+		"a role with an escape": func(d *definition.Definition) { d.Files[0].Role = "unit\x1b[31m" },
+		"too many words":        func(d *definition.Definition) { d.Command = make([]string, 10_001) },
+		"a setuid file":         func(d *definition.Definition) { d.Files[0].Mode = 0o4755 },
+		"a huge file":           func(d *definition.Definition) { d.Files[0].Size = definition.MaxFile + 1 },
+		"small clusters":        func(d *definition.Definition) { disk(d).ClusterSize = 256 },
 	} {
 		d := good()
 		change(&d)

@@ -33,9 +33,10 @@ const (
 
 // Save stores a definition with files of the host and drydock's part of the
 // configuration, which was last written at the time at. It fills in d.Files, and
-// says in d.Missing which could not be read. A file that is in parent, which may be nil,
-// with its size and times is not read again. The caller holds the repository's lock,
-// has loaded its index, and puts the objects into the snapshot, after a flush.
+// says in d.Missing which could not be read, and what else keeps the VM from coming back
+// with it. A file that is in parent, which may be nil, with its size and times is not read
+// again. The caller holds the repository's lock, has loaded its index, and puts the
+// objects into the snapshot, after a flush.
 func Save(ctx context.Context, repo *repository.Repository, parent *repository.Snapshot, d *Definition, files []HostFile, config []byte, at time.Time) ([]backup.Object, error) {
 	s := &saver{ctx: ctx, repo: repo, newest: at, before: load(ctx, repo, parent)}
 	d.Version, d.Files = Version, nil
@@ -45,6 +46,12 @@ func Save(ctx context.Context, repo *repository.Repository, parent *repository.S
 		}
 	}
 	slices.SortFunc(d.Files, byPath)
+	if err := d.check(); err != nil {
+		d.Missing = append(d.Missing, "no drydock would restore the VM with it: "+err.Error())
+	}
+	if len(config) > maxConfig {
+		d.Missing = append(d.Missing, fmt.Sprintf("its part of the configuration has %d bytes, and drydock restore vm takes at most %d", len(config), maxConfig))
+	}
 	text, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {
 		return nil, err

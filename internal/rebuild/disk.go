@@ -49,7 +49,7 @@ func (x *run) disk(ctx context.Context, it *Item) error {
 			return err
 		}
 	}
-	if err := x.mark(part, filepath.Join(dir, filepath.Base(it.Path))); err != nil {
+	if err := x.note(part, it.Path); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(it.place.base)

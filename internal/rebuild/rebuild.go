@@ -19,8 +19,8 @@
 // symlink out of one. What is there already is not touched, unless that is asked for,
 // and then it is kept as PATH.previous. Run does what the plan says. A disk or a file
 // has its name when it is whole and on stable storage. A run that was cut off is gone
-// on with by making the plan again: what it has restored is known by a file beside
-// it, PATH.drydock-restored, which goes when all is done.
+// on with by making the plan again: what it has restored is recorded in a file of the
+// state, and known until somebody writes to it.
 package rebuild
 
 import (
@@ -45,7 +45,7 @@ import (
 )
 
 // Options say what is restored, and where to. To or Allow, Snapshot, Tree, Store,
-// QEMUImg and Read are required.
+// State and Read are required.
 type Options struct {
 	Snapshot *repository.Snapshot
 	Tree     *restore.Tree // of Snapshot
@@ -63,6 +63,9 @@ type Options struct {
 	Config Config
 
 	Store *image.Store
+	// State is drydock's folder of this host, or below To: what was restored is
+	// recorded there.
+	State string
 	// Read opens the filesystem on a raw image, in a confined reader.
 	Read func(ctx context.Context, image *os.File) (fsys disk.Filesystem, stop func(), err error)
 	// Writer is the machine that writes XFS and btrfs.
@@ -126,12 +129,16 @@ type Plan struct {
 	Backup string  `json:"backup"`
 	Items  []*Item `json:"items"`
 
-	opts Options
+	opts   Options
+	record record
 }
 
 // Make makes the plan. Nothing is changed.
 func Make(d *definition.Definition, o Options) (*Plan, error) {
 	p := &Plan{VM: d.VM, Backup: o.Snapshot.ID.String(), opts: o}
+	if err := p.loadRecord(); err != nil {
+		return nil, err
+	}
 	for _, name := range o.Without {
 		if d.Disk(name) == nil {
 			return nil, fmt.Errorf("%s has no disk %q to leave out", d.VM, name)

@@ -53,7 +53,7 @@ func (p *Plan) Run(ctx context.Context) (*Report, error) {
 	if err := x.commit(); err != nil {
 		return x.report, fmt.Errorf("restore %s: %w", p.VM, err)
 	}
-	return x.report, p.unmark()
+	return x.report, nil
 }
 
 func (x *run) item(ctx context.Context, it *Item) error {

@@ -20,6 +20,9 @@ const (
 	// maxXattrs bounds the extended attributes of a file, in bytes.
 	maxXattrs = wire.MaxToGuest - maxOther
 	maxOther  = 128 << 10 // all else of a file
+	// maxPendingLinks is how many files are remembered until their last name was seen.
+	// Further ones are written once for each name.
+	maxPendingLinks = 1 << 20
 	// maxTarget bounds the target of a symlink, in bytes. Linux takes 4095.
 	maxTarget = 64 << 10
 )
@@ -127,6 +130,9 @@ func (t *teller) entry(e disk.DirEntry, path []byte, depth int) error {
 
 // file tells of a file of any type, and of what is in it.
 func (t *teller) file(e disk.DirEntry, inode disk.Inode, path []byte, depth int) error {
+	if len(t.links) >= maxPendingLinks {
+		inode.Links = 1
+	}
 	f := &wire.File{Inode: inode, Name: e.Name}
 	var err error
 	if f.Xattrs, err = t.xattrs(path, e.Ino); err != nil {

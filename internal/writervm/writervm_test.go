@@ -263,6 +263,26 @@ func TestWhatGoesWrong(t *testing.T) {
 	}
 }
 
+// TestFullHost: when the host has no room for the image, that is an error.
+func TestFullHost(t *testing.T) {
+	dir := t.TempDir()
+	tool(t, "mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", dir)
+	defer tool(t, "umount", dir)
+	path := filepath.Join(dir, "image.raw")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, smallSize); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "mkfs.btrfs", "-q", path)
+	f := treetest.NewFake()
+	f.File(treetest.Root, "file", 10, large(64<<20, 0, func() {}))
+	if err := writervm.Write(t.Context(), path, "btrfs", f, options(t)); !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.EROFS) {
+		t.Errorf("error %v, want that writing fails", err)
+	}
+}
+
 // TestWhatCannotBeWritten: what is damaged, or a lie, or more than the kernel takes, is
 // told, and all else is there.
 func TestWhatCannotBeWritten(t *testing.T) {
@@ -313,6 +333,45 @@ func TestWhatCannotBeWritten(t *testing.T) {
 	}
 }
 
+// fakeQEMU puts a program into the place of QEMU: a shell script.
+func fakeQEMU(t *testing.T, script string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "qemu-system-x86_64"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// TestLiars: a machine that was taken over says what it likes, and that is an error, or
+// text that can be printed.
+func TestLiars(t *testing.T) {
+	const ready = `printf 'R\000\000\000\000' >&3; `
+	f := treetest.NewFake()
+	f.File(treetest.Root, "file", 10, treetest.Content{Data: make([]byte, 8<<20)})
+	for name, c := range map[string]struct{ script, want string }{
+		"leaves":             {"echo 'no \033[31mluck' >&2", `does not come up: it ended: no \u{1b}[31mluck`},
+		"not ready":          {"printf 'D\\000\\000\\000\\000' >&3; exec sleep 100", "not that it is ready"},
+		"done too early":     {ready + "printf 'D\\000\\000\\000\\000' >&3; exec sleep 100", "before the end"},
+		"knows other words":  {ready + "printf 'x\\000\\000\\000\\000' >&3; exec sleep 100", "'x' from a machine"},
+		"says too much":      {ready + "printf 'W\\377\\377\\377\\177' >&3; exec sleep 100", "more than 65536"},
+		"half a word":        {ready + "printf 'F\\004\\000\\000\\000' >&3; exit 1", "the machine that writes the image"},
+		"a broken complaint": {ready + "printf 'F\\001\\000\\000\\000x' >&3; exec sleep 100", "makes no sense"},
+		"takes nothing":      {ready + "exec sleep 100", "is silent"},
+		"is not well":        {ready + "exec cat <&3 >/dev/null", "is silent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fakeQEMU(t, c.script)
+			o := options(t)
+			o.Silence = 2 * time.Second
+			err := writervm.Write(t.Context(), makeImage(t, "btrfs", smallSize), "btrfs", f, o)
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\x1b") {
+				t.Errorf("error %q, want %q", err, c.want)
+			}
+		})
+	}
+}
+
 // TestKVMThatHangs: it is given up, and the image is written all the same.
 func TestKVMThatHangs(t *testing.T) {
 	qemu, err := exec.LookPath("qemu-system-x86_64")
@@ -320,15 +379,11 @@ func TestKVMThatHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	script := fmt.Sprintf(`#!/bin/sh
+	fakeQEMU(t, fmt.Sprintf(`
 echo "$*" >>%[1]s/calls
 case "$*" in *"-accel kvm"*) exec sleep 1000 ;; esac
 exec %[2]s "$@"
-`, dir, qemu)
-	if err := os.WriteFile(filepath.Join(dir, "qemu-system-x86_64"), []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+`, dir, qemu))
 	f := treetest.NewFake()
 	f.File(treetest.Root, "file", 10, treetest.Content{Data: []byte("content")})
 	o, path := options(t), makeImage(t, "btrfs", smallSize)
