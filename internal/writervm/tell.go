@@ -23,7 +23,9 @@ const (
 	// maxPendingLinks is how many files are remembered until their last name was seen.
 	// Further ones are written once for each name.
 	maxPendingLinks = 1 << 20
-	// maxTarget bounds the target of a symlink, in bytes. Linux takes 4095.
+	// maxName and maxTarget bound a name and the target of a symlink, in bytes. Linux
+	// takes 255 and 4095, and says so of what is longer.
+	maxName   = 4 << 10
 	maxTarget = 64 << 10
 )
 
@@ -112,6 +114,9 @@ func (t *teller) fault(path []byte, ino uint64, err error) error {
 func (t *teller) entry(e disk.DirEntry, path []byte, depth int) error {
 	if n := string(e.Name); n == "" || n == "." || n == ".." || bytes.ContainsAny(e.Name, "/\x00") {
 		return t.damaged(disk.ErrCorrupt, "directory", "the name %.300q is not one that a folder can hold", e.Name)
+	}
+	if len(e.Name) > maxName {
+		return t.damaged(disk.ErrLimit, "directory", "a name has %d bytes, more than %d", len(e.Name), maxName)
 	}
 	inode, err := t.fsys.Inode(e.Ino)
 	if err != nil {
