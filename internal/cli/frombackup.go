@@ -178,7 +178,12 @@ func (f *filling) run(ctx context.Context) error {
 	if err := f.put(ctx); err != nil {
 		return err
 	}
-	unhealthy := f.h.app.startVM(ctx, f.h, f.round)
+	a := f.h.app
+	told := *a // with --json what happens on the way goes to standard error
+	if a.json {
+		told.stdout = a.stderr
+	}
+	unhealthy := told.startVM(ctx, f.h, f.round)
 	if st, err := f.round.Machine.State(ctx); err != nil || !st.UsesDisks() {
 		return errors.Join(unhealthy, err)
 	}
@@ -191,13 +196,22 @@ func (f *filling) run(ctx context.Context) error {
 	if err := os.RemoveAll(f.h.fromFolder(f.v.Name)); err != nil {
 		return err
 	}
-	f.h.app.printf("%s stands on its own: nothing is read from the repository any more\n", f.v.Name)
+	return errors.Join(unhealthy, f.told())
+}
+
+// told says that it is done, and what is kept.
+func (f *filling) told() error {
+	a := f.h.app
+	if a.json {
+		return a.printJSON(f.record)
+	}
+	a.printf("%s stands on its own: nothing is read from the repository any more\n", f.v.Name)
 	for _, d := range f.record.Disks {
 		if _, err := os.Lstat(d.Kept); err == nil {
-			f.h.app.printf("the disk that was there is kept: %s (remove it when the VM works)\n", d.Kept)
+			a.printf("the disk that was there is kept: %s (remove it when the VM works)\n", d.Kept)
 		}
 	}
-	return unhealthy
+	return nil
 }
 
 // prepare opens what the disks shall have, and writes down what will be done.
