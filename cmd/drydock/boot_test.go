@@ -59,7 +59,9 @@ func noTrial(t *testing.T, h *host) {
 	t.Helper()
 	left, err := filepath.Glob(h.path("run", "boot", "*"))
 	must(t, err)
-	for _, path := range left {
+	written, err := filepath.Glob(h.path("state", "work", "boot", "*"))
+	must(t, err)
+	for _, path := range append(left, written...) {
 		if !strings.HasSuffix(path, ".lock") {
 			t.Errorf("left behind: %s", path)
 		}
@@ -155,6 +157,11 @@ func killedTrial(t *testing.T, h *host) {
 	for deadline := time.Now().Add(time.Minute); pid == "" && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		text, _ := os.ReadFile(h.path("run", "boot", "web", "pid")) // it comes when QEMU has started
 		pid = strings.TrimSpace(string(text))
+	}
+	// On a disk: what lies in the other folder is in memory.
+	overlays, err := filepath.Glob(h.path("state", "work", "boot", "web", "*.qcow2"))
+	if err != nil || len(overlays) != 2 {
+		t.Errorf("overlays %q, %v", overlays, err)
 	}
 	must(t, c.Process.Kill())
 	_ = c.Wait() // killed

@@ -41,7 +41,7 @@ func (c content) Extents(off, length int64, yield func(disk.Extent) error) error
 func options(t *testing.T, root, data content, g *testguest.Guest) trial.Options {
 	t.Helper()
 	return trial.Options{
-		Name: "web", Folder: filepath.Join(t.TempDir(), "boot", "web"), Logs: t.TempDir(), Command: g.Command,
+		Name: "web", Folder: filepath.Join(t.TempDir(), "boot", "web"), Scratch: filepath.Join(t.TempDir(), "web"), Logs: t.TempDir(), Command: g.Command,
 		Disks: []trial.Disk{{Name: "root", Path: g.RootPath, Content: root}, {Name: "data", Path: g.DataPath, Content: data}},
 		Asked: []string{strings.TrimPrefix(g.URL(), "http://")},
 		Probes: func(_ vm.Machine, _ int64, forward map[string]string) ([]health.Probe, error) {
