@@ -75,6 +75,9 @@ func TestBoot(t *testing.T) {
 	if out := h.run(1, "start-from-backup", "web"); !strings.Contains(out.stderr, "root is raw") {
 		t.Errorf("%s", out.stderr)
 	}
+	if left, err := filepath.Glob(h.path("state", "from-backup", "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
 	killedTrial(t, h)
 	var r bootReport
 	h.json(&r, 0, "verify", "--mode", "boot")
