@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"time"
@@ -159,12 +160,22 @@ func (b *boots) options(v *config.VM, src *opened, out *booted) (trial.Options, 
 			o.Command = v.Boot.Command
 		}
 	}
-	if len(o.Command) == 0 { // of a unit, it is in the backup
-		d, err := definition.Load(src.tree, src.backup)
-		if err != nil || len(d.Command) == 0 {
-			return o, fmt.Errorf("%w: nobody knows the command that starts it (give vms.%s.boot.command, which names the disks by their paths)", errNoBoot, v.Name)
-		}
-		o.Command = d.Command
+	stored, err := definition.Load(src.tree, src.backup)
+	if errors.Is(err, definition.ErrNone) { // of an older drydock
+		stored, err = &definition.Definition{}, nil
+	}
+	if err != nil {
+		return o, err
+	}
+	if len(o.Command) == 0 { // it is a unit's
+		o.Command = stored.Command
+	}
+	if len(o.Command) == 0 {
+		return o, fmt.Errorf("%w: nobody knows the command that starts it (give vms.%s.boot.command, which names the disks by their paths)", errNoBoot, v.Name)
+	}
+	o.Files = map[string]func() (io.Reader, error){}
+	for _, f := range stored.Files {
+		o.Files[f.Path] = func() (io.Reader, error) { return definition.Open(src.tree, &f) }
 	}
 	active := true
 	for _, p := range v.Health.Probes {

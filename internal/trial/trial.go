@@ -21,17 +21,22 @@ import (
 	"github.com/drydock-vm/drydock/internal/vm/qemu"
 )
 
-// Options say what machine is tried. All but Base and Size of a Disk are required.
+// Options say what machine is tried. All but Files, and
+// Base and Size of a Disk, are required.
 type Options struct {
 	Name   string // of the VM
 	Folder string // for this trial alone; what is in it is removed
-	// Scratch is another one, for what the guest writes: on a disk, and not in memory.
+	// Scratch is another one, for what the guest writes, and copies of files: on a disk, and
+	// not in memory.
 	Scratch string
 	Logs    string // folder of the logs of trials, which stay
 
 	Command []string // of the VM: QEMU and its arguments
 	Disks   []Disk
 	Asked   []string // the addresses, HOST:PORT, that probes ask
+	// Files are the files of the host that the backup has, by path. They are used in
+	// the place of those that the host has now.
+	Files map[string]func() (io.Reader, error)
 	// Probes makes the probes of the machine that is tried. forward says which
 	// address answers in the place of one of Asked.
 	Probes func(m vm.Machine, mark int64, forward map[string]string) ([]health.Probe, error)
@@ -122,7 +127,8 @@ func (t *trial) prepare(ctx context.Context) error {
 	for _, d := range t.Disks {
 		images[d.Path] = t.overlay(d)
 	}
-	r, err := Rewrite(Rewriting{Command: t.Command, Disks: images, Asked: t.Asked, Port: freePort})
+	r, err := Rewrite(Rewriting{Command: t.Command, Disks: images, Asked: t.Asked, Port: freePort, Folder: t.Scratch,
+		Has: func(path string) bool { return t.Files[path] != nil }})
 	if err != nil {
 		return err
 	}
@@ -136,7 +142,7 @@ func (t *trial) prepare(ctx context.Context) error {
 		return err
 	}
 	for from, to := range r.Copies {
-		if err := copyFirmware(from, filepath.Join(t.Folder, to)); err != nil {
+		if err := t.copyFile(from, to); err != nil {
 			return err
 		}
 	}

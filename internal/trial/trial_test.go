@@ -1,95 +1,94 @@
 package trial_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/health"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
+	"github.com/drydock-vm/drydock/internal/testguest"
 	"github.com/drydock-vm/drydock/internal/trial"
 	"github.com/drydock-vm/drydock/internal/vm"
 )
 
-// scratch is a filesystem of that size.
-func scratch(t *testing.T, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
+// content is a disk in memory, of which what is behind bad cannot be read.
+type content struct {
+	*bytes.Reader
+	bad int64
 }
 
-// options are those of a machine that has an empty disk, and does nothing.
-func options(t *testing.T, scratch string) trial.Options {
+var errBad = errors.New("a piece is damaged")
+
+func (c content) ReadAt(p []byte, off int64) (int, error) {
+	if c.bad > 0 && off+int64(len(p)) > c.bad {
+		return 0, errBad
+	}
+	return c.Reader.ReadAt(p, off)
+}
+
+func (c content) Extents(off, length int64, yield func(disk.Extent) error) error {
+	return yield(disk.Extent{Offset: off, Length: length})
+}
+
+// options are those of a guest whose disks are in memory.
+func options(t *testing.T, root, data content, g *testguest.Guest) trial.Options {
 	t.Helper()
-	dir := t.TempDir()
 	return trial.Options{
-		Name: "web", Folder: filepath.Join(dir, "run", "web"), Scratch: filepath.Join(scratch, "web"), Logs: filepath.Join(dir, "log"),
-		Command: []string{"qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-m", "16", "-hda", "/srv/x.raw"},
-		Disks:   []trial.Disk{{Name: "root", Path: "/srv/x.raw", Size: 1 << 20}},
-		Timeout: time.Minute, Interval: 50 * time.Millisecond, Tool: qemuimg.New(qemuimg.Options{}),
+		Name: "web", Folder: filepath.Join(t.TempDir(), "boot", "web"), Scratch: filepath.Join(t.TempDir(), "web"), Logs: t.TempDir(), Command: g.Command,
+		Disks: []trial.Disk{{Name: "root", Path: g.RootPath, Content: root}, {Name: "data", Path: g.DataPath, Content: data}},
+		Asked: []string{strings.TrimPrefix(g.URL(), "http://")},
+		Probes: func(_ vm.Machine, _ int64, forward map[string]string) ([]health.Probe, error) {
+			at := forward[strings.TrimPrefix(g.URL(), "http://")]
+			return []health.Probe{health.HTTP(g.URL()+"/healthz", health.Expect{Connect: at})}, nil
+		},
+		Timeout: 2 * time.Minute, Interval: 100 * time.Millisecond, Tool: qemuimg.New(qemuimg.Options{}),
 	}
 }
 
-func gone(t *testing.T, o trial.Options) {
-	t.Helper()
-	for _, path := range []string{o.Folder, o.Scratch} {
-		if _, err := os.Lstat(path); !os.IsNotExist(err) {
-			t.Errorf("%s is there: %v", path, err)
+// TestRun: a guest is healthy on disks that are in memory alone; content that cannot be
+// read is told of, whatever the guest makes of it; and nothing is left in any case.
+func TestRun(t *testing.T) {
+	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1", DataFormat: testguest.Raw})
+	read := func(path string) content {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		return content{Reader: bytes.NewReader(data)}
 	}
-}
-
-// TestNoRoom: without room for what a guest writes no machine is started.
-func TestNoRoom(t *testing.T) {
-	o := options(t, scratch(t, "16m"))
-	if _, err := trial.Run(t.Context(), o); !errors.Is(err, trial.ErrRoom) || !errors.Is(err, trial.ErrPrepare) {
-		t.Errorf("%v", err)
-	}
-	gone(t, o)
-}
-
-// TestGuestThatFillsTheDisk: it is ended before the disk is full.
-func TestGuestThatFillsTheDisk(t *testing.T) {
-	disk := scratch(t, "1050m")
-	o := options(t, disk)
-	o.Probes = func(vm.Machine, int64, map[string]string) ([]health.Probe, error) {
-		return []health.Probe{{Name: "fill", Check: func(context.Context) error {
-			f, err := os.OpenFile(filepath.Join(disk, "written"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-			if err != nil {
-				return err
+	root, data := read(g.RootPath), read(g.DataPath)
+	bad := root
+	bad.bad = 1 << 20
+	called, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		root content
+		want error
+	}{
+		{"good", t.Context(), root, nil}, {"damaged", t.Context(), bad, trial.ErrRead}, {"called off", called, root, context.DeadlineExceeded},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := options(t, c.root, data, g)
+			r, err := trial.Run(c.ctx, o)
+			if !errors.Is(err, c.want) || c.want == nil && (err != nil || r.Healthy <= 0 || r.Read == 0) {
+				t.Errorf("%+v, %v", r, err)
 			}
-			defer f.Close()
-			_, err = f.Write(make([]byte, 4<<20))
-			return errors.Join(errors.New("it writes on"), err)
-		}}}, nil
+			if c.want == trial.ErrRead && !errors.Is(err, errBad) {
+				t.Errorf("why is not told: %v", err)
+			}
+			gone(t, o)
+		})
 	}
-	if _, err := trial.Run(t.Context(), o); !errors.Is(err, trial.ErrRoom) {
-		t.Errorf("%v", err)
-	}
-	gone(t, o)
-}
-
-// TestSweep: what a guest wrote goes too, also where the other folder was lost at a boot.
-func TestSweep(t *testing.T) {
-	o := options(t, t.TempDir())
-	if err := errors.Join(os.MkdirAll(o.Scratch, 0o700), os.WriteFile(filepath.Join(o.Scratch, "root.qcow2"), nil, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	if err := trial.Sweep(filepath.Dir(o.Folder), filepath.Dir(o.Scratch)); err != nil {
-		t.Fatal(err)
-	}
-	gone(t, o)
 }
