@@ -47,10 +47,13 @@ vms:
 }
 
 // backUp has restic store a folder as drydock would store the VM's tree.
-func backUp(h *host, src string) {
+func backUp(h *host, src string, tags ...string) {
 	h.t.Helper()
-	c := exec.CommandContext(h.t.Context(), "restic", "--no-cache", "-r", h.where, "--password-file", h.path("state", "repository.key"),
-		"backup", "-q", "--host", "web", "--tag", "drydock", "--tag", "disk:root=/", ".")
+	args := []string{"--no-cache", "-r", h.where, "--password-file", h.path("state", "repository.key"), "backup", "-q", "--host", "web", "."}
+	for _, tag := range append([]string{"drydock", "disk:root=/"}, tags...) {
+		args = append(args, "--tag", tag)
+	}
+	c := exec.CommandContext(h.t.Context(), "restic", args...)
 	c.Dir = src
 	if out, err := c.CombinedOutput(); err != nil {
 		h.t.Fatalf("restic backup: %v\n%s", err, out)
@@ -121,7 +124,9 @@ func TestRestoreToImagesThatAMachineWrites(t *testing.T) {
 			h.t = t
 			dir := t.TempDir()
 			path := filepath.Join(dir, "new, image.raw")
-			r := h.run(0, "restore", "web@latest", "--to-image", path, "--fs", fstype, "--size", "400M")
+			const uuid = "12345678-1234-5678-9abc-123456789abc"
+			backUp(&h, src, fmt.Sprintf("fs:root=%s:%s:%d:a%%20label", fstype, strings.ReplaceAll(uuid, "-", ""), 400<<20))
+			r := h.run(0, "restore", "web@latest", "--to-image", path)
 			if !strings.Contains(r.stdout, fstype+" of 400.0 MiB") || r.stderr != "" {
 				t.Errorf("%q, %q", r.stdout, r.stderr)
 			}
@@ -130,6 +135,9 @@ func TestRestoreToImagesThatAMachineWrites(t *testing.T) {
 			}
 			if out, err := exec.Command(check[0], append(check[1:], path)...).CombinedOutput(); err != nil {
 				t.Errorf("%s: %v\n%s", check[0], err, out)
+			}
+			if out, err := exec.Command("blkid", "-o", "export", path).CombinedOutput(); !strings.Contains(string(out), "UUID="+uuid+"\n") || !strings.Contains(string(out), "LABEL=a\\ label\n") {
+				t.Errorf("%v, %s", err, out)
 			}
 			got := treetest.List(t, asMounted(t, path))
 			for i := range got {

@@ -37,7 +37,7 @@ type backupDetails struct {
 	Summary  *repository.SnapshotSummary `json:"summary,omitempty"`
 	// Definition is what the VM was; nil where the backup does not tell.
 	Definition *definition.Definition `json:"definition,omitempty"`
-	unread     bool // it has a definition that cannot be read
+	unread     bool                   // it has a definition that cannot be read
 }
 
 func (a *app) backupsShow(ctx context.Context, text string) error {

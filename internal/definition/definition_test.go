@@ -3,6 +3,8 @@ package definition_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,8 +43,8 @@ func night(t *testing.T, r testrepo.Repo, d definition.Definition, files []defin
 	written := time.Date(2026, 11, 1, 2, 0, 0, 0, time.UTC)
 	rep, err := backup.Run(ctx, r.Repository, nil, backup.Options{
 		VM: "web", Time: time.Now(),
-		Objects: func(ctx context.Context, _ *repository.Snapshot) ([]backup.Object, error) {
-			return definition.Save(ctx, r.Repository, &d, files, []byte("vms: {}\n"), written)
+		Objects: func(ctx context.Context, parent *repository.Snapshot) ([]backup.Object, error) {
+			return definition.Save(ctx, r.Repository, parent, &d, files, []byte("vms: {}\n"), written)
 		},
 	})
 	if err != nil {
@@ -119,6 +121,66 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestUnchanged: a file is read again when anything says that it has changed, and only
+// then, as the kernel counts what is read.
+func TestUnchanged(t *testing.T) {
+	r := testrepo.New(t)
+	path := filepath.Join(t.TempDir(), "vmlinuz")
+	files := []definition.HostFile{{Path: path, Role: definition.RoleKernel}}
+	content := func() string {
+		t.Helper()
+		d, tree, _ := night(t, r, web(), files)
+		in, err := definition.Open(tree, &d.Files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(in)
+		if sum := sha256.Sum256(text); err != nil || hex.EncodeToString(sum[:]) != d.Files[0].SHA256 {
+			t.Errorf("%q does not have its digest, %v", text, err)
+		}
+		return string(text)
+	}
+	at := time.Date(2026, 11, 1, 2, 0, 0, 0, time.UTC)
+	write := func(text string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path, []byte(text), 0o644), os.Chtimes(path, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("first")
+	if got := content(); got != "first" {
+		t.Errorf("%q", got)
+	}
+	// The same size, and the time set back: the time of change tells.
+	write("other")
+	if got := content(); got != "other" {
+		t.Errorf("a file whose time was set back is %q", got)
+	}
+	large := strings.Repeat("a large kernel ", 1<<20)
+	write(large)
+	if got := content(); got != large {
+		t.Errorf("%d bytes came back", len(got))
+	}
+	reads := fileReads(t)
+	night(t, r, web(), files)
+	if n := fileReads(t) - reads; n > int64(len(large))/2 {
+		t.Errorf("%d bytes were read in a night without a change", n)
+	}
+}
+
+// fileReads is how many bytes this process has read.
+func fileReads(t *testing.T) (n int64) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscanf(string(text), "rchar: %d", &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // TestNone: what a guest has in the folder is no definition.
 func TestNone(t *testing.T) {
 	r := testrepo.New(t)
@@ -147,7 +209,7 @@ func TestSaveTells(t *testing.T) {
 		config int
 		want   string
 	}{{d, 10, "disk data"}, {web(), 1 << 20, "1048576 bytes"}} {
-		_, err := definition.Save(t.Context(), r.Repository, &c.d, nil, make([]byte, c.config), time.Now())
+		_, err := definition.Save(t.Context(), r.Repository, nil, &c.d, nil, make([]byte, c.config), time.Now())
 		if err != nil || len(c.d.Missing) != 1 || !strings.Contains(c.d.Missing[0], c.want) {
 			t.Errorf("%q, %v", c.d.Missing, err)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/diff"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/image"
@@ -23,8 +24,9 @@ import (
 // formatQCOW2 is the format that is made by qemu-img; the other is raw.
 const formatQCOW2 = image.FormatQCOW2
 
-// disk makes a disk beside its place, and puts it there.
-func (x *run) disk(ctx context.Context, it *Item) error {
+// disk makes a disk beside its place, and puts it there. After an error nothing is left
+// of it but what [restore.Tree.WriteImage] goes on with.
+func (x *run) disk(ctx context.Context, it *Item) (err error) {
 	dir, err := it.place.folder()
 	if err != nil {
 		return err
@@ -38,16 +40,12 @@ func (x *run) disk(ctx context.Context, it *Item) error {
 	if err := remove(part); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, remove(part)) }()
 	if err := x.make(ctx, it, part); err != nil {
 		return err
 	}
-	if o := it.disk.Owner; o != nil {
-		if err := os.Chown(part, int(o.UID), int(o.GID)); err != nil {
-			return err
-		}
-		if err := os.Chmod(part, fs.FileMode(o.Mode)&fs.ModePerm); err != nil {
-			return err
-		}
+	if err := own(part, it.disk.Owner); err != nil {
+		return err
 	}
 	if err := x.note(part, it.Path); err != nil {
 		return err
@@ -58,6 +56,25 @@ func (x *run) disk(ctx context.Context, it *Item) error {
 	}
 	defer root.Close()
 	return it.rename(root, filepath.Join(filepath.Dir(it.place.rel), filepath.Base(part)))
+}
+
+// own gives a new disk its owner, and has all that was done to it on stable storage:
+// its size may have been the last.
+func own(path string, o *definition.Owner) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if o != nil {
+		if err := f.Chown(int(o.UID), int(o.GID)); err != nil {
+			return err
+		}
+		if err := f.Chmod(fs.FileMode(o.Mode) & fs.ModePerm); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
 }
 
 // alone holds QEMU's lock on a disk that is replaced: a VM that uses it would go on

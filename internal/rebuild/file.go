@@ -66,6 +66,24 @@ func (p *Plan) hostFile(it *Item) error {
 	})
 }
 
+// config writes the configuration, if it is still the one that the new one was made
+// from: the disks can have taken hours.
+func (p *Plan) config(it *Item) error {
+	c := p.opts.Config
+	owner := definition.Owner{Mode: 0o600}
+	if it.Action == Replace {
+		info, err := os.Stat(it.Path)
+		if err != nil {
+			return err
+		}
+		owner = definition.OwnerOf(info)
+		if now, err := os.ReadFile(it.Path); err != nil || !bytes.Equal(now, c.Was) {
+			return errors.Join(fmt.Errorf("%s has changed since the restore began (start it again: what is restored stays)", it.Path), err)
+		}
+	}
+	return it.write(bytes.NewReader(c.Text), owner, func() error { return nil })
+}
+
 // write writes a file through the folder that the user named. It gets its name when it
 // is whole, durable and checked.
 func (it *Item) write(in io.Reader, owner definition.Owner, check func() error) error {
@@ -108,10 +126,7 @@ func (it *Item) write(in io.Reader, owner definition.Owner, check func() error) 
 func (it *Item) rename(root *os.Root, part string) error {
 	name := it.place.rel
 	if it.Action == Replace {
-		if err := root.Remove(name + previous); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := root.Link(name, name+previous); err != nil {
+		if err := it.keep(root); err != nil {
 			return err
 		}
 	} else if _, err := root.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
@@ -125,4 +140,29 @@ func (it *Item) rename(root *os.Root, part string) error {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// keep gives what is there its second name, unless a run that was cut off has done so.
+// An earlier configuration of that name goes: all of it is in the later one.
+func (it *Item) keep(root *os.Root) error {
+	name, kept := it.place.rel, it.place.rel+previous
+	err := root.Link(name, kept)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	there, statErr := root.Lstat(name)
+	before, beforeErr := root.Lstat(kept)
+	if err := errors.Join(statErr, beforeErr); err != nil {
+		return err
+	}
+	switch {
+	case os.SameFile(there, before):
+		return nil
+	case it.From != FromConfig:
+		return err
+	}
+	if err := root.Remove(kept); err != nil {
+		return err
+	}
+	return root.Link(name, kept)
 }

@@ -21,10 +21,12 @@ type record struct {
 	Disks  map[string]identity `json:"disks"` // by path
 }
 
-// identity tells a file from every other, and from itself after a write.
+// identity tells a file from every other, and from itself after a write: the inode
+// number of a file that was removed is given to the next.
 type identity struct {
 	Device   uint64 `json:"device"`
 	Inode    uint64 `json:"inode"`
+	Size     int64  `json:"size"`
 	Modified int64  `json:"modified"` // ns since 1970
 }
 
@@ -32,7 +34,7 @@ type identity struct {
 const maxRecord = 8 << 20
 
 func identityOf(info fs.FileInfo) identity {
-	m := identity{Modified: info.ModTime().UnixNano()}
+	m := identity{Size: info.Size(), Modified: info.ModTime().UnixNano()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		m.Device, m.Inode = uint64(st.Dev), st.Ino
 	}
