@@ -30,10 +30,16 @@ damaged: which file of which backup. Nothing in the repository changes.
           that each pack is there and holds what the index says
   sample  and a share of the content, each day another
   full    and all of the content
+  boot    none of that: start the VMs from their newest backups, or from those
+          that are named, apart from the world, until their probes pass
 
 Without --mode it is that of the configuration. Exit codes: 0 all that was
-looked at is good, 1 something is damaged, or could not be looked at.`,
+looked at is good, 1 something is damaged, does not boot, or could not be
+looked at.`,
 		RunE: func(c *cobra.Command, names []string) error {
+			if mode == modeBoot && c.Flags().Changed("percent") {
+				return usageError("--percent is of --mode sample, and not of boot")
+			}
 			if mode == modeBoot {
 				return a.verifyBoot(c.Context(), names)
 			}
