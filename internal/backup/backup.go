@@ -73,6 +73,11 @@ type Options struct {
 	// is called under the lock, with the parent if there is one; what it stores
 	// is flushed with the rest.
 	Objects func(ctx context.Context, parent *repository.Snapshot) ([]Object, error)
+	// MaxEntries and MaxBytes bound the names and the bytes of files, holes among
+	// them, of one backup; 0 is [DefaultMaxEntries] and [DefaultMaxBytes]. What is
+	// beyond is damage, and not backed up: on a disk, many folders can have the same
+	// blocks, and many files the same extents, without end.
+	MaxEntries, MaxBytes int64
 	// Program is what made the backup: "drydock 1.0".
 	Program string
 	// Progress is called now and then, from one goroutine, if it is not nil.
@@ -80,6 +85,12 @@ type Options struct {
 	// Now is the clock that durations are measured with; nil means time.Now.
 	Now func() time.Time
 }
+
+// The defaults of [Options]: what no VM has.
+const (
+	DefaultMaxEntries = 1 << 27 // twice as many inodes as ext4 gives to 1 TiB
+	DefaultMaxBytes   = 1 << 50
+)
 
 // Object is a file of a snapshot that no filesystem of the guest has: the image of
 // a whole disk. What the guest has at its path is left out.

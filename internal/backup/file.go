@@ -45,6 +45,11 @@ func (w *walker) file(c *folder, node *repository.Node) (*repository.Node, *prom
 		w.report.file(change, 0)
 		return node, nil, nil
 	}
+	if w.bytes += int64(node.Size); w.bytes > w.most.bytes {
+		w.bytes -= int64(node.Size)
+		return nil, nil, w.damaged(c.src, c.path, &disk.Error{Layer: c.src.FS.Info().Type, Structure: fmt.Sprintf("inode %d", node.Inode), Offset: -1, Err: disk.ErrLimit,
+			Detail: fmt.Sprintf("files of more than %d bytes in all", w.most.bytes), Hint: "exclude some"})
+	}
 	var content *promise
 	if change == unchanged && w.whole(c.old, node.Size) {
 		content = kept(c.old.Content)

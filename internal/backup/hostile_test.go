@@ -2,8 +2,10 @@ package backup_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/backup"
@@ -83,5 +85,47 @@ func TestHostileFilesystem(t *testing.T) {
 	out := r.Restic(t, "ls", "--long", "latest")
 	if !strings.Contains(out, "1099511627776") || strings.Contains(out, "endless") {
 		t.Errorf("restic ls: %s", out)
+	}
+}
+
+// TestMuchOfLittle: folders that all have the same entries, and files that all have the
+// same terabyte, end at a limit. What was before that is backed up.
+func TestMuchOfLittle(t *testing.T) {
+	t.Parallel()
+	const dir, file = disk.ModeDir | 0o755, disk.ModeRegular | 0o644
+	h := hostile{
+		root: 2, inodes: map[uint64]disk.Inode{2: {Ino: 2, Mode: dir}},
+		entries: map[uint64][]disk.DirEntry{}, files: map[uint64]disk.Sparse{},
+	}
+	for i := range uint64(20) {
+		d, f := 100+i, 200+i
+		h.inodes[d], h.inodes[f] = disk.Inode{Ino: d, Mode: dir}, disk.Inode{Ino: f, Mode: file, Size: 1 << 30, Links: 1}
+		h.files[f] = hole(1 << 30)
+		h.entries[2] = append(h.entries[2], disk.DirEntry{Name: fmt.Appendf(nil, "d%02d", i), Ino: d})
+		h.entries[d] = []disk.DirEntry{{Name: []byte("file"), Ino: f}}
+	}
+	for name, c := range map[string]struct {
+		opts    backup.Options
+		damaged int64
+		want    string
+	}{
+		"entries": {backup.Options{MaxEntries: 30}, 10, "more than 30 files and folders"},
+		"bytes":   {backup.Options{MaxBytes: 5 << 30}, 15, "more than 5368709120 bytes in all"},
+		"neither": {backup.Options{MaxEntries: 40, MaxBytes: 20 << 30}, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.opts.VM, c.opts.Time = "web", time.Now()
+			r := newRepo(t)
+			rep, err := backup.Run(t.Context(), r.Repository, []backup.Source{{Disk: "root", Mount: "/", FS: h, DeviceID: 1}}, c.opts)
+			if err != nil || rep.DamagedTotal != c.damaged || rep.FilesNew != 20-c.damaged {
+				t.Fatalf("%+v, %v", rep, err)
+			}
+			for _, d := range rep.Damaged {
+				if !errors.Is(d.Err, disk.ErrLimit) || !strings.Contains(d.Err.Error(), c.want) {
+					t.Errorf("%s: %v", d.Path, d.Err)
+				}
+			}
+			r.judged(t)
+		})
 	}
 }

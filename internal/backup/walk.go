@@ -2,6 +2,7 @@ package backup
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,6 +56,9 @@ type walker struct {
 	folders sync.WaitGroup // who wait for a folder's content
 	pending chan struct{}  // taken by each folder that waits
 	held    atomic.Int64   // bytes, see maxHeld
+	entries int64          // of all folders
+	bytes   int64          // of all files
+	most    struct{ entries, bytes int64 }
 }
 
 // fileID is a file's identity within a backup.
@@ -84,6 +88,7 @@ func walk(ctx context.Context, repo *repository.Repository, root *mount, parent 
 		reuse: make(map[*Source]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise), zeros: make(map[int64]repository.ID),
 		jobs: make(chan job, maxJobs), pending: make(chan struct{}, maxPending),
 	}
+	w.most.entries, w.most.bytes = cmp.Or(opts.MaxEntries, DefaultMaxEntries), cmp.Or(opts.MaxBytes, DefaultMaxBytes)
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	defer w.cancel(nil)
 	for range runtime.GOMAXPROCS(0) {
@@ -235,6 +240,10 @@ func (w *walker) list(f *folder) (entries []disk.DirEntry, held int64, err error
 	}
 	if w.held.Add(held) > maxHeld && f.src != nil {
 		w.report.damage(f.src.Disk, f.path, fmt.Errorf("what is in this folder is missing: %w", errHeld))
+		entries = nil
+	}
+	if w.entries += int64(len(entries)); w.entries > w.most.entries && f.src != nil {
+		w.report.damage(f.src.Disk, f.path, fmt.Errorf("what is in this folder is missing: %w: there are more than %d files and folders (exclude some)", disk.ErrLimit, w.most.entries))
 		entries = nil
 	}
 	if f.src != nil && f.src.ExcludeCaches && w.cache(f, entries) {

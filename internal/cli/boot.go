@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"time"
@@ -61,8 +62,11 @@ type boots struct{ h *host }
 // folder is where machines run that are started from backups.
 func (b *boots) folder() string { return filepath.Join(b.h.config.Runtime, modeBoot) }
 
+// scratch is the folder of what they write.
+func (b *boots) scratch() string { return filepath.Join(b.h.config.State, "work", modeBoot) }
+
 // sweep ends the machines of processes that were killed.
-func (b *boots) sweep() error { return trial.Sweep(b.folder()) }
+func (b *boots) sweep() error { return trial.Sweep(b.folder(), b.scratch()) }
 
 // prove starts a VM from a backup, and remembers how that went. An error says that it
 // was not tried.
@@ -82,10 +86,10 @@ func (b *boots) prove(ctx context.Context, v *config.VM, which string) (_ *boote
 	}
 	out := &booted{VM: v.Name, Backup: s.ID.String(), Time: s.Time, At: b.h.app.now()}
 	err = b.try(lock.Context(), repo, v, s, out)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	if lock.Context().Err() != nil { // it was called off, or has lost the lock
+		return nil, context.Cause(lock.Context())
 	}
-	if errors.Is(err, trial.ErrCommand) || errors.Is(err, trial.ErrBusy) || errors.Is(err, errNoBoot) {
+	if err != nil && !proves(err, out) {
 		return nil, fmt.Errorf("%s: %w", v.Name, err)
 	}
 	if err != nil {
@@ -100,6 +104,15 @@ func (b *boots) prove(ctx context.Context, v *config.VM, which string) (_ *boote
 
 // errNoBoot is of a VM or a backup of which no start can prove anything.
 var errNoBoot = errors.New("cannot be started from a backup")
+
+// proves reports whether an error says something of the backup: that it is damaged, or
+// that the machine did not come up. All others are of this host, or the storage.
+func proves(err error, out *booted) bool {
+	if damaged := (*disk.Error)(nil); errors.As(err, &damaged) || errors.Is(err, repository.ErrDamaged) {
+		return true
+	}
+	return out.Healthy > 0 && !errors.Is(err, trial.ErrRead) && !errors.Is(err, trial.ErrRoom)
+}
 
 func (b *boots) try(ctx context.Context, repo *repository.Repository, v *config.VM, s *repository.Snapshot, out *booted) error {
 	begun := time.Now()
@@ -123,13 +136,22 @@ func (b *boots) try(ctx context.Context, repo *repository.Repository, v *config.
 	out.Prepare = time.Since(begun)
 	r, err := trial.Run(ctx, o)
 	out.Healthy, out.Read = r.Healthy, r.Read
+	if src.leftOut > 0 { // also where the guest gets by without them
+		damage := &disk.Error{Layer: "backup", Structure: "files", Offset: -1, Err: disk.ErrCorrupt,
+			Detail: fmt.Sprintf("%d are damaged, and were not on the disks", src.leftOut)}
+		if err == nil {
+			return damage
+		}
+		err = fmt.Errorf("%w; %w", damage, err)
+	}
 	return err
 }
 
 // options are those of a trial, but for its disks.
 func (b *boots) options(v *config.VM, src *opened, out *booted) (trial.Options, error) {
 	o := trial.Options{
-		Name: v.Name, Folder: filepath.Join(b.folder(), v.Name), Logs: filepath.Join(b.h.config.State, "log", modeBoot),
+		Name: v.Name, Folder: filepath.Join(b.folder(), v.Name), Scratch: filepath.Join(b.scratch(), v.Name),
+		Logs:    filepath.Join(b.h.config.State, "log", modeBoot),
 		Command: v.Command, Timeout: config.BootTimeout, Interval: time.Duration(v.Health.Interval), Tool: qemuimg.New(qemuimg.Options{}),
 	}
 	if v.Boot != nil {
@@ -138,12 +160,22 @@ func (b *boots) options(v *config.VM, src *opened, out *booted) (trial.Options, 
 			o.Command = v.Boot.Command
 		}
 	}
-	if len(o.Command) == 0 { // of a unit, it is in the backup
-		d, err := definition.Load(src.tree, src.backup)
-		if err != nil || len(d.Command) == 0 {
-			return o, fmt.Errorf("%w: nobody knows the command that starts it (give vms.%s.boot.command, which names the disks by their paths)", errNoBoot, v.Name)
-		}
-		o.Command = d.Command
+	stored, err := definition.Load(src.tree, src.backup)
+	if errors.Is(err, definition.ErrNone) { // of an older drydock
+		stored, err = &definition.Definition{}, nil
+	}
+	if err != nil {
+		return o, err
+	}
+	if len(o.Command) == 0 { // it is a unit's
+		o.Command = stored.Command
+	}
+	if len(o.Command) == 0 {
+		return o, fmt.Errorf("%w: nobody knows the command that starts it (give vms.%s.boot.command, which names the disks by their paths)", errNoBoot, v.Name)
+	}
+	o.Files = map[string]func() (io.Reader, error){}
+	for _, f := range stored.Files {
+		o.Files[f.Path] = func() (io.Reader, error) { return definition.Open(src.tree, &f) }
 	}
 	active := true
 	for _, p := range v.Health.Probes {
@@ -199,7 +231,9 @@ func (a *app) backupDisk(ctx context.Context, src *opened, v *config.VM, d *conf
 	mount, _ := backup.DiskMount(src.backup, d.Name)
 	part := &opened{fsys: src.tree, tree: src.tree, backup: src.backup, path: []byte(mount)}
 	src.closers = append(src.closers, part.close)
-	return a.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name}, keep)
+	content, err := a.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name}, keep)
+	src.leftOut += part.leftOut
+	return content, err
 }
 
 // installed is the file of the image that a disk was made from, or would be.

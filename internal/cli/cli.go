@@ -88,9 +88,23 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitDone
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintf(stderr, "drydock: %s\n", text)
+		fmt.Fprintf(stderr, "drydock: %s\n", printable(text))
 	}
 	return exitCode(err)
+}
+
+// printable escapes what an error says, but for its lines and tabs: a path or a piece of
+// a configuration in it may be a guest's, or out of a stranger's repository.
+func printable(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		fields := strings.Split(line, "\t")
+		for k := range fields {
+			fields[k] = escape.Line(fields[k])
+		}
+		lines[i] = strings.Join(fields, "\t")
+	}
+	return strings.Join(lines, "\n")
 }
 
 func exitCode(err error) int {

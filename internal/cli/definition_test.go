@@ -70,6 +70,14 @@ func TestDefinitionInBackups(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 
+	// One that is not what drydock wrote is not taken for none.
+	other := t.TempDir()
+	write(t, filepath.Join(other, ".drydock/definition.json"), `{"version":1,"vm":"other","disks":[{"name":"../x"}]}`)
+	w.tool(other, "restic", "-r", w.repo, "-p", w.key, "--no-cache", "backup", "-q", "--host", "other", "--tag", "drydock", "--tag", definition.Tag, ".")
+	if out, errs := w.run(0, "backups", "show", "other@latest"); !strings.Contains(out, "cannot be read") || !strings.Contains(errs, "not valid") {
+		t.Errorf("%s%s", out, errs)
+	}
+
 	// A backup that restic made has none, and that is said.
 	old := t.TempDir()
 	write(t, filepath.Join(old, "file"), "old")

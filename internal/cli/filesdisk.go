@@ -36,6 +36,7 @@ func (a *app) filesDisk(ctx context.Context, src *opened, t target, keep string)
 		return nil, err
 	}
 	opts.Damaged = func(path []byte, err error) {
+		src.leftOut++
 		fmt.Fprintf(a.stderr, "drydock: not on the disk, since it is damaged: %s: %s\n", escape.Bytes(path), escape.Line(err.Error()))
 	}
 	work := filepath.Join(c.State, "work")

@@ -62,7 +62,11 @@ func newVMWorld(t *testing.T) *vmWorld {
 	raw := filepath.Join(t.TempDir(), "raw")
 	make := func(path, format, folder, uuid, label string) {
 		w.tool(tree, "mke2fs", "-q", "-F", "-t", "ext4", "-d", folder, "-U", uuid, "-L", label, raw, "16M")
-		w.tool("", "qemu-img", "convert", "-f", "raw", "-O", format, raw, filepath.Join(w.host, path))
+		args := []string{"convert", "-f", "raw", "-O", format, raw, filepath.Join(w.host, path)}
+		if format == "qcow2" {
+			args = append(args, "-o", "cluster_size=128k")
+		}
+		w.tool("", "qemu-img", args...)
 		w.tool("", "rm", raw)
 	}
 	must(t, os.Mkdir(filepath.Join(w.host, "disks"), 0o755))
@@ -180,6 +184,11 @@ func TestRestoreVM(t *testing.T) {
 	if out, _ := w.run(0, "cat", filepath.Join(w.host, "disks/data.raw")+":/etc/passwd"); out != "content of data/etc/passwd" {
 		t.Errorf("/etc/passwd is %q", out)
 	}
+	for _, name := range []string{"disks/more.qcow2", "store.qcow2"} {
+		if out := w.tool("", "qemu-img", "info", filepath.Join(w.host, name)); !strings.Contains(out, "cluster_size: 131072") {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
 	left, err := filepath.Glob(filepath.Join(w.host, "*", "*.drydock*"))
 	if err != nil || left != nil {
 		t.Errorf("something is left behind: %q, %v", left, err)
@@ -222,6 +231,12 @@ func TestRestoreVMAgain(t *testing.T) {
 	made, err := os.Stat(data)
 	must(t, err)
 	must(t, os.RemoveAll(filepath.Join(w.host, "web.fd.drydock-new")))
+	// A disk that was written to since is not one that was just restored.
+	must(t, os.Chtimes(data, time.Time{}, made.ModTime().Add(time.Second)))
+	if _, errs := w.run(1, w.flags("--allow", w.host)...); !strings.Contains(errs, data) || strings.Contains(errs, more) {
+		t.Errorf("%s", errs)
+	}
+	must(t, os.Chtimes(data, time.Time{}, made.ModTime()))
 	out, _ := w.run(0, w.flags("--allow", w.host)...)
 	if strings.Count(out, "  there  ") < 6 {
 		t.Errorf("%s", out)
@@ -238,6 +253,26 @@ func TestRestoreVMAgain(t *testing.T) {
 	text, err := os.ReadFile(w.config)
 	if err != nil || !strings.HasPrefix(string(text), "# the host of the test\n") {
 		t.Errorf("the configuration was touched: %s, %v", text, err)
+	}
+
+	// Once more, when all is done and the VM has run: the disk that was there first is
+	// not lost to it.
+	must(t, os.Chtimes(data, time.Time{}, made.ModTime().Add(time.Second)))
+	_, errs = w.run(1, w.flags("--allow", w.host, "--overwrite")...)
+	if !strings.Contains(errs, "data.raw.previous, and a file of that name is there already") {
+		t.Errorf("%s", errs)
+	}
+	if text, err := os.ReadFile(data + ".previous"); err != nil || string(text) != "another disk" {
+		t.Errorf("the disk that was there is %q, %v", text, err)
+	}
+	// A disk that cannot get its place leaves nothing of itself.
+	must(t, os.Remove(data))
+	record := filepath.Join(w.host, "state/restored/web.json")
+	must(t, os.Remove(record))
+	must(t, os.MkdirAll(record+"/x", 0o755))
+	w.run(1, w.flags("--allow", w.host, "--overwrite", "--without", "scratch", "--without", "store", "--without", "more", "--without", "root")...)
+	if left, err := filepath.Glob(data + ".drydock-new*"); err != nil || left != nil {
+		t.Errorf("it has left %q, %v", left, err)
 	}
 }
 
@@ -462,7 +497,7 @@ func (w *vmWorld) forge(d definition.Definition, part string, tags ...string) {
 	repo, err := repository.Open(ctx, local.New(w.repo), []byte("secret"), repository.Options{})
 	must(w.t, err)
 	_, err = backup.Run(ctx, repo, nil, backup.Options{VM: d.VM, Time: time.Now(), Objects: func(ctx context.Context, _ *repository.Snapshot) ([]backup.Object, error) {
-		list, err := definition.Save(ctx, repo, &d, nil, []byte(part), time.Now())
+		list, err := definition.Save(ctx, repo, nil, &d, nil, []byte(part), time.Now())
 		list[0].Tags = append(list[0].Tags, tags...)
 		return list, err
 	}})

@@ -63,7 +63,7 @@ func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks 
 		if err != nil {
 			return nil, err
 		}
-		files, err := about.save(ctx)
+		files, err := about.save(ctx, parent)
 		return append(disks, files...), err
 	}
 	rep, err := backup.Run(ctx, b.repo, sources, opts)

@@ -149,8 +149,8 @@ func diskSize(k *config.Disk) (int64, error) {
 }
 
 // save stores the definition.
-func (d *described) save(ctx context.Context) ([]backup.Object, error) {
-	return definition.Save(ctx, d.repo, &d.definition, d.files, d.config, d.written)
+func (d *described) save(ctx context.Context, parent *repository.Snapshot) ([]backup.Object, error) {
+	return definition.Save(ctx, d.repo, parent, &d.definition, d.files, d.config, d.written)
 }
 
 // miss notes what will be missing each night.

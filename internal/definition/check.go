@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"encoding/json"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -26,6 +27,7 @@ const (
 var (
 	vmName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 	diskName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
+	roleName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
 	digest   = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
@@ -36,8 +38,6 @@ func (d *Definition) check() error {
 		return fmt.Errorf("version %d", d.Version)
 	case !vmName.MatchString(d.VM):
 		return fmt.Errorf("%.80q is not the name of a VM", d.VM)
-	case len(d.Disks) > maxDisks || len(d.Files) > maxFiles || len(d.Command) > maxWords || len(d.Missing) > maxMissing:
-		return fmt.Errorf("it has %d disks, %d files, %d words and %d remarks, more than there can be", len(d.Disks), len(d.Files), len(d.Command), len(d.Missing))
 	}
 	names, paths := map[string]bool{}, map[string]bool{}
 	for i := range d.Disks {
@@ -52,10 +52,41 @@ func (d *Definition) check() error {
 	}
 	for i := range d.Files {
 		f := &d.Files[i]
+		if !roleName.MatchString(string(f.Role)) {
+			return fmt.Errorf("file %.200q: %.80q is no role", f.Path, f.Role)
+		}
 		if !cleanPath(f.Path) || paths[f.Path] || f.Size < 0 || f.Size > MaxFile || !digest.MatchString(f.SHA256) || f.Mode&^0o777 != 0 {
 			return fmt.Errorf("file %.200q has a path, size, mode or digest that cannot be", f.Path)
 		}
 		paths[f.Path] = true
+	}
+	return nil
+}
+
+// counter counts the elements of a list, without memory for them. A key that is there
+// twice counts twice.
+type counter int
+
+func (c *counter) UnmarshalJSON(text []byte) error {
+	var list []uncounted
+	err := json.Unmarshal(text, &list)
+	*c += counter(len(list))
+	return err
+}
+
+type uncounted struct{}
+
+func (*uncounted) UnmarshalJSON([]byte) error { return nil }
+
+// checkCounts refuses a definition with more in it than there can be, before it takes
+// the memory for it: three bytes of JSON make a [Disk].
+func checkCounts(text []byte) error {
+	var n struct{ Command, Disks, Files, Missing counter }
+	if err := json.Unmarshal(text, &n); err != nil {
+		return err
+	}
+	if n.Disks > maxDisks || n.Files > maxFiles || n.Command > maxWords || n.Missing > maxMissing {
+		return fmt.Errorf("it has %d disks, %d files, %d words and %d remarks, more than there can be", n.Disks, n.Files, n.Command, n.Missing)
 	}
 	return nil
 }
@@ -68,7 +99,7 @@ func (v *Disk) check() error {
 		return fmt.Errorf("disk %s: %.200q is not an absolute and clean path", v.Name, v.Path)
 	case v.Format != "raw" && v.Format != "qcow2":
 		return fmt.Errorf("disk %s: there is no format %.80q", v.Name, v.Format)
-	case v.Size < 0 || v.Size > maxSize || v.ClusterSize < 0 || v.ClusterSize > 2<<20 || v.ClusterSize&(v.ClusterSize-1) != 0:
+	case v.Size < 0 || v.Size > maxSize || v.ClusterSize != 0 && (v.ClusterSize < 512 || v.ClusterSize > 2<<20) || v.ClusterSize&(v.ClusterSize-1) != 0:
 		return fmt.Errorf("disk %s: it cannot have %d bytes in clusters of %d", v.Name, v.Size, v.ClusterSize)
 	case v.Owner != nil && v.Owner.Mode&^0o777 != 0:
 		return fmt.Errorf("disk %s: it cannot have the mode %#o", v.Name, v.Owner.Mode)

@@ -43,7 +43,7 @@ func (x *run) inLayout(ctx context.Context, it *Item, tree disk.Filesystem, part
 	if around == part {
 		return nil
 	}
-	return x.opts.QEMUImg.ConvertRaw(ctx, around, part)
+	return tool(it).ConvertRaw(ctx, around, part)
 }
 
 // copyPieces puts the filesystem in the image at from into the pieces of the disk

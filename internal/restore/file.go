@@ -24,6 +24,9 @@ func (r *restorer) file(at place, inode disk.Inode) (err error) {
 	if err != nil {
 		return err
 	}
+	if r.bytes += min(content.Size(), r.opts.MaxBytes); r.bytes > r.opts.MaxBytes {
+		return fmt.Errorf("%w: there are files of more than %d bytes (restore a part of it)", disk.ErrLimit, r.opts.MaxBytes)
+	}
 	f, err := at.in.root.OpenFile(at.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return onTarget(err)

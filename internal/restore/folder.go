@@ -77,6 +77,9 @@ func (r *restorer) children(d *folder, w *want) error {
 	if r.held > maxHeld {
 		return r.fail(d.path, r.limit("it and those above it have more than %d entries", maxHeld))
 	}
+	if r.entries += int64(len(entries)); r.entries > r.opts.MaxEntries {
+		return r.fail(d.path, fmt.Errorf("%w: there are more than %d files and folders (restore a part of it)", disk.ErrLimit, r.opts.MaxEntries))
+	}
 	for _, e := range entries {
 		if err := r.ctx.Err(); err != nil {
 			return r.fail(d.path, err)

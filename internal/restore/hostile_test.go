@@ -297,3 +297,31 @@ func TestSocketsAndSymlinkAttributes(t *testing.T) {
 		t.Errorf("report %+v", rep)
 	}
 }
+
+// TestMuchOfLittle: what a repository has once and shows many times ends at a limit,
+// with an error that says so.
+func TestMuchOfLittle(t *testing.T) {
+	f := treetest.NewFake()
+	for i := range uint64(20) {
+		d := f.Dir(treetest.Root, fmt.Sprintf("d%02d", i), 100+i)
+		f.File(d, "file", 200+i, text("the same text"))
+	}
+	for name, c := range map[string]struct {
+		opts restore.Options
+		want string
+	}{
+		"entries": {restore.Options{MaxEntries: 30}, "more than 30 files and folders (restore a part of it)"},
+		"bytes":   {restore.Options{MaxBytes: 100}, "files of more than 100 bytes (restore a part of it)"},
+		"neither": {restore.Options{MaxEntries: 40, MaxBytes: 20 * 13}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rep, err := restore.Run(t.Context(), f, filepath.Join(t.TempDir(), "to"), c.opts)
+			if c.want == "" && (err != nil || rep.Files != 20) {
+				t.Errorf("%+v, %v", rep, err)
+			}
+			if c.want != "" && (!errors.Is(err, disk.ErrLimit) || !strings.Contains(err.Error(), c.want) || rep.Files > 10) {
+				t.Errorf("%+v, %v", rep, err)
+			}
+		})
+	}
+}

@@ -220,16 +220,17 @@ func Replace(path, restored, kept string) error {
 
 // WriteQCOW2 writes a disk to a qcow2 image at path, which qemu-img makes of what
 // it reads over NBD. Zeros take no space. path is there only when all of it is
-// durable; what a run that was cut off has left is made anew.
-func WriteQCOW2(ctx context.Context, d disk.Sparse, path string, tool *qemuimg.Tool, opts ImageOptions) error {
+// durable; what a run that was killed has left, at path or as a folder for its socket, is
+// removed.
+func WriteQCOW2(ctx context.Context, d disk.Sparse, path string, tool *qemuimg.Tool, opts ImageOptions) (err error) {
 	if _, err := os.Lstat(path); err == nil && !opts.Overwrite {
 		return fmt.Errorf("%s: %w (--overwrite replaces it)", path, fs.ErrExist)
 	}
-	dir, err := os.MkdirTemp("", "drydock-nbd-")
+	dir, done, err := scratch()
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, done()) }()
 	socket := filepath.Join(dir, "socket")
 	l, err := nbd.Listen(socket)
 	if err != nil {

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -44,9 +45,21 @@ type Options struct {
 	// went down: there a file can have its time, and not its content.
 	Resume bool
 
+	// MaxEntries and MaxBytes end a restore of more names, or of files of more bytes,
+	// holes among them; 0 is [DefaultMaxEntries] and [DefaultMaxBytes]. In a
+	// repository a few folders that lie in each other many times over, and one
+	// piece that is in a file again and again, would be without end.
+	MaxEntries, MaxBytes int64
+
 	// Progress, unless it is nil, is called often, from the goroutine of Run.
 	Progress func(Report)
 }
+
+// The defaults of [Options]: what no VM has.
+const (
+	DefaultMaxEntries = 1 << 27 // twice as many inodes as ext4 gives to 1 TiB
+	DefaultMaxBytes   = 1 << 50
+)
 
 // ErrTarget is of a target that cannot be restored to as it is.
 var ErrTarget = errors.New("cannot restore there")
@@ -86,6 +99,8 @@ type restorer struct {
 	visited map[uint64]bool // folders, by inode number
 	links   map[uint64]*firstName
 	held    int
+	entries int64 // of all folders
+	bytes   int64 // of all files
 	flagged []flagged
 	report  Report
 }
@@ -101,6 +116,8 @@ type restorer struct {
 // Options that does not exist is [disk.ErrNotExist], and nothing is restored.
 func Run(ctx context.Context, fsys disk.Filesystem, target string, opts Options) (Report, error) {
 	opts.Overwrite = opts.Overwrite || opts.Resume
+	opts.MaxEntries = cmp.Or(opts.MaxEntries, DefaultMaxEntries)
+	opts.MaxBytes = cmp.Or(opts.MaxBytes, DefaultMaxBytes)
 	r := &restorer{
 		ctx: ctx, fsys: fsys, opts: opts, asRoot: os.Geteuid() == 0,
 		temp: tempPrefix + rand.Text(), piece: make([]byte, pieceSize),

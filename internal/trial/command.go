@@ -20,6 +20,9 @@ type Rewriting struct {
 	Disks map[string]string
 	// Asked are the addresses, HOST:PORT, that the probes ask.
 	Asked []string
+	// Has reports whether the backup has a file of the host's, as a kernel; nil is
+	// none. It is copied then.
+	Has func(path string) bool
 	// Port finds a port of 127.0.0.1 that is free.
 	Port func() (int, error)
 }
@@ -29,20 +32,23 @@ type Rewritten struct {
 	Command []string
 	// Forward says which address answers in the place of one that is asked.
 	Forward map[string]string
-	// Copies are files that the command writes to: from path to path in the folder.
+	// Copies are files that the command writes to, or that the backup has: from path
+	// to path in the folder.
 	Copies map[string]string
 }
 
 // What becomes of QEMU's options. Those that are in none of the lists and have no
 // case in [rewriter.option] are refused.
 var (
-	kept = strings.Fields(`name machine M accel cpu m smp numa boot kernel initrd append dtb bios L rtc global
+	kept = strings.Fields(`name machine M accel cpu m smp numa boot append L rtc global
 		smbios uuid k overcommit vga fw_cfg sandbox msg watchdog-action action acpitable icount
 		runas run-with chroot`)
 	keptAlone = strings.Fields(`nodefaults no-user-config enable-kvm no-hpet no-acpi no-reboot no-fd-bootchk
 		win2k-hack usb only-migratable enable-sync-profile`)
 	dropped      = strings.Fields(`pidfile qmp qmp-pretty mon monitor serial parallel debugcon display vnc spice D d trace`)
 	droppedAlone = strings.Fields(`daemonize snapshot nographic curses full-screen no-shutdown no-quit`)
+	// read are options whose value is a file that is read.
+	read = strings.Fields(`kernel initrd dtb bios`)
 	// writing are settings of options that are kept with which QEMU writes a file.
 	writing = map[string][]string{"icount": {"rr", "rrfile"}, "machine": {"dumpdtb"}, "M": {"dumpdtb"}}
 	// usbDevices are the values of -usbdevice that need nothing of the host's.
@@ -159,6 +165,12 @@ func (w *rewriter) option(option, value string) error {
 		w.add("-"+option, value)
 		return nil
 	case slices.Contains(dropped, option):
+		return nil
+	case slices.Contains(read, option):
+		if w.Has != nil && w.Has(value) {
+			value = w.copy(value)
+		}
+		w.add("-"+option, value)
 		return nil
 	}
 	switch option {

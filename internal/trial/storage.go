@@ -87,11 +87,11 @@ func (w *rewriter) cdrom(file string) error {
 	return nil
 }
 
-// copy has a file of firmware variables copied.
+// copy has a file copied: the variables of a firmware, or what the backup has.
 func (w *rewriter) copy(file string) string {
 	to, ok := w.out.Copies[file]
 	if !ok {
-		to = fmt.Sprintf("firmware-%d", len(w.out.Copies))
+		to = fmt.Sprintf("file-%d", len(w.out.Copies))
 		w.out.Copies[file] = to
 	}
 	return to

@@ -103,6 +103,9 @@ func timespec(t disk.Time) unix.Timespec { return unix.Timespec{Sec: t.Sec, Nsec
 // (include/uapi/linux/fs.h).
 var flagBits = map[disk.InodeFlags]int{disk.FlagImmutable: 0x10, disk.FlagAppend: 0x20, disk.FlagNoDump: 0x40}
 
+// maxFlagged is how many files with flags are remembered.
+const maxFlagged = 1 << 20
+
 // flagged is what gets flags when everything else is done: what is immutable takes no
 // further name, and nothing new in it.
 type flagged struct {
@@ -121,6 +124,9 @@ func (t *tree) noteFlags(o object, f *wire.File) error {
 	}
 	if kind := f.Type(); bits == 0 || kind != disk.ModeRegular && kind != disk.ModeDir {
 		return nil
+	}
+	if len(t.flagged) == maxFlagged {
+		return t.warn(t.path(ownName(f)), fmt.Errorf("flags of more than %d files are left out", maxFlagged))
 	}
 	handle, _, err := unix.NameToHandleAt(o.at, o.name, 0)
 	if err != nil {
