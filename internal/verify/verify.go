@@ -14,9 +14,9 @@
 // What restic check finds, with --read-data for Full, Run finds. What is damaged is
 // named by backup and path in the guest, and a backup that is called good has no
 // lost blob among those that were looked at. A blob of which another pack holds a
-// good copy is not lost. Nothing in the repository changes but for a shared lock, and for
-// parity where the repository has some: packs that were read and are good get theirs.
-// With Repair, packs that are damaged are made again from it.
+// good copy is not lost. Nothing in the repository changes but for a shared lock,
+// and for parity where the repository has some: packs that were read and are good
+// get theirs. With Repair, packs that are damaged are made again from it.
 //
 // The repository's storage is not trusted: a folder that a million others refer to
 // is read once, and memory grows with the number of different folders and of lost
