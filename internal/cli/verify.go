@@ -20,11 +20,13 @@ import (
 func (a *app) verifyCmd() *cobra.Command {
 	mode := ""
 	percent := 0
+	repair := false
 	c := &cobra.Command{
-		Use:   "verify [VM…] | verify --mode boot [VM[@BACKUP]…]",
+		Use:   "verify [--repair] [VM…] | verify --mode boot [VM[@BACKUP]…]",
 		Short: "Prove that backups can be read back",
 		Long: `Look at all backups, or at those of the VMs that are named, and name what is
-damaged: which file of which backup. Nothing in the repository changes.
+damaged: which file of which backup. Nothing in the repository changes, but that
+with repository.ecc packs that were read get the parity that they lack.
 
   quick   every folder of every backup, that each piece of a file is known, and
           that each pack is there and holds what the index says
@@ -33,25 +35,33 @@ damaged: which file of which backup. Nothing in the repository changes.
   boot    none of that: start the VMs from their newest backups, or from those
           that are named, apart from the world, until their probes pass
 
-Without --mode it is that of the configuration. Exit codes: 0 all that was
-looked at is good, 1 something is damaged, does not boot, or could not be
-looked at.`,
+Without --mode it is that of the configuration. --repair makes damaged packs again
+from their parity, as far as that reaches; without --mode it looks at all of the
+content. Exit codes: 0 all that was looked at is good, 1 something is damaged, does
+not boot, or could not be looked at.`,
 		RunE: func(c *cobra.Command, names []string) error {
 			if mode == modeBoot && c.Flags().Changed("percent") {
 				return usageError("--percent is of --mode sample, and not of boot")
 			}
+			if mode == modeBoot && repair {
+				return usageError("--repair does not go with --mode boot, which reads no packs")
+			}
 			if mode == modeBoot {
 				return a.verifyBoot(c.Context(), names)
 			}
-			return a.verify(c.Context(), names, mode, percent)
+			return a.verify(c.Context(), names, mode, percent, repair)
 		},
 	}
 	c.Flags().StringVar(&mode, "mode", "", "quick, sample, full or boot")
 	c.Flags().IntVar(&percent, "percent", 0, "the share of the content that a sample reads, 1 to 100 (default: that of the configuration)")
+	c.Flags().BoolVar(&repair, "repair", false, "make damaged packs again from their parity (repository.ecc)")
 	return c
 }
 
-func (a *app) verify(ctx context.Context, names []string, mode string, percent int) error {
+func (a *app) verify(ctx context.Context, names []string, mode string, percent int, repair bool) error {
+	if repair && mode == "" {
+		mode = config.VerifyFull
+	}
 	if mode != "" && !slices.Contains([]string{config.VerifyQuick, config.VerifySample, config.VerifyFull}, mode) {
 		return usageError("--mode is %q, but must be quick, sample, full or boot", mode)
 	}
@@ -63,7 +73,7 @@ func (a *app) verify(ctx context.Context, names []string, mode string, percent i
 		return err
 	}
 	defer h.close()
-	p := &proofs{h: h, mode: verifyMode(mode, h.config.Verify.Mode), percent: percent, vms: names}
+	p := &proofs{h: h, mode: verifyMode(mode, h.config.Verify.Mode), percent: percent, vms: names, repair: repair}
 	report, err := p.run(ctx, a.progress())
 	if err != nil {
 		return err
@@ -115,7 +125,8 @@ type verifyReport struct {
 	BytesRead int64          `json:"bytes_read"` // of these
 	Spare     int            `json:"spare_packs"`
 	Backups   []verifyBackup `json:"backups"`
-	Damage    []string       `json:"damage"` // of the repository's files, the first 100
+	Repaired  []string       `json:"repaired"` // packs
+	Damage    []string       `json:"damage"`   // of the repository's files, the first 100
 	Total     int            `json:"damage_total"`
 }
 
@@ -136,7 +147,10 @@ type verifyFile struct {
 func verifyLines(r *verify.Report) verifyReport {
 	out := verifyReport{
 		Mode: r.Mode, Good: r.Good(), Duration: r.Duration, Folders: r.Folders, Packs: r.Packs, PacksRead: r.PacksRead,
-		Bytes: r.Bytes, BytesRead: r.BytesRead, Spare: r.Spare, Backups: []verifyBackup{}, Damage: []string{}, Total: r.DamageTotal,
+		Bytes: r.Bytes, BytesRead: r.BytesRead, Spare: r.Spare, Backups: []verifyBackup{}, Repaired: []string{}, Damage: []string{}, Total: r.DamageTotal,
+	}
+	for _, id := range r.Repaired {
+		out.Repaired = append(out.Repaired, id.String())
 	}
 	for _, b := range r.Backups {
 		line := verifyBackup{ID: b.ID.String(), VM: b.VM, Time: b.Time, Good: b.Good(), Damaged: []verifyFile{}, More: b.More}
@@ -170,6 +184,9 @@ func (a *app) printVerify(r *verify.Report) error {
 	}
 	a.printf("\n%s: %d folders, %d packs, of which %d were read, %s of %s, in %s\n", r.Mode, r.Folders, r.Packs, r.PacksRead,
 		round.Bytes(r.BytesRead), round.Bytes(r.Bytes), span(r.Duration))
+	for _, id := range r.Repaired {
+		a.printf("repaired: pack %s\n", id.Short())
+	}
 	for _, l := range damageLines(r) {
 		a.printf("! %s\n", escape.Line(l))
 	}

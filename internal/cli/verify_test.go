@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,6 +92,45 @@ func TestVerify(t *testing.T) {
 		if _, errs, code := run(t, append([]string{"-c", config}, args...)...); code == 0 || !strings.Contains(errs, want) {
 			t.Errorf("%v: exit code %d, %q", args, code, errs)
 		}
+	}
+}
+
+// Damage that parity can undo is undone when that is asked for, and only then.
+func TestVerifyRepair(t *testing.T) {
+	config, pack := backedUp(t)
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte("{path: repo}"), []byte("{path: repo, ecc: 5}"), 1)
+	if err := os.WriteFile(config, text, 0o600); err != nil || !bytes.Contains(text, []byte("ecc: 5")) {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if out, errs, code := run(t, "-c", config, "verify", "--mode", "full"); code != 0 { // makes the parity
+		t.Fatalf("exit code %d, %q, %q", code, out, errs)
+	}
+	data, err := os.ReadFile(pack)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[30] ^= 4
+	if err := errors.Join(os.Chmod(pack, 0o600), os.WriteFile(pack, data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if out, _, code := run(t, "-c", config, "verify", "--mode", "full"); code != 1 || !strings.Contains(out, "it can be repaired: drydock verify --repair") {
+		t.Errorf("exit code %d, %q", code, out)
+	}
+	out, errs, code := run(t, "-c", config, "verify", "--repair", "--json")
+	var report verifyReport
+	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 || !report.Good || report.Mode != verify.Full ||
+		len(report.Repaired) != 1 || report.Repaired[0] != filepath.Base(pack) {
+		t.Errorf("exit code %d, %v, %s, %s", code, err, out, errs)
+	}
+	if out, _, code := run(t, "-c", config, "verify", "--mode", "full"); code != 0 || strings.Contains(out, "repaired") {
+		t.Errorf("afterwards: exit code %d, %q", code, out)
+	}
+	if _, errs, code := run(t, "-c", config, "verify", "--mode", "boot", "--repair"); code == 0 || !strings.Contains(errs, "--repair does not go with --mode boot") {
+		t.Errorf("exit code %d, %q", code, errs)
 	}
 }
 

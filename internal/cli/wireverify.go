@@ -19,6 +19,7 @@ type proofs struct {
 	mode    verify.Mode
 	percent int      // 0: that of the configuration
 	vms     []string // none: all
+	repair  bool
 }
 
 // maxRoundDamage is how many damaged things the report of a round names.
@@ -89,7 +90,7 @@ func (p *proofs) run(ctx context.Context, progress func(string)) (*verify.Report
 	})
 	r, err := verify.Run(ctx, repo, verify.Options{
 		Mode: p.mode, Percent: cmp.Or(p.percent, p.h.config.Verify.Percent), Now: now, Since: since,
-		Wanted: wanted(p.vms), Progress: tell,
+		Wanted: wanted(p.vms), Repair: p.repair, Progress: tell,
 	})
 	if err != nil {
 		return r, err

@@ -85,6 +85,9 @@ type Repository struct {
 	Connections int `yaml:"connections" jsonschema:"default=5,minimum=1,maximum=100"`
 	// Timeout is how long a server may be silent.
 	Timeout Duration `yaml:"timeout" jsonschema:"default=2m"`
+	// ECC is how much parity is stored with each pack, in percent of its size, to
+	// repair damage of the storage with; 0 is none. Not for rest:.
+	ECC int `yaml:"ecc" jsonschema:"default=0,minimum=0,maximum=50"`
 	// SFTP is how to log in to a location of sftp:.
 	SFTP *SFTP `yaml:"sftp,omitempty"`
 	// S3 is what a location of s3: does not say.

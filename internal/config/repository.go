@@ -62,21 +62,27 @@ func (r *reader) checkKind(at string, c Repository, l location.Location) {
 	}{
 		{"credentials_file", c.CredentialsFile != "", []location.Kind{location.S3, location.REST}},
 		{"ca_file", c.CAFile != "", []location.Kind{location.S3, location.REST}},
+		{"ecc", c.ECC != 0, []location.Kind{location.Local, location.SFTP, location.S3}},
 		{"sftp", c.SFTP != nil, []location.Kind{location.SFTP}},
 		{"s3", c.S3 != nil, []location.Kind{location.S3}},
 	} {
 		if !key.given || slices.Contains(key.kinds, l.Kind) {
 			continue
 		}
-		r.problem(at+"."+key.name, fmt.Sprintf("has no meaning where the repository is at %s", l), fmt.Sprintf("it is for locations of %s", schemes(key.kinds)))
+		r.problem(at+"."+key.name, fmt.Sprintf("has no meaning where the repository is at %s", l), fmt.Sprintf("it is for %s", schemes(key.kinds)))
 	}
 }
 
 // schemes writes kinds as locations begin with them.
 func schemes(kinds []location.Kind) string {
 	var out []string
+	folder := ""
 	for _, k := range kinds {
+		if k == location.Local {
+			folder = "folders, and for "
+			continue
+		}
 		out = append(out, string(k)+":")
 	}
-	return strings.Join(out, " and ")
+	return folder + "locations of " + strings.Join(out, " and ")
 }

@@ -72,7 +72,8 @@ func (r *Repository) StoredPacks(ctx context.Context) (map[ID]int64, error) {
 
 // CheckPack compares a pack's header with what the index says of it, and, if
 // content is true, reads the whole pack, verifies its hash, and opens every blob
-// of it. What does not fit is a [*PackError] that is [ErrDamaged], or
+// of it; with [Options.Parity] a pack that is good gets its parity then, if it has
+// none that is. What does not fit is a [*PackError] that is [ErrDamaged], or
 // [backend.ErrNotExist] for a pack that is not there. Any other error is of the
 // storage.
 func (r *Repository) CheckPack(ctx context.Context, pack ID, content bool) error {
@@ -108,7 +109,7 @@ func (r *Repository) CheckPack(ctx context.Context, pack ID, content bool) error
 	if err != nil {
 		return packError(pack, bad, err)
 	}
-	return nil
+	return r.keepParity(ctx, pack, data)
 }
 
 // checkContent verifies the hash of a pack and opens the blobs in it: those that

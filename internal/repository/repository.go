@@ -9,6 +9,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 	"github.com/drydock-vm/drydock/internal/repository/crypto"
+	"github.com/drydock-vm/drydock/internal/repository/ecc"
 )
 
 // Compression is how hard blobs are compressed.
@@ -34,6 +35,9 @@ type Options struct {
 	// PackSize is the size in bytes at which a pack is closed, 4 MiB to 128
 	// MiB; 0 means 16 MiB. About six times as much memory is used.
 	PackSize int
+	// Parity is how much parity packs get, in percent of their size, 1 to 50;
+	// 0 means none. See package ecc.
+	Parity int
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Warn is told what was found and put right; nil means that nobody is.
@@ -47,6 +51,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.PackSize < minPackSize || o.PackSize > maxPackOption {
 		return o, fmt.Errorf("a pack size of %d bytes is not from %d to %d", o.PackSize, minPackSize, maxPackOption)
+	}
+	if o.Parity != 0 && (o.Parity < ecc.MinPercent || o.Parity > ecc.MaxPercent) {
+		return o, fmt.Errorf("parity of %d %% is not from %d to %d", o.Parity, ecc.MinPercent, ecc.MaxPercent)
 	}
 	if o.Compression > CompressionMax {
 		return o, fmt.Errorf("unknown compression %d", o.Compression)

@@ -254,6 +254,9 @@ func (r *Repository) storePack(ctx context.Context, p *packer) error {
 	if err := r.be.Save(ctx, h, p.buf); err != nil {
 		return &Error{Op: "save pack", File: h.String(), Err: err, Hint: "nothing that was stored before is harmed; run it again when the storage works"}
 	}
+	if err := r.saveParity(ctx, id, p.buf); err != nil {
+		return err
+	}
 	s := &r.saver
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -48,7 +48,8 @@ var ErrNoRestic = errors.New("restic is not installed, and prune is its work")
 // Prune has restic give back the space of what no snapshot needs any more. First
 // it takes, and gives back, the exclusive lock that restic is about to take: so
 // locks of dead processes are out of its way, and a repository that others work
-// on is [repository.ErrLocked], and not a text of restic's.
+// on is [repository.ErrLocked], and not a text of restic's. Last, the parity of the
+// packs that are gone goes too.
 //
 // When ctx is done restic is asked to stop, and what it did until then is whole.
 func Prune(ctx context.Context, repo *repository.Repository, opts PruneOptions) (*Pruned, error) {
@@ -78,6 +79,9 @@ func Prune(ctx context.Context, repo *repository.Repository, opts PruneOptions) 
 		return p, fmt.Errorf("prune: restic: %w: %s", err, lastLine(p.Output))
 	}
 	if p.After, err = repo.PackSize(ctx); err != nil {
+		return p, fmt.Errorf("prune: %w", err)
+	}
+	if _, err := repo.RemoveParity(ctx); err != nil {
 		return p, fmt.Errorf("prune: %w", err)
 	}
 	return p, nil

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend/local"
 	"github.com/drydock-vm/drydock/internal/retain"
 )
 
@@ -53,6 +55,43 @@ func TestPrune(t *testing.T) {
 	}
 	t.Setenv("RESTIC_PASSWORD", "")
 	t.Setenv("RESTIC_REPOSITORY_FILE", "")
+	p.check(t)
+}
+
+// The parity of packs that a prune removes goes with them.
+func TestPruneParity(t *testing.T) {
+	p := newPlace(t)
+	r, err := repository.Open(t.Context(), local.New(p.dir), []byte(password), repository.Options{Parity: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	removeOld(t, r)
+	names := func(folder string) (out []string) {
+		paths, err := filepath.Glob(filepath.Join(p.dir, folder, "*", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			out = append(out, filepath.Base(path))
+		}
+		return out
+	}
+	before := names("ecc")
+	if len(before) < 3 || !slices.Equal(before, names("data")) {
+		t.Fatalf("packs %v, parity of %v", names("data"), before)
+	}
+	if _, err := retain.Prune(t.Context(), r, p.pruneOptions()); err != nil {
+		t.Fatal(err)
+	}
+	// What restic packed anew gets its parity from verify.
+	for _, name := range names("ecc") {
+		if !slices.Contains(names("data"), name) {
+			t.Errorf("the parity of %s is left", name)
+		}
+	}
+	if len(names("data")) == 0 || len(names("ecc")) >= len(before) {
+		t.Errorf("%d packs, parity of %d", len(names("data")), len(names("ecc")))
+	}
 	p.check(t)
 }
 

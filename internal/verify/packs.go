@@ -74,6 +74,9 @@ func (c *checker) pack(ctx context.Context, mu *sync.Mutex, id repository.ID, si
 	err := c.repo.CheckPack(ctx, id, content)
 	var damage *repository.PackError
 	if errors.As(err, &damage) {
+		err = c.mend(ctx, damage)
+	}
+	if errors.As(err, &damage) {
 		for _, b := range damage.Bad {
 			if err := c.lose(ctx, b, damage); err != nil {
 				return err

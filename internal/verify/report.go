@@ -36,6 +36,9 @@ type Report struct {
 	// Spare counts the packs that no index names: a writer that died left them,
 	// and restic prune removes them.
 	Spare int
+	// Repaired are the packs that were damaged, and were made again from their
+	// parity. What they hold counts as good.
+	Repaired []repository.ID
 }
 
 // Backup is what a run found in one snapshot.

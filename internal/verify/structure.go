@@ -77,6 +77,9 @@ type folderParts struct {
 // folder reads one folder. What is lost of it, or wrong with it, is noted.
 func (c *checker) folder(ctx context.Context, id repository.ID) (f folderParts, err error) {
 	data, err := c.repo.LoadBlob(ctx, repository.TreeBlob, id, nil)
+	if err != nil && c.opts.Repair && isDamage(err) {
+		data, err = c.mendTree(ctx, id)
+	}
 	if err == nil {
 		err = repository.WalkTree(data, func(n *repository.Node) error {
 			if n.Subtree != nil {

@@ -14,7 +14,9 @@
 // What restic check finds, with --read-data for Full, Run finds. What is damaged is
 // named by backup and path in the guest, and a backup that is called good has no
 // lost blob among those that were looked at. A blob of which another pack holds a
-// good copy is not lost. Nothing in the repository changes, but for a shared lock.
+// good copy is not lost. Nothing in the repository changes but for a shared lock,
+// and for parity where the repository has some: packs that were read and are good
+// get theirs. With Repair, packs that are damaged are made again from it.
 //
 // The repository's storage is not trusted: a folder that a million others refer to
 // is read once, and memory grows with the number of different folders and of lost
@@ -25,6 +27,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -56,6 +59,8 @@ type Options struct {
 	// Wanted says which snapshots are looked at, and nil means all. With some
 	// left out, only packs that the others need are read.
 	Wanted func(*repository.Snapshot) bool
+	// Repair makes damaged packs again where their parity allows it.
+	Repair bool
 	// Progress, unless it is nil, is called often, from one goroutine at a time.
 	Progress func(Progress)
 }
@@ -76,6 +81,7 @@ type checker struct {
 	hit    atomic.Bool            // a file is damaged by what its folder says
 	needed map[repository.ID]bool // packs; nil means all
 	done   Progress
+	mendMu sync.Mutex // held during a repair, which takes several packs' memory; guards report.Repaired
 }
 
 // Run verifies the backups of a repository, and loads its index. It holds a shared
@@ -124,6 +130,11 @@ func (c *checker) run(ctx context.Context) error {
 	}
 	if err := c.packs(ctx); err != nil {
 		return err
+	}
+	if c.needed == nil && c.report.DamageTotal == 0 { // no pack is missed
+		if _, err := c.repo.RemoveParity(ctx); err != nil {
+			return err
+		}
 	}
 	return c.name(ctx, snapshots)
 }

@@ -26,7 +26,9 @@ var (
 // restic's default layout, as S3 and REST servers spell it too.
 type FileType string
 
-// The kinds of file. There is one ConfigFile, without a name.
+// The kinds of file. There is one ConfigFile, without a name. ParityFile is
+// drydock's own, beside those of restic: REST servers know no such kind, and refuse
+// it with [ErrRefused].
 const (
 	ConfigFile   FileType = "config"
 	KeyFile      FileType = "keys"
@@ -34,6 +36,7 @@ const (
 	SnapshotFile FileType = "snapshots"
 	IndexFile    FileType = "index"
 	PackFile     FileType = "data"
+	ParityFile   FileType = "ecc" // of the pack of the same name
 )
 
 // Handle names a file of a repository.
@@ -51,15 +54,19 @@ func (h Handle) String() string {
 	return string(h.Type) + "/" + h.Name
 }
 
-// PackDigits are the hex digits of a pack's name that name its folder.
+// PackDigits are the hex digits of a pack's name that name its folder, and that of
+// its parity.
 const PackDigits = 2
+
+// Split reports whether files of type t lie in folders of [PackDigits].
+func (t FileType) Split() bool { return t == PackFile || t == ParityFile }
 
 // Path is where the file is in restic's default layout, with slashes: "config",
 // "data/1f/1f3a…", "snapshots/1f3a…". It is of a handle that passes
 // [Handle.Validate].
 func (h Handle) Path() string {
-	if h.Type == PackFile {
-		return string(PackFile) + "/" + h.Name[:PackDigits] + "/" + h.Name
+	if h.Type.Split() {
+		return string(h.Type) + "/" + h.Name[:PackDigits] + "/" + h.Name
 	}
 	return h.String()
 }
@@ -76,7 +83,7 @@ func (h Handle) Validate() error {
 			return fmt.Errorf("the config file has no name, not %q", h.Name)
 		}
 		return nil
-	case KeyFile, LockFile, SnapshotFile, IndexFile, PackFile:
+	case KeyFile, LockFile, SnapshotFile, IndexFile, PackFile, ParityFile:
 		if !ValidName(h.Name) {
 			return fmt.Errorf("%q is not a name of a file in %s", h.Name, h.Type)
 		}
@@ -146,6 +153,14 @@ func ListConfig(ctx context.Context, be Backend, yield func(FileInfo) error) err
 		return err
 	}
 	return yield(info)
+}
+
+// Replacer is a [Backend] that can put a file in the place of a damaged one.
+type Replacer interface {
+	// Replace stores data under h, as Save does, whether or not a file is
+	// there: until it returns nil the old file may be there, or the new one,
+	// and never a part of one.
+	Replace(ctx context.Context, h Handle, data []byte) error
 }
 
 // Sweeper is a [Backend] on which a writer that dies leaves something that a

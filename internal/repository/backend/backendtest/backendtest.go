@@ -23,8 +23,12 @@ import (
 // Weakness is what a place cannot do, whatever its backend does.
 type Weakness int
 
-// SeenWhileSaved is of servers that show a file while it arrives.
-const SeenWhileSaved Weakness = 1
+const (
+	// SeenWhileSaved is of servers that show a file while it arrives.
+	SeenWhileSaved Weakness = 1 + iota
+	// NoParity is of servers that keep restic's own kinds of file alone.
+	NoParity
+)
 
 // Run tests the backends that fresh returns. Each is empty.
 func Run(t *testing.T, fresh func(t *testing.T) backend.Backend, weak ...Weakness) {
@@ -38,6 +42,10 @@ func Run(t *testing.T, fresh func(t *testing.T) backend.Backend, weak ...Weaknes
 		{"List", testList},
 		{"Handles", testHandles},
 		{"Cancelled", testCancelled},
+		{"Replace", testReplace},
+		{"Parity", func(t *testing.T, be backend.Backend) {
+			testParity(t, be, slices.Contains(weak, NoParity))
+		}},
 		{"Concurrent", func(t *testing.T, be backend.Backend) {
 			testConcurrent(t, be, slices.Contains(weak, SeenWhileSaved))
 		}},
@@ -217,6 +225,65 @@ func testCancelled(t *testing.T, be backend.Backend) {
 	}
 	if got := list(t, be, backend.IndexFile); !slices.Equal(got, []string{h.Name}) {
 		t.Errorf("a cancelled save or remove had an effect: %v", got)
+	}
+}
+
+// Where a file can be replaced, it is, whole; one that is not there is made.
+func testReplace(t *testing.T, be backend.Backend) {
+	r, ok := be.(backend.Replacer)
+	if !ok {
+		return
+	}
+	content := random(100_000)
+	h := save(t, be, backend.PackFile, content[:50_000])
+	missing := handle(backend.PackFile, []byte("missing"))
+	for _, h := range []backend.Handle{h, missing} {
+		err := r.Replace(t.Context(), h, content)
+		if errors.Is(err, backend.ErrRefused) { // around a backend that cannot
+			return
+		}
+		if err != nil {
+			t.Fatalf("replace %s: %v", h, err)
+		}
+		got := make([]byte, len(content))
+		if n, err := be.ReadAt(t.Context(), h, got, 0); n != len(got) || !bytes.Equal(got, content) {
+			t.Errorf("%s holds %d bytes, other ones, after it was replaced: %v", h, n, err)
+		}
+	}
+	if got := list(t, be, backend.PackFile); len(got) != 2 {
+		t.Errorf("%d files are listed after two were replaced", len(got))
+	}
+	if err := r.Replace(t.Context(), backend.Handle{Type: backend.PackFile, Name: "../x"}, content); err == nil {
+		t.Error("a handle that is none was replaced")
+	}
+}
+
+// Parity is kept as packs are, or refused.
+func testParity(t *testing.T, be backend.Backend, refused bool) {
+	content := random(5000)
+	h := handle(backend.ParityFile, content)
+	if refused {
+		if err := be.Save(t.Context(), h, content); !errors.Is(err, backend.ErrRefused) {
+			t.Errorf("parity was not refused: %v", err)
+		}
+		if _, err := be.Stat(t.Context(), h); !errors.Is(err, backend.ErrNotExist) {
+			t.Errorf("parity that was refused: %v", err)
+		}
+		return
+	}
+	save(t, be, backend.ParityFile, content)
+	got := make([]byte, len(content))
+	if n, err := be.ReadAt(t.Context(), h, got, 0); n != len(got) || !bytes.Equal(got, content) {
+		t.Errorf("read %d bytes of parity, %v", n, err)
+	}
+	if got := list(t, be, backend.ParityFile); !slices.Equal(got, []string{h.Name}) {
+		t.Errorf("listed %v", got)
+	}
+	if got := list(t, be, backend.PackFile); len(got) != 0 {
+		t.Errorf("parity is listed among the packs: %v", got)
+	}
+	if err := be.Remove(t.Context(), h); err != nil {
+		t.Errorf("remove: %v", err)
 	}
 }
 

@@ -24,6 +24,7 @@ type Place struct {
 	Location   string
 	Env, Flags []string // for restic
 	AppendOnly bool     // nothing but locks can be removed
+	Parity     int      // in percent; 0 for none
 }
 
 // Judge lets the real restic judge a place: it checks and dumps what is written
@@ -32,7 +33,7 @@ func Judge(t *testing.T, be backend.Backend, p Place) {
 	t.Helper()
 	restic := resticAt(t, p)
 	kdf := crypto.Params{N: 1 << 10, R: 8, P: 1}
-	r, err := repository.Create(t.Context(), be, []byte(password), repository.CreateOptions{KDF: &kdf})
+	r, err := repository.Create(t.Context(), be, []byte(password), repository.CreateOptions{KDF: &kdf, Options: repository.Options{Parity: p.Parity}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func Judge(t *testing.T, be backend.Backend, p Place) {
 		t.Fatal(err)
 	}
 	restic("backup", "--host", "theirs", src)
-	if r, err = repository.Open(t.Context(), be, []byte(password), repository.Options{}); err != nil {
+	if r, err = repository.Open(t.Context(), be, []byte(password), repository.Options{Parity: p.Parity}); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.LoadIndex(t.Context()); err != nil {
@@ -70,6 +71,9 @@ func Judge(t *testing.T, be backend.Backend, p Place) {
 		if err := r.CheckPack(t.Context(), pack, true); err != nil {
 			t.Error(err)
 		}
+	}
+	if p.Parity != 0 {
+		judgeParity(t, be, r, restic)
 	}
 	if err := remove(t.Context(), r, ours); (err != nil) != p.AppendOnly {
 		t.Errorf("remove a snapshot: %v", err)

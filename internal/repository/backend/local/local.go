@@ -3,6 +3,7 @@
 //	config
 //	data/XX/<64 hex digits>    XX are the first two digits
 //	index/ keys/ locks/ snapshots/
+//	ecc/XX/<64 hex digits>     drydock's own: the parity of packs
 //
 // Folders have mode 0700 and files 0400, as restic makes them. A file appears
 // whole or not at all, and is durable when Save returns. A writer that dies
@@ -37,8 +38,9 @@ const (
 type Backend struct{ dir string }
 
 var (
-	_ backend.Backend = (*Backend)(nil)
-	_ backend.Sweeper = (*Backend)(nil)
+	_ backend.Backend  = (*Backend)(nil)
+	_ backend.Replacer = (*Backend)(nil)
+	_ backend.Sweeper  = (*Backend)(nil)
 )
 
 // New returns the backend of the folder dir. Nothing is touched yet; the folder
@@ -66,14 +68,23 @@ func translate(err error) error {
 
 // Save implements [backend.Backend].
 func (b *Backend) Save(ctx context.Context, h backend.Handle, data []byte) error {
+	return b.write(ctx, h, data, atomicfile.Create)
+}
+
+// Replace implements [backend.Replacer].
+func (b *Backend) Replace(ctx context.Context, h backend.Handle, data []byte) error {
+	return b.write(ctx, h, data, atomicfile.Write)
+}
+
+func (b *Backend) write(ctx context.Context, h backend.Handle, data []byte, write func(string, []byte, os.FileMode) error) error {
 	path, err := b.path(ctx, h)
 	if err != nil {
 		return err
 	}
-	err = atomicfile.Create(path, data, fileMode)
+	err = write(path, data, fileMode)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = mkdirDurable(filepath.Dir(path)); err == nil {
-			err = atomicfile.Create(path, data, fileMode)
+			err = write(path, data, fileMode)
 		}
 	}
 	return translate(err)
@@ -153,7 +164,7 @@ func (b *Backend) List(ctx context.Context, t backend.FileType, yield func(backe
 // dirs returns the folders that hold files of type t.
 func (b *Backend) dirs(t backend.FileType) ([]string, error) {
 	top := filepath.Join(b.dir, string(t))
-	if t != backend.PackFile {
+	if !t.Split() {
 		return []string{top}, nil
 	}
 	entries, err := os.ReadDir(top)
@@ -223,7 +234,7 @@ func (b *Backend) Remove(ctx context.Context, h backend.Handle) error {
 // Sweep implements [backend.Sweeper].
 func (b *Backend) Sweep(ctx context.Context, before time.Time) error {
 	dirs := []string{b.dir}
-	for _, t := range []backend.FileType{backend.KeyFile, backend.LockFile, backend.SnapshotFile, backend.IndexFile, backend.PackFile} {
+	for _, t := range []backend.FileType{backend.KeyFile, backend.LockFile, backend.SnapshotFile, backend.IndexFile, backend.PackFile, backend.ParityFile} {
 		more, err := b.dirs(t)
 		if err != nil {
 			return err

@@ -20,6 +20,11 @@ func TestBackend(t *testing.T) {
 	})
 }
 
+func TestRestic(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "repo")
+	backendtest.Judge(t, local.New(dir), backendtest.Place{Location: dir, Parity: 5})
+}
+
 var name = strings.Repeat("ab", 32)
 
 func TestLayout(t *testing.T) {

@@ -18,7 +18,10 @@ type Backend struct {
 	files map[backend.Handle][]byte
 }
 
-var _ backend.Backend = (*Backend)(nil)
+var (
+	_ backend.Backend  = (*Backend)(nil)
+	_ backend.Replacer = (*Backend)(nil)
+)
 
 // Save implements [backend.Backend].
 func (b *Backend) Save(ctx context.Context, h backend.Handle, data []byte) error {
@@ -30,6 +33,20 @@ func (b *Backend) Save(ctx context.Context, h backend.Handle, data []byte) error
 	if _, ok := b.files[h]; ok {
 		return fmt.Errorf("%s: %w", h, backend.ErrExist)
 	}
+	if b.files == nil {
+		b.files = make(map[backend.Handle][]byte)
+	}
+	b.files[h] = bytes.Clone(data)
+	return nil
+}
+
+// Replace implements [backend.Replacer].
+func (b *Backend) Replace(ctx context.Context, h backend.Handle, data []byte) error {
+	if err := errors.Join(ctx.Err(), h.Validate()); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.files == nil {
 		b.files = make(map[backend.Handle][]byte)
 	}

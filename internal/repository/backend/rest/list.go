@@ -30,6 +30,9 @@ func (b *Backend) List(ctx context.Context, t backend.FileType, yield func(backe
 	if t == backend.ConfigFile {
 		return backend.ListConfig(ctx, b, yield)
 	}
+	if t == backend.ParityFile {
+		return nil // the protocol has none
+	}
 	op := "list " + string(t)
 	resp, err := b.send(ctx, request{method: http.MethodGet, url: b.base + string(t) + "/", accept: mediaV2})
 	if err != nil {

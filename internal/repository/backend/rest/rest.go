@@ -161,6 +161,9 @@ func (b *Backend) file(ctx context.Context, h backend.Handle) (string, error) {
 	if err := errors.Join(ctx.Err(), h.Validate()); err != nil {
 		return "", err
 	}
+	if h.Type == backend.ParityFile {
+		return "", b.fail(fmt.Errorf("%s: %w: %w", h, backend.ErrRefused, backend.ErrNotExist), "servers of this protocol keep restic's own files alone: repository.ecc has no meaning there")
+	}
 	return b.base + h.String(), nil
 }
 

@@ -46,7 +46,7 @@ func connect(t testing.TB, address string, change ...func(*rest.Options)) *rest.
 func TestBackend(t *testing.T) {
 	backendtest.Run(t, func(t *testing.T) backend.Backend {
 		return connect(t, testserver.REST(t, t.TempDir()).Address)
-	}, backendtest.SeenWhileSaved)
+	}, backendtest.SeenWhileSaved, backendtest.NoParity)
 }
 
 func TestRestic(t *testing.T) {

@@ -68,8 +68,9 @@ type Backend struct {
 }
 
 var (
-	_ backend.Backend = (*Backend)(nil)
-	_ backend.Sweeper = (*Backend)(nil)
+	_ backend.Backend  = (*Backend)(nil)
+	_ backend.Replacer = (*Backend)(nil)
+	_ backend.Sweeper  = (*Backend)(nil)
 )
 
 // New returns be, made to endure.
@@ -195,6 +196,21 @@ func (b *Backend) Save(ctx context.Context, h backend.Handle, data []byte) error
 			return nil
 		}
 		return err
+	})
+}
+
+// Replace implements [backend.Replacer], where the backend does. Done twice it does
+// the same.
+func (b *Backend) Replace(ctx context.Context, h backend.Handle, data []byte) error {
+	r, ok := b.be.(backend.Replacer)
+	if !ok {
+		return fmt.Errorf("replace %s: %w: this kind of storage replaces no file", h, backend.ErrRefused)
+	}
+	if err := h.Validate(); err != nil {
+		return err
+	}
+	return b.do(ctx, "replace "+h.String(), b.within(len(data)), func(try context.Context) error {
+		return r.Replace(try, h, data)
 	})
 }
 

@@ -4,9 +4,10 @@
 //	PREFIX/config
 //	PREFIX/data/XX/<64 hex digits>    XX are the first two digits
 //	PREFIX/index/ keys/ locks/ snapshots/
+//	PREFIX/ecc/XX/<64 hex digits>     drydock's own: the parity of packs
 //
 // An object appears whole or not at all, and is durable when the server says so. A
-// file is never replaced: the server is asked whether it is there, and, where it
+// file is never replaced, unless [Backend.Replace] is asked to: the server is asked whether it is there, and, where it
 // knows If-None-Match, refuses by itself to replace one.
 //
 // With object lock every file but the lock files is uploaded with a retention: until
@@ -89,7 +90,10 @@ type Backend struct {
 	locks backend.HandleLocks
 }
 
-var _ backend.Backend = (*Backend)(nil)
+var (
+	_ backend.Backend  = (*Backend)(nil)
+	_ backend.Replacer = (*Backend)(nil)
+)
 
 // New returns the backend. Nothing is asked yet. The bucket must exist.
 func New(o Options) (*Backend, error) {
@@ -142,6 +146,20 @@ func (b *Backend) Save(ctx context.Context, h backend.Handle, data []byte) error
 		return b.exists(h)
 	}
 	return b.translate(ctx, "save "+h.String(), err)
+}
+
+// Replace implements [backend.Replacer]. In a bucket with object lock the new file is
+// a new version, and the old one stays beneath it.
+func (b *Backend) Replace(ctx context.Context, h backend.Handle, data []byte) error {
+	if err := errors.Join(ctx.Err(), h.Validate()); err != nil {
+		return err
+	}
+	unlock, err := b.locks.Lock(ctx, h)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return b.translate(ctx, "replace "+h.String(), b.put(ctx, h, data, false))
 }
 
 func (b *Backend) exists(h backend.Handle) error {

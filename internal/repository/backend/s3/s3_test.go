@@ -87,6 +87,7 @@ func TestRestic(t *testing.T) {
 	backendtest.Judge(t, retry.New(connect(t, s.Address), retry.Options{}), backendtest.Place{
 		Location: "s3:http://" + s.Address + "/" + bucket + "/" + prefix,
 		Env:      []string{"AWS_ACCESS_KEY_ID=" + testserver.AccessKey, "AWS_SECRET_ACCESS_KEY=" + testserver.SecretKey},
+		Parity:   5,
 	})
 }
 

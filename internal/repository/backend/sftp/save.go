@@ -24,24 +24,46 @@ func (b *Backend) Save(ctx context.Context, h backend.Handle, data []byte) error
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		dir := path.Dir(file)
-		temp := path.Join(dir, tempPrefix+path.Base(file)+"."+rand.Text()+tempSuffix)
-		err := s.writeFile(temp, data)
-		if errors.Is(err, fs.ErrNotExist) {
-			if err = s.mkdir(dir); err == nil {
-				err = s.writeFile(temp, data)
-			}
-		}
-		if err == nil {
-			err = s.renameNew(temp, file)
-		}
-		if err != nil {
-			// The cause counts. What stays is swept.
-			_ = s.Remove(temp)
-			return s.full(dir, len(data), err)
-		}
-		return s.syncDir(dir)
+		return s.saveAs(file, data, s.renameNew)
 	})
+}
+
+// posixRename is the extension by which a file takes the place of another.
+const posixRename = "posix-rename@openssh.com"
+
+// Replace implements [backend.Replacer].
+func (b *Backend) Replace(ctx context.Context, h backend.Handle, data []byte) error {
+	file, err := b.path(ctx, h)
+	if err != nil {
+		return err
+	}
+	return b.pool.do(ctx, "replace "+h.String(), 0, func(s *session) error {
+		if _, ok := s.HasExtension(posixRename); !ok {
+			return fmt.Errorf("%w: the server does not know %s, without which a file cannot take the place of another at once", backend.ErrRefused, posixRename)
+		}
+		return s.saveAs(file, data, s.PosixRename)
+	})
+}
+
+// saveAs writes a temporary file and gives it its name by rename.
+func (s *session) saveAs(file string, data []byte, rename func(from, to string) error) error {
+	dir := path.Dir(file)
+	temp := path.Join(dir, tempPrefix+path.Base(file)+"."+rand.Text()+tempSuffix)
+	err := s.writeFile(temp, data)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = s.mkdir(dir); err == nil {
+			err = s.writeFile(temp, data)
+		}
+	}
+	if err == nil {
+		err = rename(temp, file)
+	}
+	if err != nil {
+		// The cause counts. What stays is swept.
+		_ = s.Remove(temp)
+		return s.full(dir, len(data), err)
+	}
+	return s.syncDir(dir)
 }
 
 // writeFile makes a new file, whole and durable.

@@ -4,6 +4,7 @@
 //	config
 //	data/XX/<64 hex digits>    XX are the first two digits
 //	index/ keys/ locks/ snapshots/
+//	ecc/XX/<64 hex digits>     drydock's own: the parity of packs
 //
 // A file appears whole or not at all. It is durable when Save returns if the server
 // has OpenSSH's extension fsync@openssh.com; where the server opens folders too, as
@@ -46,8 +47,9 @@ type Backend struct {
 }
 
 var (
-	_ backend.Backend = (*Backend)(nil)
-	_ backend.Sweeper = (*Backend)(nil)
+	_ backend.Backend  = (*Backend)(nil)
+	_ backend.Replacer = (*Backend)(nil)
+	_ backend.Sweeper  = (*Backend)(nil)
 )
 
 // New returns the backend. Nothing is connected yet; each operation that runs at
@@ -137,7 +139,7 @@ func (b *Backend) List(ctx context.Context, t backend.FileType, yield func(backe
 // dirs returns the folders that hold files of type t.
 func (b *Backend) dirs(ctx context.Context, t backend.FileType) ([]string, error) {
 	top := path.Join(b.dir, string(t))
-	if t != backend.PackFile {
+	if !t.Split() {
 		return []string{top}, ctx.Err()
 	}
 	entries, err := b.readDir(ctx, top)
@@ -182,7 +184,7 @@ func (b *Backend) Remove(ctx context.Context, h backend.Handle) error {
 // Sweep implements [backend.Sweeper].
 func (b *Backend) Sweep(ctx context.Context, before time.Time) error {
 	dirs := []string{b.dir}
-	for _, t := range []backend.FileType{backend.KeyFile, backend.LockFile, backend.SnapshotFile, backend.IndexFile, backend.PackFile} {
+	for _, t := range []backend.FileType{backend.KeyFile, backend.LockFile, backend.SnapshotFile, backend.IndexFile, backend.PackFile, backend.ParityFile} {
 		more, err := b.dirs(ctx, t)
 		if err != nil {
 			return err

@@ -41,6 +41,7 @@ func TestRestic(t *testing.T) {
 	backendtest.Judge(t, retry.New(sftp.New(options(s, dir)), retry.Options{}), backendtest.Place{
 		Location: fmt.Sprintf("sftp://root@%s:%d/%s", s.Host, s.Port, dir),
 		Flags:    []string{"-o", "sftp.command=" + command},
+		Parity:   5,
 	})
 }
 

@@ -1,0 +1,56 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend"
+)
+
+// mend repairs a damaged pack, where that is wanted and its parity allows it, and
+// returns what is still wrong with it: nil, or the damage, and what the parity can
+// do about it.
+func (c *checker) mend(ctx context.Context, damage *repository.PackError) error {
+	if errors.Is(damage, backend.ErrNotExist) {
+		return damage
+	}
+	c.mendMu.Lock()
+	defer c.mendMu.Unlock()
+	able, err := c.repo.RepairPack(ctx, damage.Pack, c.opts.Repair)
+	switch {
+	case err != nil && isDamage(err):
+		return withWords(damage, "%w; %w", damage.Err, err)
+	case err != nil:
+		return err
+	case !able:
+		return damage
+	case !c.opts.Repair:
+		return withWords(damage, "%w; it can be repaired: drydock verify --repair", damage.Err)
+	}
+	c.report.Repaired = append(c.report.Repaired, damage.Pack)
+	return c.repo.CheckPack(ctx, damage.Pack, true)
+}
+
+// withWords is the damage with another text.
+func withWords(damage *repository.PackError, format string, args ...any) error {
+	return &repository.PackError{Pack: damage.Pack, Bad: damage.Bad, Err: fmt.Errorf(format, args...)}
+}
+
+// mendTree loads a tree that could not be loaded, after the packs that hold it were
+// repaired. What stays damaged of them is reported when their turn comes.
+func (c *checker) mendTree(ctx context.Context, id repository.ID) ([]byte, error) {
+	b := repository.Blob{Type: repository.TreeBlob, ID: id}
+	for _, pack := range c.repo.PackOf(b) {
+		var damage *repository.PackError
+		err := c.repo.CheckPack(ctx, pack, true)
+		if errors.As(err, &damage) {
+			err = c.mend(ctx, damage)
+		}
+		if err != nil && !isDamage(err) {
+			return nil, err
+		}
+	}
+	return c.repo.LoadBlob(ctx, b.Type, b.ID, nil)
+}
