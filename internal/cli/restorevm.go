@@ -236,9 +236,10 @@ func (h *host) mergedConfig(tree disk.Filesystem, d *definition.Definition, to s
 	if err != nil { // it shows lines of what the repository says
 		return out, fmt.Errorf("what the backup has of drydock's configuration is not valid: %s", escape.Line(err.Error()))
 	}
+	moved := otherDisk(d, part.VM())
 	data, err := os.ReadFile(out.Path)
 	if errors.Is(err, fs.ErrNotExist) {
-		out.Note = "a new one, with this VM alone"
+		out.Note, out.Problem = "a new one, with this VM alone", moved
 		out.Text, err = part.File(h.config.State, h.config.Repository)
 		return out, err
 	}
@@ -250,11 +251,22 @@ func (h *host) mergedConfig(tree disk.Filesystem, d *definition.Definition, to s
 	case err != nil:
 		return out, err
 	case added:
-		out.Was, out.Text, out.Note = data, text, "with this VM added to it"
+		out.Was, out.Text, out.Note, out.Problem = data, text, "with this VM added to it", moved
 	default:
 		out.Note = "it has this VM already, and stays as it is"
 	}
 	return out, nil
+}
+
+// otherDisk says which disk the configuration has elsewhere than the definition, or
+// otherwise: rounds would write to one that no plan has shown and nobody has allowed.
+func otherDisk(d *definition.Definition, v *config.VM) string {
+	for _, k := range v.SortedDisks() {
+		if was := d.Disk(k.Name); was == nil || was.Path != k.Path || was.Format != k.Format || was.Image != k.Image {
+			return fmt.Sprintf("it has disk %s at %s, and the definition has it elsewhere or otherwise: no backup of drydock says so", k.Name, k.Path)
+		}
+	}
+	return ""
 }
 
 // readNew opens the filesystem of a new image in a confined reader.
