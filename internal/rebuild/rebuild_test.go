@@ -134,7 +134,7 @@ func TestInstalled(t *testing.T) {
 			t.Fatal(err)
 		}
 		// A run that was cut off behind the disk has left this.
-		done := fmt.Sprintf(`{"backup":%q,"disks":{%q:{"device":%d,"inode":%d,"modified":%d}}}`, s.ID, path, st.Dev, st.Ino, info.ModTime().UnixNano())
+		done := fmt.Sprintf(`{"backup":%q,"disks":{%q:{"device":%d,"inode":%d,"size":%d,"modified":%d}}}`, s.ID, path, st.Dev, st.Ino, info.Size(), info.ModTime().UnixNano())
 		if err := os.MkdirAll(filepath.Join(dir, "restored"), 0o700); err != nil {
 			t.Fatal(err)
 		}
