@@ -89,7 +89,8 @@ func TestWholeVM(t *testing.T) {
 	for _, lost := range []string{site, h.path("state"), h.path("run"), h.config} {
 		must(t, os.RemoveAll(lost))
 	}
-	flags := []string{"restore", "vm", "web", "--repository", h.where, "--password-file", key, "--state", h.path("state"), "--allow", site}
+	flags := []string{"restore", "vm", "web", "--repository", h.where, "--password-file", key, "--state", h.path("state"),
+		"--allow", site, "--allow", testguest.KernelFolder(t)}
 	h.run(0, append(flags, "--dry-run")...)
 	h.run(0, append(flags, "--start")...)
 

@@ -66,7 +66,7 @@ vms:
 		must(t, os.RemoveAll(lost))
 	}
 	run("restore", "vm", "web", "--repository", filepath.Join(dir, "repository"), "--password-file", key, "--state", filepath.Join(dir, "state"),
-		"--allow", disks, "--allow", "/etc/systemd/system", "--start")
+		"--allow", disks, "--allow", "/etc/systemd/system", "--allow", testguest.KernelFolder(t), "--start")
 
 	if v := healthy(t, g); v != "v1" {
 		t.Errorf("the guest runs %s, want v1", v)
