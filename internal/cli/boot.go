@@ -111,7 +111,8 @@ func proves(err error, out *booted) bool {
 	if damaged := (*disk.Error)(nil); errors.As(err, &damaged) || errors.Is(err, repository.ErrDamaged) {
 		return true
 	}
-	return out.Healthy > 0 && !errors.Is(err, trial.ErrRead) && !errors.Is(err, trial.ErrRoom)
+	host := errors.Is(err, trial.ErrStart) || errors.Is(err, trial.ErrRead) || errors.Is(err, trial.ErrRoom)
+	return out.Healthy > 0 && !host
 }
 
 func (b *boots) try(ctx context.Context, repo *repository.Repository, v *config.VM, s *repository.Snapshot, out *booted) error {

@@ -70,6 +70,15 @@ func TestFaultOfTheHost(t *testing.T) {
 	if r := w.boot(1, "web"); len(r.Boots) != 0 || len(r.NotTried) != 1 || !strings.Contains(r.NotTried[0].Error, "another process") {
 		t.Errorf("%+v", r)
 	}
+	f.Close()
+	text, err := os.ReadFile(w.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, w.config, strings.Replace(string(text), "-nodefaults", "-nodefaults, -cpu, none-such", 1))
+	if r := w.boot(1, "web"); len(r.Boots) != 0 || len(r.NotTried) != 1 || !strings.Contains(r.NotTried[0].Error, "none-such") {
+		t.Errorf("%+v", r)
+	}
 	if out, _ := w.run(0, "status"); strings.Contains(out, "BOOT") {
 		t.Errorf("%s", out)
 	}

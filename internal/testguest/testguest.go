@@ -116,7 +116,7 @@ func command(t testing.TB, g *Guest) []string {
 		"qemu-system-x86_64", "-name", g.Name, "-nodefaults", "-display", "none",
 		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "192",
 		"-kernel", filepath.Join(KernelFolder(t), "vmlinuz"),
-		"-append", "root=/dev/nvme0n1 ro init=/init console=ttyS0 quiet panic=-1 mitigations=off",
+		"-append", "root=/dev/nvme0n1 ro init=/init console=ttyS0 quiet panic=-1 no_timer_check mitigations=off",
 		"-no-reboot",
 		// One controller for both disks: two would race for their names.
 		"-drive", "if=none,id=root,format=raw,file=" + quoteComma(g.RootPath),

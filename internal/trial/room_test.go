@@ -55,7 +55,7 @@ func gone(t *testing.T, o trial.Options) {
 // TestNoRoom: without room for what a guest writes no machine is started.
 func TestNoRoom(t *testing.T) {
 	o := idle(t, scratch(t, "16m"))
-	if _, err := trial.Run(t.Context(), o); !errors.Is(err, trial.ErrRoom) || !errors.Is(err, trial.ErrPrepare) {
+	if _, err := trial.Run(t.Context(), o); !errors.Is(err, trial.ErrRoom) || !errors.Is(err, trial.ErrStart) {
 		t.Errorf("%v", err)
 	}
 	gone(t, o)

@@ -69,9 +69,9 @@ var (
 	ErrBusy = errors.New("a trial of this machine is under way")
 	// ErrEnded says that the machine ended before it was healthy.
 	ErrEnded = errors.New("the machine ended before it was healthy: its guest panicked, powered off or started anew")
-	// ErrPrepare says that the machine was not started, for a reason that is not the
+	// ErrStart says that the machine was not started, for a reason that is not the
 	// content's.
-	ErrPrepare = errors.New("the machine cannot be prepared")
+	ErrStart = errors.New("the machine cannot be started")
 	// ErrRoom says that there is too little room for what a guest writes.
 	ErrRoom = errors.New("the disk is nearly full")
 	// ErrRead is of content that could not be read.
@@ -89,7 +89,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	t := &trial{Options: o}
 	if err := t.prepare(ctx); err != nil {
 		if !errors.Is(err, ErrCommand) {
-			err = fmt.Errorf("%w: %w", ErrPrepare, err)
+			err = fmt.Errorf("%w: %w", ErrStart, err)
 		}
 		return Result{}, errors.Join(err, remove(o.Folder, o.Scratch))
 	}
@@ -232,7 +232,9 @@ func (t *trial) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	start := time.Now()
-	if err = t.machine.Start(ctx); err == nil {
+	if err = t.machine.Start(ctx); err != nil {
+		err = fmt.Errorf("%w: %w", ErrStart, err)
+	} else {
 		err = t.healthy(ctx, probes)
 	}
 	result := Result{Healthy: time.Since(start), Read: t.read.Load()}

@@ -134,7 +134,7 @@ func (m *maker) command(machine Machine, rest ...string) []string {
 		"qemu-system-x86_64", "-name", machine.Name, "-nodefaults", "-display", "none",
 		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2",
 		"-kernel", m.kernel.image(),
-		"-append", "root=/dev/nvme0n1 ro console=ttyS0 quiet panic=-1 mitigations=off net.ifnames=0",
+		"-append", "root=/dev/nvme0n1 ro console=ttyS0 quiet panic=-1 no_timer_check mitigations=off net.ifnames=0",
 		"-no-reboot",
 		"-device", "nvme,id=nvme,serial=drydock",
 	}
