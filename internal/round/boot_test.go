@@ -34,3 +34,18 @@ func TestRoundBoots(t *testing.T) {
 		})
 	}
 }
+
+// A VM that is held stays as it is, and so do its backups.
+func TestRoundHolds(t *testing.T) {
+	w := newWorld(t)
+	v := w.vm(diskFile(t))
+	v.Hold = "it hangs on its backup"
+	report := do(t, w, v)
+	got := report.VMs[0]
+	if report.Outcome != state.Warnings || got.Backup != nil || got.Retain != nil || got.Downtime != 0 || !w.running {
+		t.Errorf("outcome %s, %+v", report.Outcome, got)
+	}
+	if p := report.Problems(); len(p) != 1 || p[0] != "web: stop: skipped: it hangs on its backup" {
+		t.Errorf("problems %q", p)
+	}
+}

@@ -46,7 +46,7 @@ func (x *run) retain(ctx context.Context) {
 	var vms []VM
 	var backedUp []*docked
 	for _, d := range x.docked {
-		if d.plan.vm.backsUp() {
+		if d.plan.vm.backsUp() && d.plan.vm.Hold == "" { // it may hang on an old backup
 			vms, backedUp = append(vms, d.plan.vm), append(backedUp, d)
 		}
 	}

@@ -39,7 +39,7 @@ type VM struct {
 	Retain string        // what is kept of its backups, for people; "" is all
 	MaxAge time.Duration // of its newest backup, before it is an alarm; 0 is no limit
 
-	// Hold is why rounds leave the VM alone; "" if they do not.
+	// Hold is why rounds leave the VM and its backups alone; "" if they do not.
 	Hold string
 
 	Builder *Builder // nil for all but the builder VM
