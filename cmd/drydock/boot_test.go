@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,13 +23,21 @@ type bootReport struct {
 }
 
 // bootHost is a host with a guest that is backed up, with its data disk as disk says,
-// and its root disk whole. Then the guest is off, and its disks are gone.
-func bootHost(t *testing.T, disk string) (*host, *testguest.Guest) {
+// and its root disk whole, in a format. Then the guest is off, and its disks are gone.
+func bootHost(t *testing.T, disk, format string) (*host, *testguest.Guest) {
 	t.Helper()
 	h := newHost(t)
 	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1"})
+	if format != "raw" {
+		converted := g.RootPath + ".converted"
+		tool(t, "qemu-img", "convert", "-f", "raw", "-O", format, g.RootPath, converted)
+		must(t, os.Rename(converted, g.RootPath))
+		for i, arg := range g.Command {
+			g.Command[i] = strings.Replace(arg, "id=root,format=raw", "id=root,format="+format, 1)
+		}
+	}
 	h.vm(g)
-	text := strings.Replace(h.machine.String(), "mount: /, image: web, backup: off}", "backup: image}", 1)
+	text := strings.Replace(h.machine.String(), "format: raw, mount: /, image: web, backup: off}", "format: "+format+", backup: image}", 1)
 	text = strings.Replace(text, "mount: /var}", disk+"}", 1)
 	h.machine.Reset()
 	h.machine.WriteString(text + "verify: {mode: off, boot: {every: 168h}}\n")
@@ -49,7 +58,9 @@ func noTrial(t *testing.T, h *host) {
 	t.Helper()
 	left, err := filepath.Glob(h.path("run", "boot", "*"))
 	must(t, err)
-	for _, path := range left {
+	written, err := filepath.Glob(h.path("state", "work", "boot", "*"))
+	must(t, err)
+	for _, path := range append(left, written...) {
 		if !strings.HasSuffix(path, ".lock") {
 			t.Errorf("left behind: %s", path)
 		}
@@ -59,7 +70,10 @@ func noTrial(t *testing.T, h *host) {
 // TestBoot: a guest whose disks are gone boots from its backup, and one whose backup
 // does not boot is told of.
 func TestBoot(t *testing.T) {
-	h, g := bootHost(t, "mount: /var")
+	h, g := bootHost(t, "mount: /var", "raw")
+	if out := h.run(1, "start-from-backup", "web"); !strings.Contains(out.stderr, "root is raw") {
+		t.Errorf("%s", out.stderr)
+	}
 	killedTrial(t, h)
 	var r bootReport
 	h.json(&r, 0, "verify", "--mode", "boot")
@@ -76,6 +90,7 @@ func TestBoot(t *testing.T) {
 		t.Errorf("%s", out.stdout)
 	}
 	good := r.Boots[0].Backup
+	bridgedTrial(t, h, g)
 
 	// A week later the guest has lost its init.
 	h.run(0, "restore", "web/root@latest", "--to", g.RootPath)
@@ -106,22 +121,28 @@ func TestBoot(t *testing.T) {
 	noTrial(t, h)
 }
 
-// spoilPacks changes a byte in the middle of each large pack.
+// spoilPacks changes all of each pack that has files, but for its header.
 func spoilPacks(t *testing.T, h *host) {
 	t.Helper()
 	packs, err := filepath.Glob(h.path("repository", "data", "*", "*"))
 	must(t, err)
+	spoiled := 0
 	for _, path := range packs {
 		info, err := os.Stat(path)
 		must(t, err)
-		if info.Size() < 1<<20 {
+		if info.Size() < 200<<10 {
 			continue
 		}
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
 		must(t, err)
-		_, err = f.WriteAt(make([]byte, info.Size()/2), info.Size()/4)
+		_, err = f.WriteAt(make([]byte, info.Size()-100<<10), 0)
 		must(t, err)
 		must(t, f.Close())
+		t.Logf("spoiled %s, of %d bytes", path, info.Size())
+		spoiled++
+	}
+	if spoiled == 0 {
+		t.Fatal("no pack was spoiled")
 	}
 }
 
@@ -136,6 +157,11 @@ func killedTrial(t *testing.T, h *host) {
 		text, _ := os.ReadFile(h.path("run", "boot", "web", "pid")) // it comes when QEMU has started
 		pid = strings.TrimSpace(string(text))
 	}
+	// On a disk: what lies in the other folder is in memory.
+	overlays, err := filepath.Glob(h.path("state", "work", "boot", "web", "*.qcow2"))
+	if err != nil || len(overlays) != 2 {
+		t.Errorf("overlays %q, %v", overlays, err)
+	}
 	must(t, c.Process.Kill())
 	_ = c.Wait() // killed
 	// A process that has ended has no command line, though nobody may have asked how.
@@ -147,4 +173,98 @@ func killedTrial(t *testing.T, h *host) {
 		t.Errorf("QEMU %s still runs", pid)
 	}
 	noTrial(t, h)
+}
+
+// TestStartFromBackup: a guest whose disks are gone runs from its backup, through the
+// death of the drydock that serves it, until its disks stand on their own.
+func TestStartFromBackup(t *testing.T) {
+	for name, disk := range map[string]string{"files": "mount: /var", "image": "backup: image"} {
+		t.Run(name, func(t *testing.T) {
+			h, g := bootHost(t, disk, "qcow2")
+			old := []byte("what was there before")
+			must(t, os.WriteFile(g.DataPath, old, 0o640))
+			c := h.command(t.Context(), "start-from-backup", "web")
+			must(t, c.Start())
+			for deadline := time.Now().Add(time.Minute); h.state("web") != "running" && time.Now().Before(deadline); {
+				time.Sleep(100 * time.Millisecond)
+			}
+			must(t, c.Process.Kill())
+			_ = c.Wait() // killed
+			if out := h.run(0, "status"); !strings.Contains(out.stdout, "running, being filled in from ") {
+				t.Errorf("%s", out.stdout)
+			}
+			if out := h.run(3, "run"); !strings.Contains(out.stdout, "drydock start-from-backup web") {
+				t.Errorf("%s", out.stdout)
+			}
+
+			if out := h.run(0, "start-from-backup", "web"); !strings.Contains(out.stdout, "stands on its own") {
+				t.Errorf("%s", out.stdout)
+			}
+			checkFilled(t, h, g)
+			kept, err := filepath.Glob(g.DataPath + ".before-*")
+			must(t, err)
+			if len(kept) != 1 {
+				t.Fatalf("kept: %v", kept)
+			}
+			if data, err := os.ReadFile(kept[0]); err != nil || string(data) != string(old) {
+				t.Errorf("%q, %v", data, err)
+			}
+		})
+	}
+}
+
+// checkFilled checks that a guest has its data, from disks that need nothing else.
+func checkFilled(t *testing.T, h *host, g *testguest.Guest) {
+	t.Helper()
+	healthy(t, g)
+	must(t, g.Put(t.Context(), "/var/after", []byte("written on the new disk")))
+	h.run(0, "stop")
+	for _, path := range []string{g.RootPath, g.DataPath} {
+		tool(t, "qemu-img", "check", path)
+		if info := tool(t, "qemu-img", "info", path); strings.Contains(info, "backing") {
+			t.Errorf("%s", info)
+		}
+		raw := filepath.Join(t.TempDir(), "check.raw")
+		tool(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw)
+		tool(t, "sh", "-c", `e2fsck -f -p "$0"; test $? -le 1`, raw)
+	}
+	h.run(0, "start")
+	for path, want := range map[string]string{"/var/letter": "dear reader", "/var/after": "written on the new disk"} {
+		if got, err := g.Get(t.Context(), path); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+	}
+	if out := h.run(0, "status"); strings.Contains(out.stdout, "filled") {
+		t.Errorf("%s", out.stdout)
+	}
+	if left, err := filepath.Glob(h.path("state", "from-backup", "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// bridgedTrial boots a guest whose network card is on a bridge, and whose probe asks an
+// address there. Neither is there for the guest that is started from the backup.
+func bridgedTrial(t *testing.T, h *host, g *testguest.Guest) {
+	t.Helper()
+	var command []string
+	for _, arg := range g.Command {
+		if strings.HasPrefix(arg, "user,id=net,") {
+			arg = "bridge,id=net,br=none"
+		}
+		command = append(command, arg)
+	}
+	text, err := json.Marshal(command)
+	must(t, err)
+	was := h.machine.String()
+	h.machine.Reset()
+	h.machine.WriteString(strings.Replace(strings.Replace(was, g.URL(), "http://10.0.2.15", 1),
+		"    shutdown_timeout", "    boot: {command: "+string(text)+"}\n    shutdown_timeout", 1))
+	h.write()
+	if out := h.run(0, "verify", "--mode", "boot", "web"); !strings.Contains(out.stdout, "healthy in ") {
+		t.Errorf("%s", out.stdout)
+	}
+	noTrial(t, h)
+	h.machine.Reset()
+	h.machine.WriteString(was)
+	h.write()
 }

@@ -3,11 +3,14 @@ package main_test
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,13 +42,56 @@ vms:
 	must(t, os.MkdirAll(h.path("state"), 0o700))
 	must(t, os.WriteFile(h.path("state", "repository.key"), []byte("secret\n"), 0o600))
 	h.restic("init")
-	c := exec.CommandContext(t.Context(), "restic", "--no-cache", "-r", h.where, "--password-file", h.path("state", "repository.key"),
-		"backup", "-q", "--host", "web", "--tag", "drydock", "--tag", "disk:root=/", ".")
+	backUp(h, src)
+	return h
+}
+
+// backUp has restic store a folder as drydock would store the VM's tree.
+func backUp(h *host, src string, tags ...string) {
+	h.t.Helper()
+	args := []string{"--no-cache", "-r", h.where, "--password-file", h.path("state", "repository.key"), "backup", "-q", "--host", "web", "."}
+	for _, tag := range append([]string{"drydock", "disk:root=/"}, tags...) {
+		args = append(args, "--tag", tag)
+	}
+	c := exec.CommandContext(h.t.Context(), "restic", args...)
 	c.Dir = src
 	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("restic backup: %v\n%s", err, out)
+		h.t.Fatalf("restic backup: %v\n%s", err, out)
 	}
-	return h
+}
+
+// packs are the files of the repository that have content in them.
+func packs(h *host) []string {
+	h.t.Helper()
+	list, err := filepath.Glob(h.where + "/data/*/*")
+	if err != nil || len(list) == 0 {
+		h.t.Fatalf("%v, %v", list, err)
+	}
+	return list
+}
+
+// backUpDamaged adds a file to the backup whose content is damaged then.
+func backUpDamaged(h *host, src, name string) {
+	h.t.Helper()
+	before, noise := packs(h), make([]byte, 20000)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise) // has no error
+	must(h.t, os.WriteFile(filepath.Join(src, name), noise, 0o600))
+	backUp(h, src)
+	hit := 0
+	for _, path := range packs(h) {
+		data, err := os.ReadFile(path)
+		must(h.t, err)
+		if slices.Contains(before, path) || len(data) < len(noise) {
+			continue
+		}
+		data[100] ^= 1
+		must(h.t, os.Chmod(path, 0o600))
+		must(h.t, os.WriteFile(path, data, 0o600))
+		hit++
+	}
+	if hit != 1 {
+		h.t.Fatalf("%d packs were damaged, want 1", hit)
+	}
 }
 
 // asMounted mounts an image as the host's kernel sees it.
@@ -78,7 +124,9 @@ func TestRestoreToImagesThatAMachineWrites(t *testing.T) {
 			h.t = t
 			dir := t.TempDir()
 			path := filepath.Join(dir, "new, image.raw")
-			r := h.run(0, "restore", "web@latest", "--to-image", path, "--fs", fstype, "--size", "400M")
+			const uuid = "12345678-1234-5678-9abc-123456789abc"
+			backUp(&h, src, fmt.Sprintf("fs:root=%s:%s:%d:a%%20label", fstype, strings.ReplaceAll(uuid, "-", ""), 400<<20))
+			r := h.run(0, "restore", "web@latest", "--to-image", path)
 			if !strings.Contains(r.stdout, fstype+" of 400.0 MiB") || r.stderr != "" {
 				t.Errorf("%q, %q", r.stdout, r.stderr)
 			}
@@ -88,6 +136,9 @@ func TestRestoreToImagesThatAMachineWrites(t *testing.T) {
 			if out, err := exec.Command(check[0], append(check[1:], path)...).CombinedOutput(); err != nil {
 				t.Errorf("%s: %v\n%s", check[0], err, out)
 			}
+			if out, err := exec.Command("blkid", "-o", "export", path).CombinedOutput(); !strings.Contains(string(out), "UUID="+uuid+"\n") || !strings.Contains(string(out), "LABEL=a\\ label\n") {
+				t.Errorf("%v, %s", err, out)
+			}
 			got := treetest.List(t, asMounted(t, path))
 			for i := range got {
 				got[i] = sgi.ReplaceAllString(got[i], "")
@@ -95,7 +146,12 @@ func TestRestoreToImagesThatAMachineWrites(t *testing.T) {
 			treetest.Compare(t, got, want)
 		})
 	}
-	h.run(1, "restore", "web@latest", "--to-image", h.path("x.raw"), "--fs", "xfs", "--size", "400M", "--kernel", "/no/such/kernel")
+	if r := h.try("doctor"); strings.Count(r.stdout, testguest.KernelFolder(t)+"/vmlinuz") != 2 {
+		t.Errorf("doctor does not find the kernel: %s", r.stdout)
+	}
+	if r := h.run(1, "restore", "web@latest", "--to-image", h.path("x.raw"), "--fs", "xfs", "--size", "400M", "--kernel", "/no/such/kernel"); !strings.Contains(r.stderr, "/no/such/kernel: no such file or directory (apt-get install ") {
+		t.Errorf("%s", r.stderr)
+	}
 	if r := h.run(1, "restore", "web@latest", "--to-image", h.path("x.raw"), "--fs", "xfs", "--size", "200M"); !strings.Contains(r.stderr, "at least") {
 		t.Errorf("%s", r.stderr)
 	}
@@ -103,36 +159,49 @@ func TestRestoreToImagesThatAMachineWrites(t *testing.T) {
 }
 
 // TestKilledMachineRestore: a restore that is killed while the machine writes takes the
-// machine with it. The next one begins anew.
+// machine with it. The next one begins anew, and names the file that is damaged in the
+// backup.
 func TestKilledMachineRestore(t *testing.T) {
 	src := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(src, "large"), bytes.Repeat([]byte("content"), 16<<20), 0o600))
 	h, dir := newImageHost(t, src), t.TempDir()
+	backUpDamaged(h, src, "bad\x1b")
 	args := []string{"restore", "web@latest", "--to-image", filepath.Join(dir, "new.raw"), "--fs", "btrfs", "--size", "300M"}
 	c := h.command(t.Context(), args...)
 	must(t, c.Start())
-	var machine []int
-	for deadline := time.Now().Add(2 * time.Minute); len(machine) == 0; time.Sleep(20 * time.Millisecond) {
-		for _, pid := range children(c.Process.Pid) {
-			if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.HasPrefix(string(name), "qemu") {
-				machine = append(machine, pid)
+	within := func(limit time.Duration, what string, done func() bool) {
+		for deadline := time.Now().Add(limit); !done(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("not within %v: %s", limit, what)
 			}
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("no machine is started")
-		}
 	}
+	machine := 0
+	within(time.Minute, "a machine is started", func() bool {
+		for _, pid := range children(c.Process.Pid) {
+			if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.HasPrefix(string(name), "qemu") {
+				machine = pid
+			}
+		}
+		return machine != 0
+	})
+	within(2*time.Minute, "it writes content", func() bool {
+		st, err := os.Stat(filepath.Join(dir, ".new.raw.drydock-partial"))
+		return err == nil && st.Sys().(*syscall.Stat_t).Blocks > 16<<20/512
+	})
 	must(t, c.Process.Kill())
 	_ = c.Wait() // it was killed
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d/cmdline", machine[0])); err != nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the machine goes on")
-		}
+	within(10*time.Second, "the machine ends", func() bool {
+		_, err := os.Stat(fmt.Sprintf("/proc/%d/cmdline", machine))
+		return err != nil
+	})
+	r := h.run(3, args...)
+	if !strings.Contains(r.stderr, `drydock: /bad\u{1b}: `) || !strings.Contains(r.stderr, "0 files are not in the image as they are in the backup, and 1 could not be read") {
+		t.Errorf("%s", r.stderr)
 	}
-	h.run(0, args...)
+	if names, err := os.ReadDir(asMounted(t, filepath.Join(dir, "new.raw"))); err != nil || len(names) != 1 || names[0].Name() != "large" {
+		t.Errorf("there are %v, %v", names, err)
+	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("something is left behind: %v, %v", left, err)
 	}

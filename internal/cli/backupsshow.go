@@ -37,6 +37,7 @@ type backupDetails struct {
 	Summary  *repository.SnapshotSummary `json:"summary,omitempty"`
 	// Definition is what the VM was; nil where the backup does not tell.
 	Definition *definition.Definition `json:"definition,omitempty"`
+	unread     bool                   // it has a definition that cannot be read
 }
 
 func (a *app) backupsShow(ctx context.Context, text string) error {
@@ -57,6 +58,7 @@ func (a *app) backupsShow(ctx context.Context, text string) error {
 		}
 		d.Definition, err = definition.Load(tree, s)
 		if err != nil && !errors.Is(err, definition.ErrNone) {
+			d.unread = true
 			a.warn(err)
 		}
 		if a.json {
@@ -91,21 +93,25 @@ func (d *backupDetails) rows() [][2]string {
 		{"tags", strings.Join(d.Tags, ", ")},
 		{"excludes", strings.Join(d.Excludes, ", ")},
 		{"program", d.Program},
-		{"definition", describe(d.Definition)},
+		{"definition", d.describe()},
 	}...)
 }
 
 // describe says in a line what a definition has. The disks and files are in what
 // drydock restore vm --dry-run prints.
-func describe(d *definition.Definition) string {
-	if d == nil {
+func (d *backupDetails) describe() string {
+	v := d.Definition
+	switch {
+	case d.unread:
+		return "cannot be read"
+	case v == nil:
 		return "none: it was made before drydock kept them"
 	}
-	text := fmt.Sprintf("driver %s, %d disks, %d files", d.Driver, len(d.Disks), len(d.Files))
-	for _, f := range d.Files {
+	text := fmt.Sprintf("driver %s, %d disks, %d files", v.Driver, len(v.Disks), len(v.Files))
+	for _, f := range v.Files {
 		text += ", " + f.Path
 	}
-	for _, m := range d.Missing {
+	for _, m := range v.Missing {
 		text += "; missing: " + m
 	}
 	return text

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/health"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/repository"
@@ -60,8 +62,11 @@ type boots struct{ h *host }
 // folder is where machines run that are started from backups.
 func (b *boots) folder() string { return filepath.Join(b.h.config.Runtime, modeBoot) }
 
+// scratch is the folder of what they write.
+func (b *boots) scratch() string { return filepath.Join(b.h.config.State, "work", modeBoot) }
+
 // sweep ends the machines of processes that were killed.
-func (b *boots) sweep() error { return trial.Sweep(b.folder()) }
+func (b *boots) sweep() error { return trial.Sweep(b.folder(), b.scratch()) }
 
 // prove starts a VM from a backup, and remembers how that went. An error says that it
 // was not tried.
@@ -81,10 +86,10 @@ func (b *boots) prove(ctx context.Context, v *config.VM, which string) (_ *boote
 	}
 	out := &booted{VM: v.Name, Backup: s.ID.String(), Time: s.Time, At: b.h.app.now()}
 	err = b.try(lock.Context(), repo, v, s, out)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	if lock.Context().Err() != nil { // it was called off, or has lost the lock
+		return nil, context.Cause(lock.Context())
 	}
-	if errors.Is(err, trial.ErrCommand) || errors.Is(err, trial.ErrBusy) || errors.Is(err, errNoBoot) {
+	if err != nil && !proves(err, out) {
 		return nil, fmt.Errorf("%s: %w", v.Name, err)
 	}
 	if err != nil {
@@ -100,15 +105,25 @@ func (b *boots) prove(ctx context.Context, v *config.VM, which string) (_ *boote
 // errNoBoot is of a VM or a backup of which no start can prove anything.
 var errNoBoot = errors.New("cannot be started from a backup")
 
+// proves reports whether an error says something of the backup: that it is damaged, or
+// that the machine did not come up. All others are of this host, or the storage.
+func proves(err error, out *booted) bool {
+	if damaged := (*disk.Error)(nil); errors.As(err, &damaged) || errors.Is(err, repository.ErrDamaged) {
+		return true
+	}
+	return out.Healthy > 0 && !errors.Is(err, trial.ErrRead) && !errors.Is(err, trial.ErrRoom)
+}
+
 func (b *boots) try(ctx context.Context, repo *repository.Repository, v *config.VM, s *repository.Snapshot, out *booted) error {
 	begun := time.Now()
 	src := &opened{backup: s}
 	defer src.close()
-	o, err := b.options(v, out)
-	if err != nil {
+	var err error
+	if src.tree, err = restore.OpenTree(ctx, repo, s); err != nil {
 		return err
 	}
-	if src.tree, err = restore.OpenTree(ctx, repo, s); err != nil {
+	o, err := b.options(v, src, out)
+	if err != nil {
 		return err
 	}
 	for _, d := range v.SortedDisks() {
@@ -121,13 +136,22 @@ func (b *boots) try(ctx context.Context, repo *repository.Repository, v *config.
 	out.Prepare = time.Since(begun)
 	r, err := trial.Run(ctx, o)
 	out.Healthy, out.Read = r.Healthy, r.Read
+	if src.leftOut > 0 { // also where the guest gets by without them
+		damage := &disk.Error{Layer: "backup", Structure: "files", Offset: -1, Err: disk.ErrCorrupt,
+			Detail: fmt.Sprintf("%d are damaged, and were not on the disks", src.leftOut)}
+		if err == nil {
+			return damage
+		}
+		err = fmt.Errorf("%w; %w", damage, err)
+	}
 	return err
 }
 
 // options are those of a trial, but for its disks.
-func (b *boots) options(v *config.VM, out *booted) (trial.Options, error) {
+func (b *boots) options(v *config.VM, src *opened, out *booted) (trial.Options, error) {
 	o := trial.Options{
-		Name: v.Name, Folder: filepath.Join(b.folder(), v.Name), Logs: filepath.Join(b.h.config.State, "log", modeBoot),
+		Name: v.Name, Folder: filepath.Join(b.folder(), v.Name), Scratch: filepath.Join(b.scratch(), v.Name),
+		Logs:    filepath.Join(b.h.config.State, "log", modeBoot),
 		Command: v.Command, Timeout: config.BootTimeout, Interval: time.Duration(v.Health.Interval), Tool: qemuimg.New(qemuimg.Options{}),
 	}
 	if v.Boot != nil {
@@ -136,8 +160,22 @@ func (b *boots) options(v *config.VM, out *booted) (trial.Options, error) {
 			o.Command = v.Boot.Command
 		}
 	}
+	stored, err := definition.Load(src.tree, src.backup)
+	if errors.Is(err, definition.ErrNone) { // of an older drydock
+		stored, err = &definition.Definition{}, nil
+	}
+	if err != nil {
+		return o, err
+	}
+	if len(o.Command) == 0 { // it is a unit's
+		o.Command = stored.Command
+	}
 	if len(o.Command) == 0 {
 		return o, fmt.Errorf("%w: nobody knows the command that starts it (give vms.%s.boot.command, which names the disks by their paths)", errNoBoot, v.Name)
+	}
+	o.Files = map[string]func() (io.Reader, error){}
+	for _, f := range stored.Files {
+		o.Files[f.Path] = func() (io.Reader, error) { return definition.Open(src.tree, &f) }
 	}
 	active := true
 	for _, p := range v.Health.Probes {
@@ -158,13 +196,10 @@ func (b *boots) options(v *config.VM, out *booted) (trial.Options, error) {
 // disk is what one disk of the VM is started from.
 func (b *boots) disk(ctx context.Context, src *opened, v *config.VM, d *config.Disk, out *booted) (trial.Disk, error) {
 	one := trial.Disk{Name: d.Name, Path: d.Path}
-	_, files := backup.DiskMount(src.backup, d.Name)
 	var err error
 	switch {
-	case wholedisk.Has(src.backup, d.Name):
-		one.Content, err = src.tree.Image(d.Name)
-	case files:
-		one.Content, err = b.files(ctx, src, v, d)
+	case hasDisk(src.backup, d.Name):
+		one.Content, err = b.h.app.backupDisk(ctx, src, v, d, "")
 	case d.Image != "":
 		out.Notes = append(out.Notes, fmt.Sprintf("disk %s is that of the image store", d.Name))
 		one.Base, err = b.installed(v, d)
@@ -177,15 +212,27 @@ func (b *boots) disk(ctx context.Context, src *opened, v *config.VM, d *config.D
 	return one, err
 }
 
-// files makes a disk of the files of one.
-func (b *boots) files(ctx context.Context, src *opened, v *config.VM, d *config.Disk) (disk.Sparse, error) {
+// hasDisk reports whether a backup has a disk: as a whole, the version of an image that
+// it was made from, or its files.
+func hasDisk(s *repository.Snapshot, name string) bool {
+	_, files := backup.DiskMount(s, name)
+	return files || wholedisk.Has(s, name) || wholedisk.HasVersion(s, name)
+}
+
+// backupDisk is a disk of a VM as a backup has it, for a machine to start from. keep is
+// described at [app.filesDisk].
+func (a *app) backupDisk(ctx context.Context, src *opened, v *config.VM, d *config.Disk, keep string) (disk.Sparse, error) {
+	if wholedisk.Has(src.backup, d.Name) || wholedisk.HasVersion(src.backup, d.Name) {
+		return src.tree.Image(d.Name)
+	}
 	if d.Partition != 0 || d.Volume != "" {
 		return nil, fmt.Errorf("%w: the backup has the files of a partition or a volume, and not what is around it (backup: image)", errNoBoot)
 	}
 	mount, _ := backup.DiskMount(src.backup, d.Name)
 	part := &opened{fsys: src.tree, tree: src.tree, backup: src.backup, path: []byte(mount)}
-	content, err := b.h.app.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name})
 	src.closers = append(src.closers, part.close)
+	content, err := a.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name}, keep)
+	src.leftOut += part.leftOut
 	return content, err
 }
 

@@ -98,7 +98,7 @@ func (a *app) openBackedUp(ctx context.Context, o *opened, t target, l *looking)
 		return nil, err
 	}
 	if o.whole == nil {
-		return a.filesDisk(ctx, o, t)
+		return a.filesDisk(ctx, o, t, "")
 	}
 	return o.whole, nil
 }

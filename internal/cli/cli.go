@@ -88,9 +88,23 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitDone
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintf(stderr, "drydock: %s\n", text)
+		fmt.Fprintf(stderr, "drydock: %s\n", printable(text))
 	}
 	return exitCode(err)
+}
+
+// printable escapes what an error says, but for its lines and tabs: a path or a piece of
+// a configuration in it may be a guest's, or out of a stranger's repository.
+func printable(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		fields := strings.Split(line, "\t")
+		for k := range fields {
+			fields[k] = escape.Line(fields[k])
+		}
+		lines[i] = strings.Join(fields, "\t")
+	}
+	return strings.Join(lines, "\n")
 }
 
 func exitCode(err error) int {
@@ -154,7 +168,7 @@ while it already runs.`,
 	add("round", a.runCmd(), a.planCmd(), a.recoverCmd(), a.dueCmd(), a.buildCmd(), a.startCmd(), a.stopCmd())
 	add("look", a.statusCmd(), a.historyCmd())
 	add("inside", a.infoCmd(), a.lsCmd(), a.treeCmd(), a.statCmd(), a.catCmd(), a.tarCmd(), a.diffCmd(), a.findCmd(), a.mountCmd(), a.nbdCmd())
-	add("data", a.backupsCmd(), a.restoreCmd(), a.verifyCmd(), a.imagesCmd())
+	add("data", a.backupsCmd(), a.restoreCmd(), a.startFromBackupCmd(), a.verifyCmd(), a.imagesCmd())
 	add("host", a.configCmd(), a.doctorCmd(), a.systemdCmd(), a.demoCmd())
 	root.AddCommand(a.demoWatchCmd())
 	return root

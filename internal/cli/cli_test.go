@@ -74,6 +74,15 @@ func TestExitCodesAndOneLineErrors(t *testing.T) {
 	}
 }
 
+// TestErrorsArePrintable: what an error quotes never reaches the terminal as it is. Its
+// lines stay lines.
+func TestErrorsArePrintable(t *testing.T) {
+	_, errs, code := run(t, "config", "check", "-c", writeConfig(t, "repository:\n\tpath: \x1b[31m\n"))
+	if code != exitUsage || strings.ContainsRune(errs, 0x1b) || !strings.Contains(errs, `\u{1b}[31m`) || !strings.Contains(errs, "\n     2 | \t") {
+		t.Errorf("exit code %d: %q", code, errs)
+	}
+}
+
 func TestStatusAndHistoryBeforeTheFirstRound(t *testing.T) {
 	path := writeConfig(t, small)
 	if out, errs, code := run(t, "-c", path, "status"); code != 0 || !strings.Contains(out, "never") {

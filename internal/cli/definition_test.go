@@ -70,11 +70,47 @@ func TestDefinitionInBackups(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 
+	// One that is not what drydock wrote is not taken for none.
+	other := t.TempDir()
+	write(t, filepath.Join(other, ".drydock/definition.json"), `{"version":1,"vm":"other","disks":[{"name":"../x"}]}`)
+	w.tool(other, "restic", "-r", w.repo, "-p", w.key, "--no-cache", "backup", "-q", "--host", "other", "--tag", "drydock", "--tag", definition.Tag, ".")
+	if out, errs := w.run(0, "backups", "show", "other@latest"); !strings.Contains(out, "cannot be read") || !strings.Contains(errs, "not valid") {
+		t.Errorf("%s%s", out, errs)
+	}
+
 	// A backup that restic made has none, and that is said.
 	old := t.TempDir()
 	write(t, filepath.Join(old, "file"), "old")
 	w.backup("old", old, "2026-11-01 03:00:00")
 	if out, _ := w.run(0, "backups", "show", "old@latest"); !strings.Contains(out, "none: ") {
 		t.Errorf("%s", out)
+	}
+}
+
+// TestBuilderInBackups: what the builder builds from is in its backup, and comes back.
+func TestBuilderInBackups(t *testing.T) {
+	w := newWorld(t)
+	base := filepath.Dir(w.config)
+	spec := filepath.Join(base, "spec")
+	write(t, filepath.Join(spec, "base/Containerfile"), "FROM scratch\n")
+	write(t, filepath.Join(spec, "base/etc/motd"), "hello\n")
+	write(t, filepath.Join(base, "spec.raw"), "a tar")
+	text, err := os.ReadFile(w.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, w.config, strings.Replace(string(text), "    disks:\n", "    builder: {spec: "+spec+", spec_disk: "+base+"/spec.raw, output: data, images: [base]}\n    disks:\n", 1))
+	w.twoDisks()
+	w.backupDisks()
+	if d := w.shown("web@latest").Definition; len(d.Files) != 3 || len(d.Missing) > 0 {
+		t.Fatalf("%+v", d)
+	}
+	to := t.TempDir()
+	w.run(0, "restore", "vm", "web", "--to", to, "--without", "root", "--without", "data")
+	w.tool("", "diff", "-r", spec, to+spec)
+	w.tool("", "cmp", base+"/spec.raw", to+base+"/spec.raw")
+	part, _ := w.run(0, "config", "show", "-c", to+"/etc/drydock/drydock.yaml")
+	if !strings.Contains(part, "spec_disk: "+base+"/spec.raw") {
+		t.Errorf("%s", part)
 	}
 }

@@ -10,8 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/sandbox"
+	"github.com/drydock-vm/drydock/internal/writervm"
 )
 
 // finding is one line of drydock doctor.
@@ -38,8 +40,11 @@ var programs = []struct {
 	needed         bool
 }{
 	{"qemu-img", "qemu-utils", "qcow2 snapshots, and root disks in qcow2", true},
-	{"qemu-system-x86_64", "qemu-system-x86", "VMs of driver qemu", false},
+	{"qemu-system-x86_64", "qemu-system-x86", "VMs of driver qemu, and new disk images with XFS and btrfs", false},
 	{"restic", "restic", "reclaiming space in the repository (restic prune)", false},
+	{"mke2fs", "e2fsprogs", "new disk images with ext4", false},
+	{"mkfs.xfs", "xfsprogs", "new disk images with XFS", false},
+	{"mkfs.btrfs", "btrfs-progs", "new disk images with btrfs", false},
 	{"systemctl", "systemd", "VMs of driver systemd, and the nightly timer", false},
 }
 
@@ -57,9 +62,11 @@ func (a *app) doctor(ctx context.Context) error {
 	found = append(found, kvm())
 	cfg, cfgErr := a.load()
 	var o sandbox.Options
+	var w config.Writer
 	if cfgErr == nil {
-		o = sandboxOptions(cfg, "")
+		o, w = sandboxOptions(cfg, ""), cfg.Writer
 	}
+	found = append(found, writerKernels(w)...)
 	found = append(found, confinement(ctx, o)...)
 	switch {
 	case cfgErr == nil:
@@ -114,6 +121,21 @@ func kvm() finding {
 		f.OK, f.Detail = true, "/dev/kvm opens; whether guests run in it only a boot can tell"
 	}
 	return f
+}
+
+// writerKernels says what boots where XFS and btrfs are written. An error tells the fix.
+func writerKernels(w config.Writer) (out []finding) {
+	for _, fstype := range []string{"xfs", "btrfs"} {
+		f := finding{What: "kernel for images with " + fstype}
+		k, err := writervm.Kernel{Image: w.Kernel, Modules: w.Modules}.Find(fstype)
+		if f.OK = err == nil; f.OK {
+			f.Detail = k.Image
+		} else {
+			f.Detail = err.Error()
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 func confinement(ctx context.Context, o sandbox.Options) []finding {

@@ -56,7 +56,14 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 			db.Close()
 			return nil, fmt.Errorf("%s: %w", v.Name, err)
 		}
-		h.vms = append(h.vms, roundVM(v, m))
+		r := roundVM(v, m)
+		from, err := h.fromBackup(v.Name)
+		if err != nil {
+			db.Close()
+			return nil, err
+		}
+		r.Hold = from.hold()
+		h.vms = append(h.vms, r)
 	}
 	b := &backups{h: h}
 	h.runner = round.New(round.Options{

@@ -22,6 +22,8 @@ type opened struct {
 	// Of a backup: its tree, and the disk if the TARGET is one that it has whole.
 	tree  *restore.Tree
 	whole disk.Sparse
+
+	leftOut int // files that are damaged, and not on the disk that was made of files
 }
 
 func (o *opened) close() {

@@ -154,6 +154,11 @@ func (a *app) writer(w config.Writer) (writervm.Options, error) {
 	if err != nil {
 		return writervm.Options{}, err
 	}
+	return writerOf(c, w)
+}
+
+// writerOf is what c says, where w says nothing else.
+func writerOf(c *config.Config, w config.Writer) (writervm.Options, error) {
 	if w.Kernel == "" {
 		if w.Modules != "" {
 			return writervm.Options{}, usageError("--modules %s: --kernel is missing, the kernel that they are of", w.Modules)

@@ -18,7 +18,6 @@ import (
 	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/image"
-	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/rebuild"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
@@ -32,6 +31,7 @@ type vmFlags struct {
 	overwrite, dryRun, start  bool
 	repository, key, password string // where it is, and the files with its key and its login
 	state                     string
+	writer                    config.Writer
 }
 
 func (a *app) restoreVMCmd() *cobra.Command {
@@ -53,7 +53,7 @@ of drydock's configuration.
 The backup says where each file comes, and it may be a stranger's: without --to,
 which puts everything below a folder, nothing is written outside of the folders
 that --allow names. A file that is there is never replaced, unless --overwrite is
-given, which keeps it as FILE.previous. A restore that was cut off is gone on with
+given, which keeps it as FILE.previous, and stops if there is one. A restore that was cut off is gone on with
 when it is started again. It takes root.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error { return a.restoreVM(c.Context(), names[0], o) },
@@ -69,6 +69,8 @@ when it is started again. It takes root.`,
 	f.StringVar(&o.key, "password-file", "", "file with the repository's key")
 	f.StringVar(&o.password, "credentials-file", "", "file with the login at the repository's server")
 	f.StringVar(&o.state, "state", "", "folder for drydock's own state and the image store, in place of "+config.Empty().State)
+	f.StringVar(&o.writer.Kernel, "kernel", "", "kernel of the machine that writes XFS and btrfs; by default this host's")
+	f.StringVar(&o.writer.Modules, "modules", "", "folder of that kernel's modules; by default that in /lib/modules")
 	return c
 }
 
@@ -126,16 +128,16 @@ func (a *app) restoreVM(ctx context.Context, text string, o vmFlags) error {
 			a.warn(err)
 		}
 	}()
-	plan, d, err := h.planVM(lock.Context(), repo, name, o)
-	if err != nil {
-		return err
-	}
-	if !o.dryRun && o.to == "" {
+	if !o.dryRun && o.to == "" { // before the plan, which looks at what others change
 		alone, err := h.lock("restore vm")
 		if err != nil {
 			return err
 		}
 		defer alone.Release()
+	}
+	plan, d, err := h.planVM(lock.Context(), repo, name, o)
+	if err != nil {
+		return err
 	}
 	if err := a.runPlan(lock.Context(), plan, o); err != nil || o.dryRun || !o.start {
 		return err
@@ -161,11 +163,7 @@ func (a *app) vmHost(o vmFlags) (*host, error) {
 		}
 	}
 	if o.repository != "" {
-		key, err := filepath.Abs(o.key)
-		if err != nil {
-			return nil, err
-		}
-		if c.Repository, err = config.NewRepository(o.repository, key, o.password); err != nil {
+		if c.Repository, err = config.NewRepository(o.repository, o.key, o.password); err != nil {
 			return nil, usageError("--repository %w", err)
 		}
 	}
@@ -188,7 +186,10 @@ func (h *host) planVM(ctx context.Context, repo *repository.Repository, name bac
 	}
 	opts := rebuild.Options{
 		Snapshot: s, Tree: tree, Overwrite: o.overwrite, Without: o.without,
-		QEMUImg: qemuimg.New(qemuimg.Options{}), Read: h.readNew,
+		Read: h.readNew,
+	}
+	if opts.Writer, err = writerOf(h.config, o.writer); err != nil {
+		return nil, nil, err
 	}
 	for _, p := range o.allow {
 		if p, err = filepath.Abs(p); err != nil {
@@ -201,7 +202,8 @@ func (h *host) planVM(ctx context.Context, repo *repository.Repository, name bac
 			return nil, nil, err
 		}
 	}
-	opts.Store = image.New(image.Options{Dir: filepath.Join(opts.To, h.config.State, "images"), QEMUImg: opts.QEMUImg, Now: h.app.now})
+	opts.State = filepath.Join(opts.To, h.config.State)
+	opts.Store = image.New(image.Options{Dir: filepath.Join(opts.State, "images"), Now: h.app.now})
 	if opts.Config, err = h.mergedConfig(tree, d, opts.To); err != nil {
 		return nil, nil, err
 	}
@@ -225,9 +227,9 @@ func (h *host) mergedConfig(tree disk.Filesystem, d *definition.Definition, to s
 	if err != nil {
 		return out, err
 	}
-	part, err := config.ParsePart("the backup's configuration of "+d.VM, d.VM, text)
-	if err != nil {
-		return out, err
+	part, err := config.ParsePart("/.drydock/drydock.yaml", d.VM, text)
+	if err != nil { // it shows lines of what the repository says
+		return out, fmt.Errorf("what the backup has of drydock's configuration is not valid: %s", escape.Line(err.Error()))
 	}
 	data, err := os.ReadFile(out.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -243,7 +245,7 @@ func (h *host) mergedConfig(tree disk.Filesystem, d *definition.Definition, to s
 	case err != nil:
 		return out, err
 	case added:
-		out.Text, out.Note = text, "with this VM added to it"
+		out.Was, out.Text, out.Note = data, text, "with this VM added to it"
 	default:
 		out.Note = "it has this VM already, and stays as it is"
 	}
@@ -286,7 +288,10 @@ func (a *app) runPlan(ctx context.Context, plan *rebuild.Plan, o vmFlags) error 
 	for _, w := range rep.Warnings {
 		fmt.Fprintf(a.stderr, "drydock: %s\n", w)
 	}
-	if rep.WarningsTotal > 0 {
+	switch {
+	case rep.WarningsTotal > 0 && o.start:
+		return &exitError{exitWarnings, fmt.Errorf("restored, with %d warnings, and not started (drydock start %s does that)", rep.WarningsTotal, plan.VM)}
+	case rep.WarningsTotal > 0:
 		return &exitError{exitWarnings, fmt.Errorf("restored, with %d warnings", rep.WarningsTotal)}
 	}
 	return nil

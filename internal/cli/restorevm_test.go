@@ -2,16 +2,25 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/image"
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend/local"
+	"github.com/drydock-vm/drydock/internal/testlvm"
 )
 
 const vmConfig = `# the host of the test
@@ -53,7 +62,11 @@ func newVMWorld(t *testing.T) *vmWorld {
 	raw := filepath.Join(t.TempDir(), "raw")
 	make := func(path, format, folder, uuid, label string) {
 		w.tool(tree, "mke2fs", "-q", "-F", "-t", "ext4", "-d", folder, "-U", uuid, "-L", label, raw, "16M")
-		w.tool("", "qemu-img", "convert", "-f", "raw", "-O", format, raw, filepath.Join(w.host, path))
+		args := []string{"convert", "-f", "raw", "-O", format, raw, filepath.Join(w.host, path)}
+		if format == "qcow2" {
+			args = append(args, "-o", "cluster_size=128k")
+		}
+		w.tool("", "qemu-img", args...)
 		w.tool("", "rm", raw)
 	}
 	must(t, os.Mkdir(filepath.Join(w.host, "disks"), 0o755))
@@ -171,6 +184,11 @@ func TestRestoreVM(t *testing.T) {
 	if out, _ := w.run(0, "cat", filepath.Join(w.host, "disks/data.raw")+":/etc/passwd"); out != "content of data/etc/passwd" {
 		t.Errorf("/etc/passwd is %q", out)
 	}
+	for _, name := range []string{"disks/more.qcow2", "store.qcow2"} {
+		if out := w.tool("", "qemu-img", "info", filepath.Join(w.host, name)); !strings.Contains(out, "cluster_size: 131072") {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
 	left, err := filepath.Glob(filepath.Join(w.host, "*", "*.drydock*"))
 	if err != nil || left != nil {
 		t.Errorf("something is left behind: %q, %v", left, err)
@@ -213,6 +231,12 @@ func TestRestoreVMAgain(t *testing.T) {
 	made, err := os.Stat(data)
 	must(t, err)
 	must(t, os.RemoveAll(filepath.Join(w.host, "web.fd.drydock-new")))
+	// A disk that was written to since is not one that was just restored.
+	must(t, os.Chtimes(data, time.Time{}, made.ModTime().Add(time.Second)))
+	if _, errs := w.run(1, w.flags("--allow", w.host)...); !strings.Contains(errs, data) || strings.Contains(errs, more) {
+		t.Errorf("%s", errs)
+	}
+	must(t, os.Chtimes(data, time.Time{}, made.ModTime()))
 	out, _ := w.run(0, w.flags("--allow", w.host)...)
 	if strings.Count(out, "  there  ") < 6 {
 		t.Errorf("%s", out)
@@ -229,6 +253,26 @@ func TestRestoreVMAgain(t *testing.T) {
 	text, err := os.ReadFile(w.config)
 	if err != nil || !strings.HasPrefix(string(text), "# the host of the test\n") {
 		t.Errorf("the configuration was touched: %s, %v", text, err)
+	}
+
+	// Once more, when all is done and the VM has run: the disk that was there first is
+	// not lost to it.
+	must(t, os.Chtimes(data, time.Time{}, made.ModTime().Add(time.Second)))
+	_, errs = w.run(1, w.flags("--allow", w.host, "--overwrite")...)
+	if !strings.Contains(errs, "data.raw.previous, and a file of that name is there already") {
+		t.Errorf("%s", errs)
+	}
+	if text, err := os.ReadFile(data + ".previous"); err != nil || string(text) != "another disk" {
+		t.Errorf("the disk that was there is %q, %v", text, err)
+	}
+	// A disk that cannot get its place leaves nothing of itself.
+	must(t, os.Remove(data))
+	record := filepath.Join(w.host, "state/restored/web.json")
+	must(t, os.Remove(record))
+	must(t, os.MkdirAll(record+"/x", 0o755))
+	w.run(1, w.flags("--allow", w.host, "--overwrite", "--without", "scratch", "--without", "store", "--without", "more", "--without", "root")...)
+	if left, err := filepath.Glob(data + ".drydock-new*"); err != nil || left != nil {
+		t.Errorf("it has left %q, %v", left, err)
 	}
 }
 
@@ -269,5 +313,281 @@ func TestRestoreVMRefuses(t *testing.T) {
 	out, _ := w.run(0, "restore", "vm", "web", "--to", filepath.Join(outside, "x"), "--dry-run", "--without", "data", "--json")
 	if err := json.Unmarshal([]byte(out), &plan); err != nil || len(plan.Items) != 8 || plan.Items[0].Action != "left out" && plan.Items[0].What == "disk data" {
 		t.Errorf("%s, %v", out, err)
+	}
+}
+
+const layoutConfig = `state: %[1]s/state
+runtime: %[1]s/run
+repository: {path: %[2]s/repo, password_file: %[2]s/key}
+vms:
+  web:
+    driver: qemu
+    command: [qemu-system-x86_64]
+    disks:
+      boot: {path: %[1]s/boot.qcow2, format: qcow2, mount: /, partition: 2}
+      pool: {path: %[1]s/pool.raw, format: raw, mount: /srv, volume: store/data}
+`
+
+// TestRestoreVMLayout: disks with partitions, a boot loader, an ESP and LVM, of which
+// the files of one filesystem are backed up. All that is around it comes back too, and
+// of a filesystem that is not backed up as files what it uses.
+func TestRestoreVMLayout(t *testing.T) {
+	w := &vmWorld{world: newWorld(t), host: t.TempDir()}
+	outside := filepath.Dir(w.config)
+	w.config = filepath.Join(w.host, "etc", "drydock.yaml")
+	write(t, w.config, fmt.Sprintf(layoutConfig, w.host, outside))
+	boot, pool := w.bootDisk(), w.poolDisk()
+	secret := []byte("the content of a file that was deleted before the backup")
+	w.tool("", "qemu-img", "convert", "-f", "raw", "-O", "qcow2", boot, filepath.Join(w.host, "boot.qcow2"))
+	w.tool("", "cp", "--sparse=always", pool, filepath.Join(w.host, "pool.raw"))
+	w.backupDisks()
+	w.backupDisks() // a second night finds what the first has stored
+
+	s := w.shown("web@latest")
+	if !slices.Contains(s.Tags, "layout:boot") || !slices.Contains(s.Tags, "layout:pool") || len(s.Definition.Missing) > 0 {
+		t.Fatalf("%+v", s)
+	}
+	if n := len(s.Definition.Disk("pool").Pieces); n != 2 {
+		t.Errorf("the logical volume lies in %d pieces, and it was made in two", n)
+	}
+	// The files are stored once, as files.
+	stored := w.restic("dump", "latest", "/disks/boot.raw") + w.restic("dump", "latest", "/disks/pool.raw")
+	if strings.Contains(stored, "content of root/etc/passwd") || strings.Contains(stored, "content of data/db") || strings.Contains(stored, string(secret)) {
+		t.Error("the layouts have content of the files that are backed up, or of a deleted one")
+	}
+	if !strings.Contains(stored, "content of home/letter") {
+		t.Error("a filesystem that is not backed up as files is not in the layout")
+	}
+
+	must(t, os.RemoveAll(w.host))
+	w.run(0, w.flags("--allow", w.host)...)
+	raw := filepath.Join(t.TempDir(), "boot.raw")
+	w.tool("", "qemu-img", "convert", "-f", "qcow2", "-O", "raw", filepath.Join(w.host, "boot.qcow2"), raw)
+	for _, pair := range [][2]string{{boot, raw}, {pool, filepath.Join(w.host, "pool.raw")}} {
+		w.sameAround(pair[0], pair[1])
+	}
+	listed := func(disk, volume string) string {
+		out, _ := w.run(0, "tar", disk, "--volume", volume)
+		return out
+	}
+	if listed(boot, "3") != listed(raw, "3") {
+		t.Error("the files of the filesystem that is not backed up as files came back different")
+	}
+	// The place where the other disk is mounted has the attributes of that.
+	root := t.TempDir()
+	for i, disk := range []string{boot, raw} {
+		w.tool("", "dd", "if="+disk, fmt.Sprintf("of=%s/%d.raw", root, i), "bs=1M", "skip=9", "count=20", "status=none")
+	}
+	if out, _ := w.run(0, "diff", "--content", root+"/0.raw", root+"/1.raw"); !strings.HasPrefix(out, "+ /srv  dir\nadded:   0 files of 0 B, 1 folders, 0 others\nremoved: 0 files of 0 B, 0 folders, 0 others\nchanged: 0 files of 0 B, 0 folders, 0 others") {
+		t.Errorf("the root came back different: %s", out)
+	}
+	w.tool("", "e2fsck", "-f", "-n", root+"/1.raw")
+	was, _ := w.run(0, "tar", pool, "--volume", "store/data")
+	now, _ := w.run(0, "tar", filepath.Join(w.host, "pool.raw"), "--volume", "store/data")
+	if was != now || !strings.Contains(now, "content of data/db") {
+		t.Error("the files in the logical volume came back different")
+	}
+	for _, disk := range []string{raw, filepath.Join(w.host, "pool.raw")} {
+		if data, err := os.ReadFile(disk); err != nil || bytes.Contains(data, secret) {
+			t.Errorf("%s has what was deleted, %v", disk, err)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(w.host, "*.drydock*"))
+	if err != nil || left != nil {
+		t.Errorf("something is left behind: %q, %v", left, err)
+	}
+}
+
+// bootDisk makes a disk with a boot loader in front of the first partition, an ESP, a
+// root with a boot sector, and a home.
+func (w *vmWorld) bootDisk() string {
+	t, dir := w.t, w.t.TempDir()
+	raw := filepath.Join(dir, "boot.raw")
+	for _, name := range []string{"root/etc/passwd", "root/boot/vmlinuz", "home/letter"} {
+		write(t, filepath.Join(dir, name), "content of "+name)
+	}
+	w.tool("", "truncate", "-s", "64M", raw)
+	w.tool("", "sgdisk", "-n", "1:2048:+8M", "-t", "1:ef00", "-n", "2:18432:+20M", "-n", "3:59392:+16M", "-n", "4:92160:+8M", "-t", "4:8200", raw)
+	w.tool("", "mkfs.fat", "-n", "EFI", "--offset", "2048", raw, "8192")
+	for _, p := range [][3]string{{"root", "20M", "18432"}, {"home", "16M", "59392"}} {
+		img := filepath.Join(dir, p[0]+".img")
+		w.tool(dir, "mke2fs", "-q", "-t", "ext4", "-L", p[0], "-d", p[0], img, p[1])
+		w.tool("", "sh", "-c", `printf 'the content of a file that was deleted before the backup' >"$0.x" && debugfs -w -R "write $0.x gone" "$0" && debugfs -w -R "rm gone" "$0"`, img)
+		w.tool("", "dd", "if="+img, "of="+raw, "bs=512", "seek="+p[2], "conv=notrunc", "status=none")
+	}
+	for _, at := range []int64{0, 40 * 512, 18432 * 512} { // MBR, gap, boot sector
+		f, err := os.OpenFile(raw, os.O_WRONLY, 0)
+		must(t, err)
+		_, err = f.WriteAt([]byte("a boot loader"), at)
+		must(t, errors.Join(err, f.Close()))
+	}
+	return raw
+}
+
+// poolDisk makes a physical volume with a logical volume in two pieces.
+func (w *vmWorld) poolDisk() string {
+	t, dir := w.t, w.t.TempDir()
+	raw, img := filepath.Join(dir, "pool.raw"), filepath.Join(dir, "data.img")
+	write(t, filepath.Join(dir, "data/db"), "content of data/db")
+	w.tool("", "truncate", "-s", "96M", raw)
+	loop := testlvm.Loop(t, raw, 0, 0)
+	lvm := testlvm.New(t, loop)
+	lvm.Run("pvcreate", "-y", loop)
+	lvm.Run("vgcreate", "store", loop)
+	lvm.Create("-n", "data", "-L", "16M", "store")
+	lvm.Create("-n", "between", "-L", "8M", "store")
+	lvm.Run("lvextend", "-L", "32M", "store/data")
+	start := lvm.Number("pvs", "pe_start", loop)
+	testlvm.Detach(loop)
+	w.tool(dir, "mke2fs", "-q", "-t", "ext4", "-L", "data", "-d", "data", img, "32M")
+	for _, piece := range [][3]int64{{0, 0, 16}, {16, 24, 16}} { // MiB: in the volume, behind start, how many
+		w.tool("", "dd", "if="+img, "of="+raw, "bs=1M", fmt.Sprintf("skip=%d", piece[0]), fmt.Sprintf("count=%d", piece[2]),
+			"oflag=seek_bytes", fmt.Sprintf("seek=%d", start+piece[1]<<20), "conv=notrunc", "status=none")
+	}
+	return raw
+}
+
+// sameAround compares two disks but for the inside of their filesystems: tables, boot
+// loaders, the ESP, LVM's metadata, and which filesystems there are.
+func (w *vmWorld) sameAround(was, now string) {
+	w.t.Helper()
+	a, err := os.ReadFile(was)
+	must(w.t, err)
+	b, err := os.ReadFile(now)
+	must(w.t, err)
+	const front = 1 << 20 // MBR, GPT, gap; LVM's metadata
+	if len(a) != len(b) || !bytes.Equal(a[:front], b[:front]) || !bytes.Equal(a[len(a)-34*512:], b[len(b)-34*512:]) {
+		w.t.Errorf("%s: the front or the end differs", now)
+	}
+	if strings.Contains(was, "boot") {
+		if !bytes.Equal(a[front:18432*512+1024], b[front:18432*512+1024]) {
+			w.t.Errorf("%s: the ESP or the boot sector of the root differs", now)
+		}
+	}
+	if x, y := w.volumes(was), w.volumes(now); x != y {
+		w.t.Errorf("%s has\n%s\nand had\n%s", now, y, x)
+	}
+}
+
+// volumes are the volumes on a disk, with UUIDs and labels.
+func (w *vmWorld) volumes(path string) string {
+	w.t.Helper()
+	var info struct {
+		Volumes []struct {
+			Name, Kind, Content, UUID, Label, PartUUID string
+			Offset, Size                               int64
+		}
+	}
+	out, _ := w.run(0, "info", path, "--json")
+	must(w.t, json.Unmarshal([]byte(out), &info))
+	text := ""
+	for _, v := range info.Volumes {
+		text += fmt.Sprintf("%+v\n", v)
+	}
+	if len(info.Volumes) < 3 {
+		w.t.Errorf("%s: %s", path, out)
+	}
+	return text
+}
+
+// forge stores a backup of a VM as nobody but a stranger would make one.
+func (w *vmWorld) forge(d definition.Definition, part string, tags ...string) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	repo, err := repository.Open(ctx, local.New(w.repo), []byte("secret"), repository.Options{})
+	must(w.t, err)
+	_, err = backup.Run(ctx, repo, nil, backup.Options{VM: d.VM, Time: time.Now(), Objects: func(ctx context.Context, _ *repository.Snapshot) ([]backup.Object, error) {
+		list, err := definition.Save(ctx, repo, nil, &d, nil, []byte(part), time.Now())
+		list[0].Tags = append(list[0].Tags, tags...)
+		return list, err
+	}})
+	must(w.t, err)
+}
+
+// TestRestoreVMOfAStranger: a repository that somebody forged makes nothing outside of
+// where it may, and each lie is an error in one line.
+func TestRestoreVMOfAStranger(t *testing.T) {
+	w := &vmWorld{world: newWorld(t), host: t.TempDir()}
+	allowed := filepath.Join(w.host, "allowed")
+	must(t, os.Mkdir(allowed, 0o755))
+	w.config = filepath.Join(allowed, "etc/drydock.yaml")
+	good := func() definition.Definition {
+		return definition.Definition{VM: "web", Driver: "qemu", Disks: []definition.Disk{{Name: "a", Path: allowed + "/a.raw", Format: "raw", Size: 1 << 20, Backup: "off"}}}
+	}
+	part := "vms: {web: {driver: qemu, command: [qemu-system-x86_64], disks: {a: {path: " + allowed + "/a.raw, format: raw, backup: off}}}}\n"
+	lie := func(change func(*definition.Disk)) definition.Definition {
+		d := good()
+		change(&d.Disks[0])
+		return d
+	}
+	files := []string{"disk:a=/", "fs:a=ext4:00000000000000000000000000000001:1048576:x", "layout:a"}
+	for name, c := range map[string]struct {
+		d    definition.Definition
+		part string
+		tags []string
+		want string
+	}{
+		"a path elsewhere":        {lie(func(k *definition.Disk) { k.Path = w.host + "/elsewhere.raw" }), part, nil, "--allow " + w.host},
+		"a path upwards":          {lie(func(k *definition.Disk) { k.Path = allowed + "/../elsewhere.raw" }), part, nil, "not valid"},
+		"drydock's configuration": {lie(func(k *definition.Disk) { k.Path = w.config }), part, nil, "drydock's own configuration"},
+		"another VM's part":       {good(), strings.Replace(part, "web:", "other:", 1), nil, "not the part of web alone"},
+		"a part that is none":     {good(), "\x1b[31m", nil, "configuration is not valid"},
+		"pieces behind the disk":  {lie(func(k *definition.Disk) { k.Pieces = []definition.Piece{{At: 1 << 20, Length: 1}} }), part, nil, "cannot lie there"},
+		"pieces that do not fit": {lie(func(k *definition.Disk) {
+			k.Backup, k.Partition, k.Pieces = "files", 1, []definition.Piece{{Length: 4096}}
+		}), part, files, "does not fit"},
+		"a layout that is not there": {lie(func(k *definition.Disk) {
+			k.Backup, k.Partition, k.Pieces = "files", 1, []definition.Piece{{Length: 1 << 20}}
+		}), part, files, "does not exist"},
+		"a filesystem of 15 TiB": {lie(func(k *definition.Disk) { k.Backup, k.Size = "files", 15<<40 }), part,
+			[]string{"disk:a=/", "fs:a=zfs:00000000000000000000000000000001:16492674416640:x"}, "cannot be made"},
+	} {
+		w.forge(c.d, c.part, c.tags...)
+		_, errs, code := run(t, append([]string{"-c", w.config}, w.flags("--allow", allowed)...)...)
+		if code != 1 || !strings.Contains(errs, c.want) || strings.ContainsRune(errs, 0x1b) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: exit code %d, %q; want one line with %q", name, code, errs, c.want)
+		}
+		left := w.tool(w.host, "find", ".", "-type", "f", "-not", "-path", "./state/*")
+		if left != "" {
+			t.Errorf("%s: something was written: %s", name, left)
+		}
+	}
+	w.forge(good(), part)
+	w.run(0, w.flags("--allow", allowed)...)
+}
+
+// TestKilledRestoreVM: whenever a restore is killed, the next one goes on, and all is
+// there in the end.
+func TestKilledRestoreVM(t *testing.T) {
+	w := newVMWorld(t)
+	want := w.disks(w.host)
+	must(t, os.RemoveAll(w.host))
+	args := append([]string{"drydock", "-c", w.config}, w.flags("--allow", w.host)...)
+	killed := 0
+	for after := 50 * time.Millisecond; ; after += after / 2 {
+		c := exec.Command("/proc/self/exe", args...)
+		var errs bytes.Buffer
+		c.Stderr = &errs
+		must(t, c.Start())
+		timer := time.AfterFunc(after, func() { _ = c.Process.Kill() })
+		err := c.Wait()
+		timer.Stop()
+		if err == nil {
+			break
+		}
+		if c.ProcessState.Exited() {
+			t.Fatalf("after %d kills: %v: %s", killed, err, errs.String())
+		}
+		killed++
+	}
+	t.Logf("%d were killed", killed)
+	if got := w.disks(w.host); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	if killed < 3 {
+		t.Errorf("only %d were killed", killed)
+	}
+	if left := w.tool(w.host, "find", ".", "-name", "*.drydock*"); left != "" {
+		t.Errorf("something is left behind: %s", left)
 	}
 }

@@ -20,8 +20,9 @@ import (
 type vmStatus struct {
 	VM      string            `json:"vm"`
 	State   vm.State          `json:"state"`
-	Error   string            `json:"error,omitempty"` // why the state cannot be told
-	Last    *round.VMReport   `json:"last,omitempty"`  // the newest round of this VM
+	Error   string            `json:"error,omitempty"`       // why the state cannot be told
+	From    *fromBackup       `json:"from_backup,omitempty"` // what its disks are being filled in from
+	Last    *round.VMReport   `json:"last,omitempty"`        // the newest round of this VM
 	Images  map[string]string `json:"images,omitempty"`
 	Backup  *time.Time        `json:"backup,omitempty"` // time of the newest good backup in the repository
 	Alarm   string            `json:"alarm,omitempty"`  // a backup is missing
@@ -118,6 +119,9 @@ func (h *host) vmStatus(ctx context.Context, v round.VM, repo *repositoryStatus)
 	if s.State, err = v.Machine.State(ctx); err != nil {
 		s.Error = err.Error()
 	}
+	if s.From, err = h.fromBackup(v.Name); err != nil {
+		return s, err
+	}
 	reports, err := h.reports(ctx, v.Name, 1)
 	if err != nil {
 		return s, err
@@ -197,6 +201,9 @@ func (s vmStatus) line(now time.Time) string {
 	st := string(s.State)
 	if s.Error != "" {
 		st = "unknown: " + escape.Line(s.Error)
+	}
+	if s.From != nil {
+		st += ", being filled in from " + shortID(s.From.Backup)
 	}
 	return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", s.VM, st, last, outcome, downtime, backup, size, provenCell(now, s.Proven, s.Booted), img)
 }

@@ -17,6 +17,13 @@ type bootsReport struct {
 	Mode  string    `json:"mode"`
 	Good  bool      `json:"good"`
 	Boots []*booted `json:"boots"`
+	// NotTried are those of which nothing is known: for a reason that is not the backup's.
+	NotTried []notTried `json:"not_tried,omitempty"`
+}
+
+type notTried struct {
+	VM    string `json:"vm"` // or VM@BACKUP
+	Error string `json:"error"`
 }
 
 // verifyBoot starts VMs from their newest backups, or from those that are named.
@@ -36,11 +43,21 @@ func (a *app) verifyBoot(ctx context.Context, names []string) error {
 			}
 		}
 	}
+	for _, name := range names {
+		if _, err := h.pick([]string{vmOf(name)}); err != nil {
+			return err
+		}
+	}
 	out := bootsReport{Mode: modeBoot, Good: true, Boots: []*booted{}}
 	for _, name := range names {
 		r, err := h.bootNamed(ctx, name)
-		if err != nil {
+		if ctx.Err() != nil {
 			return err
+		}
+		if err != nil { // it keeps no other one from being tried
+			out.NotTried = append(out.NotTried, notTried{name, err.Error()})
+			out.Good = false
+			continue
 		}
 		out.Boots = append(out.Boots, r)
 		out.Good = out.Good && r.good()
@@ -51,7 +68,7 @@ func (a *app) verifyBoot(ctx context.Context, names []string) error {
 		err = a.printBoots(&out)
 	}
 	if err == nil && !out.Good {
-		return &exitError{exitFailed, fmt.Errorf("not every backup boots: %s", escape.Line(oneLine(out.problems())))}
+		return &exitError{exitFailed, fmt.Errorf("not every backup is proven to boot: %s", escape.Line(oneLine(out.problems())))}
 	}
 	return err
 }
@@ -69,17 +86,19 @@ func bootable(v *config.VM) bool {
 	return false
 }
 
+func vmOf(name string) string {
+	vm, _, _ := strings.Cut(name, "@")
+	return vm
+}
+
 // bootNamed starts the VM of a name, VM or VM@BACKUP.
 func (h *host) bootNamed(ctx context.Context, name string) (*booted, error) {
-	vm, which, ok := strings.Cut(name, "@")
+	_, which, ok := strings.Cut(name, "@")
 	if !ok {
 		which = "latest"
 	}
-	if _, err := h.pick([]string{vm}); err != nil {
-		return nil, err
-	}
 	fmt.Fprintf(h.app.stderr, "starting %s from its backup, apart from the world\n", name)
-	return (&boots{h}).prove(ctx, h.config.VMs[vm], which)
+	return (&boots{h}).prove(ctx, h.config.VMs[vmOf(name)], which)
 }
 
 func (r *bootsReport) problems() []string {
@@ -88,6 +107,9 @@ func (r *bootsReport) problems() []string {
 		if !b.good() {
 			out = append(out, fmt.Sprintf("%s@%s: %s", b.VM, shortID(b.Backup), b.Error))
 		}
+	}
+	for _, n := range r.NotTried {
+		out = append(out, n.Error)
 	}
 	return out
 }

@@ -53,6 +53,9 @@ func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks 
 			progress(fmt.Sprintf("%d files, %s", p.Files, round.Bytes(p.Bytes)))
 		}),
 	}
+	if err := b.addLayouts(ctx, images, about, v, sources, r); err != nil {
+		return nil, err
+	}
 	b.addVersions(images, &about.definition)
 	images.at, images.progress = opts.Time, progress
 	opts.Objects = func(ctx context.Context, parent *repository.Snapshot) ([]backup.Object, error) {
@@ -60,7 +63,7 @@ func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks 
 		if err != nil {
 			return nil, err
 		}
-		files, err := about.save(ctx)
+		files, err := about.save(ctx, parent)
 		return append(disks, files...), err
 	}
 	rep, err := backup.Run(ctx, b.repo, sources, opts)

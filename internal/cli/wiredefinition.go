@@ -2,9 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -25,6 +28,9 @@ type described struct {
 	files      []definition.HostFile
 	config     []byte
 	written    time.Time // of the configuration
+	// known are those of definition.Missing that are no news: the configuration
+	// makes them so.
+	known []string
 }
 
 // describe makes the definition of a VM. What cannot be read is missing in it, and
@@ -59,10 +65,30 @@ func (b *backups) describe(ctx context.Context, v round.VM, disks []round.Source
 			out.files = append(out.files, f)
 		}
 	}
+	if c.Builder != nil {
+		out.specification(c.Builder)
+	}
 	for _, k := range c.SortedDisks() {
 		d.Disks = append(d.Disks, b.describeDisk(v, k, disks, r, d))
 	}
 	return out, nil
+}
+
+// specification adds what a builder builds from, and the disk that it reads that from,
+// without which its QEMU does not start.
+func (d *described) specification(b *config.Builder) {
+	if _, err := os.Stat(b.SpecDisk); !errors.Is(err, fs.ErrNotExist) { // the first build makes it
+		d.files = append(d.files, definition.HostFile{Path: b.SpecDisk, Role: definition.RoleSpec})
+	}
+	err := filepath.WalkDir(b.Spec, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			d.files = append(d.files, definition.HostFile{Path: path, Role: definition.RoleSpec})
+		}
+		return err
+	})
+	if err != nil {
+		d.definition.Missing = append(d.definition.Missing, fmt.Sprintf("the specification of the builder's images: %v", err))
+	}
 }
 
 // describeDisk describes a disk: one that is backed up as the reader sees it, and
@@ -123,14 +149,23 @@ func diskSize(k *config.Disk) (int64, error) {
 }
 
 // save stores the definition.
-func (d *described) save(ctx context.Context) ([]backup.Object, error) {
-	return definition.Save(ctx, d.repo, &d.definition, d.files, d.config, d.written)
+func (d *described) save(ctx context.Context, parent *repository.Snapshot) ([]backup.Object, error) {
+	return definition.Save(ctx, d.repo, parent, &d.definition, d.files, d.config, d.written)
 }
 
-// warnings says what the definition lacks.
+// miss notes what will be missing each night.
+func (d *described) miss(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	d.known, d.definition.Missing = append(d.known, text), append(d.definition.Missing, text)
+}
+
+// warnings says what the definition lacks, and should not.
 func (d *described) warnings() []string {
 	var out []string
 	for _, m := range d.definition.Missing {
+		if slices.Contains(d.known, m) {
+			continue
+		}
 		out = append(out, "the VM's definition is not whole: "+m)
 	}
 	return out

@@ -125,7 +125,7 @@ func (m *images) addTo(out *round.BackupReport) {
 		}
 		out.Images = append(out.Images, round.ImageBackup{
 			Disk: r.Disk, Size: r.Size, BytesUnchanged: r.Unchanged, BytesZero: r.Zero, BytesFree: r.Free, BytesSwap: r.Swap,
-			BytesRead: r.Read, BytesStored: r.Stored, Bitmap: r.Bitmap, Whole: r.Whole,
+			BytesRead: r.Read, BytesStored: r.Stored, Bitmap: r.Bitmap, Whole: r.Whole, Layout: r.Layout,
 		})
 		out.BytesTotal += r.Size
 		out.BytesRead += r.Read

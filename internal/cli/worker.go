@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -63,20 +62,9 @@ func diskFilesystem(ctx context.Context, r *sandbox.Reader, d *config.Disk) (dis
 	if err != nil {
 		return nil, err
 	}
-	whole := slices.IndexFunc(volumes, func(v sandbox.Volume) bool { return v.Kind == sandbox.WholeDisk && v.Name == d.Name })
-	for i, v := range volumes {
-		var here bool
-		switch {
-		case d.Volume != "":
-			here = v.Kind == sandbox.LogicalVolume && v.Name == d.Volume
-		case d.Partition > 0:
-			here = v.Kind == sandbox.Partition && v.Parent == whole && v.Number == d.Partition
-		default:
-			here = i == whole && v.Table == ""
-		}
-		if here {
-			return r.Filesystem(ctx, v.Name)
-		}
+	v, err := diskVolume(volumes, d)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("the filesystem is not where the configuration says: set partition: or volume: to that of one of these%s", volumesHint(volumes))
+	return r.Filesystem(ctx, v.Name)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 )
@@ -72,7 +73,12 @@ func byPlace(a, b error) int {
 
 // body returns the one document's value, or nil after an error.
 func (r *reader) body(data []byte) ast.Node {
-	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+	tokens := lexer.Tokenize(string(data))
+	if t := tooDeep(tokens); t != nil {
+		r.fail(t, "", "nested too deep", "")
+		return nil
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		var syntax yaml.Error
 		if errors.As(err, &syntax) && syntax.GetToken() != nil {
@@ -97,6 +103,32 @@ func (r *reader) body(data []byte) ast.Node {
 		r.fail(nil, "", "the file is empty", "drydock config init writes a sample")
 	}
 	return body
+}
+
+// maxColumn is how far to the right a list may begin: 8 columns for each level.
+const maxColumn = 8 * maxNesting
+
+// tooDeep returns a token that is nested deeper than any value of a configuration, or
+// nil. The parser takes memory and time with the square of the depth, 15 GB for 200 KB
+// of dashes, and a backup's part of the configuration may be a stranger's.
+func tooDeep(tokens token.Tokens) *token.Token {
+	depth := 0
+	for _, t := range tokens {
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
+			depth++
+		case token.SequenceEndType, token.MappingEndType:
+			depth = max(0, depth-1)
+		case token.SequenceEntryType, token.MappingKeyType:
+			if t.Position.Column > maxColumn {
+				return t
+			}
+		}
+		if depth > maxNesting {
+			return t
+		}
+	}
+	return nil
 }
 
 // value decodes node into v. key is the value's dotted path, tag the tag of

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"strings"
 
@@ -36,7 +37,9 @@ func ParsePart(name, vm string, text []byte) (*Part, error) {
 	return &Part{vm, c}, nil
 }
 
-// NewRepository returns the settings of a repository, with every default.
+// NewRepository returns the settings of a repository, with every default. Relative
+// paths start at the current folder, and are absolute in what it returns: the file that
+// the settings come into lies elsewhere.
 func NewRepository(path, passwordFile, credentialsFile string) (Repository, error) {
 	r := Repository{}
 	setDefaults(reflect.ValueOf(&r).Elem())
@@ -48,8 +51,18 @@ func NewRepository(path, passwordFile, credentialsFile string) (Repository, erro
 	if l.Password != "" {
 		return r, errors.New("it has a password in it (give that in a file of credentials)")
 	}
+	paths := []*string{&r.PasswordFile, &r.CredentialsFile}
 	if l.Kind == location.Local {
 		r.Path = l.Path
+		paths = append(paths, &r.Path)
+	}
+	for _, p := range paths {
+		if *p == "" {
+			continue
+		}
+		if *p, err = filepath.Abs(*p); err != nil {
+			return r, err
+		}
 	}
 	return r, nil
 }
@@ -111,12 +124,21 @@ func (p *Part) Merge(name string, data []byte) ([]byte, bool, error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("%s: %w: %w", name, ErrMerge, err)
 	}
-	for other, vm := range before.VMs {
-		if !reflect.DeepEqual(after.VMs[other], vm) {
-			return nil, false, fmt.Errorf("%s: %w: it would change %s", name, ErrMerge, other)
-		}
+	if !reflect.DeepEqual(after, p.addTo(before)) {
+		return nil, false, fmt.Errorf("%s: %w: it would change more than that (add the VM by hand)", name, ErrMerge)
 	}
 	return out, true, nil
+}
+
+// addTo adds the part to a configuration.
+func (p *Part) addTo(c *Config) *Config {
+	c.VMs[p.vm] = p.config.VMs[p.vm]
+	for name, image := range p.config.Images {
+		if c.Images[name] == nil {
+			c.Images[name] = image
+		}
+	}
+	return c
 }
 
 // children returns the lines below a key at the left margin, which begin with two

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"errors"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -126,13 +127,34 @@ func TestNewFile(t *testing.T) {
 	}
 }
 
-// TestPart refuses what is not one VM's part.
+// TestNewRepositoryHere: what the user has named from where he stands is named from
+// anywhere.
+func TestNewRepositoryHere(t *testing.T) {
+	here, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := config.NewRepository("backup/repo", "key", "login")
+	if err != nil || r.Path != here+"/backup/repo" || r.PasswordFile != here+"/key" || r.CredentialsFile != here+"/login" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r, err = config.NewRepository("sftp:me@nas:backup", "/key", ""); err != nil || r.Path != "sftp:me@nas:backup" || r.CredentialsFile != "" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestPart refuses what is not one VM's part. Text that is nested a hundred thousand
+// times is refused before it takes gigabytes.
 func TestPart(t *testing.T) {
 	for name, text := range map[string]string{
-		"nothing":      "",
-		"another VM":   "vms: {db: {driver: systemd, unit: db.service, disks: {root: {path: /srv/db.raw, format: raw, mount: /}}}}",
-		"an extra key": "state: /etc\nvms: {}",
-		"no YAML":      "\x00",
+		"lists in lists":    "vms:\n  " + strings.Repeat("- ", 100_000),
+		"keys in keys":      "vms:\n  " + strings.Repeat("? ", 100_000),
+		"lists in brackets": "vms: " + strings.Repeat("[", 100_000),
+		"maps in braces":    "vms: " + strings.Repeat("{a: ", 100_000),
+		"nothing":           "",
+		"another VM":        "vms: {db: {driver: systemd, unit: db.service, disks: {root: {path: /srv/db.raw, format: raw, mount: /}}}}",
+		"an extra key":      "state: /etc\nvms: {}",
+		"no YAML":           "\x00",
 	} {
 		if _, err := config.ParsePart("part", "web", []byte(text)); err == nil {
 			t.Errorf("%s was taken", name)

@@ -14,7 +14,7 @@ func TestTags(t *testing.T) {
 		reflect.TypeFor[Config](), reflect.TypeFor[Repository](), reflect.TypeFor[Sandbox](), reflect.TypeFor[VM](),
 		reflect.TypeFor[Health](), reflect.TypeFor[Probe](), reflect.TypeFor[Builder](), reflect.TypeFor[Disk](),
 		reflect.TypeFor[Backing](), reflect.TypeFor[Image](), reflect.TypeFor[Retain](), reflect.TypeFor[Prune](),
-		reflect.TypeFor[Copy](), reflect.TypeFor[Verify](), reflect.TypeFor[Writer](),
+		reflect.TypeFor[Verify](), reflect.TypeFor[Writer](), reflect.TypeFor[Copy](),
 	} {
 		for i := range typ.NumField() {
 			field := typ.Field(i)

@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"encoding/json"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -17,6 +18,7 @@ const (
 	maxWords   = 10_000 // of a command line
 	maxPath    = 4096   // bytes: Linux's PATH_MAX
 	maxMissing = 1000
+	maxPieces  = 10_000 // of a logical volume: LVM makes a handful
 	// maxSize is the largest disk, in bytes: that of package wholedisk.
 	maxSize = 16 << 40
 )
@@ -25,6 +27,7 @@ const (
 var (
 	vmName   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 	diskName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
+	roleName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
 	digest   = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
@@ -35,8 +38,6 @@ func (d *Definition) check() error {
 		return fmt.Errorf("version %d", d.Version)
 	case !vmName.MatchString(d.VM):
 		return fmt.Errorf("%.80q is not the name of a VM", d.VM)
-	case len(d.Disks) > maxDisks || len(d.Files) > maxFiles || len(d.Command) > maxWords || len(d.Missing) > maxMissing:
-		return fmt.Errorf("it has %d disks, %d files, %d words and %d remarks, more than there can be", len(d.Disks), len(d.Files), len(d.Command), len(d.Missing))
 	}
 	names, paths := map[string]bool{}, map[string]bool{}
 	for i := range d.Disks {
@@ -51,10 +52,41 @@ func (d *Definition) check() error {
 	}
 	for i := range d.Files {
 		f := &d.Files[i]
+		if !roleName.MatchString(string(f.Role)) {
+			return fmt.Errorf("file %.200q: %.80q is no role", f.Path, f.Role)
+		}
 		if !cleanPath(f.Path) || paths[f.Path] || f.Size < 0 || f.Size > MaxFile || !digest.MatchString(f.SHA256) || f.Mode&^0o777 != 0 {
 			return fmt.Errorf("file %.200q has a path, size, mode or digest that cannot be", f.Path)
 		}
 		paths[f.Path] = true
+	}
+	return nil
+}
+
+// counter counts the elements of a list, without memory for them. A key that is there
+// twice counts twice.
+type counter int
+
+func (c *counter) UnmarshalJSON(text []byte) error {
+	var list []uncounted
+	err := json.Unmarshal(text, &list)
+	*c += counter(len(list))
+	return err
+}
+
+type uncounted struct{}
+
+func (*uncounted) UnmarshalJSON([]byte) error { return nil }
+
+// checkCounts refuses a definition with more in it than there can be, before it takes
+// the memory for it: three bytes of JSON make a [Disk].
+func checkCounts(text []byte) error {
+	var n struct{ Command, Disks, Files, Missing counter }
+	if err := json.Unmarshal(text, &n); err != nil {
+		return err
+	}
+	if n.Disks > maxDisks || n.Files > maxFiles || n.Command > maxWords || n.Missing > maxMissing {
+		return fmt.Errorf("it has %d disks, %d files, %d words and %d remarks, more than there can be", n.Disks, n.Files, n.Command, n.Missing)
 	}
 	return nil
 }
@@ -67,7 +99,7 @@ func (v *Disk) check() error {
 		return fmt.Errorf("disk %s: %.200q is not an absolute and clean path", v.Name, v.Path)
 	case v.Format != "raw" && v.Format != "qcow2":
 		return fmt.Errorf("disk %s: there is no format %.80q", v.Name, v.Format)
-	case v.Size < 0 || v.Size > maxSize || v.ClusterSize < 0 || v.ClusterSize > 2<<20 || v.ClusterSize&(v.ClusterSize-1) != 0:
+	case v.Size < 0 || v.Size > maxSize || v.ClusterSize != 0 && (v.ClusterSize < 512 || v.ClusterSize > 2<<20) || v.ClusterSize&(v.ClusterSize-1) != 0:
 		return fmt.Errorf("disk %s: it cannot have %d bytes in clusters of %d", v.Name, v.Size, v.ClusterSize)
 	case v.Owner != nil && v.Owner.Mode&^0o777 != 0:
 		return fmt.Errorf("disk %s: it cannot have the mode %#o", v.Name, v.Owner.Mode)
@@ -76,10 +108,28 @@ func (v *Disk) check() error {
 	case v.Image != "" && !vmName.MatchString(v.Image):
 		return fmt.Errorf("disk %s: %.80q is not the name of an image", v.Name, v.Image)
 	}
+	if err := v.checkPieces(); err != nil {
+		return err
+	}
 	if r := v.Release; r != nil {
 		if !vmName.MatchString(r.Image) || !vmName.MatchString(r.Version) || !digest.MatchString(r.SHA256) || r.Size <= 0 || r.Size > maxSize {
 			return fmt.Errorf("disk %s: its version has a name, size or digest that cannot be", v.Name)
 		}
+	}
+	return nil
+}
+
+// checkPieces makes sure that pieces are in order, and each on the disk.
+func (v *Disk) checkPieces() error {
+	if len(v.Pieces) > maxPieces {
+		return fmt.Errorf("disk %s: its filesystem lies in %d pieces, more than there can be", v.Name, len(v.Pieces))
+	}
+	end := int64(0)
+	for i, p := range v.Pieces {
+		if p.Offset < 0 || i > 0 && p.Offset != end || p.Length <= 0 || p.At < 0 || p.At > v.Size || p.Length > v.Size-p.At || p.Length > maxSize-p.Offset {
+			return fmt.Errorf("disk %s: a piece of its filesystem, %d bytes at %d, cannot lie there", v.Name, p.Length, p.At)
+		}
+		end = p.Offset + p.Length
 	}
 	return nil
 }

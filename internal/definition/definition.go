@@ -67,10 +67,22 @@ type Disk struct {
 	Partition int    `json:"partition,omitempty"`
 	Volume    string `json:"volume,omitempty"`
 
+	// Pieces are where the filesystem lies whose files are backed up, if that does
+	// not fill the disk: all of it, in order, but for room for a boot loader in
+	// front.
+	Pieces []Piece `json:"pieces,omitempty"`
+
 	// Image is the image that the disk is made from, Release the version of it
 	// that it had; nil if the image store did not make it.
 	Image   string   `json:"image,omitempty"`
 	Release *Release `json:"release,omitempty"`
+}
+
+// Piece is a part of a filesystem, in bytes.
+type Piece struct {
+	Offset int64 `json:"offset"` // in the filesystem
+	At     int64 `json:"at"`     // on the disk
+	Length int64 `json:"length"`
 }
 
 // Owner is who may use a file.
@@ -98,6 +110,7 @@ const (
 	RoleFirmware Role = "firmware" // variables of UEFI: pflash that the VM writes to
 	RoleKernel   Role = "kernel"
 	RoleInitrd   Role = "initrd"
+	RoleSpec     Role = "specification" // of the images that a builder builds
 )
 
 // File is a file of the host that is in the backup.

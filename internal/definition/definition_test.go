@@ -3,6 +3,8 @@ package definition_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -40,8 +43,8 @@ func night(t *testing.T, r testrepo.Repo, d definition.Definition, files []defin
 	written := time.Date(2026, 11, 1, 2, 0, 0, 0, time.UTC)
 	rep, err := backup.Run(ctx, r.Repository, nil, backup.Options{
 		VM: "web", Time: time.Now(),
-		Objects: func(ctx context.Context, _ *repository.Snapshot) ([]backup.Object, error) {
-			return definition.Save(ctx, r.Repository, &d, files, []byte("vms: {}\n"), written)
+		Objects: func(ctx context.Context, parent *repository.Snapshot) ([]backup.Object, error) {
+			return definition.Save(ctx, r.Repository, parent, &d, files, []byte("vms: {}\n"), written)
 		},
 	})
 	if err != nil {
@@ -118,6 +121,66 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestUnchanged: a file is read again when anything says that it has changed, and only
+// then, as the kernel counts what is read.
+func TestUnchanged(t *testing.T) {
+	r := testrepo.New(t)
+	path := filepath.Join(t.TempDir(), "vmlinuz")
+	files := []definition.HostFile{{Path: path, Role: definition.RoleKernel}}
+	content := func() string {
+		t.Helper()
+		d, tree, _ := night(t, r, web(), files)
+		in, err := definition.Open(tree, &d.Files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(in)
+		if sum := sha256.Sum256(text); err != nil || hex.EncodeToString(sum[:]) != d.Files[0].SHA256 {
+			t.Errorf("%q does not have its digest, %v", text, err)
+		}
+		return string(text)
+	}
+	at := time.Date(2026, 11, 1, 2, 0, 0, 0, time.UTC)
+	write := func(text string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(path, []byte(text), 0o644), os.Chtimes(path, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("first")
+	if got := content(); got != "first" {
+		t.Errorf("%q", got)
+	}
+	// The same size, and the time set back: the time of change tells.
+	write("other")
+	if got := content(); got != "other" {
+		t.Errorf("a file whose time was set back is %q", got)
+	}
+	large := strings.Repeat("a large kernel ", 1<<20)
+	write(large)
+	if got := content(); got != large {
+		t.Errorf("%d bytes came back", len(got))
+	}
+	reads := fileReads(t)
+	night(t, r, web(), files)
+	if n := fileReads(t) - reads; n > int64(len(large))/2 {
+		t.Errorf("%d bytes were read in a night without a change", n)
+	}
+}
+
+// fileReads is how many bytes this process has read.
+func fileReads(t *testing.T) (n int64) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscanf(string(text), "rchar: %d", &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // TestNone: what a guest has in the folder is no definition.
 func TestNone(t *testing.T) {
 	r := testrepo.New(t)
@@ -136,29 +199,66 @@ func TestNone(t *testing.T) {
 	}
 }
 
+// TestSaveTells: what a restore would refuse is said when there is time to change it.
+func TestSaveTells(t *testing.T) {
+	d := web()
+	d.Disks[0].Size = 20 << 40
+	r := testrepo.New(t)
+	for _, c := range []struct {
+		d      definition.Definition
+		config int
+		want   string
+	}{{d, 10, "disk data"}, {web(), 1 << 20, "1048576 bytes"}} {
+		_, err := definition.Save(t.Context(), r.Repository, nil, &c.d, nil, make([]byte, c.config), time.Now())
+		if err != nil || len(c.d.Missing) != 1 || !strings.Contains(c.d.Missing[0], c.want) {
+			t.Errorf("%q, %v", c.d.Missing, err)
+		}
+	}
+}
+
+// TestParseMemory: three bytes of a stranger's do not become a disk of 150.
+func TestParseMemory(t *testing.T) {
+	for _, text := range []string{
+		`{"version":1,"vm":"web","disks":[{}` + strings.Repeat(",{}", 1<<20) + `]}`,
+		`{"version":1,"vm":"web","disks":[{}` + strings.Repeat(",{}", 1<<20) + `],"disks":[]}`,
+		`{"version":1,"vm":"web","FILES":[{}` + strings.Repeat(",{}", 1<<20) + `]}`,
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := definition.Parse([]byte(text))
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, definition.ErrInvalid) || used > 8<<20 {
+			t.Errorf("%.40s…: %d MB, %v", text, used>>20, err)
+		}
+	}
+}
+
 // TestParse refuses what drydock does not write. Each is a change of a good one.
 func TestParse(t *testing.T) {
 	disk := func(d *definition.Definition) *definition.Disk { return &d.Disks[1] }
 	for name, change := range map[string]func(*definition.Definition){
-		"no version":         func(d *definition.Definition) { d.Version = 0 },
-		"a VM with a slash":  func(d *definition.Definition) { d.VM = "../web" },
-		"a disk with a dot":  func(d *definition.Definition) { disk(d).Name = "a.raw" },
-		"a relative path":    func(d *definition.Definition) { disk(d).Path = "disk.raw" },
-		"a path upwards":     func(d *definition.Definition) { disk(d).Path = "/srv/../etc/shadow" },
-		"a control sequence": func(d *definition.Definition) { disk(d).Path = "/srv/\x1b[31m" },
-		"two of one name":    func(d *definition.Definition) { disk(d).Name = "data" },
-		"two at one path":    func(d *definition.Definition) { disk(d).Path = d.Disks[0].Path },
-		"a file on a disk":   func(d *definition.Definition) { d.Files[0].Path = d.Disks[0].Path },
-		"another format":     func(d *definition.Definition) { disk(d).Format = "vmdk" },
-		"a negative size":    func(d *definition.Definition) { disk(d).Size = -1 },
-		"a huge size":        func(d *definition.Definition) { disk(d).Size = 1 << 50 },
-		"odd clusters":       func(d *definition.Definition) { disk(d).ClusterSize = 65537 },
-		"a mount upwards":    func(d *definition.Definition) { disk(d).Mount = "/.." },
-		"an image upwards":   func(d *definition.Definition) { disk(d).Image = ".." },
-		"a version upwards":  func(d *definition.Definition) { disk(d).Release.Version = "../v1" },
-		"a short digest":     func(d *definition.Definition) { disk(d).Release.SHA256 = "0a" },
-		"a setuid file":      func(d *definition.Definition) { d.Files[0].Mode = 0o4755 },
-		"a huge file":        func(d *definition.Definition) { d.Files[0].Size = definition.MaxFile + 1 },
+		"no version":            func(d *definition.Definition) { d.Version = 0 },
+		"a VM with a slash":     func(d *definition.Definition) { d.VM = "../web" },
+		"a disk with a dot":     func(d *definition.Definition) { disk(d).Name = "a.raw" },
+		"a relative path":       func(d *definition.Definition) { disk(d).Path = "disk.raw" },
+		"a path upwards":        func(d *definition.Definition) { disk(d).Path = "/srv/../etc/shadow" },
+		"a control sequence":    func(d *definition.Definition) { disk(d).Path = "/srv/\x1b[31m" },
+		"two of one name":       func(d *definition.Definition) { disk(d).Name = "data" },
+		"two at one path":       func(d *definition.Definition) { disk(d).Path = d.Disks[0].Path },
+		"a file on a disk":      func(d *definition.Definition) { d.Files[0].Path = d.Disks[0].Path },
+		"another format":        func(d *definition.Definition) { disk(d).Format = "vmdk" },
+		"a negative size":       func(d *definition.Definition) { disk(d).Size = -1 },
+		"a huge size":           func(d *definition.Definition) { disk(d).Size = 1 << 50 },
+		"odd clusters":          func(d *definition.Definition) { disk(d).ClusterSize = 65537 },
+		"a mount upwards":       func(d *definition.Definition) { disk(d).Mount = "/.." },
+		"an image upwards":      func(d *definition.Definition) { disk(d).Image = ".." },
+		"a version upwards":     func(d *definition.Definition) { disk(d).Release.Version = "../v1" },
+		"a short digest":        func(d *definition.Definition) { disk(d).Release.SHA256 = "0a" },
+		"a role with an escape": func(d *definition.Definition) { d.Files[0].Role = "unit\x1b[31m" },
+		"too many words":        func(d *definition.Definition) { d.Command = make([]string, 10_001) },
+		"a setuid file":         func(d *definition.Definition) { d.Files[0].Mode = 0o4755 },
+		"a huge file":           func(d *definition.Definition) { d.Files[0].Size = definition.MaxFile + 1 },
+		"small clusters":        func(d *definition.Definition) { disk(d).ClusterSize = 256 },
 	} {
 		d := good()
 		change(&d)

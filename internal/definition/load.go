@@ -11,9 +11,14 @@ import (
 	"github.com/drydock-vm/drydock/internal/repository"
 )
 
-// maxDefinition bounds a definition and a part of the configuration, in bytes. One
-// with all the disks and files that it may have takes half of it.
-const maxDefinition = 4 << 20
+const (
+	// maxDefinition bounds a definition, in bytes. One with all the disks and files
+	// that it may have takes half of it.
+	maxDefinition = 4 << 20
+	// maxConfig bounds a part of the configuration, in bytes. One VM with ten disks
+	// takes 5 KB, and to parse YAML takes time with the square of its lines.
+	maxConfig = 256 << 10
+)
 
 // Load returns the definition in a snapshot, whose tree is fsys. A snapshot without
 // one is [ErrNone]: what the guest itself has in the folder is none.
@@ -21,7 +26,7 @@ func Load(fsys disk.Filesystem, s *repository.Snapshot) (*Definition, error) {
 	if !slices.Contains(s.Tags, Tag) {
 		return nil, fmt.Errorf("backup %s: %w (drydock stores one since this version)", s.ID.Short(), ErrNone)
 	}
-	text, err := readSmall(fsys, definitionPath)
+	text, err := readSmall(fsys, definitionPath, maxDefinition)
 	if err != nil {
 		return nil, fmt.Errorf("backup %s: %w", s.ID.Short(), err)
 	}
@@ -36,7 +41,7 @@ func Load(fsys disk.Filesystem, s *repository.Snapshot) (*Definition, error) {
 }
 
 // LoadConfig returns drydock's part of the configuration.
-func LoadConfig(fsys disk.Filesystem) ([]byte, error) { return readSmall(fsys, configPath) }
+func LoadConfig(fsys disk.Filesystem) ([]byte, error) { return readSmall(fsys, configPath, maxConfig) }
 
 // Open opens a file of the host that is in the backup. Its digest is for the reader
 // to check.
@@ -59,12 +64,12 @@ func open(fsys disk.Filesystem, at string) (disk.Sparse, error) {
 	return fsys.Open(inode.Ino)
 }
 
-func readSmall(fsys disk.Filesystem, at string) ([]byte, error) {
+func readSmall(fsys disk.Filesystem, at string, limit int64) ([]byte, error) {
 	content, err := open(fsys, at)
 	if err != nil {
 		return nil, err
 	}
-	if content.Size() > maxDefinition {
+	if content.Size() > limit {
 		return nil, fmt.Errorf("%s: %w: it has %d bytes", at, ErrInvalid, content.Size())
 	}
 	text := make([]byte, content.Size())
@@ -76,6 +81,9 @@ func readSmall(fsys disk.Filesystem, at string) ([]byte, error) {
 
 // Parse reads a definition, and checks it.
 func Parse(text []byte) (*Definition, error) {
+	if err := checkCounts(text); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
 	d := new(Definition)
 	if err := json.Unmarshal(text, d); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)

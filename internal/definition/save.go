@@ -26,16 +26,19 @@ const (
 	// MaxFile is the largest file that is kept, in bytes: an initrd with all
 	// firmware in it has half of that.
 	MaxFile = 256 << 20
-	// maxFiles is how many files of the host a definition has.
-	maxFiles = 200
+	// maxFiles is how many files of the host a definition has: the specification of
+	// a builder's images has most of them.
+	maxFiles = 1000
 )
 
 // Save stores a definition with files of the host and drydock's part of the
 // configuration, which was last written at the time at. It fills in d.Files, and
-// says in d.Missing which could not be read. The caller holds the repository's lock
-// and puts the objects into the snapshot, after a flush.
-func Save(ctx context.Context, repo *repository.Repository, d *Definition, files []HostFile, config []byte, at time.Time) ([]backup.Object, error) {
-	s := &saver{ctx: ctx, repo: repo, newest: at}
+// says in d.Missing which could not be read, and what else keeps the VM from coming back
+// with it. A file that is in parent, which may be nil, with its size and times is not read
+// again. The caller holds the repository's lock, has loaded its index, and puts the
+// objects into the snapshot, after a flush.
+func Save(ctx context.Context, repo *repository.Repository, parent *repository.Snapshot, d *Definition, files []HostFile, config []byte, at time.Time) ([]backup.Object, error) {
+	s := &saver{ctx: ctx, repo: repo, newest: at, before: load(ctx, repo, parent)}
 	d.Version, d.Files = Version, nil
 	for _, f := range files {
 		if err := s.file(f, d); err != nil {
@@ -43,6 +46,12 @@ func Save(ctx context.Context, repo *repository.Repository, d *Definition, files
 		}
 	}
 	slices.SortFunc(d.Files, byPath)
+	if err := d.check(); err != nil {
+		d.Missing = append(d.Missing, "no drydock would restore the VM with it: "+err.Error())
+	}
+	if len(config) > maxConfig {
+		d.Missing = append(d.Missing, fmt.Sprintf("its part of the configuration has %d bytes, and drydock restore vm takes at most %d", len(config), maxConfig))
+	}
 	text, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {
 		return nil, err
@@ -62,6 +71,7 @@ func Save(ctx context.Context, repo *repository.Repository, d *Definition, files
 type saver struct {
 	ctx     context.Context
 	repo    *repository.Repository
+	before  *earlier
 	newest  time.Time // of what the definition was made from
 	objects []backup.Object
 }
@@ -88,19 +98,26 @@ func (s *saver) file(f HostFile, d *Definition) error {
 		return nil
 	}
 	defer in.Close()
-	r := &reader{in: in, hash: sha256.New()}
-	content, size, _, err := s.repo.SaveStream(s.ctx, r)
-	if r.err != nil {
-		miss(r.err.Error())
-		return nil
+	out := File{Path: f.Path, Role: f.Role, Owner: OwnerOf(info), Size: info.Size()}
+	var content []repository.ID
+	if n, sum := s.before.find(s.repo, f.Path, info); n != nil {
+		content, out.SHA256 = n.Content, sum
+	} else {
+		r := &reader{in: in, hash: sha256.New()}
+		content, out.Size, _, err = s.repo.SaveStream(s.ctx, r)
+		if r.err != nil {
+			miss(r.err.Error())
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		out.SHA256 = hex.EncodeToString(r.hash.Sum(nil))
 	}
-	if err != nil {
-		return err
-	}
-	out := File{Path: f.Path, Role: f.Role, Owner: OwnerOf(info), Size: size, SHA256: hex.EncodeToString(r.hash.Sum(nil))}
 	d.Files = append(d.Files, out)
 	s.put(filesPath+f.Path, repository.Node{
-		Mode: info.Mode().Perm(), ModTime: info.ModTime().UTC(), UID: out.UID, GID: out.GID, Size: uint64(size), Content: content,
+		Mode: info.Mode().Perm(), ModTime: info.ModTime().UTC(), ChangeTime: changeTime(info),
+		UID: out.UID, GID: out.GID, Size: uint64(out.Size), Content: content,
 	})
 	return nil
 }
@@ -112,14 +129,14 @@ func (s *saver) text(at string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	s.put(at, repository.Node{Mode: 0o600, ModTime: s.newest, User: "root", Group: "root", Size: uint64(size), Content: content})
+	s.put(at, repository.Node{Mode: 0o600, ModTime: s.newest, ChangeTime: s.newest, User: "root", Group: "root", Size: uint64(size), Content: content})
 	return nil
 }
 
 // put adds an object.
 func (s *saver) put(at string, n repository.Node) {
 	n.Name, n.Type, n.Links = path.Base(at), repository.NodeFile, 1
-	n.AccessTime, n.ChangeTime = n.ModTime, n.ModTime
+	n.AccessTime = n.ModTime
 	if n.ModTime.After(s.newest) {
 		s.newest = n.ModTime
 	}

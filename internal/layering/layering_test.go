@@ -45,6 +45,7 @@ var floors = map[string]int{
 	"internal/copy":       3,
 	"internal/definition": 3,
 	"internal/diff":       3,
+	"internal/fill":       3,
 	"internal/find":       3,
 	"internal/harvest":    3,
 	"internal/newimage":   3,
@@ -70,6 +71,7 @@ var within = map[string][]string{
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock", "internal/printed"},
 	"internal/backupdisk": {"internal/newimage"}, // its skeleton
 	"internal/definition": {"internal/backup"},   // it is made of a backup's objects
+	"internal/fill":       {"internal/restore"},  // how a disk takes the place of another
 	"internal/harvest":    {"internal/build"},
 	"internal/newimage":   {"internal/diff"},                                                                                    // an image is compared with the backup
 	"internal/rebuild":    {"internal/backup", "internal/definition", "internal/restore", "internal/newimage", "internal/diff"}, // a VM is made of all of them

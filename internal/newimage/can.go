@@ -1,8 +1,8 @@
 package newimage
 
-// Can returns nil if [Make] makes filesystems of that type, and otherwise why not, with
-// what to do instead.
-func Can(filesystem string) error {
-	_, err := (&maker{opts: Options{Filesystem: filesystem}}).builder()
+// Can returns nil if [Make] can make what o says of the filesystem, its size and the
+// machine that writes it, and otherwise why not, with what to do instead.
+func Can(o Options) error {
+	_, err := (&maker{opts: o}).builder()
 	return err
 }

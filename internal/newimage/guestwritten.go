@@ -60,7 +60,7 @@ func (m *maker) write() error {
 	switch {
 	case errors.Is(err, unix.ENOSPC):
 		return fmt.Errorf("%w: %w (choose a larger size)", ErrSize, err)
-	case errors.Is(err, unix.EIO):
+	case errors.Is(err, unix.EIO), errors.Is(err, unix.EROFS): // what XFS and btrfs say then
 		return fmt.Errorf("%w (is there room on the host's disk for %s?)", err, escape.Line(m.target))
 	}
 	return err

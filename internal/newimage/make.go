@@ -29,6 +29,9 @@ type Options struct {
 
 	// Overwrite allows a target that is there, which is replaced.
 	Overwrite bool
+	// Keep is the path at which [MakeSkeleton] leaves the skeleton, for
+	// [OpenSkeleton]; "" leaves none. It is on the filesystem of the target.
+	Keep string
 	// Read opens the filesystem on a raw image, in a confined reader.
 	Read func(ctx context.Context, image *os.File) (fsys disk.Filesystem, stop func(), err error)
 	// Convert writes the raw image at from to a new qcow2 image at to. It is

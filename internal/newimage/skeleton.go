@@ -12,14 +12,15 @@ import (
 	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/atomicfile"
 )
 
 // Skeleton is a filesystem that has all of the files of a backup but their content.
 // Content has its place: [Skeleton.Runs] say which bytes of the disk are which of a
 // file's. It takes as much room as the metadata.
 type Skeleton struct {
-	// File is the disk, with holes where content belongs. It has no name, and is
-	// gone when it is closed.
+	// File is the disk, with holes where content belongs. It has no name, unless it
+	// was to be kept, and is gone when it is closed.
 	File *os.File
 	Size int64
 	Runs []Run // by Offset, none overlaps another
@@ -38,8 +39,7 @@ type Run struct {
 // and those are marked as written. It works below the name at, where nothing is left.
 // Options.Read is needed; it takes root. Other filesystems are [ErrFilesystem].
 func MakeSkeleton(ctx context.Context, fsys disk.Filesystem, at string, opts Options) (*Skeleton, error) {
-	m := &maker{ctx: ctx, opts: opts, target: filepath.Clean(at), report: &Report{Size: opts.Size}}
-	m.src = &source{Filesystem: fsys, hidden: map[uint64]bool{}, hollow: true, told: func(int64) {}}
+	m := newHollow(ctx, fsys, at, opts)
 	s, err := m.skeleton()
 	if err != nil {
 		if ctx.Err() != nil {
@@ -50,7 +50,63 @@ func MakeSkeleton(ctx context.Context, fsys disk.Filesystem, at string, opts Opt
 	return s, nil
 }
 
-func (m *maker) skeleton() (_ *Skeleton, err error) {
+// OpenSkeleton opens a skeleton that [MakeSkeleton] has kept (Options.Keep) of the same
+// backup.
+func OpenSkeleton(ctx context.Context, fsys disk.Filesystem, path string, opts Options) (*Skeleton, error) {
+	m := newHollow(ctx, fsys, path, opts)
+	s, err := m.reopen(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the filesystem of the backup, %s: %w", path, err)
+	}
+	return s, nil
+}
+
+func newHollow(ctx context.Context, fsys disk.Filesystem, at string, opts Options) *maker {
+	m := &maker{ctx: ctx, opts: opts, target: filepath.Clean(at), report: &Report{Size: opts.Size}}
+	m.src = &source{Filesystem: fsys, hidden: map[uint64]bool{}, hollow: true, told: func(int64) {}}
+	return m
+}
+
+func (m *maker) reopen(path string) (_ *Skeleton, err error) {
+	if m.survey, err = m.src.survey(m.ctx, m.damaged); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	files, err := m.place(path, io.Discard)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return m.finishSkeleton(f, files)
+}
+
+// finishSkeleton marks the files' blocks as written, which changes nothing where they
+// are.
+func (m *maker) finishSkeleton(f *os.File, files []placed) (*Skeleton, error) {
+	runs, err := markWritten(f, files)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &Skeleton{File: f, Size: m.opts.Size, Runs: runs}, nil
+}
+
+// keep gives the skeleton its name, if it is to have one. It is durable then.
+func (m *maker) keep(s *Skeleton) error {
+	if m.opts.Keep == "" {
+		return nil
+	}
+	if err := s.File.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(m.work.image, m.opts.Keep); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(filepath.Dir(m.opts.Keep))
+}
+
+func (m *maker) skeleton() (*Skeleton, error) {
 	if m.opts.Filesystem != "ext4" {
 		return nil, fmt.Errorf("%.20q %w that has no content (back the disk up whole: backup: image)", m.opts.Filesystem, ErrFilesystem)
 	}
@@ -72,16 +128,14 @@ func (m *maker) skeleton() (_ *Skeleton, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close())
-		}
-	}()
-	runs, err := markWritten(f, files)
+	s, err := m.finishSkeleton(f, files)
 	if err != nil {
 		return nil, err
 	}
-	return &Skeleton{File: f, Size: m.opts.Size, Runs: runs}, nil
+	if err := m.keep(s); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return s, nil
 }
 
 // hollowFile is a file that has its size, and nothing in it.
@@ -123,7 +177,21 @@ func (m *maker) allocate() ([]placed, error) {
 	}
 	defer os.Remove(commands.Name())
 	defer commands.Close()
-	image, err := os.Open(m.work.image)
+	w := bufio.NewWriter(commands)
+	files, err := m.place(m.work.image, w)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Flush(); err != nil {
+		return nil, err
+	}
+	return files, m.program(nil, nil, "debugfs", "-w", "-f", commands.Name(), m.work.image)
+}
+
+// place finds the files of the backup in the filesystem at path, and writes the
+// commands of debugfs that give them their blocks.
+func (m *maker) place(path string, commands io.Writer) ([]placed, error) {
+	image, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -133,15 +201,9 @@ func (m *maker) allocate() ([]placed, error) {
 		return nil, err
 	}
 	defer stop()
-	w := bufio.NewWriter(commands)
-	a := &allocator{ctx: m.ctx, src: m.src, made: made, seen: map[uint64]bool{}, w: w}
-	if err := a.folder(m.src.Info().Root, made.Info().Root, 0); err != nil {
-		return nil, err
-	}
-	if err := w.Flush(); err != nil {
-		return nil, err
-	}
-	return a.files, m.program(nil, nil, "debugfs", "-w", "-f", commands.Name(), m.work.image)
+	a := &allocator{ctx: m.ctx, src: m.src, made: made, seen: map[uint64]bool{}, w: commands}
+	err = a.folder(m.src.Info().Root, made.Info().Root, 0)
+	return a.files, err
 }
 
 // allocator walks the backup and the new filesystem side by side, and writes the

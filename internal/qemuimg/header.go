@@ -24,6 +24,7 @@ var (
 type Header struct {
 	VirtualSize  int64 // bytes
 	ExternalData bool
+	Backing      string // what it says that it lies on; hostile
 }
 
 // The fields of a qcow2 header (QEMU, docs/interop/qcow2.txt), big-endian:
@@ -31,12 +32,15 @@ type Header struct {
 //	offset  size  field
 //	     0     4  magic, "QFI\xfb"
 //	     4     4  version, 2 or 3
+//	     8     8  offset of the name of the backing file, 0 without one
+//	    16     4  length of that name, at most 1023 bytes
 //	    24     8  virtual size in bytes
 //	    72     8  incompatible features (version 3)
 const (
 	headerSize   = 80
 	magic        = 0x514649fb
 	featDataFile = 1 << 2
+	maxBacking   = 1023
 )
 
 // ReadHeader reads the head of the qcow2 image at path.
@@ -55,10 +59,21 @@ func ReadHeader(path string) (Header, error) {
 	if binary.BigEndian.Uint32(b) != magic || version < 2 || version > 3 || size < 0 {
 		return Header{}, fmt.Errorf("%s: %w", path, ErrNotQCOW2)
 	}
-	return Header{
+	h := Header{
 		VirtualSize:  size,
 		ExternalData: version == 3 && binary.BigEndian.Uint64(b[72:])&featDataFile != 0,
-	}, nil
+	}
+	if at, n := int64(binary.BigEndian.Uint64(b[8:])), binary.BigEndian.Uint32(b[16:]); at != 0 && n > 0 {
+		if at < 0 || n > maxBacking {
+			return Header{}, fmt.Errorf("%s: %w: the name of its backing file has %d bytes at %d", path, ErrNotQCOW2, n, at)
+		}
+		name := make([]byte, n)
+		if _, err := f.ReadAt(name, at); err != nil {
+			return Header{}, fmt.Errorf("%s: read the name of its backing file: %w", path, err)
+		}
+		h.Backing = string(name)
+	}
+	return h, nil
 }
 
 // qcow2Name names the qcow2 image at path for qemu-img, in a form in which

@@ -41,6 +41,8 @@ type Options struct {
 	Timeout time.Duration
 	// ConvertTimeout bounds Convert; by default six hours.
 	ConvertTimeout time.Duration
+	// ClusterSize is that of new qcow2 images, in bytes; by default qemu-img's own.
+	ClusterSize int64
 }
 
 // Tool runs qemu-img. It is safe for concurrent use.
@@ -175,8 +177,17 @@ func (t *Tool) ConvertRaw(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.run(ctx, t.o.ConvertTimeout, "convert", from, "convert", "-f", "raw", "-O", "qcow2", "--", from, to)
+	_, err = t.run(ctx, t.o.ConvertTimeout, "convert", from, t.toQCOW2(from, to)...)
 	return err
+}
+
+// toQCOW2 are the arguments that make a qcow2 image of a raw one.
+func (t *Tool) toQCOW2(from, to string) []string {
+	args := []string{"convert", "-f", "raw", "-O", "qcow2"}
+	if t.o.ClusterSize > 0 {
+		args = append(args, "-o", "cluster_size="+strconv.FormatInt(t.o.ClusterSize, 10))
+	}
+	return append(args, "--", from, to)
 }
 
 // ConvertNBD writes the disk that an NBD server exports under the empty name, on a
@@ -188,7 +199,7 @@ func (t *Tool) ConvertNBD(ctx context.Context, socket, to string) error {
 		return err
 	}
 	from := url.URL{Scheme: "nbd+unix", Path: "/", RawQuery: url.Values{"socket": {socket}}.Encode()}
-	_, err = t.run(ctx, t.o.ConvertTimeout, "convert", to, "convert", "-f", "raw", "-O", "qcow2", "--", from.String(), to)
+	_, err = t.run(ctx, t.o.ConvertTimeout, "convert", to, t.toQCOW2(from.String(), to)...)
 	return err
 }
 

@@ -11,19 +11,22 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/diff"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/image"
 	"github.com/drydock-vm/drydock/internal/imagelock"
 	"github.com/drydock-vm/drydock/internal/newimage"
+	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/restore"
 )
 
 // formatQCOW2 is the format that is made by qemu-img; the other is raw.
 const formatQCOW2 = image.FormatQCOW2
 
-// disk makes a disk beside its place, and puts it there.
-func (x *run) disk(ctx context.Context, it *Item) error {
+// disk makes a disk beside its place, and puts it there. After an error nothing is left
+// of it but what [restore.Tree.WriteImage] goes on with.
+func (x *run) disk(ctx context.Context, it *Item) (err error) {
 	dir, err := it.place.folder()
 	if err != nil {
 		return err
@@ -37,18 +40,14 @@ func (x *run) disk(ctx context.Context, it *Item) error {
 	if err := remove(part); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, remove(part)) }()
 	if err := x.make(ctx, it, part); err != nil {
 		return err
 	}
-	if o := it.disk.Owner; o != nil {
-		if err := os.Chown(part, int(o.UID), int(o.GID)); err != nil {
-			return err
-		}
-		if err := os.Chmod(part, fs.FileMode(o.Mode)&fs.ModePerm); err != nil {
-			return err
-		}
+	if err := own(part, it.disk.Owner); err != nil {
+		return err
 	}
-	if err := x.mark(part, filepath.Join(dir, filepath.Base(it.Path))); err != nil {
+	if err := x.note(part, it.Path); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(it.place.base)
@@ -57,6 +56,25 @@ func (x *run) disk(ctx context.Context, it *Item) error {
 	}
 	defer root.Close()
 	return it.rename(root, filepath.Join(filepath.Dir(it.place.rel), filepath.Base(part)))
+}
+
+// own gives a new disk its owner, and has all that was done to it on stable storage:
+// its size may have been the last.
+func own(path string, o *definition.Owner) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if o != nil {
+		if err := f.Chown(int(o.UID), int(o.GID)); err != nil {
+			return err
+		}
+		if err := f.Chmod(fs.FileMode(o.Mode) & fs.ModePerm); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
 }
 
 // alone holds QEMU's lock on a disk that is replaced: a VM that uses it would go on
@@ -99,7 +117,7 @@ func (x *run) fromImage(ctx context.Context, it *Item, part string) error {
 		if err != nil {
 			return err
 		}
-		return restore.WriteQCOW2(ctx, whole, part, x.opts.QEMUImg, o)
+		return restore.WriteQCOW2(ctx, whole, part, tool(it), o)
 	}
 	_, err := x.opts.Tree.WriteImage(ctx, it.disk.Name, part, o)
 	return err
@@ -139,6 +157,9 @@ func (x *run) fromFiles(ctx context.Context, it *Item, part string) error {
 	if err != nil {
 		return err
 	}
+	if len(it.disk.Pieces) > 0 {
+		return x.inLayout(ctx, it, tree, part)
+	}
 	if err := x.filesystem(ctx, it, tree, part); err != nil {
 		return err
 	}
@@ -146,7 +167,7 @@ func (x *run) fromFiles(ctx context.Context, it *Item, part string) error {
 		return nil
 	}
 	if it.disk.Format == formatQCOW2 {
-		return x.opts.QEMUImg.Resize(ctx, part, it.disk.Size)
+		return tool(it).Resize(ctx, part, it.disk.Size)
 	}
 	return os.Truncate(part, it.disk.Size)
 }
@@ -155,11 +176,12 @@ func (x *run) fromFiles(ctx context.Context, it *Item, part string) error {
 func (x *run) filesystem(ctx context.Context, it *Item, tree disk.Filesystem, target string) error {
 	o := newimage.Options{
 		Filesystem: it.was.Type, Size: it.was.Size, UUID: it.was.UUID, Label: it.was.Label,
-		Read: x.opts.Read, Convert: x.opts.QEMUImg.ConvertRaw,
+		Writer: x.opts.Writer, Read: x.opts.Read, Convert: tool(it).ConvertRaw,
 		Progress: func(p newimage.Progress) { x.tell(it.What+": "+p.Step, p.Bytes, p.Of) },
 		Differs: func(c *diff.Change) {
 			x.warn("%s: %s is not as it is in the backup", it.What, escape.Bytes(c.Path))
 		},
+		Warn: func(path []byte, text string) { x.warn("%s: %s: %s", it.What, escape.Bytes(path), text) },
 		Damaged: func(path []byte, err error) {
 			x.warn("%s: %s could not be read: %s", it.What, escape.Bytes(path), escape.Line(err.Error()))
 		},
@@ -185,7 +207,12 @@ func (x *run) empty(ctx context.Context, it *Item, part string) error {
 	if raw == part {
 		return nil
 	}
-	return x.opts.QEMUImg.ConvertRaw(ctx, raw, part)
+	return tool(it).ConvertRaw(ctx, raw, part)
+}
+
+// tool makes qcow2 images with clusters as the disk had them.
+func tool(it *Item) *qemuimg.Tool {
+	return qemuimg.New(qemuimg.Options{ClusterSize: it.disk.ClusterSize})
 }
 
 // remove removes a file that may be gone.

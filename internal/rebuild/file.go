@@ -4,45 +4,21 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
-	"github.com/drydock-vm/drydock/internal/atomicfile"
 	"github.com/drydock-vm/drydock/internal/definition"
 )
 
-// The names beside what is restored.
-const (
-	newEnding    = ".drydock-new"      // not whole yet, or not in its place
-	markerEnding = ".drydock-restored" // what is there was restored by a run that is not done
-)
-
-// marker says which file was restored from which backup.
-type marker struct {
-	Backup string `json:"backup"`
-	Device uint64 `json:"device"`
-	Inode  uint64 `json:"inode"`
-}
-
-// maxMarker bounds a marker, in bytes.
-const maxMarker = 4096
-
-func markerOf(backup string, info fs.FileInfo) marker {
-	m := marker{Backup: backup}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		m.Device, m.Inode = uint64(st.Dev), st.Ino
-	}
-	return m
-}
+// newEnding is that of the name of what is not whole yet, or not in its place.
+const newEnding = ".drydock-new"
 
 // restored reports whether what is at an item's path is what it should be: a disk that
-// an earlier run has marked, a file with the same content.
+// an earlier run has recorded, a file with the same content.
 func (p *Plan) restored(it *Item) (bool, error) {
 	switch it.From {
 	case FromConfig:
@@ -55,46 +31,8 @@ func (p *Plan) restored(it *Item) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	f, err := os.Open(it.Path + markerEnding)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	var m marker
-	if err := json.NewDecoder(io.LimitReader(f, maxMarker)).Decode(&m); err != nil {
-		return false, nil // of no use
-	}
-	return m == markerOf(p.Backup, info), nil
-}
-
-// mark marks the file at path as the one that is about to become the item.
-func (p *Plan) mark(path, item string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(markerOf(p.Backup, info))
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(item+markerEnding, append(text, '\n'), 0o600)
-}
-
-// unmark removes the marks of all disks.
-func (p *Plan) unmark() error {
-	var errs []error
-	for _, it := range p.Items {
-		if it.disk == nil || it.Action == LeftOut {
-			continue
-		}
-		if err := os.Remove(it.Path + markerEnding); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
+	was, ok := p.record.Disks[it.Path]
+	return ok && was == identityOf(info), nil
 }
 
 // sameFile reports whether a file of the host is there with that content and mode.
@@ -126,6 +64,24 @@ func (p *Plan) hostFile(it *Item) error {
 		}
 		return nil
 	})
+}
+
+// config writes the configuration, if it is still the one that the new one was made
+// from: the disks can have taken hours.
+func (p *Plan) config(it *Item) error {
+	c := p.opts.Config
+	owner := definition.Owner{Mode: 0o600}
+	if it.Action == Replace {
+		info, err := os.Stat(it.Path)
+		if err != nil {
+			return err
+		}
+		owner = definition.OwnerOf(info)
+		if now, err := os.ReadFile(it.Path); err != nil || !bytes.Equal(now, c.Was) {
+			return errors.Join(fmt.Errorf("%s has changed since the restore began (start it again: what is restored stays)", it.Path), err)
+		}
+	}
+	return it.write(bytes.NewReader(c.Text), owner, func() error { return nil })
 }
 
 // write writes a file through the folder that the user named. It gets its name when it
@@ -170,10 +126,7 @@ func (it *Item) write(in io.Reader, owner definition.Owner, check func() error) 
 func (it *Item) rename(root *os.Root, part string) error {
 	name := it.place.rel
 	if it.Action == Replace {
-		if err := root.Remove(name + previous); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := root.Link(name, name+previous); err != nil {
+		if err := it.keep(root); err != nil {
 			return err
 		}
 	} else if _, err := root.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
@@ -187,4 +140,29 @@ func (it *Item) rename(root *os.Root, part string) error {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// keep gives what is there its second name, unless a run that was cut off has done so.
+// An earlier configuration of that name goes: all of it is in the later one.
+func (it *Item) keep(root *os.Root) error {
+	name, kept := it.place.rel, it.place.rel+previous
+	err := root.Link(name, kept)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	there, statErr := root.Lstat(name)
+	before, beforeErr := root.Lstat(kept)
+	if err := errors.Join(statErr, beforeErr); err != nil {
+		return err
+	}
+	switch {
+	case os.SameFile(there, before):
+		return nil
+	case it.From != FromConfig:
+		return err
+	}
+	if err := root.Remove(kept); err != nil {
+		return err
+	}
+	return root.Link(name, kept)
 }

@@ -7,7 +7,8 @@
 //	}
 //
 // A disk that was backed up as an image is written back; one whose files were gets a
-// filesystem made anew, of the same type, size, UUID and label; one that was made
+// filesystem made anew, of the same type, size, UUID and label, in its place on the disk,
+// around which there is what was there (partitions, boot loader, LVM); one that was made
 // from a version of an image is made from that version, which goes into the image
 // store too; and one that was left out is made empty.
 //
@@ -16,16 +17,18 @@
 // The repository may be a stranger's. Nothing is written outside of the folder that
 // the VM is restored to, or of those that the user allows, and nothing through a
 // symlink out of one. What is there already is not touched, unless that is asked for,
-// and then it is kept as PATH.previous. Run does what the plan says. A disk or a file
+// and then it is kept as PATH.previous, which replaces nothing either. Run does what the plan says. A disk or a file
 // has its name when it is whole and on stable storage. A run that was cut off is gone
-// on with by making the plan again: what it has restored is known by a file beside
-// it, PATH.drydock-restored, which goes when all is done.
+// on with by making the plan again: what it has restored is recorded in a file of the
+// state, and known until somebody writes to it.
 package rebuild
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,13 +40,13 @@ import (
 	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/image"
 	"github.com/drydock-vm/drydock/internal/newimage"
-	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
+	"github.com/drydock-vm/drydock/internal/writervm"
 )
 
 // Options say what is restored, and where to. To or Allow, Snapshot, Tree, Store,
-// QEMUImg and Read are required.
+// State and Read are required.
 type Options struct {
 	Snapshot *repository.Snapshot
 	Tree     *restore.Tree // of Snapshot
@@ -60,10 +63,14 @@ type Options struct {
 	// Config is the file that drydock's part of the configuration is written to.
 	Config Config
 
-	Store   *image.Store
-	QEMUImg *qemuimg.Tool
+	Store *image.Store
+	// State is drydock's folder of this host, or below To: what was restored is
+	// recorded there.
+	State string
 	// Read opens the filesystem on a raw image, in a confined reader.
 	Read func(ctx context.Context, image *os.File) (fsys disk.Filesystem, stop func(), err error)
+	// Writer is the machine that writes XFS and btrfs.
+	Writer writervm.Options
 	// Progress is told what is being done, unless it is nil: of how much how many
 	// bytes are done.
 	Progress func(what string, done, of int64)
@@ -72,6 +79,7 @@ type Options struct {
 // Config is what becomes of drydock's configuration.
 type Config struct {
 	Path string // absolute, as the user named it
+	Was  []byte // what is there, and Text was made from; nil where nothing is
 	Text []byte // the new content; nil leaves the file as it is
 	Note string // why
 }
@@ -123,12 +131,16 @@ type Plan struct {
 	Backup string  `json:"backup"`
 	Items  []*Item `json:"items"`
 
-	opts Options
+	opts   Options
+	record record
 }
 
 // Make makes the plan. Nothing is changed.
 func Make(d *definition.Definition, o Options) (*Plan, error) {
 	p := &Plan{VM: d.VM, Backup: o.Snapshot.ID.String(), opts: o}
+	if err := p.loadRecord(); err != nil {
+		return nil, err
+	}
 	for _, name := range o.Without {
 		if d.Disk(name) == nil {
 			return nil, fmt.Errorf("%s has no disk %q to leave out", d.VM, name)
@@ -139,7 +151,7 @@ func Make(d *definition.Definition, o Options) (*Plan, error) {
 	}
 	for i := range d.Files {
 		f := &d.Files[i]
-		it := &Item{What: string(f.Role), From: FromFile, Size: f.Size, file: f}
+		it := &Item{What: string(f.Role), From: FromFile, Action: Write, Size: f.Size, file: f}
 		p.locate(it, f.Path)
 		p.Items = append(p.Items, it)
 	}
@@ -147,6 +159,9 @@ func Make(d *definition.Definition, o Options) (*Plan, error) {
 	for _, it := range p.Items {
 		if err := p.look(it); err != nil {
 			return nil, err
+		}
+		if it.From != FromConfig && it.Path == o.Config.Path {
+			it.Problem = "that is drydock's own configuration, whose commands are executed: no backup of drydock says so"
 		}
 	}
 	return p, nil
@@ -199,12 +214,20 @@ func (p *Plan) filesItem(it *Item) {
 	}
 	it.was = was
 	it.Detail = fmt.Sprintf("%s, %s", d.Format, was.Type)
-	if err := newimage.Can(was.Type); err != nil {
+	if err := newimage.Can(newimage.Options{Filesystem: was.Type, Size: was.Size, Writer: p.opts.Writer}); err != nil {
 		it.Problem = err.Error() + out
 		return
 	}
-	if d.Partition != 0 || d.Volume != "" {
+	if d.Partition == 0 && d.Volume == "" {
+		return
+	}
+	if len(d.Pieces) == 0 || !wholedisk.HasLayout(p.opts.Snapshot, d.Name) {
 		it.Problem = "the backup has the files of a partition or volume, and not what is around it" + out
+		return
+	}
+	it.Detail += " in " + cmp.Or(d.Volume, fmt.Sprintf("partition %d", d.Partition))
+	if last := d.Pieces[len(d.Pieces)-1]; last.Offset+last.Length != was.Size {
+		it.Problem = "what the backup says of where its filesystem lies and of how large it is does not fit" + out
 	}
 }
 
@@ -234,9 +257,10 @@ func (p *Plan) locate(it *Item, path string) {
 	it.Path = it.place.path()
 }
 
-// look looks at what is where an item comes.
+// look looks at what is where an item comes, if it may come there: a stranger does not
+// choose what root reads, which in /proc and /sys can do something.
 func (p *Plan) look(it *Item) error {
-	if it.Action == LeftOut || it.From == FromConfig && it.Action == There {
+	if it.Action == LeftOut || it.From == FromConfig && it.Action == There || it.place.base == "" {
 		return nil
 	}
 	info, err := os.Lstat(it.Path)
@@ -256,8 +280,13 @@ func (p *Plan) look(it *Item) error {
 		return err
 	case there:
 		it.Action, it.Problem = There, ""
-	case it.From == FromConfig, p.opts.Overwrite:
+	case it.From == FromConfig:
 		it.Action = Replace
+	case p.opts.Overwrite:
+		it.Action = Replace
+		if it.Problem == "" {
+			it.Problem = it.lost(info)
+		}
 	case it.Problem == "":
 		it.Problem = "a file is there already (--overwrite keeps it as " + filepath.Base(it.Path) + previous + ")"
 	}
@@ -266,3 +295,14 @@ func (p *Plan) look(it *Item) error {
 
 // previous is behind the name of what was replaced.
 const previous = ".previous"
+
+// lost says what would be lost if the file that is there were kept: one that was kept
+// before it, which may be the only one with what the VM has written. A run that was cut
+// off between two steps has kept the file already.
+func (it *Item) lost(there fs.FileInfo) string {
+	kept, err := os.Lstat(it.Path + previous)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && os.SameFile(kept, there) {
+		return ""
+	}
+	return "what is there would be kept as " + filepath.Base(it.Path) + previous + ", and a file of that name is there already: move it away"
+}

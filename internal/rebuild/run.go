@@ -1,14 +1,10 @@
 package rebuild
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
-
-	"github.com/drydock-vm/drydock/internal/definition"
 )
 
 // maxWarnings is how many warnings a report keeps. All are counted.
@@ -53,7 +49,7 @@ func (p *Plan) Run(ctx context.Context) (*Report, error) {
 	if err := x.commit(); err != nil {
 		return x.report, fmt.Errorf("restore %s: %w", p.VM, err)
 	}
-	return x.report, p.unmark()
+	return x.report, nil
 }
 
 func (x *run) item(ctx context.Context, it *Item) error {
@@ -61,11 +57,7 @@ func (x *run) item(ctx context.Context, it *Item) error {
 	case FromFile:
 		return x.hostFile(it)
 	case FromConfig:
-		owner := definition.Owner{Mode: 0o600}
-		if info, err := os.Stat(it.Path); err == nil {
-			owner = definition.OwnerOf(info)
-		}
-		return it.write(bytes.NewReader(x.opts.Config.Text), owner, func() error { return nil })
+		return x.config(it)
 	}
 	return x.disk(ctx, it)
 }

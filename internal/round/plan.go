@@ -115,6 +115,9 @@ func (r *Runner) planVM(ctx context.Context, v VM) (*VMPlan, error) {
 
 // skipReason says why a VM is left alone before anything has been done to it.
 func (r *Runner) skipReason(v VM, found vm.State) string {
+	if v.Hold != "" {
+		return v.Hold
+	}
 	switch found {
 	case vm.Paused:
 		return "it is paused, so it cannot shut down: resume it, or power it off"

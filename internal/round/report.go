@@ -102,11 +102,16 @@ type ImageBackup struct {
 	BytesStored    int64  `json:"bytes_stored"`
 	Bitmap         string `json:"bitmap,omitempty"` // the dirty bitmap that was used
 	Whole          string `json:"whole,omitempty"`  // why none was used, or none was started
+	Layout         bool   `json:"layout,omitempty"` // it is what is around the files that are backed up
 }
 
 // String says it in one line.
 func (b ImageBackup) String() string {
-	text := fmt.Sprintf("image of %s, %s: read %s, stored %s; skipped", b.Disk, Bytes(b.Size), Bytes(b.BytesRead), Bytes(b.BytesStored))
+	what := "image"
+	if b.Layout {
+		what = "layout"
+	}
+	text := fmt.Sprintf("%s of %s, %s: read %s, stored %s; skipped", what, b.Disk, Bytes(b.Size), Bytes(b.BytesRead), Bytes(b.BytesStored))
 	for _, part := range []struct {
 		n    int64
 		what string
@@ -118,6 +123,9 @@ func (b ImageBackup) String() string {
 	text, nothing := strings.CutSuffix(text, "; skipped")
 	if !nothing {
 		text = strings.TrimSuffix(text, ",")
+	}
+	if b.Layout {
+		return text
 	}
 	if b.Whole != "" && b.Bitmap == "" {
 		text += "; read in whole"

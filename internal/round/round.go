@@ -39,6 +39,9 @@ type VM struct {
 	Retain string        // what is kept of its backups, for people; "" is all
 	MaxAge time.Duration // of its newest backup, before it is an alarm; 0 is no limit
 
+	// Hold is why rounds leave the VM alone; "" if they do not.
+	Hold string
+
 	Builder *Builder // nil for all but the builder VM
 	Sinks   []string // the other backup programs that get its disks
 }

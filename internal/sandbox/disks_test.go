@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -194,6 +195,20 @@ func TestSeveralDisks(t *testing.T) {
 		t.Fatal(err)
 	}
 	compareContent(t, "large", f, want)
+	var places []string
+	err = r.Places(t.Context(), "pool/data", func(p Place) error {
+		places = append(places, fmt.Sprintf("%d+%d at %s %d", p.Offset, p.Length, p.Disk.Name(), p.At))
+		return nil
+	})
+	if want := []string{fmt.Sprintf("0+%d at vda %d", each, start), fmt.Sprintf("%d+%d at vdb %d", each, each, start)}; err != nil || !slices.Equal(places, want) {
+		t.Errorf("the volume lies at %q, %v; want %q", places, err, want)
+	}
+	if err := r.Places(t.Context(), "pool/data", func(Place) error { return io.ErrShortWrite }); !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("the error of yield became %v", err)
+	}
+	if err := r.Places(t.Context(), "pool/none", nil); !errors.Is(err, disk.ErrNotExist) {
+		t.Errorf("a volume that is not there: %v", err)
+	}
 	// The first disk alone holds half of it, and says so.
 	alone, err := Start(t.Context(), Options{}, specs[0])
 	if err != nil {

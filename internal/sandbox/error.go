@@ -83,6 +83,9 @@ func (k *call) String() string {
 		return "reading a dirty bitmap"
 	case wire.OpUnused:
 		return "finding what the guest does not use"
+	case wire.OpPlaces:
+		r, _ := wire.DecodePlaces(k.request)
+		return fmt.Sprintf("finding where volume %d lies", r.Number)
 	case wire.OpVolumes:
 		return "recognising volumes"
 	case wire.OpMount:

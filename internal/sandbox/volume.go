@@ -124,6 +124,55 @@ func (r *Reader) Volume(ctx context.Context, name string) (disk.Sparse, error) {
 	return newContent(r, wire.Object{Kind: wire.ObjectVolume, Node: wire.Node{Tree: uint32(v.index)}}, v.Size), nil
 }
 
+// Place is a run of bytes of a volume, and where they lie.
+type Place struct {
+	Offset, Length int64 // in the volume
+	Disk           *Disk // nil for bytes that lie nowhere
+	At             int64 // on the disk
+}
+
+// maxPlaces bounds in how many runs a volume lies that Places tells of.
+const maxPlaces = 1 << 20
+
+// Places calls yield for where a volume lies, from its beginning to its end.
+func (r *Reader) Places(ctx context.Context, name string, yield func(Place) error) error {
+	v, err := r.find(ctx, name)
+	if err != nil {
+		return err
+	}
+	var sizes []int64
+	for _, d := range r.disks {
+		sizes = append(sizes, d.Size())
+	}
+	ask := wire.Places{Number: uint32(v.index)}
+	for count := 0; ; {
+		k, answer, err := r.client.ask(ctx, wire.OpPlaces, ask)
+		if err != nil {
+			return err
+		}
+		page, err := wire.DecodePlacePage(answer, ask, v.Size, sizes)
+		if err != nil {
+			return r.client.lied(k, err)
+		}
+		for _, g := range page.List {
+			p := Place{Offset: ask.From, Length: g.Length, At: g.At}
+			if g.Disk != wire.NoDisk {
+				p.Disk = r.disks[g.Disk]
+			}
+			if err := yield(p); err != nil {
+				return err
+			}
+			ask.From += g.Length
+		}
+		if page.Last {
+			return nil
+		}
+		if count += len(page.List); count > maxPlaces {
+			return &disk.Error{Layer: "disk", Structure: fmt.Sprintf("volume %q", name), Offset: -1, Err: disk.ErrLimit, Detail: "it lies in too many pieces"}
+		}
+	}
+}
+
 // Filesystem opens the filesystem in a volume. A volume that holds something else
 // is refused with [disk.ErrUnsupported], by name.
 //

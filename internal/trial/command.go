@@ -20,6 +20,9 @@ type Rewriting struct {
 	Disks map[string]string
 	// Asked are the addresses, HOST:PORT, that the probes ask.
 	Asked []string
+	// Has reports whether the backup has a file of the host's, as a kernel; nil is
+	// none. It is copied then.
+	Has func(path string) bool
 	// Port finds a port of 127.0.0.1 that is free.
 	Port func() (int, error)
 }
@@ -29,19 +32,27 @@ type Rewritten struct {
 	Command []string
 	// Forward says which address answers in the place of one that is asked.
 	Forward map[string]string
-	// Copies are files that the command writes to: from path to path in the folder.
+	// Copies are files that the command writes to, or that the backup has: from path
+	// to path in the folder.
 	Copies map[string]string
 }
 
 // What becomes of QEMU's options. Those that are in none of the lists and have no
 // case in [rewriter.option] are refused.
 var (
-	kept = strings.Fields(`name machine M accel cpu m smp numa boot kernel initrd append dtb bios L rtc global
-		smbios uuid k overcommit vga fw_cfg cdrom usbdevice sandbox msg watchdog-action action acpitable icount`)
+	kept = strings.Fields(`name machine M accel cpu m smp numa boot append L rtc global
+		smbios uuid k overcommit vga fw_cfg sandbox msg watchdog-action action acpitable icount
+		runas run-with chroot`)
 	keptAlone = strings.Fields(`nodefaults no-user-config enable-kvm no-hpet no-acpi no-reboot no-fd-bootchk
 		win2k-hack usb only-migratable enable-sync-profile`)
-	dropped      = strings.Fields(`pidfile qmp qmp-pretty mon monitor serial parallel debugcon display vnc spice D d trace runas run-with chroot`)
+	dropped      = strings.Fields(`pidfile qmp qmp-pretty mon monitor serial parallel debugcon display vnc spice D d trace`)
 	droppedAlone = strings.Fields(`daemonize snapshot nographic curses full-screen no-shutdown no-quit`)
+	// read are options whose value is a file that is read.
+	read = strings.Fields(`kernel initrd dtb bios`)
+	// writing are settings of options that are kept with which QEMU writes a file.
+	writing = map[string][]string{"icount": {"rr", "rrfile"}, "machine": {"dumpdtb"}, "M": {"dumpdtb"}}
+	// usbDevices are the values of -usbdevice that need nothing of the host's.
+	usbDevices = strings.Fields("tablet mouse keyboard wacom-tablet")
 	// whole are options whose value is a disk image.
 	whole = map[string]int{"hda": 0, "hdb": 1, "hdc": 2, "hdd": 3}
 )
@@ -97,6 +108,7 @@ type rewriter struct {
 	used   map[string]bool   // the images of Disks that the new command opens
 	protos map[string]string // protocol nodes that are a disk's, by node name: the image
 	refers map[string]bool   // nodes that another node refers to
+	apart  bool              // an option says what network there is, if any
 }
 
 func (w *rewriter) add(args ...string) { w.out.Command = append(w.out.Command, args...) }
@@ -118,6 +130,7 @@ func (w *rewriter) all() error {
 			}
 			continue
 		case slices.Contains(keptAlone, option):
+			w.apart = w.apart || option == "nodefaults"
 			w.add("-" + option)
 			continue
 		case slices.Contains(droppedAlone, option):
@@ -130,6 +143,9 @@ func (w *rewriter) all() error {
 			return err
 		}
 	}
+	if !w.apart { // QEMU would make one that reaches everybody
+		w.add("-nic", "user,restrict=on")
+	}
 	return nil
 }
 
@@ -140,12 +156,26 @@ func (w *rewriter) option(option, value string) error {
 	}
 	switch {
 	case slices.Contains(kept, option):
+		if s := parseSettings(value, "").only(writing[option]...); len(s) > 0 {
+			return refuse("-"+option+" "+value, s[0].key+"= writes a file (give boot.command: a command without it)")
+		}
+		w.add("-"+option, value)
+		return nil
+	case option == "usbdevice" && slices.Contains(usbDevices, value):
 		w.add("-"+option, value)
 		return nil
 	case slices.Contains(dropped, option):
 		return nil
+	case slices.Contains(read, option):
+		if w.Has != nil && w.Has(value) {
+			value = w.copy(value)
+		}
+		w.add("-"+option, value)
+		return nil
 	}
 	switch option {
+	case "cdrom":
+		return w.cdrom(value)
 	case "drive":
 		return w.drive(value)
 	case "blockdev":
@@ -161,8 +191,11 @@ func (w *rewriter) option(option, value string) error {
 		w.add("-chardev", settings{}.with("backend", "null", "id", id).String())
 		return nil
 	case "audiodev":
-		id := parseSettings(value, "driver").get("id")
-		w.add("-audiodev", settings{}.with("driver", "none", "id", id).String())
+		s, err := parseObject(value, "driver")
+		if err != nil {
+			return refuse("-audiodev "+value, err.Error())
+		}
+		w.add("-audiodev", settings{}.with("driver", "none", "id", s.get("id")).String())
 		return nil
 	}
 	return refuse("-"+option+" "+value, "it is not known to be without effect outside the machine (give boot.command: a command without it)")

@@ -15,6 +15,7 @@ func rewrite(command string, asked ...string) (trial.Rewritten, error) {
 	return trial.Rewrite(trial.Rewriting{
 		Command: strings.Split(command, " "), Disks: map[string]string{"/srv/web,1.qcow2": "/run/o,1.qcow2"}, Asked: asked,
 		Port: func() (int, error) { port++; return port, nil },
+		Has:  func(path string) bool { return path == "/boot/stored" },
 	})
 }
 
@@ -23,15 +24,16 @@ func TestRewrite(t *testing.T) {
 	const disk = " -drive file=/srv/web,,1.qcow2"
 	const made = " -drive format=qcow2,cache=unsafe,file=/run/o,,1.qcow2"
 	for name, c := range map[string]struct{ command, want string }{
-		"what is kept":     {"-nodefaults --machine q35 -m 2G -smp 2 -enable-kvm" + disk, "-nodefaults -machine q35 -m 2G -smp 2 -enable-kvm" + made},
-		"what is left out": {"-daemonize -pidfile /run/p -qmp unix:/s,server -monitor stdio -serial mon:stdio -vnc :1 -nographic -snapshot" + disk, made[1:]},
-		"drive":            {"-drive if=virtio,format=raw,file=/srv/web,,1.qcow2,cache=none,aio=native,id=d,discard=unmap", "-drive if=virtio,id=d,discard=unmap,format=qcow2,cache=unsafe,file=/run/o,,1.qcow2"},
-		"drive, dotted":    {"-drive if=none,id=d,driver=qcow2,file.driver=file,file.filename=/srv/web,,1.qcow2", "-drive if=none,id=d,format=qcow2,cache=unsafe,file=/run/o,,1.qcow2"},
-		"its name alone":   {"/srv/web,1.qcow2", "-drive format=qcow2,index=0,media=disk,cache=unsafe,file=/run/o,,1.qcow2"},
-		"hdb":              {"-hdb file:/srv/web,1.qcow2", "-drive format=qcow2,index=1,media=disk,cache=unsafe,file=/run/o,,1.qcow2"},
+		"what is kept":        {"--machine q35 -m 2G -smp 2 -enable-kvm" + disk, "-machine q35 -m 2G -smp 2 -enable-kvm" + made},
+		"files that are read": {"-kernel /boot/stored -initrd /boot/initrd -dtb /boot/stored" + disk, "-kernel file-0 -initrd /boot/initrd -dtb file-0" + made},
+		"what is left out":    {"-daemonize -pidfile /run/p -qmp unix:/s,server -monitor stdio -serial mon:stdio -vnc :1 -nographic -snapshot" + disk, made[1:]},
+		"drive":               {"-drive if=virtio,format=raw,file=/srv/web,,1.qcow2,cache=none,aio=native,id=d,discard=unmap", "-drive if=virtio,id=d,discard=unmap,format=qcow2,cache=unsafe,file=/run/o,,1.qcow2"},
+		"drive, dotted":       {"-drive if=none,id=d,driver=qcow2,file.driver=file,file.filename=/srv/web,,1.qcow2", "-drive if=none,id=d,format=qcow2,cache=unsafe,file=/run/o,,1.qcow2"},
+		"its name alone":      {"/srv/web,1.qcow2", "-drive format=qcow2,index=0,media=disk,cache=unsafe,file=/run/o,,1.qcow2"},
+		"hdb":                 {"-hdb file:/srv/web,1.qcow2", "-drive format=qcow2,index=1,media=disk,cache=unsafe,file=/run/o,,1.qcow2"},
 		"CD and firmware": {
 			disk[1:] + " -drive media=cdrom,file=/srv/cd.iso -drive if=pflash,format=raw,readonly=on,file=/usr/OVMF.fd -drive if=pflash,format=raw,file=/srv/vars.fd,unit=1",
-			made[1:] + " -drive media=cdrom,file=/srv/cd.iso -drive if=pflash,format=raw,readonly=on,file=/usr/OVMF.fd -drive if=pflash,format=raw,unit=1,file=firmware-0",
+			made[1:] + " -drive media=cdrom,file=/srv/cd.iso -drive if=pflash,format=raw,readonly=on,file=/usr/OVMF.fd -drive if=pflash,format=raw,unit=1,file=file-0",
 		},
 		"two nodes": {
 			"-blockdev driver=file,filename=/srv/web,,1.qcow2,node-name=f,aio=native -blockdev driver=raw,file=f,node-name=d,discard=unmap",
@@ -44,7 +46,7 @@ func TestRewrite(t *testing.T) {
 		},
 		"pflash nodes": {
 			disk[1:] + " -machine q35,pflash1=vars -blockdev driver=file,filename=/srv/vars.fd,node-name=store -blockdev driver=raw,file=store,node-name=vars",
-			made[1:] + " -machine q35,pflash1=vars -blockdev driver=file,node-name=store,filename=firmware-0 -blockdev driver=raw,file=store,node-name=vars",
+			made[1:] + " -machine q35,pflash1=vars -blockdev driver=file,node-name=store,filename=file-0 -blockdev driver=raw,file=store,node-name=vars",
 		},
 		"networks": {
 			disk[1:] + " -netdev tap,id=n,ifname=tap0,script=no -device virtio-net-pci,netdev=n -nic bridge,br=br0,model=e1000,mac=52:54:00:12:34:56 -net nic -net user -nic none",
@@ -55,8 +57,8 @@ func TestRewrite(t *testing.T) {
 			made[1:] + " -chardev backend=null,id=c -audiodev driver=none,id=a -object rng-random,id=r,filename=/dev/urandom",
 		},
 	} {
-		got, err := rewrite("qemu " + c.command)
-		if want := "qemu " + c.want; err != nil || strings.Join(got.Command, " ") != want {
+		got, err := rewrite("qemu --nodefaults " + c.command)
+		if want := "qemu -nodefaults " + c.want; err != nil || strings.Join(got.Command, " ") != want {
 			t.Errorf("%s: %v\ngot  %s\nwant %s", name, err, strings.Join(got.Command, " "), want)
 		}
 	}

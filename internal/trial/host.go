@@ -17,21 +17,36 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// maxFirmware bounds the variables of a firmware, in bytes: OVMF has up to 4 MiB.
-const maxFirmware = 64 << 20
+// maxFile bounds a file of the host, in bytes: an initial RAM disk has some 100 MB.
+const maxFile = 512 << 20
 
-func copyFirmware(from, to string) error {
-	in, err := os.Open(from)
+// copyFile copies a file that the backup has, or the host.
+func (t *trial) copyFile(from, to string) error {
+	var in io.Reader
+	if stored := t.Files[from]; stored != nil {
+		var err error
+		if in, err = stored(); err != nil {
+			return err
+		}
+	} else {
+		f, err := os.Open(from)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	data, err := io.ReadAll(io.LimitReader(in, maxFirmware+1))
+	defer out.Close()
+	n, err := io.Copy(out, io.LimitReader(in, maxFile+1))
+	if err == nil && n > maxFile {
+		err = fmt.Errorf("%w: it is larger than %d bytes", ErrCommand, maxFile)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("copy %s: %w", from, err)
 	}
-	if len(data) > maxFirmware {
-		return fmt.Errorf("%w: %s is written to, and is larger than the variables of a firmware (%d bytes)", ErrCommand, from, maxFirmware)
-	}
-	return os.WriteFile(to, data, 0o600)
+	return out.Close()
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -15,9 +16,16 @@ var userKeys = strings.Fields("id net mask host hostname dhcpstart dns domainnam
 // cardKeys are what stays of a -nic: the card.
 var cardKeys = strings.Fields("model mac addr")
 
+// forwardJSON is the key of one of the ports that are forwarded, in JSON.
+var forwardJSON = regexp.MustCompile(`^hostfwd\.[0-9]+\.str$`)
+
 // network puts a network device into a network in which there is nobody.
 func (w *rewriter) network(option, value string) error {
-	s := parseSettings(value, "type")
+	w.apart = true
+	s, err := parseObject(value, "type")
+	if err != nil {
+		return refuse("-"+option+" "+value, err.Error())
+	}
 	kind := s.get("type")
 	if kind == "none" || option == "net" && kind == "nic" {
 		w.add("-"+option, value)
@@ -31,7 +39,7 @@ func (w *rewriter) network(option, value string) error {
 	if kind == "user" {
 		out = append(out, s.only(keep...)...).with("restrict", "on")
 		for _, one := range s {
-			if one.key != "hostfwd" {
+			if one.key != "hostfwd" && !forwardJSON.MatchString(one.key) {
 				continue
 			}
 			if err := w.forward(&out, one.value); err != nil {

@@ -3,6 +3,7 @@ package trial
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -10,6 +11,32 @@ import (
 // driveKeys are what stays of a -drive on another file. What is said of the format,
 // the cache and asynchronous I/O is of the old one.
 var driveKeys = strings.Fields("if bus unit index media id node-name discard detect-zeroes werror rerror copy-on-read throttling. bps iops bps_rd bps_wr iops_rd iops_wr group")
+
+// plainDrive are, beside driveKeys, the keys of a drive that stays as it is, and plainNode
+// those of a node: none of them names a file but the one that is looked at.
+var (
+	plainDrive = strings.Fields("file file.filename file.driver file.locking file.aio format driver readonly read-only auto-read-only aio cache cache. snapshot serial")
+	plainNode  = strings.Fields(`driver node-name read-only auto-read-only force-share discard detect-zeroes cache. aio locking filename file offset size
+		throttle-group lazy-refcounts pass-discard-request file.driver file.filename file.node-name file.read-only file.cache. file.aio file.locking read-zeroes`)
+)
+
+// plain refuses what has other keys.
+func plain(option string, s settings, keys []string) error {
+	known := s.only(keys...)
+	for _, one := range s {
+		if !slices.Contains(known, one) {
+			return refuse(option, fmt.Sprintf("%s= may name another file, or lead into the network (give boot.command: a command without it)", one.key))
+		}
+	}
+	return nil
+}
+
+// isFile reports whether QEMU takes a name for that of a file: others may be "nbd:…",
+// "fat:…" or "json:…".
+func isFile(name string) bool { return filepath.IsAbs(strings.TrimPrefix(name, "file:")) }
+
+// fileFix is what to do about a name that is that of no file.
+const fileFix = "it is no absolute path of a file (give boot.command: a command without it)"
 
 // diskFix is what to do about a file that no disk of the configuration has.
 const diskFix = "it would be written to, and is no disk of the configuration (name it below disks, or give boot.command)"
@@ -29,31 +56,42 @@ func (w *rewriter) drive(value string) error {
 	if file == "" {
 		file = s.get("file.filename")
 	}
-	if file == "" {
-		w.add("-drive", value) // an empty drive
-		return nil
-	}
-	if image, ok := w.image(file); ok {
+	if image, ok := w.image(file); ok && file != "" {
 		out := s.only(driveKeys...).with("format", "qcow2", "cache", "unsafe", "file", image)
 		w.add("-drive", out.String())
 		return nil
 	}
+	readOnly := s.on("readonly", "read-only") || s.get("media") == "cdrom"
 	switch {
-	case s.on("readonly", "read-only") || s.get("media") == "cdrom":
-		w.add("-drive", value)
-		return nil
-	case s.get("if") == "pflash":
+	case file == "": // an empty drive
+	case !isFile(file):
+		return refuse("-drive "+file, fileFix)
+	case !readOnly && s.get("if") == "pflash":
 		w.add("-drive", s.only("if", "format", "unit", "index", "id").with("file", w.copy(file)).String())
 		return nil
+	case !readOnly:
+		return refuse("-drive "+file, diskFix)
 	}
-	return refuse("-drive "+file, diskFix)
+	if err := plain("-drive "+value, s, slices.Concat(plainDrive, driveKeys)); err != nil {
+		return err
+	}
+	w.add("-drive", value)
+	return nil
 }
 
-// copy has a file of firmware variables copied.
+func (w *rewriter) cdrom(file string) error {
+	if !isFile(file) {
+		return refuse("-cdrom "+file, fileFix)
+	}
+	w.add("-cdrom", file)
+	return nil
+}
+
+// copy has a file copied: the variables of a firmware, or what the backup has.
 func (w *rewriter) copy(file string) string {
 	to, ok := w.out.Copies[file]
 	if !ok {
-		to = fmt.Sprintf("firmware-%d", len(w.out.Copies))
+		to = fmt.Sprintf("file-%d", len(w.out.Copies))
 		w.out.Copies[file] = to
 	}
 	return to
@@ -78,6 +116,10 @@ func (w *rewriter) findNodes() error {
 	}
 	return nil
 }
+
+// layers are the drivers of nodes that may lie above another node, which is looked at
+// by itself.
+var layers = []string{"throttle", "raw", "qcow2"}
 
 // blockdev rewrites one node. A disk is a node of a format over one of a file, which
 // are written as one option or as two.
@@ -107,9 +149,11 @@ func (w *rewriter) blockdev(value string) error {
 		formatted(file("file.", image)...)
 	case below && (driver == "raw" || driver == "qcow2"):
 		formatted("file", s.get("file"))
-	case driver == "throttle" || driver == "null-co" || driver == "raw" && s.get("file") != "" || driver == "qcow2" && s.get("file") != "":
-		w.add("-blockdev", value)
-	case s.on("read-only") && filepath.IsAbs(s.get("filename")+s.get("file.filename")):
+	case driver == "null-co" || slices.Contains(layers, driver) && s.get("file") != "",
+		s.on("read-only") && filepath.IsAbs(s.get("filename")+s.get("file.filename")):
+		if err := plain("-blockdev "+value, s, plainNode); err != nil {
+			return err
+		}
 		w.add("-blockdev", value)
 	case driver == "file" && s.get("filename") != "" && w.firmware(node):
 		w.add("-blockdev", settings{}.with("driver", "file", "node-name", node, "filename", w.copy(s.get("filename"))).String())

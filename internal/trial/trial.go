@@ -21,15 +21,21 @@ import (
 	"github.com/drydock-vm/drydock/internal/vm/qemu"
 )
 
-// Options say what machine is tried. All but Base and Size of a Disk are required.
+// Options say what machine is tried. All but Files, and
+// Base and Size of a Disk, are required.
 type Options struct {
 	Name   string // of the VM
 	Folder string // for this trial alone; what is in it is removed
-	Logs   string // folder of the logs of trials, which stay
+	// Scratch is another one, for what the guest writes: on a disk, and not in memory.
+	Scratch string
+	Logs    string // folder of the logs of trials, which stay
 
 	Command []string // of the VM: QEMU and its arguments
 	Disks   []Disk
 	Asked   []string // the addresses, HOST:PORT, that probes ask
+	// Files are the files of the host that the backup has, by path. They are used in
+	// the place of those that the host has now.
+	Files map[string]func() (io.Reader, error)
 	// Probes makes the probes of the machine that is tried. forward says which
 	// address answers in the place of one of Asked.
 	Probes func(m vm.Machine, mark int64, forward map[string]string) ([]health.Probe, error)
@@ -62,6 +68,11 @@ var (
 	ErrBusy = errors.New("a trial of this machine is under way")
 	// ErrEnded says that the machine ended before it was healthy.
 	ErrEnded = errors.New("the machine ended before it was healthy: its guest panicked, powered off or started anew")
+	// ErrPrepare says that the machine was not started, for a reason that is not the
+	// content's.
+	ErrPrepare = errors.New("the machine cannot be prepared")
+	// ErrRoom says that there is too little room for what a guest writes.
+	ErrRoom = errors.New("the disk is nearly full")
 	// ErrRead is of content that could not be read.
 	ErrRead = errors.New("the backup could not be read")
 )
@@ -69,19 +80,29 @@ var (
 // Run starts the machine, waits until it is healthy, and ends it. A result that
 // comes with an error has what was measured until then.
 func Run(ctx context.Context, o Options) (Result, error) {
-	unlock, err := take(o.Folder)
+	unlock, err := take(o.Folder, o.Scratch)
 	if err != nil {
 		return Result{}, err
 	}
 	defer unlock()
 	t := &trial{Options: o}
 	if err := t.prepare(ctx); err != nil {
-		return Result{}, errors.Join(err, os.RemoveAll(o.Folder))
+		if !errors.Is(err, ErrCommand) {
+			err = fmt.Errorf("%w: %w", ErrPrepare, err)
+		}
+		return Result{}, errors.Join(err, remove(o.Folder, o.Scratch))
 	}
 	result, err := t.run(ctx)
-	err = errors.Join(err, t.machine.Kill(context.WithoutCancel(ctx)))
+	kerr := t.machine.Kill(context.WithoutCancel(ctx))
 	t.stop()
-	return result, errors.Join(err, os.RemoveAll(o.Folder))
+	if kerr == nil { // or else the next trial, or a sweep, ends it, and finds it in the folder
+		kerr = remove(o.Folder, o.Scratch)
+	}
+	return result, errors.Join(err, kerr)
+}
+
+func remove(folder, scratch string) error {
+	return errors.Join(os.RemoveAll(folder), os.RemoveAll(scratch))
 }
 
 // trial is one trial under way.
@@ -105,16 +126,21 @@ func (t *trial) prepare(ctx context.Context) error {
 	for _, d := range t.Disks {
 		images[d.Path] = t.overlay(d)
 	}
-	r, err := Rewrite(Rewriting{Command: t.Command, Disks: images, Asked: t.Asked, Port: freePort})
+	r, err := Rewrite(Rewriting{Command: t.Command, Disks: images, Asked: t.Asked, Port: freePort, Has: func(path string) bool { return t.Files[path] != nil }})
 	if err != nil {
 		return err
 	}
 	t.forward = r.Forward
-	if err := os.MkdirAll(t.Folder, 0o700); err != nil {
+	for _, folder := range []string{t.Folder, t.Scratch} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := t.room(); err != nil {
 		return err
 	}
 	for from, to := range r.Copies {
-		if err := copyFirmware(from, filepath.Join(t.Folder, to)); err != nil {
+		if err := t.copyFile(from, filepath.Join(t.Folder, to)); err != nil {
 			return err
 		}
 	}
@@ -130,7 +156,23 @@ func (t *trial) prepare(ctx context.Context) error {
 	return t.serve(ctx)
 }
 
-func (t *trial) overlay(d Disk) string { return filepath.Join(t.Folder, d.Name+".qcow2") }
+func (t *trial) overlay(d Disk) string { return filepath.Join(t.Scratch, d.Name+".qcow2") }
+
+// reserve is what a guest leaves of the disk that it writes to, in bytes.
+const reserve = 1 << 30
+
+// room checks that there is room for what the guest writes. It may write as much as its
+// disks have, and on and on.
+func (t *trial) room() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(t.Scratch, &st); err != nil {
+		return &os.PathError{Op: "statfs", Path: t.Scratch, Err: err}
+	}
+	if free := st.Bavail * uint64(st.Frsize); free < reserve {
+		return fmt.Errorf("%w: of that of %s %d bytes are free, less than %d", ErrRoom, t.Scratch, free, reserve)
+	}
+	return nil
+}
 
 // create makes the overlay of one disk.
 func (t *trial) create(ctx context.Context, d Disk) error {
@@ -204,7 +246,7 @@ func (t *trial) run(ctx context.Context) (Result, error) {
 	return result, err
 }
 
-// pause is how often a machine is asked whether it still runs.
+// pause is how often it is looked whether a machine still runs, and has room.
 const pause = 200 * time.Millisecond
 
 // healthy asks the probes until all pass, or the machine has ended.
@@ -218,13 +260,16 @@ func (t *trial) healthy(ctx context.Context, probes []health.Probe) error {
 				return
 			case <-time.After(pause):
 			}
+			if err := t.room(); err != nil {
+				cancel(err)
+			}
 			if state, err := t.machine.State(ctx); err == nil && !state.UsesDisks() {
 				cancel(ErrEnded)
 			}
 		}
 	}()
 	_, err := health.Check(ctx, probes, health.Options{Timeout: t.Timeout, Interval: t.Interval})
-	if cause := context.Cause(ctx); errors.Is(cause, ErrEnded) {
+	if cause := context.Cause(ctx); errors.Is(cause, ErrEnded) || errors.Is(cause, ErrRoom) {
 		return cause
 	}
 	return err
@@ -254,8 +299,8 @@ func (w *watched) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// take takes the folder of a trial, in which nothing is left of one before.
-func take(folder string) (unlock func(), err error) {
+// take takes the folders of a trial, in which nothing is left of one before.
+func take(folder, scratch string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(folder), 0o700); err != nil {
 		return nil, err
 	}
@@ -267,7 +312,10 @@ func take(folder string) (unlock func(), err error) {
 		err = ErrBusy
 	}
 	if err == nil {
-		err = clear(folder)
+		err = end(folder)
+	}
+	if err == nil {
+		err = remove(folder, scratch)
 	}
 	if err != nil {
 		f.Close()
@@ -276,9 +324,8 @@ func take(folder string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// clear ends the machine that a process has left that was killed, and removes its
-// folder.
-func clear(folder string) error {
+// end ends the machine that a process has left that was killed.
+func end(folder string) error {
 	if _, err := os.Lstat(folder); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -286,30 +333,34 @@ func clear(folder string) error {
 	if err != nil {
 		return err
 	}
-	if err := left.Kill(context.Background()); err != nil {
-		return err
-	}
-	return os.RemoveAll(folder)
+	return left.Kill(context.Background())
 }
 
-// Sweep ends the machines below a folder of trials that processes have left which were
-// killed. Trials that are under way are not touched.
-func Sweep(folder string) error {
-	list, err := os.ReadDir(folder)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
+// Sweep ends the machines of trials that processes have left which were killed, and
+// removes what is left of them in the folders of all trials' Folders and Scratches.
+// Trials that are under way are not touched.
+func Sweep(folders, scratches string) error {
 	var errs []error
-	for _, e := range list {
-		if !e.IsDir() {
+	names := map[string]bool{}
+	for _, folder := range []string{folders, scratches} {
+		list, err := os.ReadDir(folder)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		for _, e := range list {
+			names[e.Name()] = names[e.Name()] || e.IsDir()
+		}
+	}
+	for name, isDir := range names {
+		if !isDir {
 			continue
 		}
-		unlock, err := take(filepath.Join(folder, e.Name()))
+		unlock, err := take(filepath.Join(folders, name), filepath.Join(scratches, name))
 		if err == nil {
 			unlock()
 		} else if !errors.Is(err, ErrBusy) {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, err)...)
+	return errors.Join(errs...)
 }

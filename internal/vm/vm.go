@@ -65,6 +65,14 @@ type Console interface {
 	ConsolePath() string
 }
 
+// Filler is a machine whose disks can come to stand on their own while it runs.
+type Filler interface {
+	// Fill copies what the qcow2 image at path shows of the images below it into it,
+	// and returns when it needs them no more. progress is told now and then how many
+	// bytes are done, of how many.
+	Fill(ctx context.Context, path string, progress func(done, of int64)) error
+}
+
 // Defined is a machine that can say what on this host defines it, so that it can be
 // made again on another.
 type Defined interface {

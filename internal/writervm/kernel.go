@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -35,6 +36,8 @@ var optional = []string{"crc32c_generic", "xxhash_generic", "sha256_generic", "b
 // /boot.
 func (k Kernel) Find(fstype string) (Kernel, error) {
 	switch {
+	case runtime.GOARCH != "amd64":
+		return k, fmt.Errorf("%w: it is made for hosts of x86-64, and this one is %s (make an ext4)", ErrKernel, runtime.GOARCH)
 	case k == Kernel{}:
 		return findKernel("/", release(), fstype)
 	case k.Image == "":

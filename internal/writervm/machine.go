@@ -28,6 +28,8 @@ const (
 	maxLines = 4
 	// waitDelay is how long QEMU may keep its pipes open once it was killed.
 	waitDelay = 5 * time.Second
+	// killWait is how long it may take to end then.
+	killWait = 30 * time.Second
 )
 
 // The accelerators.
@@ -122,11 +124,17 @@ func socketpair() (net.Conn, *os.File, error) {
 	return conn, theirs, nil
 }
 
-// stop ends the machine if it has not ended, and waits for that.
-func (m *machine) stop() {
-	_ = m.cmd.Process.Kill() // it may have ended
-	<-m.ended
+// stop ends the machine if it has not ended, and waits for that. A QEMU that hangs in the
+// kernel cannot be ended.
+func (m *machine) stop() error {
 	m.link.Close()
+	_ = m.cmd.Process.Kill() // it may have ended
+	select {
+	case <-m.ended:
+		return nil
+	case <-time.After(killWait):
+		return fmt.Errorf("the machine that writes the image hangs in the kernel (process %d): it was killed, and does not end", m.cmd.Process.Pid)
+	}
 }
 
 // explain adds to an error what QEMU and the kernel printed last.

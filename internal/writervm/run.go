@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -83,8 +84,8 @@ func Write(ctx context.Context, path, fstype string, fsys disk.Filesystem, opts 
 	if err := r.bringUp(fstype, initrd, image); err != nil {
 		return err
 	}
-	defer r.machine.stop()
-	return r.write(fsys)
+	err = r.write(fsys)
+	return errors.Join(err, r.machine.stop())
 }
 
 // run is one machine from its start to its end.
@@ -93,6 +94,8 @@ type run struct {
 	opts    Options
 	machine *machine
 	from    *wire.Reader
+	// warnings is how many the machine has told.
+	warnings int
 
 	alive    atomic.Uint64 // grows while there is progress
 	waiting  atomic.Bool   // for the machine, and not for the source
@@ -106,7 +109,9 @@ func (r *run) bringUp(fstype string, initrd, image *os.File) error {
 		if err == nil {
 			r.machine, r.from = m, wire.NewReader(m.link, wire.MaxToHost)
 			if err = r.awaitReady(limit); err != nil {
-				m.stop()
+				if serr := m.stop(); serr != nil {
+					return serr // it may still write
+				}
 			}
 		}
 		if err != nil && r.ctx.Err() != nil {
@@ -154,16 +159,20 @@ func (r *run) write(fsys disk.Filesystem) error {
 	g, ctx := errgroup.WithContext(r.ctx)
 	// Whatever goes wrong closes the link, which ends all that read and write it.
 	defer context.AfterFunc(ctx, func() { r.machine.link.Close() })()
-	done := make(chan struct{})
+	done := make(chan struct{}) // closed when nothing is told or heard any more
+	var both sync.WaitGroup
+	both.Add(2)
+	go func() { both.Wait(); close(done) }()
 	g.Go(func() error { return r.watch(ctx, done) })
 	g.Go(func() error {
+		defer both.Done()
 		if err := r.tell(ctx, fsys); !errors.Is(err, errLink) {
 			return err
 		}
 		return nil // of a link that is broken the other side says why
 	})
 	g.Go(func() error {
-		defer close(done)
+		defer both.Done()
 		err := r.listen()
 		if err == nil && !r.finished.Load() {
 			err = fmt.Errorf("%w: the machine is done before the end", wire.ErrBroken)
@@ -258,6 +267,9 @@ func (r *run) failed(payload []byte) error {
 }
 
 func (r *run) warning(payload []byte) error {
+	if r.warnings++; r.warnings > wire.MaxWarnings {
+		return fmt.Errorf("%w: more than %d warnings", wire.ErrBroken, wire.MaxWarnings)
+	}
 	c, err := wire.DecodeComplaint(payload)
 	if err == nil && r.opts.Warn != nil {
 		r.opts.Warn(c.Path, escape.Line(c.Text))

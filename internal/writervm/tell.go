@@ -20,7 +20,12 @@ const (
 	// maxXattrs bounds the extended attributes of a file, in bytes.
 	maxXattrs = wire.MaxToGuest - maxOther
 	maxOther  = 128 << 10 // all else of a file
-	// maxTarget bounds the target of a symlink, in bytes. Linux takes 4095.
+	// maxPendingLinks is how many files are remembered until their last name was seen.
+	// Further ones are written once for each name.
+	maxPendingLinks = 1 << 20
+	// maxName and maxTarget bound a name and the target of a symlink, in bytes. Linux
+	// takes 255 and 4095, and says so of what is longer.
+	maxName   = 4 << 10
 	maxTarget = 64 << 10
 )
 
@@ -110,6 +115,9 @@ func (t *teller) entry(e disk.DirEntry, path []byte, depth int) error {
 	if n := string(e.Name); n == "" || n == "." || n == ".." || bytes.ContainsAny(e.Name, "/\x00") {
 		return t.damaged(disk.ErrCorrupt, "directory", "the name %.300q is not one that a folder can hold", e.Name)
 	}
+	if len(e.Name) > maxName {
+		return t.damaged(disk.ErrLimit, "directory", "a name has %d bytes, more than %d", len(e.Name), maxName)
+	}
 	inode, err := t.fsys.Inode(e.Ino)
 	if err != nil {
 		return err
@@ -127,6 +135,9 @@ func (t *teller) entry(e disk.DirEntry, path []byte, depth int) error {
 
 // file tells of a file of any type, and of what is in it.
 func (t *teller) file(e disk.DirEntry, inode disk.Inode, path []byte, depth int) error {
+	if len(t.links) >= maxPendingLinks {
+		inode.Links = 1
+	}
 	f := &wire.File{Inode: inode, Name: e.Name}
 	var err error
 	if f.Xattrs, err = t.xattrs(path, e.Ino); err != nil {

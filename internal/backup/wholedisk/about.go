@@ -69,6 +69,10 @@ const (
 	// which is there in the disk's place. Behind the name of the disk comes "=" and
 	// that of the version.
 	versionTag = "version:"
+	// layoutTag begins the tag of a disk whose files are backed up, and of which all
+	// else is there in the disk's place: partition tables, boot loaders, LVM, and
+	// what its other volumes have in use.
+	layoutTag = "layout:"
 )
 
 // TagDisk returns the disk that a snapshot's tag says it has whole; false for any other
@@ -84,8 +88,13 @@ func HasVersion(s *repository.Snapshot, disk string) bool {
 	return slices.ContainsFunc(s.Tags, func(tag string) bool { return strings.HasPrefix(tag, versionTag+disk+"=") })
 }
 
+// HasLayout reports whether a snapshot has what is around the files of a disk.
+func HasLayout(s *repository.Snapshot, disk string) bool {
+	return slices.Contains(s.Tags, layoutTag+disk)
+}
+
 // tags begin the tags of what lies in [Folder].
-var tags = []string{imageTag, versionTag}
+var tags = []string{imageTag, versionTag, layoutTag}
 
 // IsTag reports whether a tag is that of something in [Folder].
 func IsTag(tag string) bool {

@@ -21,6 +21,9 @@ type Report struct {
 	Read      int64
 	Stored    int64 // added to the repository, compressed
 
+	// Layout is that of the [Source].
+	Layout bool
+
 	// Bitmap names the dirty bitmap that said what had changed. Where there is
 	// none, Whole says why all of the disk was looked at.
 	Bitmap, Whole string

@@ -36,6 +36,10 @@ type Source struct {
 	// before that; empty if none was. Granularity is that of its bits, in bytes.
 	Bitmap      string
 	Granularity int64
+
+	// Layout says that Unused yields the place of the filesystem whose files are
+	// backed up, too: what is stored is what is around it.
+	Layout bool
 }
 
 // Options are the choices of one run.
@@ -51,7 +55,10 @@ type Options struct {
 // index; parent is the last snapshot of the VM, or nil. The objects are to be put
 // into the snapshot, after a flush.
 func Save(ctx context.Context, repo *repository.Repository, parent *repository.Snapshot, src Source, opts Options) ([]backup.Object, *Report, error) {
-	s := &saver{repo: repo, src: src, opts: opts, report: &Report{Disk: src.Disk, Size: src.Content.Size()}}
+	s := &saver{repo: repo, src: src, opts: opts, report: &Report{Disk: src.Disk, Size: src.Content.Size(), Layout: src.Layout}}
+	if src.Layout {
+		s.tag = layoutTag + src.Disk
+	}
 	objects, err := s.save(ctx, parent)
 	if err != nil {
 		return nil, nil, fmt.Errorf("disk %s: %w", src.Disk, err)
@@ -135,6 +142,8 @@ func (s *saver) findUnused(ctx context.Context) error {
 // nil if that is not known: then the report says why.
 func (s *saver) findChanged(ctx context.Context) (*segments, error) {
 	switch {
+	case s.src.Layout:
+		s.report.Whole = "little of it is stored"
 	case s.old == nil:
 		s.report.Whole = "there is no earlier image of this disk"
 	case s.old.Bitmap == "" || s.src.Dirty == nil:

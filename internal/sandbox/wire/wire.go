@@ -160,6 +160,7 @@ const (
 	OpPieces
 	OpReadMany
 	OpUnused
+	OpPlaces
 	// OpFetch is the only request that the worker makes.
 	OpFetch
 	// OpTest is the first of the requests that tests add to the language.

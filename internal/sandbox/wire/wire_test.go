@@ -27,6 +27,7 @@ func requests() map[string]interface{ Append([]byte) []byte } {
 		"guest":   Guest{Root: "vg/root"},
 		"mount":   Mount{Volume: 3},
 		"unused":  Unused{Number: 1, From: 4096},
+		"places":  Places{Number: 2, From: 4096},
 		"node":    Node{Tree: 1, Ino: 12},
 		"readdir": ReadDir{Node: Node{Ino: 2}, Skip: 9, Walk: WalkNames, Then: []uint64{3, 4}},
 		"read":    Read{Object: Object{Kind: ObjectFile, Node: Node{Tree: 1, Ino: 12}}, Off: 4096, Length: 65536, Slot: 8},
@@ -52,6 +53,8 @@ func reencode(name string, b []byte) ([]byte, error) {
 		return again(DecodeDirty, b)
 	case "unused":
 		return again(DecodeUnused, b)
+	case "places":
+		return again(DecodePlaces, b)
 	case "mount":
 		return again(DecodeMount, b)
 	case "node":
@@ -212,6 +215,34 @@ var (
 	testReadDir = ReadDir{Node: Node{Ino: 2}, Walk: WalkDisk}
 )
 
+// samplePlaces are those of a volume of 4746 bytes, from 4096 on.
+func samplePlaces() PlacePage {
+	return PlacePage{Last: true, List: []PlaceRun{{Disk: 1, At: 4400, Length: 600}, {Disk: NoDisk, Length: 50}}}
+}
+
+// TestPlacesLie: a worker cannot put a volume outside of the disks, or give it another
+// size.
+func TestPlacesLie(t *testing.T) {
+	r, disks := Places{From: 4096}, []int64{1000, 5000}
+	for name, change := range map[string]func(*PlacePage){
+		"a disk that is not there": func(a *PlacePage) { a.List[0].Disk = 2 },
+		"behind a disk":            func(a *PlacePage) { a.List[0].At++ },
+		"in front of a disk":       func(a *PlacePage) { a.List[0].At = -1 },
+		"no bytes":                 func(a *PlacePage) { a.List[1].Length = 0 },
+		"more bytes":               func(a *PlacePage) { a.List[1].Length++ },
+		"a number that runs over":  func(a *PlacePage) { a.List[0].Length, a.List[0].At = 1<<62, 1<<62 },
+		"an end that is none":      func(a *PlacePage) { a.List = a.List[:1] },
+		"no end":                   func(a *PlacePage) { a.Last = false },
+		"nothing, and more":        func(a *PlacePage) { a.List, a.Last = nil, false },
+	} {
+		a := samplePlaces()
+		change(&a)
+		if _, err := DecodePlacePage(a.Append(nil), r, 4746, disks); !errors.Is(err, ErrBroken) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // answers are sample answers.
 func answers() map[string][]byte {
 	n := sampleInode()
@@ -222,6 +253,7 @@ func answers() map[string][]byte {
 		"opened":     Opened{Disks: []OpenedDisk{{Size: 1 << 40, Version: 3, ClusterSize: 65536, Compression: "zstd", ExtendedL2: true}, {Dirty: true}}}.Append(nil),
 		"snapshots":  SnapshotPage{Last: true, List: []Snapshot{{ID: []byte("1"), Name: []byte("\x1b"), Time: disk.Time{Sec: 1, Nsec: 2}, DiskSize: 3}}}.Append(nil),
 		"unused":     UnusedPage{Last: true, List: []UnusedRange{{ByteRange{4096, 512}, false}, {ByteRange{8192, 1}, true}}}.Append(nil),
+		"places":     samplePlaces().Append(nil),
 		"volumes":    VolumePage{Last: true, List: sampleVolumes()}.Append(nil),
 		"guest":      GuestInfo{Info: sampleInfo(), Mounts: []GuestMount{{Path: []byte("/"), Volume: 1}, {Path: []byte("/v\xff"), Volume: 2, Subvolume: 256}}}.Append(nil),
 		"subvolumes": SubvolumePage{List: []disk.Subvolume{{ID: 5, Root: 5<<40 | 256}, {ID: 256, Parent: 5, Path: []byte("a/b"), Root: 256<<40 | 256, UUID: [16]byte{7}, ReadOnly: true, Default: true}}}.Append(nil),
@@ -259,6 +291,9 @@ func reanswer(name string, b []byte) ([]byte, error) {
 		return v.Append(nil), err
 	case "unused":
 		v, err := DecodeUnusedPage(b, Unused{From: 4096}, 1<<30)
+		return v.Append(nil), err
+	case "places":
+		v, err := DecodePlacePage(b, Places{From: 4096}, 4096+600+50, []int64{1000, 5000})
 		return v.Append(nil), err
 	case "guest":
 		v, err := DecodeGuestInfo(b)

@@ -174,6 +174,8 @@ func (d *reader) handle(op wire.Op, payload, b []byte) ([]byte, error) {
 		return answer(wire.DecodeReadMany, payload, b, d.readMany)
 	case wire.OpUnused:
 		return answer(wire.DecodeUnused, payload, b, d.unusedRanges)
+	case wire.OpPlaces:
+		return answer(wire.DecodePlaces, payload, b, d.places)
 	}
 	return nil, fmt.Errorf("%w: unknown request %d", errProtocol, op)
 }
@@ -284,6 +286,52 @@ func (d *reader) unusedRanges(r wire.Unused, b []byte) ([]byte, error) {
 		out.List = append(out.List, wire.UnusedRange{ByteRange: wire.ByteRange{Off: u.Offset, Length: u.Length}, Swap: u.Swap})
 	}
 	return out.Append(b), nil
+}
+
+// places answers with as many runs as fit.
+func (d *reader) places(r wire.Places, b []byte) ([]byte, error) {
+	l, err := d.layout()
+	if err != nil {
+		return nil, err
+	}
+	content, err := volumeBytes(l, r.Number)
+	if err != nil {
+		return nil, err
+	}
+	var out wire.PlacePage
+	err = placesOf(content, r.From, func(g wire.PlaceRun) error {
+		if n := len(out.List); n > 0 {
+			last := &out.List[n-1]
+			if last.Disk == g.Disk && (g.Disk == wire.NoDisk || last.At+last.Length == g.At) {
+				last.Length += g.Length
+				return nil
+			}
+			if n == wire.MaxPieces {
+				return errEnough
+			}
+		}
+		out.List = append(out.List, g)
+		return nil
+	})
+	if err != nil && err != errEnough {
+		return nil, err
+	}
+	out.Last = err == nil
+	return out.Append(b), nil
+}
+
+// placesOf calls yield for where the content of a volume lies, from an offset on.
+func placesOf(content disk.Sparse, from int64, yield func(wire.PlaceRun) error) error {
+	l, ok := content.(disk.Locator)
+	if !ok || from > content.Size() {
+		return fmt.Errorf("%w: places from %d on, of %d", errProtocol, from, content.Size())
+	}
+	return l.Locate(from, content.Size()-from, func(at disk.Location) error {
+		if at.Device < 0 {
+			return yield(wire.PlaceRun{Disk: wire.NoDisk, Length: at.Length})
+		}
+		return yield(wire.PlaceRun{Disk: uint32(at.Device), At: at.At, Length: at.Length})
+	})
 }
 
 // clip shortens a text that is only shown.

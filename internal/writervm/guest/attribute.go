@@ -11,39 +11,81 @@ import (
 	"github.com/drydock-vm/drydock/internal/writervm/wire"
 )
 
+// permissions are those of a mode that a file is made with; all are those that chmod(2)
+// sets.
+const (
+	permissions = 0o777
+	all         = 0o7777
+)
+
+// object is a file that was made. A descriptor takes the kernel less time than a name.
+type object struct {
+	fd   int // -1 if it is not open
+	at   int // its folder, or itself
+	name string
+}
+
 // attributes gives a file its owner, extended attributes, mode and times. The order
 // matters: a new owner takes setuid bits and capabilities, and an ACL changes the mode.
-func (t *tree) attributes(at int, name string, f *wire.File) error {
-	told := ownName(f)
-	if err := unix.Fchownat(at, name, int(f.UID), int(f.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		if err := t.soft(told, fmt.Errorf("owner: %w", err)); err != nil {
+func (t *tree) attributes(o object, f *wire.File) error {
+	soft := func(what string, err error) error {
+		if err == nil {
+			return nil
+		}
+		return t.soft(ownName(f), fmt.Errorf("%s: %w", what, err))
+	}
+	if len(t.folders) == 1 || f.UID != 0 || f.GID != 0 {
+		if err := soft("owner", o.chown(int(f.UID), int(f.GID))); err != nil {
 			return err
 		}
 	}
 	for _, x := range f.Xattrs {
-		// Linux has no setxattrat before 6.13.
-		err := unix.Lsetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", at, name), string(x.Name), x.Value, 0)
+		err := o.setXattr(string(x.Name), x.Value)
 		if err == nil {
 			continue
 		}
 		// Not ENOSPC, which is also the word for an attribute that is too large.
-		if err := t.warn(t.path(told), fmt.Errorf("attribute %q: %w", x.Name, err)); err != nil {
+		if err := t.warn(t.path(ownName(f)), fmt.Errorf("attribute %q: %w", x.Name, err)); err != nil {
 			return err
 		}
 	}
-	if f.Type() != disk.ModeSymlink {
-		const permissions = 0o7777
-		if err := unix.Fchmodat(at, name, f.Mode&permissions, 0); err != nil {
-			if err := t.soft(told, fmt.Errorf("mode: %w", err)); err != nil {
-				return err
-			}
+	special := f.Mode&(all&^permissions) != 0
+	if f.Type() != disk.ModeSymlink && (special || len(f.Xattrs) > 0 || len(t.folders) == 1) {
+		if err := soft("mode", o.chmod(f.Mode&all)); err != nil {
+			return err
 		}
 	}
-	times := []unix.Timespec{timespec(f.Access), timespec(f.Modify)}
-	if err := unix.UtimesNanoAt(at, name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return t.soft(told, fmt.Errorf("times: %w", err))
+	return soft("times", o.setTimes(timespec(f.Access), timespec(f.Modify)))
+}
+
+func (o object) chown(uid, gid int) error {
+	if o.fd >= 0 {
+		return unix.Fchown(o.fd, uid, gid)
 	}
-	return nil
+	return unix.Fchownat(o.at, o.name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+func (o object) chmod(mode uint32) error {
+	if o.fd >= 0 {
+		return unix.Fchmod(o.fd, mode)
+	}
+	return unix.Fchmodat(o.at, o.name, mode, 0)
+}
+
+func (o object) setXattr(name string, value []byte) error {
+	if o.fd >= 0 {
+		return unix.Fsetxattr(o.fd, name, value, 0)
+	}
+	// Linux has no setxattrat before 6.13.
+	return unix.Lsetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", o.at, o.name), name, value, 0)
+}
+
+func (o object) setTimes(access, modify unix.Timespec) error {
+	times := []unix.Timespec{access, modify}
+	if o.fd >= 0 {
+		return unix.UtimesNanoAt(o.fd, "", times, unix.AT_EMPTY_PATH)
+	}
+	return unix.UtimesNanoAt(o.at, o.name, times, unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // ownName is the name that an error tells. A folder gets its attributes when it is open
@@ -61,6 +103,9 @@ func timespec(t disk.Time) unix.Timespec { return unix.Timespec{Sec: t.Sec, Nsec
 // (include/uapi/linux/fs.h).
 var flagBits = map[disk.InodeFlags]int{disk.FlagImmutable: 0x10, disk.FlagAppend: 0x20, disk.FlagNoDump: 0x40}
 
+// maxFlagged is how many files with flags are remembered.
+const maxFlagged = 1 << 20
+
 // flagged is what gets flags when everything else is done: what is immutable takes no
 // further name, and nothing new in it.
 type flagged struct {
@@ -70,7 +115,7 @@ type flagged struct {
 }
 
 // noteFlags remembers the flags of a file.
-func (t *tree) noteFlags(at int, name string, f *wire.File) error {
+func (t *tree) noteFlags(o object, f *wire.File) error {
 	bits := 0
 	for flag, bit := range flagBits {
 		if f.Flags&flag != 0 {
@@ -80,7 +125,10 @@ func (t *tree) noteFlags(at int, name string, f *wire.File) error {
 	if kind := f.Type(); bits == 0 || kind != disk.ModeRegular && kind != disk.ModeDir {
 		return nil
 	}
-	handle, _, err := unix.NameToHandleAt(at, name, 0)
+	if len(t.flagged) == maxFlagged {
+		return t.warn(t.path(ownName(f)), fmt.Errorf("flags of more than %d files are left out", maxFlagged))
+	}
+	handle, _, err := unix.NameToHandleAt(o.at, o.name, 0)
 	if err != nil {
 		return t.failed(ownName(f), fmt.Errorf("remember a file with flags: %w", err))
 	}

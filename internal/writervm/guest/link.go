@@ -19,9 +19,6 @@ import (
 	"github.com/drydock-vm/drydock/internal/writervm/wire"
 )
 
-// maxWarnings is how many warnings are told. The comparison that follows finds all.
-const maxWarnings = 100
-
 // link is the way to drydock.
 type link struct {
 	from     *wire.Reader
@@ -78,7 +75,7 @@ func (l *link) failed(err error) error {
 
 // warn tells of a file that is not as it was asked for.
 func (l *link) warn(path []byte, err error) error {
-	if l.warnings++; l.warnings > maxWarnings {
+	if l.warnings++; l.warnings > wire.MaxWarnings {
 		return nil
 	}
 	return l.complain(wire.Warning, path, err)

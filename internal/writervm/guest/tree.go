@@ -33,9 +33,10 @@ type folder struct {
 
 // openFile is the regular file that gets its content. fd is -1 if it could not be made.
 type openFile struct {
-	open bool
-	fd   int
-	made wire.File
+	open  bool
+	fd    int
+	made  wire.File
+	sized bool // it has its size
 }
 
 // linked is a file that may get further names. A handle costs less than a descriptor,
@@ -140,11 +141,10 @@ func (t *tree) node(payload []byte) error {
 
 // make makes a file, in the folder that is open.
 func (t *tree) make(f *wire.File) error {
-	const private, mine = 0o600, 0o700
-	at, name := t.at(), string(f.Name)
+	at, name, mode := t.at(), string(f.Name), f.Mode&permissions
 	switch f.Type() {
 	case disk.ModeDir:
-		if err := unix.Mkdirat(at, name, mine); err != nil {
+		if err := unix.Mkdirat(at, name, mode); err != nil {
 			return fmt.Errorf("make a folder: %w", err)
 		}
 		fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -160,26 +160,32 @@ func (t *tree) make(f *wire.File) error {
 			return fmt.Errorf("make a symlink: %w", err)
 		}
 	default:
-		if err := unix.Mknodat(at, name, f.Type()|private, int(unix.Mkdev(f.Rdev.Major, f.Rdev.Minor))); err != nil {
+		if err := unix.Mknodat(at, name, f.Type()|mode, int(unix.Mkdev(f.Rdev.Major, f.Rdev.Minor))); err != nil {
 			return fmt.Errorf("make a special file: %w", err)
 		}
 	}
-	return t.complete(f)
+	return t.complete(object{fd: -1, at: at, name: name}, f)
 }
 
-// open makes a regular file. It has its size from the start: what is written beyond the
-// end makes XFS reserve more than is written.
 func (t *tree) open(f *wire.File) error {
-	fd, err := unix.Openat(t.at(), string(f.Name), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Openat(t.at(), string(f.Name), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, f.Mode&permissions)
 	if err != nil {
 		return fmt.Errorf("make a file: %w", err)
 	}
 	t.file = openFile{open: true, fd: fd, made: keep(f)}
-	if err := unix.Ftruncate(fd, f.Size); err != nil {
-		t.file.open = false
-		unix.Close(fd)
-		_ = unix.Unlinkat(t.at(), string(f.Name), 0) // the error says that the file is not there
-		return fmt.Errorf("make a file of %d bytes: %w", f.Size, err)
+	return nil
+}
+
+// size gives the file its size. One that is written in pieces has it before the first:
+// what is written beyond the end makes XFS reserve more than is written.
+func (t *tree) size() error {
+	f := &t.file
+	if f.sized || f.fd < 0 {
+		return nil
+	}
+	f.sized = true
+	if err := unix.Ftruncate(f.fd, f.made.Size); err != nil {
+		return t.failed(f.made.Name, fmt.Errorf("make a file of %d bytes: %w", f.made.Size, err))
 	}
 	return nil
 }
@@ -189,8 +195,14 @@ func (t *tree) data(payload []byte) error {
 	if err != nil {
 		return err
 	}
+	if off == 0 && int64(len(p)) == t.file.made.Size {
+		t.file.sized = true
+	}
 	if t.file.fd < 0 {
 		return nil
+	}
+	if err := t.size(); err != nil {
+		return err
 	}
 	for len(p) > 0 {
 		n, err := unix.Pwrite(t.file.fd, p, int64(off))
@@ -203,15 +215,20 @@ func (t *tree) data(payload []byte) error {
 }
 
 func (t *tree) end() error {
+	t.file.sized = t.file.sized || t.file.made.Size == 0
+	if err := t.size(); err != nil {
+		return err
+	}
 	file := t.file
 	t.file = openFile{}
 	if file.fd < 0 {
 		return nil
 	}
-	if err := unix.Close(file.fd); err != nil {
-		return t.failed(file.made.Name, err)
+	err := t.complete(object{fd: file.fd, at: t.at(), name: string(file.made.Name)}, &file.made)
+	if cerr := unix.Close(file.fd); err == nil && cerr != nil {
+		err = t.failed(file.made.Name, cerr)
 	}
-	return t.complete(&file.made)
+	return err
 }
 
 func (t *tree) abandon() error {
@@ -234,10 +251,10 @@ func (t *tree) up() error {
 	}
 	last := len(t.folders) - 1
 	done := t.folders[last]
-	// Through ".", with the folder open: the root has no name in another.
-	err := t.attributes(done.fd, ".", &done.made)
+	o := object{fd: done.fd, at: done.fd, name: "."} // the root has no name in another
+	err := t.attributes(o, &done.made)
 	if err == nil {
-		err = t.noteFlags(done.fd, ".", &done.made)
+		err = t.noteFlags(o, &done.made)
 	}
 	t.folders = t.folders[:last]
 	if last > 0 {
@@ -248,18 +265,17 @@ func (t *tree) up() error {
 
 // complete gives what is made, and no folder, its attributes, and remembers it if it
 // has other names.
-func (t *tree) complete(f *wire.File) error {
-	name := string(f.Name)
-	if err := t.attributes(t.at(), name, f); err != nil {
+func (t *tree) complete(o object, f *wire.File) error {
+	if err := t.attributes(o, f); err != nil {
 		return err
 	}
-	if err := t.noteFlags(t.at(), name, f); err != nil {
+	if err := t.noteFlags(o, f); err != nil {
 		return err
 	}
 	if f.Links < 2 {
 		return nil
 	}
-	handle, _, err := unix.NameToHandleAt(t.at(), name, 0)
+	handle, _, err := unix.NameToHandleAt(o.at, o.name, 0)
 	if err != nil {
 		return t.failed(f.Name, fmt.Errorf("remember a file with several names: %w", err))
 	}

@@ -63,6 +63,8 @@ const (
 	MaxToGuest = 2 << 20
 	// MaxToHost bounds a message of the guest: a path and a sentence.
 	MaxToHost = 64 << 10
+	// MaxWarnings is how many warnings are told. The comparison that follows finds all.
+	MaxWarnings = 100
 
 	headerSize = 1 + 4
 )

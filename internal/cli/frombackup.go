@@ -1,0 +1,314 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/drydock-vm/drydock/internal/atomicfile"
+	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/fill"
+	"github.com/drydock-vm/drydock/internal/qemuimg"
+	"github.com/drydock-vm/drydock/internal/restore"
+	"github.com/drydock-vm/drydock/internal/round"
+	"github.com/drydock-vm/drydock/internal/state"
+	"github.com/drydock-vm/drydock/internal/vm"
+)
+
+func (a *app) startFromBackupCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "start-from-backup VM[@BACKUP]",
+		Short: "Start a VM from a backup at once, and fill its disks in while it runs",
+		Long: `Start a VM from a backup (by default latest) without restoring it first. In the
+place of each disk that the backup has comes an empty qcow2 image, whose content is
+read from the repository when the guest asks for it; the image that was there is
+kept beside it. While the VM runs, its disks are filled in; when they stand on their
+own, drydock ends. Rounds leave the VM alone until then.
+
+Until then drydock serves the disks. If it is interrupted or killed, what the guest
+wrote is safe, and its reads of what is not there yet wait for up to an hour: the
+same command goes on. Disks that the backup has as files take root.`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, names []string) error { return a.startFromBackup(c.Context(), names[0]) },
+	}
+}
+
+// fromBackup is what is known of a VM whose disks are being filled in. It is written
+// before the first disk is put, and removed when all stand on their own.
+type fromBackup struct {
+	VM     string     `json:"vm"`
+	Backup string     `json:"backup"` // its ID
+	Time   time.Time  `json:"time"`   // of the backup
+	Since  time.Time  `json:"since"`
+	Disks  []fromDisk `json:"disks"`
+}
+
+// fromDisk is one disk of it.
+type fromDisk struct {
+	Name string `json:"name"`
+	Path string `json:"path"`
+	Kept string `json:"kept"` // where the image is that was there, if there was one
+	Put  bool   `json:"put"`  // a new one is in its place
+}
+
+func (h *host) fromFolder(vm string) string {
+	return filepath.Join(h.config.State, "from-backup", vm)
+}
+
+const fromRecord = "record.json"
+
+// fromBackup returns what a VM is being filled in from, or nil.
+func (h *host) fromBackup(vm string) (*fromBackup, error) {
+	data, err := os.ReadFile(filepath.Join(h.fromFolder(vm), fromRecord))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	r := &fromBackup{}
+	if err == nil {
+		err = json.Unmarshal(data, r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what %s is filled in from: %w", vm, err)
+	}
+	return r, nil
+}
+
+func (h *host) writeFromBackup(r *fromBackup) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(h.fromFolder(r.VM), fromRecord), data, 0o600)
+}
+
+// hold is why rounds leave the VM alone.
+func (r *fromBackup) hold() string {
+	if r == nil {
+		return ""
+	}
+	return fmt.Sprintf("it is being filled in from backup %s: drydock start-from-backup %s goes on with that", shortID(r.Backup), r.VM)
+}
+
+// filling is a VM that is started from a backup.
+type filling struct {
+	h      *host
+	v      *config.VM
+	round  round.VM
+	src    *opened
+	record *fromBackup
+	files  fill.Files
+	disks  []fill.Disk
+}
+
+func (a *app) startFromBackup(ctx context.Context, text string) (err error) {
+	name, which, _ := strings.Cut(text, "@")
+	h, err := a.openHost(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	vms, err := h.pick([]string{name})
+	if err != nil {
+		return err
+	}
+	own, err := state.AcquireLock(h.fromFolder(name), "start-from-backup "+name)
+	if err != nil {
+		return err
+	}
+	defer own.Release()
+	repo, err := h.openRepository(ctx)
+	if err != nil {
+		return err
+	}
+	lock, err := repo.Lock(ctx, false)
+	if err != nil {
+		return err
+	}
+	f := &filling{h: h, v: h.config.VMs[name], round: vms[0], src: &opened{}, files: fill.Files{
+		Socket: filepath.Join(h.config.Runtime, "from-backup", name+".sock"), Tool: qemuimg.New(qemuimg.Options{}),
+	}}
+	defer func() { err = errors.Join(err, lock.Unlock(context.WithoutCancel(ctx))) }()
+	defer f.src.close()
+	if f.record, err = h.fromBackup(name); err != nil {
+		return err
+	}
+	if f.record != nil && which != "" {
+		return fmt.Errorf("%s: %s", name, f.record.hold())
+	}
+	if f.record != nil {
+		which = f.record.Backup
+	} else if which == "" {
+		which = "latest"
+	}
+	if f.src.backup, err = restore.Find(lock.Context(), repo, name, which); err != nil {
+		return err
+	}
+	if f.src.tree, err = restore.OpenTree(lock.Context(), repo, f.src.backup); err != nil {
+		return err
+	}
+	return f.run(lock.Context())
+}
+
+func (f *filling) run(ctx context.Context) error {
+	if _, ok := f.round.Machine.(vm.Filler); !ok {
+		return fmt.Errorf("%s: its driver cannot fill disks in", f.v.Name)
+	}
+	lock, err := f.h.lock("start-from-backup")
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	if err := f.prepare(ctx); err != nil {
+		return err
+	}
+	server, err := f.files.Listen(f.disks, func(err error) { f.h.app.warn(fmt.Errorf("%s: %w", f.v.Name, err)) })
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	if err := f.put(ctx); err != nil {
+		return err
+	}
+	unhealthy := f.h.app.startVM(ctx, f.h, f.round)
+	if st, err := f.round.Machine.State(ctx); err != nil || !st.UsesDisks() {
+		return errors.Join(unhealthy, err)
+	}
+	if err := lock.Release(); err != nil {
+		return err
+	}
+	if err := f.fill(ctx); err != nil {
+		return errors.Join(unhealthy, err)
+	}
+	if err := os.RemoveAll(f.h.fromFolder(f.v.Name)); err != nil {
+		return err
+	}
+	f.h.app.printf("%s stands on its own: nothing is read from the repository any more\n", f.v.Name)
+	for _, d := range f.record.Disks {
+		if _, err := os.Lstat(d.Kept); err == nil {
+			f.h.app.printf("the disk that was there is kept: %s (remove it when the VM works)\n", d.Kept)
+		}
+	}
+	return unhealthy
+}
+
+// prepare opens what the disks shall have, and writes down what will be done.
+func (f *filling) prepare(ctx context.Context) error {
+	if f.record == nil {
+		found, err := f.round.Machine.State(ctx)
+		if err != nil {
+			return err
+		}
+		if found.UsesDisks() {
+			return fmt.Errorf("%s is %s: stop it first (drydock stop %s)", f.v.Name, found, f.v.Name)
+		}
+		if f.record, err = f.plan(); err != nil {
+			return err
+		}
+	}
+	for _, d := range f.record.Disks {
+		c := f.v.Disks[d.Name]
+		if c == nil || c.Path != d.Path {
+			return fmt.Errorf("disk %s at %s is not in the configuration any more: put it back until it is filled in", d.Name, d.Path)
+		}
+		content, err := f.h.app.backupDisk(ctx, f.src, f.v, c, filepath.Join(f.h.fromFolder(f.v.Name), d.Name+".skeleton"))
+		if err != nil {
+			return fmt.Errorf("disk %s: %w", d.Name, err)
+		}
+		f.disks = append(f.disks, fill.Disk{Name: d.Name, Path: d.Path, Kept: d.Kept, Content: content})
+	}
+	return f.h.writeFromBackup(f.record)
+}
+
+// plan says which disks come from the backup, and refuses what could not start.
+func (f *filling) plan() (*fromBackup, error) {
+	now := f.h.app.now()
+	r := &fromBackup{VM: f.v.Name, Backup: f.src.backup.ID.String(), Time: f.src.backup.Time, Since: now}
+	ending := ".before-" + strings.ReplaceAll(now.UTC().Format("20060102-150405.000"), ".", "-")
+	for _, d := range f.v.SortedDisks() {
+		switch {
+		case hasDisk(f.src.backup, d.Name) && d.Format != config.FormatQCOW2:
+			return nil, fmt.Errorf("disk %s is raw, and a raw image cannot lie on a backup: declare it qcow2, here and in the VM's command, or restore it (drydock restore %s/%s@latest --to %s)", d.Name, f.v.Name, d.Name, d.Path)
+		case hasDisk(f.src.backup, d.Name) && d.Backing != nil:
+			return nil, fmt.Errorf("disk %s lies on a backing file: leave that out of the configuration, since the backup has all of it", d.Name)
+		case hasDisk(f.src.backup, d.Name):
+			path, err := realPath(d.Path)
+			if err != nil {
+				return nil, err
+			}
+			r.Disks = append(r.Disks, fromDisk{Name: d.Name, Path: d.Path, Kept: path + ending})
+		default:
+			if _, err := os.Stat(d.Path); err != nil {
+				return nil, fmt.Errorf("disk %s is not in backup %s, and has to be there: %w", d.Name, f.src.backup.ID.Short(), err)
+			}
+		}
+	}
+	if len(r.Disks) == 0 {
+		return nil, fmt.Errorf("backup %s has no disk of %s", f.src.backup.ID.Short(), f.v.Name)
+	}
+	return r, nil
+}
+
+// realPath follows symlinks; a file that is not there has its own name.
+func realPath(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return path, nil
+	}
+	return real, err
+}
+
+// put puts the disks that no process has put yet.
+func (f *filling) put(ctx context.Context) error {
+	for i, d := range f.disks {
+		if f.record.Disks[i].Put {
+			continue
+		}
+		var err error
+		if d.Path, err = realPath(d.Path); err == nil {
+			err = f.files.Put(ctx, d)
+		}
+		if err != nil {
+			return fmt.Errorf("disk %s: %w", d.Name, err)
+		}
+		if f.v.Disks[d.Name].Image != "" { // the backup may have another version
+			if err := f.h.images.Forget(f.v.Name, d.Name); err != nil {
+				return err
+			}
+		}
+		f.record.Disks[i].Put = true
+		if err := f.h.writeFromBackup(f.record); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill has the disks filled in, one after the other.
+func (f *filling) fill(ctx context.Context) error {
+	for _, d := range f.disks {
+		tell := paced(func(p [2]int64) {
+			fmt.Fprintf(f.h.app.stderr, "filling in %s/%s: %s of %s\n", f.v.Name, d.Name, round.Bytes(p[0]), round.Bytes(p[1]))
+		})
+		err := f.round.Machine.(vm.Filler).Fill(ctx, d.Path, func(done, of int64) { tell([2]int64{done, of}) })
+		if err != nil {
+			return fmt.Errorf("disk %s is not filled in: %w (%s)", d.Name, err, escape.Line(f.record.hold()))
+		}
+		waits, err := f.files.Waits(d)
+		if err == nil && waits {
+			err = errors.New("QEMU says that it is filled in, and its header says that it is not")
+		}
+		if err != nil {
+			return fmt.Errorf("disk %s: %w", d.Name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package fill_test
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/fill"
+	"github.com/drydock-vm/drydock/internal/imagelock"
+	"github.com/drydock-vm/drydock/internal/qemuimg"
+)
+
+// content is a disk in memory.
+type content struct{ *bytes.Reader }
+
+func (c content) Extents(off, length int64, yield func(disk.Extent) error) error {
+	return yield(disk.Extent{Offset: off, Length: length})
+}
+
+func tool(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+func newDisk(t *testing.T) (fill.Files, fill.Disk, []byte) {
+	t.Helper()
+	dir := t.TempDir()
+	data := bytes.Repeat([]byte("what the backup has. "), 100000)
+	data = data[:len(data)/512*512]
+	path := filepath.Join(dir, "data.qcow2")
+	return fill.Files{Socket: filepath.Join(dir, "s.sock"), Tool: qemuimg.New(qemuimg.Options{})},
+		fill.Disk{Name: "data", Path: path, Kept: path + ".before", Content: content{bytes.NewReader(data)}}, data
+}
+
+// TestPut: a disk is put once, whatever happened before, and what was there is kept.
+func TestPut(t *testing.T) {
+	f, d, data := newDisk(t)
+	old := []byte("no qcow2 at all")
+	if err := os.WriteFile(d.Path, old, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	// A process that died has made the new image, and a name for the old one.
+	if err := os.WriteFile(d.Path+fill.Ending, []byte("half"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(d.Path, d.Kept); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := f.Put(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		if waits, err := f.Waits(d); !waits || err != nil {
+			t.Errorf("%v, %v", waits, err)
+		}
+		if kept, err := os.ReadFile(d.Kept); err != nil || !bytes.Equal(kept, old) {
+			t.Errorf("%q, %v", kept, err)
+		}
+	}
+	if info, err := os.Stat(d.Path); err != nil || info.Mode() != 0o640 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	s, err := f.Listen([]fill.Disk{d}, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	raw := filepath.Join(t.TempDir(), "raw")
+	tool(t, "qemu-img", "convert", "-O", "raw", d.Path, raw)
+	if got, err := os.ReadFile(raw); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	tool(t, "qemu-img", "rebase", "-f", "qcow2", "-b", "", d.Path) // as QEMU's block-stream does
+	if waits, err := f.Waits(d); waits || err != nil {
+		t.Errorf("filled in: %v, %v", waits, err)
+	}
+}
+
+// TestPutRefuses: an image that is in use stays, and so does what has the name that the
+// old one shall have.
+func TestPutRefuses(t *testing.T) {
+	f, d, _ := newDisk(t)
+	for _, path := range []string{d.Path, d.Kept} {
+		if err := os.WriteFile(path, []byte(path), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Put(t.Context(), d); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("another file has the name: %v", err)
+	}
+	if err := os.Remove(d.Kept); err != nil {
+		t.Fatal(err)
+	}
+	in, err := os.OpenFile(d.Path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if _, err := imagelock.Acquire(in, imagelock.Exclusive); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Put(t.Context(), d); !errors.Is(err, imagelock.ErrInUse) {
+		t.Errorf("in use: %v", err)
+	}
+	if data, err := os.ReadFile(d.Path); err != nil || string(data) != d.Path {
+		t.Errorf("%q, %v", data, err)
+	}
+}

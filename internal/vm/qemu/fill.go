@@ -1,0 +1,17 @@
+//go:build linux
+
+package qemu
+
+import (
+	"context"
+
+	"github.com/drydock-vm/drydock/internal/vm/qmp"
+)
+
+// Fill is described at [vm.Filler].
+func (m *Machine) Fill(ctx context.Context, path string, progress func(done, of int64)) error {
+	if err := qmp.Fill(ctx, m.path(qmpSocket), path, progress); err != nil {
+		return m.fail("fill in a disk of", err, "")
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+//go:build linux
+
+package qmp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// fillJob is the block job of [Fill]. A machine has one at a time.
+const fillJob = "drydock-fill"
+
+// fillPause is how often a block job is looked at. In between others may use the
+// socket, which serves one at a time.
+const fillPause = time.Second
+
+// fillSilence is how long QEMU may not answer while it copies: its main loop waits for
+// disks now and then.
+const fillSilence = 2 * time.Minute
+
+// jobInfo is what is used of JobInfo (qapi/job.json).
+type jobInfo struct {
+	ID      string `json:"id"`
+	Status  string `json:"status"`
+	Current int64  `json:"current-progress"`
+	Total   int64  `json:"total-progress"`
+	Error   string `json:"error"`
+}
+
+// Fill has the QEMU whose socket is at path copy what the qcow2 image shows of the
+// images below it into it, while the guest runs, and returns when the image needs them
+// no more. It goes on with what a process has begun that was killed.
+func Fill(ctx context.Context, path, image string, progress func(done, of int64)) error {
+	// What another process has begun, of whichever disk, ends first.
+	if err := awaitJob(ctx, path, progress); err != nil && !errors.Is(err, errJob) {
+		return err
+	}
+	begun := false
+	err := ask(ctx, path, func(ctx context.Context, c *Client) error {
+		disk, err := c.FindDisk(ctx, image)
+		if err != nil || disk.Backing == "" {
+			return err
+		}
+		begun = true
+		return c.Execute(ctx, "block-stream", map[string]any{"job-id": fillJob, "device": disk.NodeName, "auto-dismiss": false}, nil)
+	})
+	if err != nil || !begun {
+		return err
+	}
+	return awaitJob(ctx, path, progress)
+}
+
+// errJob is of a block job that QEMU gave up.
+var errJob = errors.New("QEMU could not copy the disk")
+
+// awaitJob waits until the job of [Fill] has ended, and clears it away. It does nothing
+// if there is none.
+func awaitJob(ctx context.Context, path string, progress func(done, of int64)) error {
+	heard := time.Now()
+	for {
+		var job *jobInfo
+		err := ask(ctx, path, func(ctx context.Context, c *Client) error {
+			var err error
+			if job, err = c.job(ctx, fillJob); err != nil || job == nil || job.Status != "concluded" {
+				return err
+			}
+			return c.Execute(ctx, "job-dismiss", map[string]string{"id": fillJob}, nil)
+		})
+		switch {
+		case err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && time.Since(heard) < fillSilence:
+			continue
+		case err != nil:
+			return err
+		case job == nil:
+			return nil
+		case job.Status == "concluded" && job.Error != "":
+			return fmt.Errorf("%w: %s", errJob, clip(job.Error))
+		case job.Status == "concluded":
+			return nil
+		}
+		heard = time.Now()
+		progress(job.Current, job.Total)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(fillPause):
+		}
+	}
+}
+
+// job returns the job of a name, or nil.
+func (c *Client) job(ctx context.Context, id string) (*jobInfo, error) {
+	var jobs []jobInfo
+	if err := c.Execute(ctx, "query-jobs", nil, &jobs); err != nil {
+		return nil, err
+	}
+	for _, j := range jobs {
+		if j.ID == id {
+			return &j, nil
+		}
+	}
+	return nil, nil
+}
