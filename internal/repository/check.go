@@ -98,18 +98,43 @@ func (r *Repository) CheckPack(ctx context.Context, pack ID, content bool) error
 	}
 	// A header that is damaged says nothing of the blobs before it: the index
 	// names them, and whoever restores asks the index.
-	data, err := readSized(ctx, r.be, op, h, info.Size, maxPackSize)
+	data, unreadable, err := r.readPack(ctx, op, h, info.Size)
 	if err != nil {
 		return err
 	}
 	bad, err := r.checkContent(op, h, data, header, indexed)
-	if headerErr != nil {
-		err = headerErr
+	for _, cause := range []error{headerErr, unreadable} {
+		if cause != nil {
+			err = cause
+		}
 	}
 	if err != nil {
 		return packError(pack, bad, err)
 	}
 	return r.keepParity(ctx, pack, data)
+}
+
+// sector is how much of a file a bad sector takes along.
+const sector = 4096
+
+// readPack reads a pack of that size, or as much of it. What its disk cannot read is
+// zeros, and the error unreadable says so.
+func (r *Repository) readPack(ctx context.Context, op string, h backend.Handle, size int64) (data []byte, unreadable, err error) {
+	data, err = readSized(ctx, r.be, op, h, size, maxPackSize)
+	if !errors.Is(err, backend.ErrUnreadable) {
+		return data, nil, err
+	}
+	unreadable = err
+	for off := int64(0); off < size; off += sector {
+		part := data[off:min(off+sector, size)]
+		err := readFull(ctx, r.be, op, h, part, off)
+		if errors.Is(err, backend.ErrUnreadable) {
+			clear(part)
+		} else if err != nil {
+			return nil, nil, err
+		}
+	}
+	return data, unreadable, nil
 }
 
 // checkContent verifies the hash of a pack and opens the blobs in it: those that

@@ -29,8 +29,8 @@ func readSized(ctx context.Context, be backend.Backend, op string, h backend.Han
 	return p, readFull(ctx, be, op, h, p, 0)
 }
 
-// readFull fills p from offset off of a file. A file that ends before is
-// [ErrDamaged].
+// readFull fills p from offset off of a file. A file that ends before, or that its
+// disk cannot read, is [ErrDamaged].
 func readFull(ctx context.Context, be backend.Backend, op string, h backend.Handle, p []byte, off int64) error {
 	n, err := be.ReadAt(ctx, h, p, off)
 	switch {
@@ -38,6 +38,8 @@ func readFull(ctx context.Context, be backend.Backend, op string, h backend.Hand
 		return nil
 	case err == nil || errors.Is(err, io.EOF):
 		return damaged(op, h, "only %d of %d bytes are there at %d", n, len(p), off)
+	case errors.Is(err, backend.ErrUnreadable):
+		return damaged(op, h, "%w", err)
 	}
 	return &Error{Op: op, File: h.String(), Err: err}
 }

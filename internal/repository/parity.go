@@ -104,11 +104,11 @@ func (r *Repository) RepairPack(ctx context.Context, pack ID, write bool) (able 
 	if err != nil {
 		return false, &Error{Op: op, File: h.String(), Err: err}
 	}
-	data, err := readSized(ctx, r.be, op, h, min(info.Size, parity.Length), maxPackSize)
+	data, unreadable, err := r.readPack(ctx, op, h, min(info.Size, parity.Length))
 	if err != nil {
 		return false, err
 	}
-	if info.Size == parity.Length && Hash(data) == pack {
+	if unreadable == nil && info.Size == parity.Length && Hash(data) == pack {
 		return false, nil
 	}
 	whole, err := parity.Repair(data)

@@ -20,6 +20,10 @@ var (
 	ErrNotExist = errors.New("file does not exist")
 	// ErrExist is of a file that is there already.
 	ErrExist = errors.New("file already exists")
+	// ErrUnreadable is of a part of a file that is there, and that its disk does
+	// not give back: a bad sector, or a block that a filesystem with checksums
+	// knows to be wrong. Other parts may be whole.
+	ErrUnreadable = errors.New("the disk cannot read it")
 )
 
 // FileType is a kind of file of a repository. Its value is the folder's name in
@@ -128,7 +132,8 @@ type Backend interface {
 
 	// ReadAt fills p from offset off of file h, as [io.ReaderAt] does: fewer
 	// bytes come with an error, which is io.EOF at the end of the file. A
-	// missing file is [ErrNotExist].
+	// missing file is [ErrNotExist], and a bad sector is [ErrUnreadable], where
+	// the place tells.
 	ReadAt(ctx context.Context, h Handle, p []byte, off int64) (int, error)
 
 	// Stat returns the size of file h, or [ErrNotExist].

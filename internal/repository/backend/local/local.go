@@ -62,6 +62,8 @@ func translate(err error) error {
 		return fmt.Errorf("%w: %w", backend.ErrNotExist, err)
 	case errors.Is(err, fs.ErrExist):
 		return fmt.Errorf("%w: %w", backend.ErrExist, err)
+	case errors.Is(err, unix.EIO):
+		return fmt.Errorf("%w: %w", backend.ErrUnreadable, err)
 	}
 	return err
 }
@@ -125,7 +127,7 @@ func (b *Backend) ReadAt(ctx context.Context, h backend.Handle, p []byte, off in
 	if cerr := f.Close(); cerr != nil && err == nil {
 		err = cerr
 	}
-	return n, err
+	return n, translate(err)
 }
 
 // Stat implements [backend.Backend].

@@ -173,6 +173,7 @@ func TestObjectLock(t *testing.T) {
 		if _, err := be.ReadAt(t.Context(), handle, p, 0); err != nil || string(p) != string(content) {
 			t.Errorf("%s: after the removal: %q, %v", mode, p, err)
 		}
+		replacedInLock(t, be, c, name, content)
 
 		// Twenty days later it is renewed, and not when there is nothing to renew.
 		later := connect(t, s.Address, func(o *s3.Options) {
@@ -204,6 +205,31 @@ func TestObjectLock(t *testing.T) {
 		if got := info.Metadata.Get("X-Amz-Object-Lock-Mode"); err != nil || got != "" {
 			t.Errorf("a lock file has a retention: %q, %v", got, err)
 		}
+	}
+}
+
+// replacedInLock replaces a file that has a retention: it is a new version, with a
+// retention too, and the old one is still there.
+func replacedInLock(t *testing.T, be *s3.Backend, c *minio.Client, name string, content []byte) {
+	t.Helper()
+	if err := be.Replace(t.Context(), handle, []byte("repaired")); err != nil {
+		t.Fatalf("replace: %v", err)
+	}
+	p := make([]byte, len("repaired"))
+	if _, err := be.ReadAt(t.Context(), handle, p, 0); err != nil || string(p) != "repaired" {
+		t.Errorf("after it was replaced: %q, %v", p, err)
+	}
+	old := 0
+	for o := range c.ListObjects(t.Context(), bucket, minio.ListObjectsOptions{Prefix: name, WithVersions: true}) {
+		if o.Size == int64(len(content)) {
+			old++
+		}
+		if err := c.RemoveObject(t.Context(), bucket, name, minio.RemoveObjectOptions{VersionID: o.VersionID}); err == nil {
+			t.Errorf("a version of %d bytes was destroyed", o.Size)
+		}
+	}
+	if old != 1 {
+		t.Errorf("the damaged file is there %d times", old)
 	}
 }
 
