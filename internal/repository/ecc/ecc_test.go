@@ -24,7 +24,7 @@ func random(seed uint64, size int) []byte {
 
 func encode(t testing.TB, pack []byte, percent int) []byte {
 	t.Helper()
-	parity, err := ecc.Encode(pack, percent)
+	parity, err := ecc.Encode(sha256.Sum256(pack), pack, percent)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,11 +174,11 @@ func TestLyingHeaders(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	for _, percent := range []int{-1, 0, 51} {
-		if _, err := ecc.Encode([]byte("x"), percent); err == nil {
+		if _, err := ecc.Encode([sha256.Size]byte{}, []byte("x"), percent); err == nil {
 			t.Errorf("%d %%", percent)
 		}
 	}
-	if _, err := ecc.Encode(nil, 5); err == nil {
+	if _, err := ecc.Encode([sha256.Size]byte{}, nil, 5); err == nil {
 		t.Error("of nothing")
 	}
 	for _, size := range []int{1, 4096, 1 << 20, 16 << 20} {
