@@ -88,8 +88,11 @@ func (a *app) openBytes(ctx context.Context, o *opened, text string, l *looking)
 
 // openBackedUp opens a disk of a backup: as it has it, or made up of its files.
 func (a *app) openBackedUp(ctx context.Context, o *opened, t target, l *looking) (disk.Sparse, error) {
-	if t.disk == "" || t.pathed {
+	switch {
+	case t.disk == "":
 		return nil, usageError("a backup of %s is no disk: name one of its disks (%s/DISK@%s)", t.vm, t.vm, t.backup)
+	case t.pathed:
+		return nil, usageError("that is a file on a disk, and not the disk: leave the path out (%s/%s@%s)", t.vm, t.disk, t.backup)
 	}
 	if err := l.check(t); err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -49,9 +48,6 @@ func (a *app) filesDisk(ctx context.Context, src *opened, t target, keep string)
 		s, err = newimage.OpenSkeleton(ctx, tree, keep, opts)
 	} else {
 		s, err = newimage.MakeSkeleton(ctx, tree, filepath.Join(work, t.vm+"."+t.disk), opts)
-	}
-	if errors.Is(err, newimage.ErrFilesystem) {
-		return nil, fmt.Errorf("disk %s: %w", t.disk, err)
 	}
 	if err != nil {
 		return nil, err

@@ -64,7 +64,7 @@ when it is started again. It takes root.`,
 	f.BoolVar(&o.overwrite, "overwrite", false, "replace what is there, and keep it as FILE.previous")
 	f.StringArrayVar(&o.without, "without", nil, "disk to leave out (can be given again)")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "print what would be done, and change nothing")
-	f.BoolVar(&o.start, "start", false, "start the VM when all is there")
+	f.BoolVar(&o.start, "start", false, "start the VM when all is there as it was")
 	f.StringVar(&o.repository, "repository", "", "where the repository is, on a host without a configuration")
 	f.StringVar(&o.key, "password-file", "", "file with the repository's key")
 	f.StringVar(&o.password, "credentials-file", "", "file with the login at the repository's server")
@@ -128,6 +128,11 @@ func (a *app) restoreVM(ctx context.Context, text string, o vmFlags) error {
 			a.warn(err)
 		}
 	}()
+	return h.restoreVM(lock.Context(), repo, name, o)
+}
+
+// restoreVM makes the plan, and does what it says.
+func (h *host) restoreVM(ctx context.Context, repo *repository.Repository, name backupName, o vmFlags) error {
 	if !o.dryRun && o.to == "" { // before the plan, which looks at what others change
 		alone, err := h.lock("restore vm")
 		if err != nil {
@@ -135,14 +140,14 @@ func (a *app) restoreVM(ctx context.Context, text string, o vmFlags) error {
 		}
 		defer alone.Release()
 	}
-	plan, d, err := h.planVM(lock.Context(), repo, name, o)
+	plan, d, err := h.planVM(ctx, repo, name, o)
 	if err != nil {
 		return err
 	}
-	if err := a.runPlan(lock.Context(), plan, o); err != nil || o.dryRun || !o.start {
+	if err := h.app.runPlan(ctx, plan, o); err != nil || o.dryRun || !o.start {
 		return err
 	}
-	return a.startRestored(ctx, d)
+	return h.app.startRestored(ctx, d)
 }
 
 // vmHost is this host: as its configuration says, or as the flags say where it has
@@ -231,9 +236,10 @@ func (h *host) mergedConfig(tree disk.Filesystem, d *definition.Definition, to s
 	if err != nil { // it shows lines of what the repository says
 		return out, fmt.Errorf("what the backup has of drydock's configuration is not valid: %s", escape.Line(err.Error()))
 	}
+	moved := otherDisk(d, part.VM())
 	data, err := os.ReadFile(out.Path)
 	if errors.Is(err, fs.ErrNotExist) {
-		out.Note = "a new one, with this VM alone"
+		out.Note, out.Problem = "a new one, with this VM alone", moved
 		out.Text, err = part.File(h.config.State, h.config.Repository)
 		return out, err
 	}
@@ -245,11 +251,22 @@ func (h *host) mergedConfig(tree disk.Filesystem, d *definition.Definition, to s
 	case err != nil:
 		return out, err
 	case added:
-		out.Was, out.Text, out.Note = data, text, "with this VM added to it"
+		out.Was, out.Text, out.Note, out.Problem = data, text, "with this VM added to it", moved
 	default:
 		out.Note = "it has this VM already, and stays as it is"
 	}
 	return out, nil
+}
+
+// otherDisk says which disk the configuration has elsewhere than the definition, or
+// otherwise: rounds would write to one that no plan has shown and nobody has allowed.
+func otherDisk(d *definition.Definition, v *config.VM) string {
+	for _, k := range v.SortedDisks() {
+		if was := d.Disk(k.Name); was == nil || was.Path != k.Path || was.Format != k.Format || was.Image != k.Image {
+			return fmt.Sprintf("it has disk %s at %s, and the definition has it elsewhere or otherwise: no backup of drydock says so", k.Name, k.Path)
+		}
+	}
+	return ""
 }
 
 // readNew opens the filesystem of a new image in a confined reader.

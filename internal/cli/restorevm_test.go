@@ -527,12 +527,13 @@ func TestRestoreVMOfAStranger(t *testing.T) {
 		tags []string
 		want string
 	}{
-		"a path elsewhere":        {lie(func(k *definition.Disk) { k.Path = w.host + "/elsewhere.raw" }), part, nil, "--allow " + w.host},
-		"a path upwards":          {lie(func(k *definition.Disk) { k.Path = allowed + "/../elsewhere.raw" }), part, nil, "not valid"},
-		"drydock's configuration": {lie(func(k *definition.Disk) { k.Path = w.config }), part, nil, "drydock's own configuration"},
-		"another VM's part":       {good(), strings.Replace(part, "web:", "other:", 1), nil, "not the part of web alone"},
-		"a part that is none":     {good(), "\x1b[31m", nil, "configuration is not valid"},
-		"pieces behind the disk":  {lie(func(k *definition.Disk) { k.Pieces = []definition.Piece{{At: 1 << 20, Length: 1}} }), part, nil, "cannot lie there"},
+		"a path elsewhere":         {lie(func(k *definition.Disk) { k.Path = w.host + "/elsewhere.raw" }), part, nil, "--allow " + w.host},
+		"a path upwards":           {lie(func(k *definition.Disk) { k.Path = allowed + "/../elsewhere.raw" }), part, nil, "not valid"},
+		"drydock's configuration":  {lie(func(k *definition.Disk) { k.Path = w.config }), part, nil, "drydock's own configuration"},
+		"a disk that is not shown": {good(), strings.Replace(part, allowed+"/a.raw", "/etc/shadow", 1), nil, "it has disk a at /etc/shadow"},
+		"another VM's part":        {good(), strings.Replace(part, "web:", "other:", 1), nil, "not the part of web alone"},
+		"a part that is none":      {good(), "\x1b[31m", nil, "configuration is not valid"},
+		"pieces behind the disk":   {lie(func(k *definition.Disk) { k.Pieces = []definition.Piece{{At: 1 << 20, Length: 1}} }), part, nil, "cannot lie there"},
 		"pieces that do not fit": {lie(func(k *definition.Disk) {
 			k.Backup, k.Partition, k.Pieces = "files", 1, []definition.Piece{{Length: 4096}}
 		}), part, files, "does not fit"},

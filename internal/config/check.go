@@ -247,6 +247,8 @@ func (r *reader) checkDisk(c *Config, key string, d *Disk) {
 		r.problem(key, "nobody knows where the guest mounts this disk, so its files cannot be backed up", `give "mount", or say "backup: image" or "backup: off"`)
 	case strings.ContainsFunc(d.Mount, unicode.IsControl):
 		r.checkPath(key+".mount", d.Mount)
+	case d.Mount == definitionFolder || strings.HasPrefix(d.Mount, definitionFolder+"/"):
+		r.problem(key+".mount", "is where a backup has the definition of its VM", "mount it elsewhere, or say backup: image")
 	case d.Mount != "" && (!path.IsAbs(d.Mount) || path.Clean(d.Mount) != d.Mount):
 		r.problem(key+".mount", fmt.Sprintf("%q is not a clean absolute path", d.Mount), mountFix(d.Mount))
 	}
@@ -278,6 +280,10 @@ func (r *reader) checkDisk(c *Config, key string, d *Disk) {
 		r.checkBacking(c, key, d)
 	}
 }
+
+// definitionFolder is where package definition has the definition of a VM in its
+// backups.
+const definitionFolder = "/.drydock"
 
 // checkImageMode checks what only a backup as an image has.
 func (r *reader) checkImageMode(key string, d *Disk) {

@@ -37,6 +37,9 @@ func ParsePart(name, vm string, text []byte) (*Part, error) {
 	return &Part{vm, c}, nil
 }
 
+// VM is the VM that the part is of.
+func (p *Part) VM() *VM { return p.config.VMs[p.vm] }
+
 // NewRepository returns the settings of a repository, with every default. Relative
 // paths start at the current folder, and are absolute in what it returns: the file that
 // the settings come into lies elsewhere.

@@ -92,13 +92,29 @@ func (s *saver) file(f HostFile, d *Definition) error {
 		miss(fmt.Sprintf("there are more than %d files", maxFiles))
 		return nil
 	}
+	out, err := s.read(f)
+	if err != nil {
+		if errors.Is(err, errUnread) {
+			miss(err.Error())
+			return nil
+		}
+		return err
+	}
+	d.Files = append(d.Files, *out)
+	return nil
+}
+
+// errUnread is of a file that cannot be read.
+var errUnread = errors.New("it cannot be read")
+
+// read stores what a file has, unless the parent has it.
+func (s *saver) read(f HostFile) (*File, error) {
 	in, info, err := openFile(f.Path)
 	if err != nil {
-		miss(err.Error())
-		return nil
+		return nil, fmt.Errorf("%w: %w", errUnread, err)
 	}
 	defer in.Close()
-	out := File{Path: f.Path, Role: f.Role, Owner: OwnerOf(info), Size: info.Size()}
+	out := &File{Path: f.Path, Role: f.Role, Owner: OwnerOf(info), Size: info.Size()}
 	var content []repository.ID
 	if n, sum := s.before.find(s.repo, f.Path, info); n != nil {
 		content, out.SHA256 = n.Content, sum
@@ -106,20 +122,18 @@ func (s *saver) file(f HostFile, d *Definition) error {
 		r := &reader{in: in, hash: sha256.New()}
 		content, out.Size, _, err = s.repo.SaveStream(s.ctx, r)
 		if r.err != nil {
-			miss(r.err.Error())
-			return nil
+			return nil, fmt.Errorf("%w: %w", errUnread, r.err)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		out.SHA256 = hex.EncodeToString(r.hash.Sum(nil))
 	}
-	d.Files = append(d.Files, out)
 	s.put(filesPath+f.Path, repository.Node{
 		Mode: info.Mode().Perm(), ModTime: info.ModTime().UTC(), ChangeTime: changeTime(info),
 		UID: out.UID, GID: out.GID, Size: uint64(out.Size), Content: content,
 	})
-	return nil
+	return out, nil
 }
 
 // text stores a file that drydock makes. It has the time of the newest thing that it

@@ -30,6 +30,13 @@ func (m *maker) xfs() error {
 }
 
 func (m *maker) btrfs() error {
+	if err := m.makeBtrfs(); err != nil {
+		return err
+	}
+	return m.write()
+}
+
+func (m *maker) makeBtrfs() error {
 	args := []string{"-q", "-f"}
 	if m.opts.UUID != [16]byte{} {
 		args = append(args, "-U", uuidText(m.opts.UUID))
@@ -37,10 +44,7 @@ func (m *maker) btrfs() error {
 	if l := m.opts.Label; len(l) > 0 && len(l) <= 255 && !bytes.ContainsAny(l, "\x00\n") {
 		args = append(args, "-L", string(l))
 	}
-	if err := m.program(nil, nil, "mkfs.btrfs", append(args, "--", m.work.image)...); err != nil {
-		return err
-	}
-	return m.write()
+	return m.apart("mkfs.btrfs", append(args, "--", m.work.image)...)
 }
 
 // write has a machine write the files into the filesystem that was made.

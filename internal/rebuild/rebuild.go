@@ -82,6 +82,8 @@ type Config struct {
 	Was  []byte // what is there, and Text was made from; nil where nothing is
 	Text []byte // the new content; nil leaves the file as it is
 	Note string // why
+	// Problem is why it must not be written.
+	Problem string
 }
 
 // Action is what becomes of an item.
@@ -234,7 +236,7 @@ func (p *Plan) filesItem(it *Item) {
 // configItem is of drydock's configuration.
 func (p *Plan) configItem() *Item {
 	c := p.opts.Config
-	it := &Item{What: "drydock's configuration", From: FromConfig, Path: c.Path, Detail: c.Note, Size: int64(len(c.Text))}
+	it := &Item{What: "drydock's configuration", From: FromConfig, Path: c.Path, Detail: c.Note, Size: int64(len(c.Text)), Problem: c.Problem}
 	if c.Text == nil {
 		it.Action = There
 	}

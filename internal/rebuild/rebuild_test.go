@@ -1,12 +1,16 @@
 package rebuild_test
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/drydock-vm/drydock/internal/definition"
+	"github.com/drydock-vm/drydock/internal/image"
 	"github.com/drydock-vm/drydock/internal/rebuild"
 	"github.com/drydock-vm/drydock/internal/repository"
 )
@@ -96,5 +100,59 @@ func TestElsewhere(t *testing.T) {
 	}
 	if p.Items[2].Action != rebuild.Replace || p.Items[3].Action != rebuild.There {
 		t.Errorf("%+v, %+v", p.Items[2], p.Items[3])
+	}
+}
+
+// TestInstalled: a root disk that comes back as it was backed up is on record as of the
+// version that it had, and never as of that which was there in its place.
+func TestInstalled(t *testing.T) {
+	dir := t.TempDir()
+	store := image.New(image.Options{Dir: filepath.Join(dir, "images")})
+	version := func(name string) image.Version {
+		v, err := store.Import(t.Context(), "base", name, bytes.NewReader(bytes.Repeat([]byte(name), 512)), image.Want{}, image.Meta{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	v1, v2 := version("v1"), version("v2")
+	path := filepath.Join(dir, "root.raw")
+	if err := os.WriteFile(path, make([]byte, 512), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	s := &repository.Snapshot{Tags: []string{"image:root"}}
+	for want, release := range map[string]*definition.Release{
+		"v1": {Image: "base", Version: "v1", Size: v1.Size, SHA256: v1.SHA256},
+		"":   {Image: "base", Version: "v0", Size: 512, SHA256: strings.Repeat("0", 64)},
+	} {
+		if err := store.Commit("web", "root", path, v2); err != nil {
+			t.Fatal(err)
+		}
+		// A run that was cut off behind the disk has left this.
+		done := fmt.Sprintf(`{"backup":%q,"disks":{%q:{"device":%d,"inode":%d,"modified":%d}}}`, s.ID, path, st.Dev, st.Ino, info.ModTime().UnixNano())
+		if err := os.MkdirAll(filepath.Join(dir, "restored"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "restored/web.json"), []byte(done), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d := definition.Disk{Name: "root", Path: path, Format: "raw", Size: 512, Backup: "image", Image: "base", Release: release}
+		p, err := rebuild.Make(&definition.Definition{VM: "web", Disks: []definition.Disk{d}}, rebuild.Options{
+			Snapshot: s, Allow: []string{dir}, State: dir, Store: store, Config: rebuild.Config{Path: filepath.Join(dir, "drydock.yaml")},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Run(t.Context()); err != nil || p.Items[0].Action != rebuild.There {
+			t.Fatalf("%+v, %v", p.Items[0], err)
+		}
+		if in, _, err := store.Installed("web", "root"); err != nil || in.Version != want {
+			t.Errorf("on record is %q, %v; want %q", in.Version, err, want)
+		}
 	}
 }

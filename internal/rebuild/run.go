@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/drydock-vm/drydock/internal/image"
 )
 
 // maxWarnings is how many warnings a report keeps. All are counted.
@@ -63,17 +65,25 @@ func (x *run) item(ctx context.Context, it *Item) error {
 }
 
 // commit records which versions the disks are made from, so that the next round knows.
+// What is on record is of the disk that was there before: a disk that was backed up as
+// it was is of the version that the backup tells, or of none that the store knows.
 func (x *run) commit() error {
 	for _, it := range x.Items {
-		if it.From != FromVersion || it.Action == LeftOut {
+		if it.disk == nil || it.Action == LeftOut || it.From != FromVersion && it.disk.Image == "" {
 			continue
 		}
-		r := it.disk.Release
-		v, err := x.opts.Store.ByDigest(r.Image, r.SHA256)
-		if err != nil {
-			return err
+		err := image.ErrNoVersion
+		var v image.Version
+		if r := it.disk.Release; r != nil {
+			v, err = x.opts.Store.ByDigest(r.Image, r.SHA256)
 		}
-		if err := x.opts.Store.Commit(x.VM, it.disk.Name, it.Path, v); err != nil {
+		switch {
+		case err == nil:
+			err = x.opts.Store.Commit(x.VM, it.disk.Name, it.Path, v)
+		case it.From != FromVersion && errors.Is(err, image.ErrNoVersion):
+			err = x.opts.Store.Forget(x.VM, it.disk.Name)
+		}
+		if err != nil {
 			return err
 		}
 	}

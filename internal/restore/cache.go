@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/repository"
 )
 
@@ -136,11 +137,16 @@ func (c *blobCache) entry(id repository.ID) (e *cachedBlob, isNew bool) {
 		return c.repo.LoadBlob(c.ctx, repository.DataBlob, id, nil)
 	})}
 	c.known[id] = c.order.PushBack(e)
-	for c.bytes += size; c.order.Len() > 1 && c.bytes > maxBlobBytes; {
+	for c.bytes += size; c.order.Len() > 1 && (c.bytes > maxBlobBytes || c.order.Len() > maxBlobsKept); {
 		c.remove(c.order.Front())
 	}
 	return e, true
 }
+
+// maxBlobsKept bounds what it costs to know of pieces, some 600 bytes each: a million
+// files have pieces of a few bytes. It has room for maxBlobBytes of the smallest in
+// the image of a disk.
+const maxBlobsKept = maxBlobBytes / wholedisk.MinSegment
 
 func (c *blobCache) remove(at *lru.Element) {
 	e := c.order.Remove(at).(*cachedBlob)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -42,12 +43,40 @@ func children(t *testing.T) (pids []int) {
 	return pids
 }
 
+// nobody checks what the machine that runs may do on this host.
+func nobody(t *testing.T) {
+	pids := children(t)
+	if len(pids) != 1 {
+		t.Errorf("%d machines run, want 1", len(pids))
+	}
+	for _, pid := range pids {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		for _, want := range []string{"Uid:\t65534\t65534\t65534\t65534", "Gid:\t65534\t65534\t65534\t65534", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+			if !strings.Contains(string(status), want+"\n") {
+				t.Errorf("the machine lacks %q: %v\n%s", want, err, status)
+			}
+		}
+	}
+}
+
+// watched calls a function when it is read.
+type watched struct {
+	disk.Sparse
+	call func()
+}
+
+func (w watched) ReadAt(p []byte, off int64) (int, error) {
+	w.call()
+	return w.Sparse.ReadAt(p, off)
+}
+
 // large is content of a size.
 func large(size int) disk.Sparse {
 	return treetest.Content{Data: bytes.Repeat([]byte("content."), size/8)}
 }
 
-// TestWhatGoesWrong: each is one error, at once, and no machine is left.
+// TestWhatGoesWrong: each is one error, at once, and no machine is left. While it runs,
+// it is nobody.
 func TestWhatGoesWrong(t *testing.T) {
 	enough := errors.New("enough")
 	for name, c := range map[string]struct {
@@ -61,7 +90,7 @@ func TestWhatGoesWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys := treetest.NewFake()
-			fsys.File(treetest.Root, "file\x1b", 10, large(smallSize))
+			fsys.File(treetest.Root, "file\x1b", 10, watched{large(smallSize), sync.OnceFunc(func() { nobody(t) })})
 			ctx, cancel := context.WithTimeoutCause(t.Context(), c.limit, enough)
 			defer cancel()
 			err := writervm.Write(ctx, makeImage(t, "btrfs", smallSize), "btrfs", fsys, options(t))
@@ -95,14 +124,20 @@ func TestFullHost(t *testing.T) {
 	}
 }
 
-// fakeQEMU puts a program into the place of QEMU: a shell script.
-func fakeQEMU(t *testing.T, script string) {
+// fakeQEMU puts a program into the place of QEMU: a shell script. DIR in it is the folder
+// that it returns, in which the user nobody may write.
+func fakeQEMU(t *testing.T, script string) (dir string) {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "qemu-system-x86_64"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+	dir = t.TempDir()
+	path := filepath.Join(dir, "qemu-system-x86_64")
+	err := errors.Join(
+		os.WriteFile(path, []byte("#!/bin/sh\n"+strings.ReplaceAll(script, "DIR", dir)), 0o600),
+		os.Chmod(path, 0o755), os.Chmod(dir, 0o777), os.Chmod(filepath.Dir(dir), 0o755))
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return dir
 }
 
 // ready is a machine that came up.
@@ -172,12 +207,11 @@ func hangingKVM(t *testing.T) (check func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls := filepath.Join(t.TempDir(), "calls")
-	fakeQEMU(t, fmt.Sprintf(`
-echo "$*" >>%s
+	dir := fakeQEMU(t, fmt.Sprintf(`
+echo "$*" >>DIR/calls
 case "$*" in *"-accel kvm"*) exec sleep 1000 ;; esac
 exec %s "$@"
-`, calls, qemu))
+`, qemu))
 	return func() {
 		t.Helper()
 		want := 1
@@ -185,7 +219,7 @@ exec %s "$@"
 			kvm.Close()
 			want = 2
 		}
-		if text, err := os.ReadFile(calls); bytes.Count(text, []byte("\n")) != want {
+		if text, err := os.ReadFile(filepath.Join(dir, "calls")); bytes.Count(text, []byte("\n")) != want {
 			t.Errorf("%v, calls %q, want %d", err, text, want)
 		}
 	}

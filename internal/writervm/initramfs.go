@@ -20,21 +20,63 @@ import (
 // maxModule bounds a module of the kernel, in bytes. btrfs, the largest, has 2 MB.
 const maxModule = 64 << 20
 
-// initramfs makes the archive that the kernel unpacks, in memory that goes when its
-// descriptor is closed: executable is process 1, and modules are loaded in order.
-func initramfs(executable string, modules []string) (*os.File, error) {
-	fd, err := unix.MemfdCreate("drydock-initramfs", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("make an initramfs: %w", err)
+// files are what a machine is made of.
+type files struct{ kernel, initramfs, image *os.File }
+
+// openFiles opens what a machine is made of. Kernel and initramfs are in memory, where
+// QEMU can open them again, whoever it is.
+func openFiles(image, executable string, k Kernel, modules []string) (_ *files, err error) {
+	f := &files{}
+	defer func() {
+		if err != nil {
+			f.close()
+		}
+	}()
+	if f.kernel, err = inMemory("kernel", func(w io.Writer) error { return copyFile(w, k.Image) }); err != nil {
+		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), "initramfs")
-	if err := fillInitramfs(&cpio{to: f}, executable, modules); err != nil {
+	f.initramfs, err = inMemory("initramfs", func(w io.Writer) error { return fillInitramfs(&cpio{to: w}, executable, modules) })
+	if err != nil {
+		return nil, err
+	}
+	f.image, err = os.OpenFile(image, os.O_RDWR, 0)
+	return f, err
+}
+
+func (f *files) close() {
+	for _, o := range []*os.File{f.kernel, f.initramfs, f.image} {
+		if o != nil {
+			o.Close()
+		}
+	}
+}
+
+// inMemory makes a file that goes when it is closed.
+func inMemory(name string, fill func(w io.Writer) error) (*os.File, error) {
+	fd, err := unix.MemfdCreate("drydock-"+name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make a file in memory: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if err := fill(f); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("make an initramfs: %w", err)
+		return nil, fmt.Errorf("prepare the %s of the machine that writes the image: %w", name, err)
 	}
 	return f, nil
 }
 
+func copyFile(w io.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(w, f)
+	return err
+}
+
+// fillInitramfs makes the archive that the kernel unpacks: executable is process 1, and
+// modules are loaded in order.
 func fillInitramfs(c *cpio, executable string, modules []string) error {
 	program, err := staticProgram(executable)
 	if err != nil {

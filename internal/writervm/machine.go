@@ -50,14 +50,15 @@ type machine struct {
 // The descriptors that QEMU is given, behind those of every program.
 const (
 	fdLink = 3 + iota
+	fdKernel
 	fdInitramfs
 	fdImage
 )
 
-// arguments are those of QEMU. Names of files are not among them, but for the kernel's:
-// all else it gets open. Flushes of the guest are left out: who has the image brings it
+// arguments are those of QEMU. Names of files are not among them: it gets all open, and
+// is a user who could open none. Flushes of the guest are left out: who has the image brings it
 // to the disk when it is whole, and throws it away if the host crashes before.
-func arguments(kernel, accelerator, fstype string) []string {
+func arguments(accelerator, fstype string) []string {
 	cpu := map[string]string{KVM: "host"}[accelerator]
 	if cpu == "" {
 		cpu = "max"
@@ -66,7 +67,7 @@ func arguments(kernel, accelerator, fstype string) []string {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-machine", "pc", "-accel", accelerator, "-cpu", cpu, "-smp", "2", "-m", memory,
-		"-kernel", kernel, "-initrd", fmt.Sprintf("/proc/self/fd/%d", fdInitramfs),
+		"-kernel", fmt.Sprintf("/proc/self/fd/%d", fdKernel), "-initrd", fmt.Sprintf("/proc/self/fd/%d", fdInitramfs),
 		"-append", "console=ttyS0 quiet panic=-1 mitigations=off selinux=0 apparmor=0 audit=0 rdinit=/init -- " + guest.Verb + " " + fstype,
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-add-fd", fmt.Sprintf("set=1,fd=%d", fdImage),
@@ -78,19 +79,20 @@ func arguments(kernel, accelerator, fstype string) []string {
 	}
 }
 
-// start starts the machine. The image stays open until it ends.
-func start(ctx context.Context, k Kernel, accelerator, fstype string, initrd, image *os.File) (*machine, error) {
+// start starts the machine.
+func start(ctx context.Context, accelerator, fstype string, f *files) (*machine, error) {
 	link, theirs, err := socketpair()
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.Close()
 	m := &machine{link: link, said: &printed.Tail{Limit: maxSaid}, ended: make(chan struct{})}
-	m.cmd = exec.CommandContext(ctx, program, arguments(k.Image, accelerator, fstype)...)
+	m.cmd = exec.CommandContext(ctx, program, arguments(accelerator, fstype)...)
 	m.cmd.Env = []string{"LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	m.cmd.ExtraFiles = []*os.File{theirs, initrd, image}
+	m.cmd.Dir = "/"
+	m.cmd.ExtraFiles = []*os.File{theirs, f.kernel, f.initramfs, f.image}
 	m.cmd.Stdout, m.cmd.Stderr, m.cmd.WaitDelay = m.said, m.said, waitDelay
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: nobody()}
 	// On a thread that no goroutine is locked to: the runtime keeps those, and the
 	// kernel kills QEMU when the thread ends that started it.
 	result := make(chan error)
@@ -107,6 +109,20 @@ func start(ctx context.Context, k Kernel, accelerator, fstype string, initrd, im
 		close(m.ended)
 	}()
 	return m, nil
+}
+
+// nobody is the user that QEMU is, if drydock is root: one who may do nothing but open
+// /dev/kvm, where a group may do that.
+func nobody() *syscall.Credential {
+	const id = 65534 // of the kernel's overflow user, which Linux distributions call nobody
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	c := &syscall.Credential{Uid: id, Gid: id}
+	if kvm, err := os.Stat("/dev/kvm"); err == nil {
+		c.Groups = []uint32{kvm.Sys().(*syscall.Stat_t).Gid}
+	}
+	return c
 }
 
 func socketpair() (net.Conn, *os.File, error) {

@@ -65,23 +65,17 @@ func Write(ctx context.Context, path, fstype string, fsys disk.Filesystem, opts 
 	if err != nil {
 		return err
 	}
-	opts.Kernel = k
 	executable := opts.Executable
 	if executable == "" {
 		executable = "/proc/self/exe"
 	}
-	initrd, err := initramfs(executable, modules)
+	f, err := openFiles(path, executable, k, modules)
 	if err != nil {
 		return err
 	}
-	defer initrd.Close()
-	image, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer image.Close()
+	defer f.close()
 	r := &run{ctx: ctx, opts: opts}
-	if err := r.bringUp(fstype, initrd, image); err != nil {
+	if err := r.bringUp(fstype, f); err != nil {
 		return err
 	}
 	err = r.write(fsys)
@@ -103,9 +97,9 @@ type run struct {
 }
 
 // bringUp starts a machine that answers.
-func (r *run) bringUp(fstype string, initrd, image *os.File) error {
+func (r *run) bringUp(fstype string, f *files) error {
 	try := func(accelerator string, limit time.Duration) error {
-		m, err := start(r.ctx, r.opts.Kernel, accelerator, fstype, initrd, image)
+		m, err := start(r.ctx, accelerator, fstype, f)
 		if err == nil {
 			r.machine, r.from = m, wire.NewReader(m.link, wire.MaxToHost)
 			if err = r.awaitReady(limit); err != nil {

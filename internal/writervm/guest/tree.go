@@ -77,7 +77,7 @@ func (t *tree) read(l *link) error {
 }
 
 func (t *tree) message(kind wire.Kind, payload []byte) error {
-	within := map[wire.Kind]bool{wire.Data: true, wire.End: true, wire.Abandon: true}[kind]
+	within := kind == wire.Data || kind == wire.End || kind == wire.Abandon
 	if within != t.file.open || kind != wire.Node && len(t.folders) == 0 {
 		return fmt.Errorf("%w: %q at this place", wire.ErrBroken, kind)
 	}
