@@ -85,18 +85,26 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// Bits that flip all over a pack of the usual size.
+// Bits that flip, and sectors that go bad, all over a pack of the usual size: as many
+// as docs/repository.md says.
 func TestScattered(t *testing.T) {
 	pack := random(1, 16<<20)
 	parity := encode(t, pack, 5)
 	for seed := range uint64(5) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		damaged := bytes.Clone(pack)
-		for range 200 {
+		for range 300 {
 			damaged[r.IntN(len(damaged))] ^= 1 << r.IntN(8)
 		}
 		if out, err := repair(t, parity, damaged); err != nil || !bytes.Equal(out, pack) {
-			t.Errorf("200 bits of 16 MiB, seed %d: %v", seed, err)
+			t.Errorf("300 bits of 16 MiB, seed %d: %v", seed, err)
+		}
+		damaged = bytes.Clone(pack)
+		for range 80 {
+			zero(damaged, r.IntN(len(damaged))&^4095, 4096)
+		}
+		if out, err := repair(t, parity, damaged); err != nil || !bytes.Equal(out, pack) {
+			t.Errorf("80 sectors of 16 MiB, seed %d: %v", seed, err)
 		}
 	}
 }
