@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,9 @@ func TestBoot(t *testing.T) {
 	h, g := bootHost(t, "mount: /var", "raw")
 	if out := h.run(1, "start-from-backup", "web"); !strings.Contains(out.stderr, "root is raw") {
 		t.Errorf("%s", out.stderr)
+	}
+	if left, err := filepath.Glob(h.path("state", "from-backup", "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 	killedTrial(t, h)
 	var r bootReport
@@ -193,12 +197,22 @@ func TestStartFromBackup(t *testing.T) {
 			if out := h.run(0, "status"); !strings.Contains(out.stdout, "running, being filled in from ") {
 				t.Errorf("%s", out.stdout)
 			}
+			if out := h.run(1, "restore", "web/root@latest", "--in-place"); !strings.Contains(out.stderr, "being filled in") {
+				t.Errorf("%s", out.stderr)
+			}
 			if out := h.run(3, "run"); !strings.Contains(out.stdout, "drydock start-from-backup web") {
 				t.Errorf("%s", out.stdout)
 			}
 
-			if out := h.run(0, "start-from-backup", "web"); !strings.Contains(out.stdout, "stands on its own") {
-				t.Errorf("%s", out.stdout)
+			var done struct {
+				Disks []struct {
+					Kept string
+					Put  bool
+				}
+			}
+			h.json(&done, 0, "start-from-backup", "web")
+			if len(done.Disks) != 2 || !done.Disks[0].Put {
+				t.Errorf("%+v", done)
 			}
 			checkFilled(t, h, g)
 			kept, err := filepath.Glob(g.DataPath + ".before-*")
@@ -243,7 +257,8 @@ func checkFilled(t *testing.T, h *host, g *testguest.Guest) {
 }
 
 // bridgedTrial boots a guest whose network card is on a bridge, and whose probe asks an
-// address there. Neither is there for the guest that is started from the backup.
+// address there: neither is there for the guest that is started from the backup. Then it
+// boots one whose command is that of a unit.
 func bridgedTrial(t *testing.T, h *host, g *testguest.Guest) {
 	t.Helper()
 	var command []string
@@ -264,6 +279,18 @@ func bridgedTrial(t *testing.T, h *host, g *testguest.Guest) {
 		t.Errorf("%s", out.stdout)
 	}
 	noTrial(t, h)
+
+	// A unit's command is in the backup.
+	unit := regexp.MustCompile(`driver: qemu\n    command: .*\n`).ReplaceAllString(was, "driver: systemd\n    unit: web.service\n")
+	if unit == was {
+		t.Fatal("there is no command to leave out")
+	}
+	h.machine.Reset()
+	h.machine.WriteString(unit)
+	h.write()
+	if out := h.run(0, "verify", "--mode", "boot", "web"); !strings.Contains(out.stdout, "healthy in ") {
+		t.Errorf("%s", out.stdout)
+	}
 	h.machine.Reset()
 	h.machine.WriteString(was)
 	h.write()

@@ -106,7 +106,7 @@ type Object struct {
 }
 
 // GCPercent is what the garbage collector is best set to (debug.SetGCPercent) where
-// a backup is all that a program does: what lives long is the index and packs, in
+// a backup, or a look at one, is all that a program does: what lives long is the index and packs, in
 // which there is nothing to follow, and with the default a backup of a million small
 // files would take 480 MB.
 const GCPercent = 25

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/fill"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
+	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/state"
@@ -82,6 +84,17 @@ func (h *host) fromBackup(vm string) (*fromBackup, error) {
 	return r, nil
 }
 
+// forgetUnbegun removes what was made for a VM of which no disk was put.
+func (h *host) forgetUnbegun(vm string) {
+	if _, err := os.Lstat(filepath.Join(h.fromFolder(vm), fromRecord)); errors.Is(err, fs.ErrNotExist) {
+		_ = os.RemoveAll(h.fromFolder(vm)) // what stays is removed the next time
+	}
+}
+
+func (f *filling) skeleton(disk string) string {
+	return filepath.Join(f.h.fromFolder(f.v.Name), disk+".skeleton")
+}
+
 func (h *host) writeFromBackup(r *fromBackup) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -125,6 +138,7 @@ func (a *app) startFromBackup(ctx context.Context, text string) (err error) {
 		return err
 	}
 	defer own.Release()
+	defer h.forgetUnbegun(name)
 	repo, err := h.openRepository(ctx)
 	if err != nil {
 		return err
@@ -138,7 +152,17 @@ func (a *app) startFromBackup(ctx context.Context, text string) (err error) {
 	}}
 	defer func() { err = errors.Join(err, lock.Unlock(context.WithoutCancel(ctx))) }()
 	defer f.src.close()
-	if f.record, err = h.fromBackup(name); err != nil {
+	if err := f.open(lock.Context(), repo, which); err != nil {
+		return err
+	}
+	return f.run(lock.Context())
+}
+
+// open opens the backup: the one that was begun with, the one that is asked for, or the
+// newest.
+func (f *filling) open(ctx context.Context, repo *repository.Repository, which string) (err error) {
+	name := f.v.Name
+	if f.record, err = f.h.fromBackup(name); err != nil {
 		return err
 	}
 	if f.record != nil && which != "" {
@@ -146,16 +170,12 @@ func (a *app) startFromBackup(ctx context.Context, text string) (err error) {
 	}
 	if f.record != nil {
 		which = f.record.Backup
-	} else if which == "" {
-		which = "latest"
 	}
-	if f.src.backup, err = restore.Find(lock.Context(), repo, name, which); err != nil {
+	if f.src.backup, err = restore.Find(ctx, repo, name, cmp.Or(which, "latest")); err != nil {
 		return err
 	}
-	if f.src.tree, err = restore.OpenTree(lock.Context(), repo, f.src.backup); err != nil {
-		return err
-	}
-	return f.run(lock.Context())
+	f.src.tree, err = restore.OpenTree(ctx, repo, f.src.backup)
+	return err
 }
 
 func (f *filling) run(ctx context.Context) error {
@@ -178,7 +198,12 @@ func (f *filling) run(ctx context.Context) error {
 	if err := f.put(ctx); err != nil {
 		return err
 	}
-	unhealthy := f.h.app.startVM(ctx, f.h, f.round)
+	a := f.h.app
+	told := *a // with --json what happens on the way goes to standard error
+	if a.json {
+		told.stdout = a.stderr
+	}
+	unhealthy := told.startVM(ctx, f.h, f.round)
 	if st, err := f.round.Machine.State(ctx); err != nil || !st.UsesDisks() {
 		return errors.Join(unhealthy, err)
 	}
@@ -191,13 +216,22 @@ func (f *filling) run(ctx context.Context) error {
 	if err := os.RemoveAll(f.h.fromFolder(f.v.Name)); err != nil {
 		return err
 	}
-	f.h.app.printf("%s stands on its own: nothing is read from the repository any more\n", f.v.Name)
+	return errors.Join(unhealthy, f.told())
+}
+
+// told says that it is done, and what is kept.
+func (f *filling) told() error {
+	a := f.h.app
+	if a.json {
+		return a.printJSON(f.record)
+	}
+	a.printf("%s stands on its own: nothing is read from the repository any more\n", f.v.Name)
 	for _, d := range f.record.Disks {
 		if _, err := os.Lstat(d.Kept); err == nil {
-			f.h.app.printf("the disk that was there is kept: %s (remove it when the VM works)\n", d.Kept)
+			a.printf("the disk that was there is kept: %s (remove it when the VM works)\n", d.Kept)
 		}
 	}
-	return unhealthy
+	return nil
 }
 
 // prepare opens what the disks shall have, and writes down what will be done.
@@ -213,13 +247,18 @@ func (f *filling) prepare(ctx context.Context) error {
 		if f.record, err = f.plan(); err != nil {
 			return err
 		}
+		for _, d := range f.record.Disks { // of another backup, by a process that was killed
+			if err := os.Remove(f.skeleton(d.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
 	}
 	for _, d := range f.record.Disks {
 		c := f.v.Disks[d.Name]
 		if c == nil || c.Path != d.Path {
 			return fmt.Errorf("disk %s at %s is not in the configuration any more: put it back until it is filled in", d.Name, d.Path)
 		}
-		content, err := f.h.app.backupDisk(ctx, f.src, f.v, c, filepath.Join(f.h.fromFolder(f.v.Name), d.Name+".skeleton"))
+		content, err := f.h.app.backupDisk(ctx, f.src, f.v, c, f.skeleton(d.Name))
 		if err != nil {
 			return fmt.Errorf("disk %s: %w", d.Name, err)
 		}

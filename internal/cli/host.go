@@ -57,12 +57,11 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 			return nil, fmt.Errorf("%s: %w", v.Name, err)
 		}
 		r := roundVM(v, m)
-		from, err := h.fromBackup(v.Name)
-		if err != nil {
-			db.Close()
-			return nil, err
+		if from, err := h.fromBackup(v.Name); err != nil {
+			r.Hold = err.Error() // of this VM alone
+		} else {
+			r.Hold = from.hold()
 		}
-		r.Hold = from.hold()
 		h.vms = append(h.vms, r)
 	}
 	b := &backups{h: h}

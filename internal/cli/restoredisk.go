@@ -82,6 +82,9 @@ func (a *app) restoreInPlace(ctx context.Context, src *opened, t target, out *di
 	if err != nil {
 		return err
 	}
+	if why := vms[0].Hold; why != "" {
+		return fmt.Errorf("%s: %s", t.vm, why)
+	}
 	lock, err := h.lock("restore")
 	if err != nil {
 		return err

@@ -32,12 +32,17 @@ with repository.ecc packs that were read get the parity that they lack.
           that each pack is there and holds what the index says
   sample  and a share of the content, each day another
   full    and all of the content
+  boot    none of that: start the VMs from their newest backups, or from those
+          that are named, apart from the world, until their probes pass
 
 Without --mode it is that of the configuration. --repair makes damaged packs again
 from their parity, as far as that reaches; without --mode it looks at all of the
 content. Exit codes: 0 all that was looked at is good, or is again, 1 something is
-damaged, or could not be looked at.`,
+damaged, does not boot, or could not be looked at.`,
 		RunE: func(c *cobra.Command, names []string) error {
+			if mode == modeBoot && c.Flags().Changed("percent") {
+				return usageError("--percent is of --mode sample, and not of boot")
+			}
 			if mode == modeBoot && repair {
 				return usageError("--repair does not go with --mode boot, which reads no packs")
 			}

@@ -49,6 +49,7 @@ func TestOneThatCannotBeTried(t *testing.T) {
 		t.Errorf("%s%s", out, errs)
 	}
 	w.run(2, "verify", "--mode", "boot", "web", "b")
+	w.run(2, "verify", "--mode", "boot", "--percent", "5")
 }
 
 // TestFaultOfTheHost: what keeps a backup from being tried says nothing of it.

@@ -47,6 +47,9 @@ func (c copies) Copy(ctx context.Context, name string) (*round.CopyReport, error
 		return nil, err
 	}
 	rep := &round.CopyReport{Copied: done.Copied, Present: done.Present, Unwanted: done.unwanted, Blobs: done.Blobs, Stored: done.Stored}
+	if err == nil {
+		err = c.h.renew(ctx, to, p.Repository)
+	}
 	if !c.Prunes(name) {
 		return rep, err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -44,7 +45,7 @@ func (r retention) Retain(ctx context.Context, vms []round.VM) ([]*round.RetainR
 	for _, res := range results {
 		reports = append(reports, retainReport(res))
 	}
-	return reports, err
+	return reports, errors.Join(err, r.h.renew(ctx, repo, r.h.config.Repository))
 }
 
 // apply removes nothing, and takes no lock, where all policies keep all.

@@ -142,7 +142,8 @@ type ObjectLock struct {
 	// Mode says who may shorten it: governance whoever has the right to,
 	// compliance nobody.
 	Mode string `yaml:"mode" jsonschema:"required,enum=governance,enum=compliance"`
-	// Days is how long it is, counted from the upload.
+	// Days is how long it is, counted from the upload, or from the last renewal:
+	// rounds renew it whenever a third has passed.
 	Days int `yaml:"days" jsonschema:"required,minimum=1,maximum=36500"`
 }
 

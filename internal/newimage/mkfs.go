@@ -142,11 +142,10 @@ func (m *maker) compare(o diff.Options) (*diff.Summary, error) {
 // ext4Times puts in what mke2fs drops of times: the nanoseconds, and the bits of the
 // seconds above 32. Of the root directory it drops all but attributes.
 func (m *maker) ext4Times() error {
-	commands, err := os.CreateTemp("", "drydock-times-")
+	commands, err := m.work.script()
 	if err != nil {
 		return err
 	}
-	defer os.Remove(commands.Name())
 	defer commands.Close()
 	w := bufio.NewWriter(commands)
 	_, err = m.compare(diff.Options{FolderTimes: true, Changed: func(c *diff.Change) error {

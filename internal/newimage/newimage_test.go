@@ -42,6 +42,11 @@ func TestOneAtATime(t *testing.T) {
 	if err := w.begin(1 << 20); err != nil {
 		t.Fatal(err)
 	}
+	commands, err := w.script()
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands.Close()
 	if _, err := openWorkplace(target); !errors.Is(err, ErrTarget) {
 		t.Errorf("a second one: %v", err)
 	}
@@ -55,6 +60,9 @@ func TestOneAtATime(t *testing.T) {
 	}
 	if st, err := os.Stat(again.image); err != nil || st.Size() != 2<<20 {
 		t.Errorf("%v, %v", st, err)
+	}
+	if _, err := os.Lstat(again.commands); !os.IsNotExist(err) {
+		t.Errorf("the commands of the one that was killed: %v", err)
 	}
 	again.close()
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {

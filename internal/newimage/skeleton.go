@@ -171,11 +171,10 @@ type placed struct {
 
 // allocate gives the files blocks for their content.
 func (m *maker) allocate() ([]placed, error) {
-	commands, err := os.CreateTemp("", "drydock-blocks-")
+	commands, err := m.work.script()
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(commands.Name())
 	defer commands.Close()
 	w := bufio.NewWriter(commands)
 	files, err := m.place(m.work.image, w)

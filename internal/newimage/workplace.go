@@ -15,6 +15,7 @@ import (
 type workplace struct {
 	image     string // the raw image that is made
 	converted string
+	commands  string // for debugfs: a line for each file, or more
 	folder    string // where the backup is mounted meanwhile
 	lock      *os.File
 }
@@ -23,7 +24,7 @@ type workplace struct {
 // killed.
 func openWorkplace(target string) (*workplace, error) {
 	base := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".drydock-")
-	w := &workplace{image: base + "partial", converted: base + "partial.qcow2", folder: base + "mount"}
+	w := &workplace{image: base + "partial", converted: base + "partial.qcow2", commands: base + "commands", folder: base + "mount"}
 	if err := w.take(base + "lock"); err != nil {
 		return nil, err
 	}
@@ -80,8 +81,11 @@ func (w *workplace) begin(size int64) error {
 	return f.Truncate(size)
 }
 
+// script makes an empty file of commands.
+func (w *workplace) script() (*os.File, error) { return os.Create(w.commands) }
+
 func (w *workplace) clear() {
-	for _, path := range []string{w.image, w.converted} {
+	for _, path := range []string{w.image, w.converted, w.commands} {
 		_ = os.Remove(path) // it may not be there; if it cannot be removed, begin says so
 	}
 }

@@ -198,6 +198,8 @@ func (p *Plan) diskItem(d *definition.Disk) *Item {
 	case d.Image != "":
 		it.From, it.Problem = FromNothing, "the backup has neither its files nor the version of image "+d.Image+
 			" that it was made from (--without "+d.Name+" leaves it out: make it from an image then)"
+	case d.Size == 0:
+		it.From, it.Problem = FromNothing, "the backup of this disk is off, and does not tell how large it was (--without "+d.Name+" leaves it out: make one)"
 	default:
 		it.From, it.Detail = FromNothing, d.Format+", empty: the backup of this disk is off"
 	}

@@ -134,7 +134,7 @@ func TestInstalled(t *testing.T) {
 			t.Fatal(err)
 		}
 		// A run that was cut off behind the disk has left this.
-		done := fmt.Sprintf(`{"backup":%q,"disks":{%q:{"device":%d,"inode":%d,"modified":%d}}}`, s.ID, path, st.Dev, st.Ino, info.ModTime().UnixNano())
+		done := fmt.Sprintf(`{"backup":%q,"disks":{%q:{"device":%d,"inode":%d,"size":512,"modified":%d}}}`, s.ID, path, st.Dev, st.Ino, info.ModTime().UnixNano())
 		if err := os.MkdirAll(filepath.Join(dir, "restored"), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -154,5 +154,19 @@ func TestInstalled(t *testing.T) {
 		if in, _, err := store.Installed("web", "root"); err != nil || in.Version != want {
 			t.Errorf("on record is %q, %v; want %q", in.Version, err, want)
 		}
+	}
+}
+
+// TestNoSize: a disk that could not be looked at when the backup was made is not made
+// with room for nothing.
+func TestNoSize(t *testing.T) {
+	dir := t.TempDir()
+	disk := func(name string, size int64) definition.Disk {
+		return definition.Disk{Name: name, Path: filepath.Join(dir, name), Format: "raw", Size: size, Backup: "off"}
+	}
+	p, err := rebuild.Make(&definition.Definition{VM: "web", Disks: []definition.Disk{disk("a", 0), disk("b", 512)}},
+		rebuild.Options{Snapshot: new(repository.Snapshot), Allow: []string{dir}, State: dir, Config: rebuild.Config{Path: filepath.Join(dir, "drydock.yaml")}})
+	if err != nil || !strings.Contains(p.Items[0].Problem, "how large it was") || p.Items[1].Problem != "" {
+		t.Errorf("%+v, %v", p, err)
 	}
 }

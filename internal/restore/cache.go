@@ -52,9 +52,10 @@ func (c *folderCache) get(dir int) ([]repository.Node, bool) {
 	return nil, false
 }
 
-// maxFoldersKept bounds how long a search in the cache takes. A walk needs the
-// folders on the way to where it is.
-const maxFoldersKept = 256
+// maxFoldersKept bounds how long a search in the cache takes, and what many folders of
+// a thousand files take, whose nodes are twice as large as their blobs. A walk needs
+// the folders on the way to where it is.
+const maxFoldersKept = 64
 
 func (c *folderCache) put(dir int, nodes []repository.Node, bytes int) {
 	c.mu.Lock()

@@ -23,6 +23,8 @@ type Rewriting struct {
 	// Has reports whether the backup has a file of the host's, as a kernel; nil is
 	// none. It is copied then.
 	Has func(path string) bool
+	// Folder is that of the copies.
+	Folder string
 	// Port finds a port of 127.0.0.1 that is free.
 	Port func() (int, error)
 }
@@ -33,7 +35,7 @@ type Rewritten struct {
 	// Forward says which address answers in the place of one that is asked.
 	Forward map[string]string
 	// Copies are files that the command writes to, or that the backup has: from path
-	// to path in the folder.
+	// to path.
 	Copies map[string]string
 }
 

@@ -91,7 +91,7 @@ func (w *rewriter) cdrom(file string) error {
 func (w *rewriter) copy(file string) string {
 	to, ok := w.out.Copies[file]
 	if !ok {
-		to = fmt.Sprintf("file-%d", len(w.out.Copies))
+		to = filepath.Join(w.Folder, fmt.Sprintf("file-%d", len(w.out.Copies)))
 		w.out.Copies[file] = to
 	}
 	return to

@@ -26,7 +26,8 @@ import (
 type Options struct {
 	Name   string // of the VM
 	Folder string // for this trial alone; what is in it is removed
-	// Scratch is another one, for what the guest writes: on a disk, and not in memory.
+	// Scratch is another one, for what the guest writes, and copies of files: on a disk, and
+	// not in memory.
 	Scratch string
 	Logs    string // folder of the logs of trials, which stay
 
@@ -126,7 +127,8 @@ func (t *trial) prepare(ctx context.Context) error {
 	for _, d := range t.Disks {
 		images[d.Path] = t.overlay(d)
 	}
-	r, err := Rewrite(Rewriting{Command: t.Command, Disks: images, Asked: t.Asked, Port: freePort, Has: func(path string) bool { return t.Files[path] != nil }})
+	r, err := Rewrite(Rewriting{Command: t.Command, Disks: images, Asked: t.Asked, Port: freePort, Folder: t.Scratch,
+		Has: func(path string) bool { return t.Files[path] != nil }})
 	if err != nil {
 		return err
 	}
@@ -140,7 +142,7 @@ func (t *trial) prepare(ctx context.Context) error {
 		return err
 	}
 	for from, to := range r.Copies {
-		if err := t.copyFile(from, filepath.Join(t.Folder, to)); err != nil {
+		if err := t.copyFile(from, to); err != nil {
 			return err
 		}
 	}

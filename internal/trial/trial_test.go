@@ -88,9 +88,7 @@ func TestRun(t *testing.T) {
 			if c.want == trial.ErrRead && !errors.Is(err, errBad) {
 				t.Errorf("why is not told: %v", err)
 			}
-			if _, err := os.Lstat(o.Folder); !os.IsNotExist(err) {
-				t.Errorf("the folder is there: %v", err)
-			}
+			gone(t, o)
 		})
 	}
 }

@@ -175,3 +175,10 @@ type Sweeper interface {
 	// Nothing that a living writer needs is older than a few minutes.
 	Sweep(ctx context.Context, before time.Time) error
 }
+
+// Renewer is a [Backend] that can keep files from being destroyed for a time.
+type Renewer interface {
+	// Renew has file h kept for as long as one that is stored now. Where nothing is
+	// kept so, it does nothing.
+	Renew(ctx context.Context, h Handle) error
+}

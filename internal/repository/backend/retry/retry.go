@@ -311,3 +311,12 @@ func (b *Backend) Sweep(ctx context.Context, before time.Time) error {
 	}
 	return b.do(ctx, "sweep", listTime, func(try context.Context) error { return s.Sweep(try, before) })
 }
+
+// Renew implements [backend.Renewer], where the backend does.
+func (b *Backend) Renew(ctx context.Context, h backend.Handle) error {
+	r, ok := b.be.(backend.Renewer)
+	if !ok {
+		return ctx.Err()
+	}
+	return b.do(ctx, "renew "+h.String(), b.opts.Timeout, func(try context.Context) error { return r.Renew(try, h) })
+}

@@ -175,9 +175,31 @@ func TestObjectLock(t *testing.T) {
 		}
 		replacedInLock(t, be, c, name, content)
 
+		// Twenty days later it is renewed, and not when there is nothing to renew.
+		later := connect(t, s.Address, func(o *s3.Options) {
+			o.Prefix, o.Lock = string(mode), s3.ObjectLock{Mode: mode, For: 30 * 24 * time.Hour}
+			o.Now = func() time.Time { return time.Now().Add(20 * 24 * time.Hour) }
+		})
+		if err := later.Renew(t.Context(), handle); err != nil {
+			t.Errorf("%s: renew: %v", mode, err)
+		}
+		if info, err = c.StatObject(t.Context(), bucket, name, minio.StatObjectOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		until, err = time.Parse(time.RFC3339, info.Metadata.Get("X-Amz-Object-Lock-Retain-Until-Date"))
+		if err != nil || time.Until(until) < 49*24*time.Hour || time.Until(until) > 51*24*time.Hour {
+			t.Errorf("%s: after the renewal it is kept until %v, %v", mode, until, err)
+		}
+		if err := later.Renew(t.Context(), backend.Handle{Type: backend.PackFile, Name: strings.Repeat("cd", 32)}); !errors.Is(err, backend.ErrNotExist) {
+			t.Errorf("%s: renewal of no file: %v", mode, err)
+		}
+
 		lock := backend.Handle{Type: backend.LockFile, Name: handle.Name}
 		if err := be.Save(t.Context(), lock, nil); err != nil {
 			t.Fatal(err)
+		}
+		if err := later.Renew(t.Context(), lock); err != nil {
+			t.Errorf("%s: renewal of a lock: %v", mode, err)
 		}
 		info, err = c.StatObject(t.Context(), bucket, string(mode)+"/locks/"+handle.Name, minio.StatObjectOptions{})
 		if got := info.Metadata.Get("X-Amz-Object-Lock-Mode"); err != nil || got != "" {

@@ -1,0 +1,123 @@
+package main_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/benchdisk"
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend/local"
+)
+
+const millionConfig = `state: %[1]s/state
+runtime: %[1]s/run
+repository: {path: %[1]s/repository}
+vms:
+  web: {driver: qemu, command: [qemu-system-x86_64], disks: {data: {path: %[1]s/web.raw, format: raw, mount: /}}}
+`
+
+// maxMillion is what any look at a million files may take of memory, in MiB.
+const maxMillion = 400
+
+// million stores two backups of a million files in a thousand folders, each file a
+// piece of its own. In the second, some files of each folder are others.
+func (h *host) million() {
+	t := h.t
+	t.Helper()
+	must(t, os.WriteFile(h.config, fmt.Appendf(nil, millionConfig, h.dir), 0o600))
+	must(t, os.MkdirAll(h.path("state"), 0o700))
+	must(t, os.WriteFile(h.path("state", "repository.key"), []byte("secret\n"), 0o600))
+	ctx := t.Context()
+	repo, err := repository.Create(ctx, local.New(h.path("repository")), []byte("secret"), repository.CreateOptions{})
+	must(t, err)
+	for night := range 2 {
+		at := time.Date(2026, 11, 1+night, 3, 0, 0, 0, time.UTC)
+		var top []repository.Node
+		for d := range 1000 {
+			var files []repository.Node
+			for f := range 1000 {
+				version := 0
+				if f%100 == 7 {
+					version = night
+				}
+				text := fmt.Appendf(nil, "file %d of folder %d, version %d\n", f, d, version)
+				id, _, err := repo.SaveBlob(ctx, repository.DataBlob, text)
+				must(t, err)
+				files = append(files, repository.Node{
+					Name: fmt.Sprintf("a file with a longer name %04d", f), Type: repository.NodeFile, Mode: 0o644, Links: 1, Inode: uint64(d*1000 + f + 10),
+					ModTime: at.AddDate(0, 0, version-night), Size: uint64(len(text)), Content: []repository.ID{id},
+				})
+			}
+			top = append(top, h.folder(repo, fmt.Sprintf("folder %04d", d), files))
+		}
+		root := h.folder(repo, "/", top)
+		must(t, repo.Flush(ctx))
+		_, err := repo.SaveSnapshot(ctx, &repository.Snapshot{
+			Time: at, Tree: *root.Subtree, Paths: []string{"/"}, Hostname: "web", Username: "root", Tags: []string{"drydock", "vm=web", "disk:data=/"},
+		})
+		must(t, err)
+	}
+}
+
+func (h *host) folder(repo *repository.Repository, name string, nodes []repository.Node) repository.Node {
+	h.t.Helper()
+	data, err := repository.EncodeTree(nodes)
+	must(h.t, err)
+	id, _, err := repo.SaveBlob(h.t.Context(), repository.TreeBlob, data)
+	must(h.t, err)
+	return repository.Node{Name: name, Type: repository.NodeDir, Mode: fs.ModeDir | 0o755, Subtree: &id, ModTime: time.Unix(1e9, 0)}
+}
+
+// peak runs drydock, and returns the most memory that it had, in MiB, and how long it
+// took.
+func (h *host) peak(args ...string) (mib int, took time.Duration, out string) {
+	h.t.Helper()
+	var text strings.Builder
+	c := h.command(h.t.Context(), args...)
+	c.Stdout, c.Stderr = &text, os.Stderr
+	begun := time.Now()
+	must(h.t, c.Start())
+	done := make(chan error, 1)
+	go func() { done <- c.Wait() }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				h.t.Fatalf("drydock %q: %v", args, err)
+			}
+			return mib, time.Since(begun), text.String()
+		case <-time.After(20 * time.Millisecond):
+			mib = max(mib, int(highWater(c.Process.Pid)>>20))
+		}
+	}
+}
+
+// TestCompareMillionFiles measures what it takes to compare, to search, to pack and to restore
+// backups of a million files.
+func TestCompareMillionFiles(t *testing.T) {
+	benchdisk.Wanted(t)
+	h := newHost(t)
+	h.million()
+	for _, c := range []struct {
+		args []string
+		want string // in what it says
+	}{
+		{[]string{"diff", "web@2026-11-01", "web@latest"}, "changed: 10000 files"},
+		{[]string{"find", "a file with a longer name 0007", "web"}, "/folder 0999/a file with a longer name 0007  in "},
+		{[]string{"find", "*", "web@latest", "--json"}, "name 0999"},
+		{[]string{"restore", "web@latest", "--to", h.path("back")}, "restored 1000000 files"},
+	} {
+		mib, took, out := h.peak(c.args...)
+		t.Logf("%q: %d MiB, %s", c.args, mib, took.Round(100*time.Millisecond))
+		if !strings.Contains(out, c.want) {
+			t.Errorf("%q does not say %q: %.400s", c.args, c.want, out)
+		}
+		if mib > maxMillion {
+			t.Errorf("%q took %d MiB, more than %d", c.args, mib, maxMillion)
+		}
+	}
+}
