@@ -37,8 +37,8 @@ with repository.ecc packs that were read get the parity that they lack.
 
 Without --mode it is that of the configuration. --repair makes damaged packs again
 from their parity, as far as that reaches; without --mode it looks at all of the
-content. Exit codes: 0 all that was looked at is good, 1 something is damaged, does
-not boot, or could not be looked at.`,
+content. Exit codes: 0 all that was looked at is good, or is again, 1 something is
+damaged, does not boot, or could not be looked at.`,
 		RunE: func(c *cobra.Command, names []string) error {
 			if mode == modeBoot && c.Flags().Changed("percent") {
 				return usageError("--percent is of --mode sample, and not of boot")

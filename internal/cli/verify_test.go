@@ -134,6 +134,38 @@ func TestVerifyRepair(t *testing.T) {
 	}
 }
 
+// A copy has parity of its own percentage, or none.
+func TestParityOfCopy(t *testing.T) {
+	config, pack := backedUp(t)
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(text, "copies: [{path: copy, ecc: 10}]\n"...)
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := run(t, "-c", config, "backups", "copy"); code != 0 {
+		t.Fatalf("exit code %d, %q", code, errs)
+	}
+	repo := filepath.Dir(filepath.Dir(filepath.Dir(pack)))
+	count := func(folder string) int {
+		t.Helper()
+		all, err := filepath.Glob(filepath.Join(folder, "*", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	there := filepath.Join(filepath.Dir(repo), "copy")
+	if packs, parity := count(filepath.Join(there, "data")), count(filepath.Join(there, "ecc")); packs == 0 || packs != parity {
+		t.Errorf("at the copy there are %d packs, and parity of %d", packs, parity)
+	}
+	if n := count(filepath.Join(repo, "ecc")); n != 0 {
+		t.Errorf("the repository has parity of %d packs", n)
+	}
+}
+
 // In rounds the schedule decides, and a day that was missed is caught up.
 func TestVerifyInRounds(t *testing.T) {
 	config, _ := backedUp(t)

@@ -21,7 +21,7 @@ func (r *Repository) saveParity(ctx context.Context, pack ID, data []byte) error
 	if r.opts.Parity == 0 {
 		return nil
 	}
-	parity, err := ecc.Encode(data, r.opts.Parity)
+	parity, err := ecc.Encode(pack, data, r.opts.Parity)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func (r *Repository) keepParity(ctx context.Context, pack ID, data []byte) error
 	if r.opts.Parity == 0 {
 		return nil
 	}
-	want, err := ecc.Encode(data, r.opts.Parity)
+	want, err := ecc.Encode(pack, data, r.opts.Parity)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (r *Repository) RepairPack(ctx context.Context, pack ID, write bool) (able 
 		return false, damaged(op, ph, "%w", err)
 	}
 	if parity.Sum != pack {
-		return false, damaged(op, ph, "it is of pack %s", ID(parity.Sum).Short())
+		return false, damaged(op, ph, "its parity is of pack %s", ID(parity.Sum).Short())
 	}
 	info, err := r.be.Stat(ctx, h)
 	if errors.Is(err, backend.ErrNotExist) {

@@ -22,7 +22,7 @@ func (r *Repository) Renew(ctx context.Context) (files int, err error) {
 	}
 	g, work := errgroup.WithContext(ctx)
 	g.SetLimit(maxRenewals)
-	for _, t := range []backend.FileType{backend.ConfigFile, backend.KeyFile, backend.IndexFile, backend.SnapshotFile, backend.PackFile} {
+	for _, t := range []backend.FileType{backend.ConfigFile, backend.KeyFile, backend.IndexFile, backend.SnapshotFile, backend.PackFile, backend.ParityFile} {
 		err = r.be.List(work, t, func(info backend.FileInfo) error {
 			files++
 			g.Go(func() error {

@@ -21,7 +21,11 @@ func (c *checker) mend(ctx context.Context, damage *repository.PackError) error 
 	able, err := c.repo.RepairPack(ctx, damage.Pack, c.opts.Repair)
 	switch {
 	case err != nil && isDamage(err):
-		return withWords(damage, "%w; %w", damage.Err, err)
+		var e *repository.Error
+		if errors.As(err, &e) {
+			err = e.Err // the file and the way out are said already
+		}
+		return withWords(damage, "%w; it cannot be repaired: %w", damage.Err, err)
 	case err != nil:
 		return err
 	case !able:

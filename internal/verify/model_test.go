@@ -55,7 +55,7 @@ func backUpOnce(dir, file string) error {
 	if err := json.Unmarshal(data, &g); err != nil {
 		return err
 	}
-	repo, err := repository.Open(context.Background(), local.New(dir), []byte(password), repository.Options{PackSize: 4 << 20})
+	repo, err := repository.Open(context.Background(), local.New(dir), []byte(password), repository.Options{PackSize: 4 << 20, Parity: 5})
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func sequence(t *testing.T, seed uint64, faults map[string]int) {
 
 func (m *model) open(be backend.Backend) *repository.Repository {
 	m.t.Helper()
-	repo, err := repository.Open(m.t.Context(), be, []byte(password), repository.Options{PackSize: 4 << 20})
+	repo, err := repository.Open(m.t.Context(), be, []byte(password), repository.Options{PackSize: 4 << 20, Parity: 5})
 	check(m.t, err)
 	return repo
 }

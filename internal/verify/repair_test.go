@@ -113,7 +113,7 @@ func TestBeyondRepair(t *testing.T) {
 	}{
 		"a tenth": {func(t *testing.T, _ place, pack string) {
 			edit(t, pack, func(d []byte) []byte { clear(d[:len(d)/10]); return d })
-		}, "more is damaged than the parity can bring back"},
+		}, "it cannot be repaired: damaged: more is damaged than the parity can bring back: stripe"},
 		"no parity": {func(t *testing.T, p place, pack string) {
 			check(t, os.RemoveAll(filepath.Join(p.dir, "ecc")))
 			edit(t, pack, func(d []byte) []byte { d[9] ^= 1; return d })
@@ -127,7 +127,7 @@ func TestBeyondRepair(t *testing.T) {
 			}
 			edit(t, all[0], func(d []byte) []byte { return d[:10] })
 			edit(t, pack, func(d []byte) []byte { d[9] ^= 1; return d })
-		}, "ecc/"},
+		}, "it cannot be repaired: damaged: "},
 		"gone": {func(t *testing.T, _ place, pack string) { check(t, os.Remove(pack)) }, "not exist"},
 	} {
 		t.Run(name, func(t *testing.T) {

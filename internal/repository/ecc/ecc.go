@@ -1,6 +1,6 @@
 // Package ecc makes parity of a pack, and a damaged pack whole again with it.
 //
-//	parity, err := ecc.Encode(pack, 5) // about 5 % of its size
+//	parity, err := ecc.Encode(sum, pack, 5) // about 5 % of its size
 //	…
 //	p, err := ecc.Parse(parity, maxPackSize)
 //	pack, err = p.Repair(damaged)
@@ -64,8 +64,8 @@ var (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Encode returns the parity of a pack.
-func Encode(pack []byte, percent int) ([]byte, error) {
+// Encode returns the parity of a pack, whose SHA-256 is sum.
+func Encode(sum [sha256.Size]byte, pack []byte, percent int) ([]byte, error) {
 	if percent < MinPercent || percent > MaxPercent {
 		return nil, fmt.Errorf("parity of %d %% is not from %d to %d", percent, MinPercent, MaxPercent)
 	}
@@ -90,7 +90,7 @@ func Encode(pack []byte, percent int) ([]byte, error) {
 		sums = binary.LittleEndian.AppendUint32(sums, sumOf(block(parity, i)))
 	}
 	copy(out[l.sumsEnd():], sums)
-	head := l.header(sha256.Sum256(pack))
+	head := l.header(sum)
 	copy(out, head)
 	copy(out[l.size()-headerSize:], head)
 	return out, nil

@@ -24,7 +24,7 @@ func random(seed uint64, size int) []byte {
 
 func encode(t testing.TB, pack []byte, percent int) []byte {
 	t.Helper()
-	parity, err := ecc.Encode(pack, percent)
+	parity, err := ecc.Encode(sha256.Sum256(pack), pack, percent)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,18 +85,26 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// Bits that flip all over a pack of the usual size.
+// Bits that flip, and sectors that go bad, all over a pack of the usual size: as many
+// as docs/repository.md says.
 func TestScattered(t *testing.T) {
 	pack := random(1, 16<<20)
 	parity := encode(t, pack, 5)
 	for seed := range uint64(5) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		damaged := bytes.Clone(pack)
-		for range 200 {
+		for range 300 {
 			damaged[r.IntN(len(damaged))] ^= 1 << r.IntN(8)
 		}
 		if out, err := repair(t, parity, damaged); err != nil || !bytes.Equal(out, pack) {
-			t.Errorf("200 bits of 16 MiB, seed %d: %v", seed, err)
+			t.Errorf("300 bits of 16 MiB, seed %d: %v", seed, err)
+		}
+		damaged = bytes.Clone(pack)
+		for range 80 {
+			zero(damaged, r.IntN(len(damaged))&^4095, 4096)
+		}
+		if out, err := repair(t, parity, damaged); err != nil || !bytes.Equal(out, pack) {
+			t.Errorf("80 sectors of 16 MiB, seed %d: %v", seed, err)
 		}
 	}
 }
@@ -174,11 +182,11 @@ func TestLyingHeaders(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	for _, percent := range []int{-1, 0, 51} {
-		if _, err := ecc.Encode([]byte("x"), percent); err == nil {
+		if _, err := ecc.Encode([sha256.Size]byte{}, []byte("x"), percent); err == nil {
 			t.Errorf("%d %%", percent)
 		}
 	}
-	if _, err := ecc.Encode(nil, 5); err == nil {
+	if _, err := ecc.Encode([sha256.Size]byte{}, nil, 5); err == nil {
 		t.Error("of nothing")
 	}
 	for _, size := range []int{1, 4096, 1 << 20, 16 << 20} {
