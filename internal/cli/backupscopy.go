@@ -129,6 +129,7 @@ type copied struct {
 func (h *host) copyPolicies(c config.Copy) []retain.VM {
 	vms := h.policies(h.vms)
 	for i := range vms {
+		vms[i].Held = false // no VM hangs on a copy
 		if c.Retain != nil {
 			vms[i].Policy = policy(c.Retain)
 		}

@@ -199,7 +199,7 @@ func quoted(word string) (string, error) {
 func (h *host) policies(vms []round.VM) []retain.VM {
 	var out []retain.VM
 	for _, v := range vms {
-		out = append(out, retain.VM{Name: v.Name, Policy: policy(h.config.VMs[v.Name].Retain)})
+		out = append(out, retain.VM{Name: v.Name, Policy: policy(h.config.VMs[v.Name].Retain), Held: v.Hold != ""})
 	}
 	return out
 }
