@@ -86,41 +86,65 @@ func (f Files) Waits(d Disk) (bool, error) {
 }
 
 // Put puts an image that lies on the server at the disk's path, unless there is one.
-// The VM is off.
-func (f Files) Put(ctx context.Context, d Disk) error {
+// The VM is off. When it fails, what was there is there.
+func (f Files) Put(ctx context.Context, d Disk) (err error) {
 	there, err := f.Waits(d)
 	if err != nil || there {
 		return err
+	}
+	old, err := takeOld(d)
+	if err != nil {
+		return err
+	}
+	made := d.Path + Ending
+	defer func() {
+		if err == nil {
+			return
+		}
+		if rerr := os.Remove(made); !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+	}()
+	if old != nil {
+		defer old.Close()
 	}
 	backing, err := f.backing(d.Name)
 	if err != nil {
 		return err
 	}
-	made := d.Path + Ending
 	if err := f.Tool.CreateOverlay(ctx, made, backing, d.Content.Size()); err != nil {
 		return err
 	}
 	if err := secure(made); err != nil {
 		return err
 	}
+	if old != nil {
+		return restore.Replace(d.Path, made, d.Kept)
+	}
+	if err := atomicfile.RenameNew(made, d.Path); err != nil {
+		return err
+	}
+	return atomicfile.SyncDir(filepath.Dir(d.Path))
+}
+
+// takeOld locks the image that is at the disk's path, until it is closed, and makes sure
+// that it can be kept. It is nil if there is none.
+func takeOld(d Disk) (*os.File, error) {
 	old, err := os.OpenFile(d.Path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := atomicfile.RenameNew(made, d.Path); err != nil {
-			return err
-		}
-		return atomicfile.SyncDir(filepath.Dir(d.Path))
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer old.Close()
-	if _, err := imagelock.Acquire(old, imagelock.Exclusive); err != nil {
-		return err
+	_, err = imagelock.Acquire(old, imagelock.Exclusive)
+	if err == nil {
+		err = unlink(d.Kept, old)
 	}
-	if err := unlink(d.Kept, old); err != nil {
-		return err
+	if err != nil {
+		return nil, errors.Join(err, old.Close())
 	}
-	return restore.Replace(d.Path, made, d.Kept)
+	return old, nil
 }
 
 // secure makes an image durable, and readable by its owner alone.

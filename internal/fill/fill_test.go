@@ -111,6 +111,9 @@ func TestPutRefuses(t *testing.T) {
 	if err := f.Put(t.Context(), d); !errors.Is(err, imagelock.ErrInUse) {
 		t.Errorf("in use: %v", err)
 	}
+	if _, err := os.Lstat(d.Path + fill.Ending); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the new image is left: %v", err)
+	}
 	if data, err := os.ReadFile(d.Path); err != nil || string(data) != d.Path {
 		t.Errorf("%q, %v", data, err)
 	}

@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/atomicfile"
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/round"
+)
+
+// fromBackup is what is known of a VM whose disks are being filled in. It is written
+// before the first disk is put, and removed when all stand on their own.
+type fromBackup struct {
+	VM     string     `json:"vm"`
+	Backup string     `json:"backup"` // its ID
+	Time   time.Time  `json:"time"`   // of the backup
+	Since  time.Time  `json:"since"`
+	Disks  []fromDisk `json:"disks"`
+}
+
+// fromDisk is one disk of it.
+type fromDisk struct {
+	Name string `json:"name"`
+	Path string `json:"path"`
+	Kept string `json:"kept"` // where the image is that was there, if there was one
+	Put  bool   `json:"put"`  // a new one is in its place
+}
+
+func (h *host) fromFolder(vm string) string {
+	return filepath.Join(h.config.State, "from-backup", vm)
+}
+
+const fromRecord = "record.json"
+
+// fromBackup returns what a VM is being filled in from, or nil.
+func (h *host) fromBackup(vm string) (*fromBackup, error) {
+	data, err := os.ReadFile(filepath.Join(h.fromFolder(vm), fromRecord))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	r := &fromBackup{}
+	if err == nil {
+		err = json.Unmarshal(data, r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what %s is filled in from: %w", vm, err)
+	}
+	return r, nil
+}
+
+// forgetUnbegun removes what was made for a VM of which no disk was put.
+func (h *host) forgetUnbegun(vm string) {
+	if _, err := os.Lstat(filepath.Join(h.fromFolder(vm), fromRecord)); errors.Is(err, fs.ErrNotExist) {
+		_ = os.RemoveAll(h.fromFolder(vm)) // what stays is removed the next time
+	}
+}
+
+func (h *host) writeFromBackup(r *fromBackup) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(h.fromFolder(r.VM), fromRecord), data, 0o600)
+}
+
+// hold is why rounds leave the VM alone.
+func (r *fromBackup) hold() string {
+	if r == nil {
+		return ""
+	}
+	return fmt.Sprintf("it is being filled in from backup %s: drydock start-from-backup %s goes on with that", shortID(r.Backup), r.VM)
+}
+
+// refuseHeld is an error if a VM is being filled in from one of the backups. VMs that
+// are not in the configuration any more count too.
+func (h *host) refuseHeld(list []*repository.Snapshot) error {
+	folders, err := os.ReadDir(filepath.Join(h.config.State, "from-backup"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, folder := range folders { // what a snapshot says of its VM is no path
+		for _, s := range list {
+			if s.Hostname != folder.Name() {
+				continue
+			}
+			r, err := h.fromBackup(s.Hostname)
+			if err != nil {
+				return err
+			}
+			if r != nil && r.Backup == s.ID.String() {
+				return fmt.Errorf("%s has to stay as it is: %s; nothing has changed", newBackupRef(s), r.hold())
+			}
+		}
+	}
+	return nil
+}
+
+// heldBackups is a warning if some of the VMs keep all their backups for now.
+func heldBackups(vms []round.VM) error {
+	var held []error
+	for _, v := range vms {
+		if v.Hold != "" {
+			held = append(held, fmt.Errorf("%s keeps all its backups: %s", v.Name, v.Hold))
+		}
+	}
+	if held == nil {
+		return nil
+	}
+	return &exitError{exitWarnings, errors.Join(held...)}
+}
