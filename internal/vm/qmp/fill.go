@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -32,6 +33,10 @@ type jobInfo struct {
 // Fill has the QEMU whose socket is at path copy what the qcow2 image shows of the
 // images below it into it, while the guest runs, and returns when the image needs them
 // no more. It goes on with what a process has begun that was killed.
+//
+// QEMU writes down that an image lies on nothing when the job ends, and keeps the tables
+// of what it has copied in memory: if it died then, the disk would be zeros. So the job
+// waits at its end, until the tables are written.
 func Fill(ctx context.Context, path, image string, progress func(done, of int64)) error {
 	// What another process has begun, of whichever disk, ends first.
 	if err := awaitJob(ctx, path, progress); err != nil && !errors.Is(err, errJob) {
@@ -44,7 +49,7 @@ func Fill(ctx context.Context, path, image string, progress func(done, of int64)
 			return err
 		}
 		begun = true
-		return c.Execute(ctx, "block-stream", map[string]any{"job-id": fillJob, "device": disk.NodeName, "auto-dismiss": false}, nil)
+		return c.Execute(ctx, "block-stream", map[string]any{"job-id": fillJob, "device": disk.NodeName, "auto-finalize": false, "auto-dismiss": false}, nil)
 	})
 	if err != nil || !begun {
 		return err
@@ -63,10 +68,16 @@ func awaitJob(ctx context.Context, path string, progress func(done, of int64)) e
 		var job *jobInfo
 		err := ask(ctx, path, func(ctx context.Context, c *Client) error {
 			var err error
-			if job, err = c.job(ctx, fillJob); err != nil || job == nil || job.Status != "concluded" {
+			if job, err = c.job(ctx, fillJob); err != nil || job == nil {
 				return err
 			}
-			return c.Execute(ctx, "job-dismiss", map[string]string{"id": fillJob}, nil)
+			switch job.Status {
+			case "pending":
+				return c.finalize(ctx)
+			case "concluded":
+				return c.Execute(ctx, "job-dismiss", map[string]string{"id": fillJob}, nil)
+			}
+			return nil
 		})
 		switch {
 		case err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && time.Since(heard) < fillSilence:
@@ -88,6 +99,32 @@ func awaitJob(ctx context.Context, path string, progress func(done, of int64)) e
 		case <-time.After(fillPause):
 		}
 	}
+}
+
+// finalize has the job end, after what lies on something was flushed. QEMU has no command
+// of its own for that, and its human monitor says nothing when it went well.
+func (c *Client) finalize(ctx context.Context) error {
+	var nodes []Node
+	if err := c.Execute(ctx, "query-named-block-nodes", map[string]bool{"flat": true}, &nodes); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if n.Driver != "qcow2" || n.Backing == "" {
+			continue
+		}
+		if strings.ContainsAny(n.NodeName, "\"\\\n") {
+			return fmt.Errorf("flush a disk: QEMU calls it %s, which its monitor cannot be told", clip(n.NodeName))
+		}
+		said := ""
+		line := map[string]string{"command-line": `qemu-io "` + n.NodeName + `" "flush"`}
+		if err := c.Execute(ctx, "human-monitor-command", line, &said); err != nil {
+			return fmt.Errorf("flush a disk: %w", err)
+		}
+		if said != "" {
+			return fmt.Errorf("flush a disk: QEMU says: %s", clip(said))
+		}
+	}
+	return c.Execute(ctx, "job-finalize", map[string]string{"id": fillJob}, nil)
 }
 
 // job returns the job of a name, or nil.
