@@ -261,13 +261,24 @@ func TestBootFromPartition(t *testing.T) {
 	h.run(0, "start-from-backup", "web")
 	healthy(t, g)
 	h.run(0, "stop")
-	raw := filepath.Join(t.TempDir(), "root.raw")
-	tool(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", g.RootPath, raw)
-	if got := tool(t, "sgdisk", "-p", "-i", "2", raw); strings.ReplaceAll(got, raw, g.RootPath) != table {
-		t.Errorf("the table is\n%s\nand was\n%s", got, table)
-	}
-	if letter := kernelSees(t, g.RootPath, "qcow2", 9<<20); !strings.Contains(letter, "init") {
-		t.Errorf("the root has %s", letter)
+	filled, served := h.path("filled.raw"), h.path("served.raw")
+	tool(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", g.RootPath, filled)
+	uri, stop := background(t, "--config", h.config, "nbd", "web/root@latest", "--socket", h.path("nbd.sock"))
+	tool(t, "nbdcopy", uri, served)
+	stop()
+	// The place where the other disk is mounted has the attributes of that.
+	place := regexp.MustCompile(`(?m)^\./var d .*\n`)
+	want := place.ReplaceAllString(kernelSees(t, bare, "raw", 0), "")
+	for _, raw := range []string{filled, served} {
+		if got := tool(t, "sgdisk", "-p", "-i", "2", raw); strings.ReplaceAll(got, raw, g.RootPath) != table {
+			t.Errorf("the table is\n%s\nand was\n%s", got, table)
+		}
+		if got := place.ReplaceAllString(kernelSees(t, raw, "raw", 9<<20), ""); got != want || !strings.Contains(got, "/init") {
+			t.Errorf("the root has\n%s\nand had\n%s", got, want)
+		}
+		part := h.path("part.raw")
+		tool(t, "dd", "if="+raw, "of="+part, "bs=1M", "skip=9", "count="+fmt.Sprint(info.Size()>>20), "status=none")
+		tool(t, "e2fsck", "-f", "-n", part)
 	}
 }
 
