@@ -208,6 +208,9 @@ func TestStartFromBackup(t *testing.T) {
 			if out := h.run(1, "restore", "web/root@latest", "--in-place"); !strings.Contains(out.stderr, "being filled in") {
 				t.Errorf("%s", out.stderr)
 			}
+			if out := h.run(1, "backups", "rm", "--force", "web@latest"); !strings.Contains(out.stderr, "being filled in") {
+				t.Errorf("%s", out.stderr)
+			}
 			if out := h.run(3, "run"); !strings.Contains(out.stdout, "drydock start-from-backup web") {
 				t.Errorf("%s", out.stdout)
 			}

@@ -100,3 +100,27 @@ func TestNightsOfCopies(t *testing.T) {
 		t.Errorf("the report: %s", out)
 	}
 }
+
+// TestCopyDamaged: a snapshot that cannot be read is an error, and does not keep the
+// others. A VM that nobody knows is none that has been copied.
+func TestCopyDamaged(t *testing.T) {
+	h := retainHost(t)
+	for n := range 3 {
+		h.night(n, 0)
+	}
+	config := retainConfig + "copies: [{path: %[1]s/all, password_file: %[1]s/all.key, retain: {}}]\n"
+	must(t, os.WriteFile(h.config, fmt.Appendf(nil, config, h.dir), 0o600))
+	if r := h.run(2, "backups", "copy", "wbe"); !strings.Contains(r.stderr, `"wbe"`) {
+		t.Errorf("a VM that is not there: %s", r.stderr)
+	}
+	bad := h.backups()[1].ID
+	path := h.path("repository", "snapshots", bad)
+	must(t, os.Chmod(path, 0o600))
+	must(t, os.WriteFile(path, []byte("no snapshot"), 0o600))
+	for _, want := range []string{": 2 copied, 0 there already", ": 0 copied, 2 there already"} {
+		if r := h.run(1, "backups", "copy"); !strings.Contains(r.stdout, want) || !strings.Contains(r.stderr, bad[:8]) {
+			t.Errorf("want %q: %s%s", want, r.stdout, r.stderr)
+		}
+	}
+	h.resticAt("all", "check", "--read-data")
+}

@@ -3,6 +3,8 @@ package main_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -186,6 +188,7 @@ func TestRemoveBackups(t *testing.T) {
 	}
 	h.run(0, "backups", "unpin", "web@"+h.backups()[1].ID)
 	middle = "web@" + h.backups()[1].ID
+	h.heldBackup(oldest)
 
 	// What the plan says would go, and be freed, does and is.
 	must(t, os.WriteFile(h.config, fmt.Appendf(nil, strings.Replace(retainConfig, ", daily: 3", "", 1), h.dir), 0o600))
@@ -211,4 +214,39 @@ func TestRemoveBackups(t *testing.T) {
 	if r := h.run(3, "status"); !strings.Contains(r.stderr, "wrong password") || strings.Contains(r.stdout, "missing") {
 		t.Errorf("status with a wrong key: %s%s", r.stdout, r.stderr)
 	}
+}
+
+// heldBackup is a VM whose disks lie on its oldest backup: until they are filled in,
+// nobody takes that away, nor gives it another ID.
+func (h *host) heldBackup(oldest string) {
+	h.t.Helper()
+	before := h.backups()
+	folder := h.path("state", "from-backup", "web")
+	must(h.t, os.MkdirAll(folder, 0o700))
+	must(h.t, os.WriteFile(filepath.Join(folder, "record.json"), fmt.Appendf(nil, `{"vm": "web", "backup": %q}`, before[2].ID), 0o600))
+	for _, args := range [][]string{{"rm", oldest}, {"rm", "--force", "web@" + before[1].ID, oldest}, {"pin", oldest}, {"note", oldest, "a note"}} {
+		if r := h.run(1, append([]string{"backups"}, args...)...); !strings.Contains(r.stderr, "drydock start-from-backup web") {
+			h.t.Errorf("%q: %s", args, r.stderr)
+		}
+	}
+	config, err := os.ReadFile(h.config)
+	must(h.t, err)
+	must(h.t, os.WriteFile(h.config, fmt.Appendf(nil, strings.Replace(retainConfig, ", daily: 3", "", 1), h.dir), 0o600))
+	if out := h.run(0, "backups", "plan").stdout; !strings.Contains(out, "its VM hangs on a backup") || !strings.Contains(out, "0 would be removed") {
+		h.t.Errorf("the plan: %s", out)
+	}
+	for _, args := range [][]string{{"retain"}, {"retain", "web"}} {
+		if r := h.run(3, append([]string{"backups"}, args...)...); !strings.Contains(r.stderr, "drydock start-from-backup web") {
+			h.t.Errorf("%q: %s", args, r.stderr)
+		}
+	}
+	// Nobody knows what a record says that cannot be read.
+	must(h.t, os.WriteFile(filepath.Join(folder, "record.json"), []byte("{"), 0o600))
+	h.run(1, "backups", "rm", oldest)
+	h.run(3, "backups", "retain")
+	if after := h.backups(); !slices.Equal(before, after) {
+		h.t.Errorf("%v became %v", before, after)
+	}
+	must(h.t, os.RemoveAll(folder))
+	must(h.t, os.WriteFile(h.config, config, 0o600))
 }

@@ -23,8 +23,8 @@ func (a *app) backupsCopyCmd() *cobra.Command {
 		Long: `Bring all backups, or those of the VMs that are named, to each repository below
 copies: in the configuration, as each round does. What is there already is passed
 over, also if restic copy brought it, and so is what the policies of the place would
-remove again. Every blob is verified on the way; a damaged backup is not copied,
-and does not keep the others. A place that cannot be reached does not keep the other
+remove again. Every blob is verified on the way; a damaged backup is an error and not
+copied, and does not keep the others. A place that cannot be reached does not keep the other
 places.`,
 		RunE: func(c *cobra.Command, names []string) error { return a.backupsCopy(c.Context(), names) },
 	}
@@ -53,6 +53,9 @@ func (a *app) backupsCopy(ctx context.Context, names []string) error {
 	}
 	from, err := h.openRepository(ctx)
 	if err != nil {
+		return err
+	}
+	if err := h.known(ctx, from, names); err != nil {
 		return err
 	}
 	lines := []copyLine{}
@@ -96,9 +99,9 @@ func (h *host) copyTo(ctx context.Context, from *repository.Repository, c config
 		}()
 		ctx = lock.Context()
 	}
-	all, err := from.Snapshots(ctx)
-	if err != nil {
-		return nil, nil, err
+	all, unread := from.Snapshots(ctx) // what cannot be read does not keep the others
+	if all == nil || ctx.Err() != nil {
+		return nil, nil, errors.Join(context.Cause(ctx), unread)
 	}
 	ours := slices.DeleteFunc(all, func(s *repository.Snapshot) bool {
 		return !slices.Contains(s.Tags, backup.TagProgram) || len(names) > 0 && !slices.Contains(names, s.Hostname)
@@ -116,7 +119,24 @@ func (h *host) copyTo(ctx context.Context, from *repository.Repository, c config
 		return nil, nil, err
 	}
 	done.Present += len(ours) - len(missing)
-	return to, &copied{done, len(missing) - len(wanted)}, err
+	return to, &copied{done, len(missing) - len(wanted)}, errors.Join(unread, err)
+}
+
+// known refuses names of VMs that are neither configured nor in a repository.
+func (h *host) known(ctx context.Context, repo *repository.Repository, names []string) error {
+	for _, name := range names {
+		if _, ok := h.config.VMs[name]; ok {
+			continue
+		}
+		switch list, err := backup.Find(ctx, repo, name); {
+		case len(list) > 0:
+		case err != nil:
+			return err
+		default:
+			return usageError("there is no VM %q in %s, and no backup of one", name, h.app.configPath)
+		}
+	}
+	return nil
 }
 
 // copied is what was copied, and how many backups are not wanted there.
@@ -129,6 +149,7 @@ type copied struct {
 func (h *host) copyPolicies(c config.Copy) []retain.VM {
 	vms := h.policies(h.vms)
 	for i := range vms {
+		vms[i].Held = false // no VM hangs on a copy
 		if c.Retain != nil {
 			vms[i].Policy = policy(c.Retain)
 		}

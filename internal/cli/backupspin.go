@@ -65,11 +65,14 @@ func (a *app) retag(ctx context.Context, text, what string, tags func(*repositor
 	if err != nil {
 		return err
 	}
-	return a.withRepository(ctx, func(_ *host, repo *repository.Repository) error {
+	return a.withRepository(ctx, func(h *host, repo *repository.Repository) error {
 		var s *repository.Snapshot
 		err := retain.Exclusively(ctx, repo, 0, func(ctx context.Context) error {
 			old, err := restore.Find(ctx, repo, name.vm, name.spec)
 			if err != nil {
+				return err
+			}
+			if err := h.refuseHeld([]*repository.Snapshot{old}); err != nil { // it would get another ID
 				return err
 			}
 			t, err := tags(old)

@@ -16,7 +16,8 @@ func (a *app) backupsRetainCmd() *cobra.Command {
 		Use:   "retain [VM…]",
 		Short: "Remove what the policies do not keep, now",
 		Long: `Carry out what drydock backups plan shows, as each round does after its backups.
-A VM without a policy keeps all.`,
+A VM without a policy keeps all, and so does one that is being filled in from a
+backup (drydock start-from-backup): that is exit code 3.`,
 		RunE: func(c *cobra.Command, names []string) error {
 			if dryRun {
 				return a.backupsPlan(c.Context(), names)
@@ -38,6 +39,9 @@ func (a *app) backupsRetain(ctx context.Context, names []string) error {
 		var gone []*repository.Snapshot
 		for _, r := range results {
 			gone = append(gone, r.Removed...)
+		}
+		if err == nil {
+			err = heldBackups(vms)
 		}
 		return errors.Join(a.printRefs("removed", gone), err)
 	})

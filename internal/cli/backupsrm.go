@@ -20,7 +20,8 @@ func (a *app) backupsRmCmd() *cobra.Command {
 		Use:   "rm VM@BACKUP…",
 		Short: "Remove backups",
 		Long: `Remove backups. Nothing is removed unless all that are named are found. One that
-is pinned, and the last good one of a VM, want --force.`,
+is pinned, and the last good one of a VM, want --force. One that a VM is being
+filled in from (drydock start-from-backup) is never removed.`,
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error { return a.backupsRm(c.Context(), names, force) },
 	}
@@ -52,10 +53,13 @@ func (a *app) backupsRm(ctx context.Context, texts []string, force bool) error {
 		}
 		names = append(names, n)
 	}
-	return a.withRepository(ctx, func(_ *host, repo *repository.Repository) error {
+	return a.withRepository(ctx, func(h *host, repo *repository.Repository) error {
 		var gone []*repository.Snapshot
 		err := retain.Exclusively(ctx, repo, 0, func(ctx context.Context) error {
 			found, err := findAll(ctx, repo, names)
+			if err == nil {
+				err = h.refuseHeld(found)
+			}
 			if err == nil && !force {
 				err = a.refuseProtected(ctx, repo, found)
 			}

@@ -111,6 +111,44 @@ func (r *fromBackup) hold() string {
 	return fmt.Sprintf("it is being filled in from backup %s: drydock start-from-backup %s goes on with that", shortID(r.Backup), r.VM)
 }
 
+// refuseHeld is an error if a VM is being filled in from one of the backups. VMs that
+// are not in the configuration any more count too.
+func (h *host) refuseHeld(list []*repository.Snapshot) error {
+	folders, err := os.ReadDir(filepath.Join(h.config.State, "from-backup"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, folder := range folders { // what a snapshot says of its VM is no path
+		for _, s := range list {
+			if s.Hostname != folder.Name() {
+				continue
+			}
+			r, err := h.fromBackup(s.Hostname)
+			if err != nil {
+				return err
+			}
+			if r != nil && r.Backup == s.ID.String() {
+				return fmt.Errorf("%s has to stay as it is: %s; nothing has changed", newBackupRef(s), r.hold())
+			}
+		}
+	}
+	return nil
+}
+
+// heldBackups is a warning if some of the VMs keep all their backups for now.
+func heldBackups(vms []round.VM) error {
+	var held []error
+	for _, v := range vms {
+		if v.Hold != "" {
+			held = append(held, fmt.Errorf("%s keeps all its backups: %s", v.Name, v.Hold))
+		}
+	}
+	if held == nil {
+		return nil
+	}
+	return &exitError{exitWarnings, errors.Join(held...)}
+}
+
 // filling is a VM that is started from a backup.
 type filling struct {
 	h      *host

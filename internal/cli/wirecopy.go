@@ -76,5 +76,5 @@ func (c copies) Prune(ctx context.Context, name string) (*round.PruneReport, err
 	if err != nil {
 		return nil, err
 	}
-	return pruneAt(ctx, to, p.Repository)
+	return c.h.pruneAt(ctx, to, p.Repository)
 }

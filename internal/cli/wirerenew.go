@@ -20,8 +20,7 @@ func (h *host) renew(ctx context.Context, repo *repository.Repository, c config.
 	if c.S3 == nil || c.S3.ObjectLock == nil {
 		return nil
 	}
-	chore := "renew the object lock of " + c.Path
-	last, err := h.db.LastChore(ctx, chore)
+	last, err := h.db.LastChore(ctx, renewal(c))
 	if err != nil {
 		return err
 	}
@@ -32,5 +31,16 @@ func (h *host) renew(ctx context.Context, repo *repository.Repository, c config.
 	if _, err := repo.Renew(ctx); err != nil {
 		return fmt.Errorf("the object lock of %s is not renewed (the next round tries again): %w", c.Path, err)
 	}
-	return h.db.ChoreDone(ctx, chore, h.app.now())
+	return h.db.ChoreDone(ctx, renewal(c), h.app.now())
 }
+
+// renewLater makes the next renewal one that is due.
+func (h *host) renewLater(ctx context.Context, c config.Repository) error {
+	if c.S3 == nil || c.S3.ObjectLock == nil {
+		return nil
+	}
+	return h.db.ChoreDone(ctx, renewal(c), time.Unix(0, 0))
+}
+
+// renewal is the name of it in the state.
+func renewal(c config.Repository) string { return "renew the object lock of " + c.Path }

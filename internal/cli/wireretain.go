@@ -90,16 +90,21 @@ func (r retention) Prune(ctx context.Context) (*round.PruneReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pruneAt(ctx, repo, r.h.config.Repository)
+	return r.h.pruneAt(ctx, repo, r.h.config.Repository)
 }
 
-// pruneAt prunes the repository c.
-func pruneAt(ctx context.Context, repo *repository.Repository, c config.Repository) (*round.PruneReport, error) {
+// pruneAt prunes the repository c. What restic packs anew there has no retention, so the
+// object lock is renewed afterwards, or by the next round if this process dies.
+func (h *host) pruneAt(ctx context.Context, repo *repository.Repository, c config.Repository) (*round.PruneReport, error) {
 	opts, err := pruneOptions(c)
 	if err != nil {
 		return nil, err
 	}
+	if err := h.renewLater(ctx, c); err != nil {
+		return nil, err
+	}
 	p, err := retain.Prune(ctx, repo, opts)
+	err = errors.Join(err, h.renew(ctx, repo, c)) // a prune that failed has stored packs too
 	if p == nil {
 		return nil, err
 	}
@@ -199,7 +204,7 @@ func quoted(word string) (string, error) {
 func (h *host) policies(vms []round.VM) []retain.VM {
 	var out []retain.VM
 	for _, v := range vms {
-		out = append(out, retain.VM{Name: v.Name, Policy: policy(h.config.VMs[v.Name].Retain)})
+		out = append(out, retain.VM{Name: v.Name, Policy: policy(h.config.VMs[v.Name].Retain), Held: v.Hold != ""})
 	}
 	return out
 }

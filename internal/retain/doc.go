@@ -6,7 +6,8 @@
 // are kept whatever the policy says: a backup that is pinned (restic's --keep-tag
 // with [backup.TagPinned]), one that is from the future, which only a clock that went
 // backwards can have made, and the last good one, which is the newest whose tree
-// the repository has. An empty policy keeps all.
+// the repository has. An empty policy keeps all, and so does a VM whose disks lie on a
+// backup.
 //
 // [Make] plans and changes nothing. [Apply] makes the plan anew under the
 // exclusive lock that removal wants, and carries it out. What it removed is

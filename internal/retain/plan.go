@@ -19,6 +19,7 @@ const (
 	becausePinned   = "pinned"
 	becauseFuture   = "from the future"
 	becauseLastGood = "last good backup"
+	becauseHeld     = "its VM hangs on a backup"
 )
 
 // skew is how far the clocks of hosts that back up one VM may differ, before a
@@ -29,6 +30,7 @@ const skew = 5 * time.Minute
 type VM struct {
 	Name   string
 	Policy Policy
+	Held   bool // its disks lie on a backup: all are kept
 }
 
 // Decision is what becomes of one backup.
@@ -128,6 +130,11 @@ func decide(vm VM, all []*repository.Snapshot, good func(*repository.Snapshot) b
 	}
 	for _, group := range groups {
 		p.Backups = append(p.Backups, decideGroup(vm.Policy, group, good)...)
+	}
+	for i := range p.Backups {
+		if d := &p.Backups[i]; vm.Held {
+			d.Keep = append(d.Keep, becauseHeld)
+		}
 	}
 	slices.SortFunc(p.Backups, func(a, b Decision) int { return newerFirst(a.Snapshot, b.Snapshot) })
 	return p

@@ -14,7 +14,8 @@ type Copies interface {
 	// Places are what the other places are called.
 	Places() []string
 	// Copy brings to a place what it lacks, of all VMs, and applies the policies of
-	// that place. A report that comes with an error says what was done until then.
+	// that place. A report that comes with an error says what was done until then; there
+	// is none of a place that cannot be worked on.
 	Copy(ctx context.Context, place string) (*CopyReport, error)
 	// Prunes reports whether the policies of a place remove anything.
 	Prunes(place string) bool
@@ -34,6 +35,7 @@ type CopyReport struct {
 	Removed  []string      `json:"removed,omitempty"`  // IDs that they have there
 	Prune    *PruneReport  `json:"prune,omitempty"`
 	Error    string        `json:"error,omitempty"`
+	gone     bool          // nobody could work on the place
 }
 
 // String is the one-line summary.
@@ -57,7 +59,7 @@ func (x *run) copies(ctx context.Context) {
 		start := time.Now()
 		rep, err := x.o.Copies.Copy(ctx, place)
 		if rep == nil {
-			rep = &CopyReport{}
+			rep = &CopyReport{gone: true}
 		}
 		rep.Place, rep.Duration = place, time.Since(start)
 		x.report.Copies = append(x.report.Copies, rep)
@@ -70,10 +72,11 @@ func (x *run) copies(ctx context.Context) {
 	}
 }
 
-// pruneCopies gives back space at the other places, where it is time to.
+// pruneCopies gives back space at the other places, where it is time to: also where not
+// all could be copied, since one that is full would stay so.
 func (x *run) pruneCopies(ctx context.Context) {
 	for _, rep := range x.report.Copies {
-		if rep.Error != "" || !x.o.Copies.Prunes(rep.Place) {
+		if rep.gone || !x.o.Copies.Prunes(rep.Place) {
 			continue
 		}
 		due, err := x.copyPruneDue(ctx, rep.Place)
@@ -90,7 +93,10 @@ func (x *run) pruneCopies(ctx context.Context) {
 			err = x.o.State.ChoreDone(context.WithoutCancel(ctx), copyChore(rep.Place), x.o.Now())
 		}
 		if err != nil {
-			rep.Error = err.Error()
+			if rep.Error != "" {
+				rep.Error += "; "
+			}
+			rep.Error += err.Error()
 			x.event("", StepPrune, state.Failed, "of %s: %v", rep.Place, err)
 			continue
 		}

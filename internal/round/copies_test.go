@@ -10,6 +10,20 @@ import (
 	"github.com/drydock-vm/drydock/internal/state"
 )
 
+// TestRoundCopyFails: space is given back where not all could be copied, since it may be
+// full, and not where nobody is.
+func TestRoundCopyFails(t *testing.T) {
+	w := newWorld(t)
+	w.places, w.badPlace, w.gonePlace, w.pruneEvery = []string{"full", "gone"}, "full", "gone", time.Hour
+	report := do(t, w, w.vm(diskFile(t)))
+	if c := report.Copies; report.Outcome != state.Warnings || len(c) != 2 || c[0].Error == "" || c[0].Prune == nil || c[1].Error == "" || c[1].Prune != nil {
+		t.Errorf("%s, %+v", report.Outcome, c)
+	}
+	if got := strings.Join(w.pruned, ", "); got != "full" {
+		t.Errorf("pruned were %s", got)
+	}
+}
+
 // TestRoundCopies: the backups go to all other places, after they were made and before
 // any is removed. One that cannot be reached is a warning that names it, and the next
 // round catches up.
@@ -35,19 +49,19 @@ func TestRoundCopies(t *testing.T) {
 	var order []string
 	for _, line := range w.log {
 		_, what, _ := strings.Cut(line, " ")
-		if strings.HasPrefix(what, "copy") || slices.Contains([]string{"backup", "retain", "prune", "prune of cloud"}, what) {
+		if strings.HasPrefix(what, "copy") || slices.Contains([]string{"backup", "retain", "prune", "prune of nas", "prune of cloud"}, what) {
 			order = append(order, what)
 		}
 	}
-	if got := strings.Join(order, ", "); got != "backup, copy to nas, copy to cloud, copy to keeps all, retain, prune, prune of cloud" {
+	if got := strings.Join(order, ", "); got != "backup, copy to nas, copy to cloud, copy to keeps all, retain, prune, prune of nas, prune of cloud" {
 		t.Errorf("the order was %s", got)
 	}
 	w.badPlace = ""
 	report = do(t, w, v)
-	if c := report.Copies; report.Outcome != state.Done || c[0].Copied != 2 || c[1].Copied != 1 || c[1].Present != 1 || c[1].Prune != nil || c[0].Prune == nil {
+	if c := report.Copies; report.Outcome != state.Done || c[0].Copied != 2 || c[1].Copied != 1 || c[1].Present != 1 || c[1].Prune != nil || c[0].Prune != nil {
 		t.Errorf("the next round: %s, %+v", report.Outcome, c)
 	}
-	if got := strings.Join(w.pruned, ", "); got != "cloud, nas" {
+	if got := strings.Join(w.pruned, ", "); got != "nas, cloud" {
 		t.Errorf("pruned were %s", got)
 	}
 }

@@ -48,6 +48,7 @@ type world struct {
 	noBackups  bool           // the repository has none, whatever was made
 	places     []string       // that backups are copied to
 	badPlace   string         // the one that always fails
+	gonePlace  string         // the one that cannot be reached
 	copied     map[string]int // backups, by place
 	pruned     []string       // places
 	proof      *round.ProofReport
@@ -393,6 +394,9 @@ func (c copies) Places() []string { return c.places }
 func (c copies) Copy(_ context.Context, place string) (*round.CopyReport, error) {
 	if err := c.call("copy to %s", place); err != nil {
 		return nil, err
+	}
+	if place == c.gonePlace {
+		return nil, errInjected
 	}
 	if place == c.badPlace {
 		return &round.CopyReport{Blobs: 7}, errInjected

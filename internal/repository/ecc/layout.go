@@ -45,6 +45,9 @@ func plan(length int64, percent int) layout {
 		longest--
 	}
 	l := layout{length: length, stripes: ceil(blocks, longest)}
+	if l.stripes == 1 && blocks+sectorBlocks > maxShards {
+		l.stripes++ // at 1 %, a single stripe has no room for the parity of a sector
+	}
 	l.data = ceil(blocks, l.stripes)
 	// In a stripe of few blocks a bad sector is more than a few percent.
 	l.parity = max(ceil(l.data*int64(percent), 100), ceil(sectorBlocks, l.stripes))

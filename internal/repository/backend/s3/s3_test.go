@@ -190,6 +190,20 @@ func TestObjectLock(t *testing.T) {
 		if err != nil || time.Until(until) < 49*24*time.Hour || time.Until(until) > 51*24*time.Hour {
 			t.Errorf("%s: after the renewal it is kept until %v, %v", mode, until, err)
 		}
+		// Somebody has configured fewer days: what is kept for longer stays so, and is
+		// no reason to renew nothing else.
+		fewer := connect(t, s.Address, func(o *s3.Options) {
+			o.Prefix, o.Lock = string(mode), s3.ObjectLock{Mode: mode, For: 24 * time.Hour}
+		})
+		if err := fewer.Renew(t.Context(), handle); err != nil {
+			t.Errorf("%s: renewal for less: %v", mode, err)
+		}
+		if info, err = c.StatObject(t.Context(), bucket, name, minio.StatObjectOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := time.Parse(time.RFC3339, info.Metadata.Get("X-Amz-Object-Lock-Retain-Until-Date")); err != nil || !again.Equal(until) {
+			t.Errorf("%s: it was kept until %v, and is until %v, %v", mode, until, again, err)
+		}
 		if err := later.Renew(t.Context(), backend.Handle{Type: backend.PackFile, Name: strings.Repeat("cd", 32)}); !errors.Is(err, backend.ErrNotExist) {
 			t.Errorf("%s: renewal of no file: %v", mode, err)
 		}
