@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -27,8 +28,15 @@ type bootReport struct {
 // and its root disk whole, in a format. Then the guest is off, and its disks are gone.
 func bootHost(t *testing.T, disk, format string) (*host, *testguest.Guest) {
 	t.Helper()
-	h := newHost(t)
 	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1"})
+	return bootHostOf(t, g, disk, format, "backup: image")
+}
+
+// bootHostOf is a bootHost with a guest whose root disk is raw still, and backed up as
+// root says.
+func bootHostOf(t *testing.T, g *testguest.Guest, disk, format, root string) (*host, *testguest.Guest) {
+	t.Helper()
+	h := newHost(t)
 	if format != "raw" {
 		converted := g.RootPath + ".converted"
 		tool(t, "qemu-img", "convert", "-f", "raw", "-O", format, g.RootPath, converted)
@@ -38,7 +46,7 @@ func bootHost(t *testing.T, disk, format string) (*host, *testguest.Guest) {
 		}
 	}
 	h.vm(g)
-	text := strings.Replace(h.machine.String(), "format: raw, mount: /, image: web, backup: off}", "format: "+format+", backup: image}", 1)
+	text := strings.Replace(h.machine.String(), "format: raw, mount: /, image: web, backup: off}", "format: "+format+", "+root+"}", 1)
 	text = strings.Replace(text, "mount: /var}", disk+"}", 1)
 	h.machine.Reset()
 	h.machine.WriteString(text + "verify: {mode: off, boot: {every: 168h}}\n")
@@ -227,6 +235,53 @@ func TestStartFromBackup(t *testing.T) {
 				t.Errorf("%q, %v", data, err)
 			}
 		})
+	}
+}
+
+// TestBootFromPartition: a guest with its root in a partition, of which the backup has
+// the files and what is around them, boots from it and runs from it.
+func TestBootFromPartition(t *testing.T) {
+	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1"})
+	bare := g.RootPath + ".bare"
+	must(t, os.Rename(g.RootPath, bare))
+	info, err := os.Stat(bare)
+	must(t, err)
+	tool(t, "truncate", "-s", fmt.Sprint(info.Size()+24<<20), g.RootPath)
+	tool(t, "sgdisk", "-n", "1:2048:+8M", "-t", "1:ef02", "-n", fmt.Sprintf("2:18432:+%dK", info.Size()>>10), "-c", "2:root", g.RootPath)
+	tool(t, "dd", "if="+bare, "of="+g.RootPath, "bs=1M", "seek=9", "conv=notrunc,sparse", "status=none")
+	table := tool(t, "sgdisk", "-p", "-i", "2", g.RootPath)
+	for i, arg := range g.Command {
+		g.Command[i] = strings.Replace(arg, "root=/dev/nvme0n1 ", "root=/dev/nvme0n1p2 ", 1)
+	}
+	h, g := bootHostOf(t, g, "mount: /var", "qcow2", "mount: /, partition: 2")
+
+	var r bootReport
+	h.json(&r, 0, "verify", "--mode", "boot")
+	if !r.Good || len(r.Boots) != 1 || r.Boots[0].Healthy <= 0 || len(r.Boots[0].Notes) > 0 {
+		t.Fatalf("%+v", r)
+	}
+	noTrial(t, h)
+	h.run(0, "start-from-backup", "web")
+	healthy(t, g)
+	h.run(0, "stop")
+	filled, served := h.path("filled.raw"), h.path("served.raw")
+	tool(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", g.RootPath, filled)
+	uri, stop := background(t, "--config", h.config, "nbd", "web/root@latest", "--socket", h.path("nbd.sock"))
+	tool(t, "nbdcopy", uri, served)
+	stop()
+	// The place where the other disk is mounted has the attributes of that.
+	place := regexp.MustCompile(`(?m)^\./var d .*\n`)
+	want := place.ReplaceAllString(kernelSees(t, bare, "raw", 0), "")
+	for _, raw := range []string{filled, served} {
+		if got := tool(t, "sgdisk", "-p", "-i", "2", raw); strings.ReplaceAll(got, raw, g.RootPath) != table {
+			t.Errorf("the table is\n%s\nand was\n%s", got, table)
+		}
+		if got := place.ReplaceAllString(kernelSees(t, raw, "raw", 9<<20), ""); got != want || !strings.Contains(got, "/init") {
+			t.Errorf("the root has\n%s\nand had\n%s", got, want)
+		}
+		part := h.path("part.raw")
+		tool(t, "dd", "if="+raw, "of="+part, "bs=1M", "skip=9", "count="+fmt.Sprint(info.Size()>>20), "status=none")
+		tool(t, "e2fsck", "-f", "-n", part)
 	}
 }
 

@@ -9,6 +9,9 @@
 // is asked for, and each piece is verified by its hash then. A disk that a backup has
 // whole needs none of this: it is a file of the backup.
 //
+// A filesystem in a partition or a logical volume is shown where it lies, in what the
+// backup has around it: [NewInLayout].
+//
 // # What it promises
 //
 // The disk never changes, and any number may read it at the same time. What cannot be

@@ -226,13 +226,17 @@ func (a *app) backupDisk(ctx context.Context, src *opened, v *config.VM, d *conf
 	if wholedisk.Has(src.backup, d.Name) || wholedisk.HasVersion(src.backup, d.Name) {
 		return src.tree.Image(d.Name)
 	}
-	if d.Partition != 0 || d.Volume != "" {
-		return nil, fmt.Errorf("%w: the backup has the files of a partition or a volume, and not what is around it (backup: image)", errNoBoot)
+	k, err := definedDisk(src, d.Name)
+	if err != nil {
+		return nil, err
+	}
+	if k.Path == "" { // the backup does not tell
+		k.Partition, k.Volume = d.Partition, d.Volume
 	}
 	mount, _ := backup.DiskMount(src.backup, d.Name)
 	part := &opened{fsys: src.tree, tree: src.tree, backup: src.backup, path: []byte(mount)}
 	src.closers = append(src.closers, part.close)
-	content, err := a.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name}, keep)
+	content, err := a.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name}, k, keep)
 	src.leftOut += part.leftOut
 	return content, err
 }

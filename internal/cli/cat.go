@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/escape"
 )
 
@@ -100,10 +101,17 @@ func (a *app) openBackedUp(ctx context.Context, o *opened, t target, l *looking)
 	if _, err := a.openStored(ctx, o, t); err != nil {
 		return nil, err
 	}
-	if o.whole == nil {
-		return a.filesDisk(ctx, o, t, "")
+	switch {
+	case o.whole != nil:
+		return o.whole, nil
+	case !wholedisk.HasLayout(o.backup, t.disk): // it fills the disk, or all that is there is the filesystem
+		return a.filesystemDisk(ctx, o, t, "")
 	}
-	return o.whole, nil
+	k, err := definedDisk(o, t.disk)
+	if err != nil {
+		return nil, err
+	}
+	return a.filesDisk(ctx, o, t, k, "")
 }
 
 // copySize is the size of one read, in bytes.

@@ -2,22 +2,65 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/backupdisk"
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/newimage"
+	"github.com/drydock-vm/drydock/internal/rebuild"
 )
 
-// filesDisk shows a disk of which a backup has the files as the disk that
-// restore --to-image would make: the bare filesystem. What it has beside content is
-// kept at the path keep, and taken from there if it is there; "" keeps nothing.
-func (a *app) filesDisk(ctx context.Context, src *opened, t target, keep string) (disk.Sparse, error) {
+// definedDisk is what a backup says of one of its disks; an older backup says no more
+// than its name.
+func definedDisk(src *opened, name string) (*definition.Disk, error) {
+	d, err := definition.Load(src.tree, src.backup)
+	if err != nil && !errors.Is(err, definition.ErrNone) {
+		return nil, err
+	}
+	if err == nil {
+		if k := d.Disk(name); k != nil {
+			return k, nil
+		}
+	}
+	return &definition.Disk{Name: name}, nil
+}
+
+// filesDisk shows a disk of which a backup has the files: the filesystem that restore
+// --to-image would make, in what is around it as k says. What the filesystem has
+// beside content is kept at the path keep, and taken from there if it is there; ""
+// keeps nothing.
+func (a *app) filesDisk(ctx context.Context, src *opened, t target, k *definition.Disk, keep string) (disk.Sparse, error) {
+	size := int64(0)
+	if was, ok := backup.FilesystemOf(src.backup, t.disk); ok {
+		size = was.Size
+	}
+	if err := rebuild.CheckLayout(src.backup, k, size); err != nil {
+		return nil, fmt.Errorf("put disk %s together: %w (back it up again, or as an image: backup: image)", t.disk, err)
+	}
+	if len(k.Pieces) == 0 {
+		return a.filesystemDisk(ctx, src, t, keep)
+	}
+	layout, err := src.tree.Image(t.disk)
+	if err != nil {
+		return nil, err
+	}
+	d, err := a.filesystemDisk(ctx, src, t, keep)
+	if err != nil {
+		return nil, err
+	}
+	return backupdisk.NewInLayout(layout, d, k)
+}
+
+// filesystemDisk shows the bare filesystem, as restore --to-image would make it.
+func (a *app) filesystemDisk(ctx context.Context, src *opened, t target, keep string) (disk.Sparse, error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("the backup has the files of disk %s: to make a disk of them gives files their owners, and takes root", t.disk)
 	}

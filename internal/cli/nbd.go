@@ -24,7 +24,8 @@ protocol on a Unix socket, for reading only, until interrupted:
   nbdcopy nbd+unix:///?socket=/tmp/web.sock web.img
 
 A disk of a backup is served as it was (backup: image), or, with an ext4 that is made
-of its files meanwhile, as restore --to-image would make it; the latter takes root.
+of its files meanwhile, as restore --to-image would make it, in the partition or LVM
+volume where it was; the latter takes root.
 
 ` + targetHelp,
 		Args: args(cobra.ExactArgs(1)),

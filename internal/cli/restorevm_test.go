@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/image"
@@ -392,10 +394,50 @@ func TestRestoreVMLayout(t *testing.T) {
 			t.Errorf("%s has what was deleted, %v", disk, err)
 		}
 	}
+	w.sameWithoutRestore(map[string]string{"boot": raw, "pool": filepath.Join(w.host, "pool.raw")})
 	left, err := filepath.Glob(filepath.Join(w.host, "*.drydock*"))
 	if err != nil || left != nil {
 		t.Errorf("something is left behind: %q, %v", left, err)
 	}
+}
+
+// sameWithoutRestore compares disks that are read from the backup with the same that
+// restore vm has made: what is around their filesystems, and their files as the kernel
+// sees them.
+func (w *vmWorld) sameWithoutRestore(restored map[string]string) {
+	w.t.Helper()
+	for name, was := range restored {
+		out, _ := w.run(0, "cat", "--raw", "web/"+name+"@latest")
+		now := filepath.Join(w.t.TempDir(), name+".raw")
+		write(w.t, now, out)
+		w.sameAround(was, now)
+		if name == "boot" && w.tool("", "sfdisk", "-d", was) != strings.ReplaceAll(w.tool("", "sfdisk", "-d", now), now, was) {
+			w.t.Errorf("%s has another partition table", name)
+		}
+		volume := map[string]string{"boot": "2", "pool": "store/data"}[name]
+		a, b := w.mountVolume(was, volume), w.mountVolume(now, volume)
+		w.tool("", "diff", "-r", "--no-dereference", a, b)
+		const all = `cd "$0" && find . -path ./lost+found -prune -o -printf '%P %y %m %U %G %n %s %T@ %l\n' | sort`
+		if x, y := w.tool("", "sh", "-c", all, a), w.tool("", "sh", "-c", all, b); x != y || strings.Count(x, "\n") < 2 {
+			w.t.Errorf("%s has\n%s\nand restored\n%s", name, y, x)
+		}
+	}
+}
+
+// mountVolume checks the ext4 in a volume of a disk, and mounts it.
+func (w *vmWorld) mountVolume(disk, volume string) string {
+	w.t.Helper()
+	out, _ := w.run(0, "cat", "--raw", disk, "--volume", volume)
+	raw, dir := filepath.Join(w.t.TempDir(), "volume.raw"), w.t.TempDir()
+	write(w.t, raw, out)
+	w.tool("", "e2fsck", "-f", "-n", raw)
+	w.tool("", "mount", "-o", "ro,loop", raw, dir)
+	w.t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			w.t.Error(err)
+		}
+	})
+	return dir
 }
 
 // bootDisk makes a disk with a boot loader in front of the first partition, an ESP, a
@@ -537,6 +579,9 @@ func TestRestoreVMOfAStranger(t *testing.T) {
 		"pieces that do not fit": {lie(func(k *definition.Disk) {
 			k.Backup, k.Partition, k.Pieces = "files", 1, []definition.Piece{{Length: 4096}}
 		}), part, files, "does not fit"},
+		"pieces in one place": {lie(func(k *definition.Disk) {
+			k.Pieces = []definition.Piece{{At: 4096, Length: 4096}, {Offset: 4096, At: 8191, Length: 4096}}
+		}), part, nil, "two pieces of its filesystem have the byte at 8191"},
 		"a layout that is not there": {lie(func(k *definition.Disk) {
 			k.Backup, k.Partition, k.Pieces = "files", 1, []definition.Piece{{Length: 1 << 20}}
 		}), part, files, "does not exist"},
@@ -555,6 +600,38 @@ func TestRestoreVMOfAStranger(t *testing.T) {
 	}
 	w.forge(good(), part)
 	w.run(0, w.flags("--allow", allowed)...)
+}
+
+// TestDiskOfAStranger: pieces that somebody forged make no disk without a restore either,
+// and one of which nobody knows what was around its filesystem is not started from.
+func TestDiskOfAStranger(t *testing.T) {
+	w := &vmWorld{world: newWorld(t), host: t.TempDir()}
+	write(t, w.config, fmt.Sprintf(`state: %[1]s/state
+runtime: %[1]s/run
+repository: {path: %[2]s, password_file: %[3]s}
+vms: {web: {driver: qemu, command: [qemu-system-x86_64], disks: {a: {path: %[1]s/a.raw, format: raw, mount: /, partition: 1}}}}
+`, w.host, w.repo, w.key))
+	forge := func(pieces []definition.Piece, tags ...string) {
+		w.forge(definition.Definition{VM: "web", Driver: "qemu", Disks: []definition.Disk{{
+			Name: "a", Path: w.host + "/a.raw", Format: "raw", Size: 1 << 20, Backup: "files", Mount: "/", Partition: 1, Pieces: pieces,
+		}}}, "", append(tags, "disk:a=/", "fs:a=ext4:00000000000000000000000000000001:524288:x")...)
+	}
+	for want, pieces := range map[string][]definition.Piece{
+		"does not fit":   {{At: 4096, Length: 4096}},
+		"cannot lie":     {{At: 1 << 20, Length: 512 << 10}},
+		"two pieces":     {{At: 0, Length: 256 << 10}, {Offset: 256 << 10, At: 255 << 10, Length: 256 << 10}},
+		"does not exist": {{At: 4096, Length: 512 << 10}},
+	} {
+		forge(pieces, "layout:a")
+		out, errs := w.run(1, "cat", "--raw", "web/a@latest")
+		if out != "" || !strings.Contains(errs, want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%d bytes, %q; want one line with %q", len(out), errs, want)
+		}
+	}
+	forge(nil)
+	if r := w.boot(1, "web"); len(r.Boots) != 0 || len(r.NotTried) != 1 || !strings.Contains(r.NotTried[0].Error, "disk a: put disk a together: the backup has the files of a partition or volume, and not what is around it") {
+		t.Errorf("%+v", r)
+	}
 }
 
 // TestKilledRestoreVM: whenever a restore is killed, the next one goes on, and all is

@@ -1,11 +1,13 @@
 package definition
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -119,7 +121,8 @@ func (v *Disk) check() error {
 	return nil
 }
 
-// checkPieces makes sure that pieces are in order, and each on the disk.
+// checkPieces makes sure that pieces are in order, and each on the disk, where no other
+// is.
 func (v *Disk) checkPieces() error {
 	if len(v.Pieces) > maxPieces {
 		return fmt.Errorf("disk %s: its filesystem lies in %d pieces, more than there can be", v.Name, len(v.Pieces))
@@ -130,6 +133,32 @@ func (v *Disk) checkPieces() error {
 			return fmt.Errorf("disk %s: a piece of its filesystem, %d bytes at %d, cannot lie there", v.Name, p.Length, p.At)
 		}
 		end = p.Offset + p.Length
+	}
+	there := slices.SortedFunc(slices.Values(v.Pieces), func(a, b Piece) int { return cmp.Compare(a.At, b.At) })
+	for i := 1; i < len(there); i++ {
+		if p := there[i-1]; p.At+p.Length > there[i].At {
+			return fmt.Errorf("disk %s: two pieces of its filesystem have the byte at %d", v.Name, there[i].At)
+		}
+	}
+	return nil
+}
+
+// PiecesEnd is how large the filesystem is that lies in the pieces; 0 where it fills the
+// disk.
+func (v *Disk) PiecesEnd() int64 {
+	if len(v.Pieces) == 0 {
+		return 0
+	}
+	last := v.Pieces[len(v.Pieces)-1]
+	return last.Offset + last.Length
+}
+
+// Fits makes sure that a layout of so many bytes has room for the pieces, and that a
+// filesystem fills them.
+func (v *Disk) Fits(layout, filesystem int64) error {
+	if layout < v.Size || filesystem < v.PiecesEnd() {
+		return fmt.Errorf("disk %s: %w: its layout has %d bytes and its filesystem %d, and they should have %d and %d",
+			v.Name, ErrInvalid, layout, filesystem, v.Size, v.PiecesEnd())
 	}
 	return nil
 }

@@ -259,6 +259,12 @@ func TestParse(t *testing.T) {
 		"a setuid file":         func(d *definition.Definition) { d.Files[0].Mode = 0o4755 },
 		"a huge file":           func(d *definition.Definition) { d.Files[0].Size = definition.MaxFile + 1 },
 		"small clusters":        func(d *definition.Definition) { disk(d).ClusterSize = 256 },
+		"pieces with a gap": func(d *definition.Definition) {
+			disk(d).Pieces = []definition.Piece{{Length: 512}, {Offset: 1024, At: 512, Length: 512}}
+		},
+		"pieces in one place": func(d *definition.Definition) {
+			disk(d).Pieces = []definition.Piece{{At: 1024, Length: 512}, {Offset: 512, Length: 512}, {Offset: 1024, At: 511, Length: 512}}
+		},
 	} {
 		d := good()
 		change(&d)
@@ -278,6 +284,14 @@ func TestParse(t *testing.T) {
 	}
 	if _, err := definition.Parse(text); !errors.Is(err, definition.ErrNewer) {
 		t.Errorf("of a later version: %v", err)
+	}
+	pieces := good()
+	disk(&pieces).Pieces = []definition.Piece{{Offset: 512, At: 1024, Length: 512}, {Offset: 1024, Length: 512}, {Offset: 1536, At: 512, Length: 512}}
+	if text, err = json.Marshal(pieces); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := definition.Parse(text); err != nil {
+		t.Errorf("with pieces side by side: %v", err)
 	}
 	if _, err := definition.Parse([]byte(`{"version":1,"vm":"web","later":[1]}`)); err != nil {
 		t.Errorf("with a key that nobody knows: %v", err)

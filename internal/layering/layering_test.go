@@ -69,9 +69,9 @@ var within = map[string][]string{
 	"internal/config":     {"internal/pattern", "internal/location"},
 	"internal/imagelock":  {"internal/escape"},
 	"internal/qemuimg":    {"internal/escape", "internal/imagelock", "internal/printed"},
-	"internal/backupdisk": {"internal/newimage"}, // its skeleton
-	"internal/definition": {"internal/backup"},   // it is made of a backup's objects
-	"internal/fill":       {"internal/restore"},  // how a disk takes the place of another
+	"internal/backupdisk": {"internal/newimage", "internal/definition"}, // its skeleton, and where that lies
+	"internal/definition": {"internal/backup"},                          // it is made of a backup's objects
+	"internal/fill":       {"internal/restore"},                         // how a disk takes the place of another
 	"internal/harvest":    {"internal/build"},
 	"internal/newimage":   {"internal/diff"},                                                                                    // an image is compared with the backup
 	"internal/rebuild":    {"internal/backup", "internal/definition", "internal/restore", "internal/newimage", "internal/diff"}, // a VM is made of all of them

@@ -10,9 +10,26 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/definition"
+	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
 )
+
+// CheckLayout makes sure that the filesystem of a disk whose files are backed up, of
+// size bytes, can be put where it was: that it filled the disk, or that the backup has
+// what is around it.
+func CheckLayout(s *repository.Snapshot, d *definition.Disk, size int64) error {
+	switch {
+	case len(d.Pieces) == 0 && d.Partition == 0 && d.Volume == "":
+		return nil
+	case len(d.Pieces) == 0 || !wholedisk.HasLayout(s, d.Name):
+		return errors.New("the backup has the files of a partition or volume, and not what is around it")
+	case d.PiecesEnd() != size:
+		return errors.New("what the backup says of where its filesystem lies and of how large it is does not fit")
+	}
+	return nil
+}
 
 // inLayout makes a disk of what is around a filesystem, and of the filesystem.
 func (x *run) inLayout(ctx context.Context, it *Item, tree disk.Filesystem, part string) error {
@@ -60,14 +77,16 @@ func copyPieces(ctx context.Context, to, from string, d *definition.Disk) error 
 		return err
 	}
 	defer dst.Close()
-	for f, size := range map[*os.File]int64{src: d.Pieces[len(d.Pieces)-1].Offset + d.Pieces[len(d.Pieces)-1].Length, dst: d.Size} {
-		info, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		if info.Size() < size {
-			return fmt.Errorf("%s has %d bytes, and should have %d: %w", f.Name(), info.Size(), size, definition.ErrInvalid)
-		}
+	filesystem, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	layout, err := dst.Stat()
+	if err != nil {
+		return err
+	}
+	if err := d.Fits(layout.Size(), filesystem.Size()); err != nil {
+		return err
 	}
 	for _, p := range d.Pieces {
 		if err := copyPiece(ctx, dst, src, p); err != nil {

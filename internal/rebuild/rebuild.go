@@ -222,16 +222,12 @@ func (p *Plan) filesItem(it *Item) {
 		it.Problem = err.Error() + out
 		return
 	}
-	if d.Partition == 0 && d.Volume == "" {
+	if err := CheckLayout(p.opts.Snapshot, d, was.Size); err != nil {
+		it.Problem = err.Error() + out
 		return
 	}
-	if len(d.Pieces) == 0 || !wholedisk.HasLayout(p.opts.Snapshot, d.Name) {
-		it.Problem = "the backup has the files of a partition or volume, and not what is around it" + out
-		return
-	}
-	it.Detail += " in " + cmp.Or(d.Volume, fmt.Sprintf("partition %d", d.Partition))
-	if last := d.Pieces[len(d.Pieces)-1]; last.Offset+last.Length != was.Size {
-		it.Problem = "what the backup says of where its filesystem lies and of how large it is does not fit" + out
+	if d.Partition != 0 || d.Volume != "" {
+		it.Detail += " in " + cmp.Or(d.Volume, fmt.Sprintf("partition %d", d.Partition))
 	}
 }
 
