@@ -85,6 +85,22 @@ func (f Files) Waits(d Disk) (bool, error) {
 	return err == nil && h.Backing == want, err
 }
 
+// Filled makes it durable that the image at the disk's path lies on the server no more;
+// it is an error if it does.
+func (f Files) Filled(d Disk) error {
+	switch waits, err := f.Waits(d); {
+	case err != nil:
+		return err
+	case waits:
+		return errors.New("QEMU says that it is filled in, and its header says that it is not")
+	}
+	image, err := os.Open(d.Path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(image.Sync(), image.Close())
+}
+
 // Put puts an image that lies on the server at the disk's path, unless there is one.
 // The VM is off. When it fails, what was there is there.
 func (f Files) Put(ctx context.Context, d Disk) (err error) {

@@ -79,9 +79,15 @@ func TestPut(t *testing.T) {
 	if got, err := os.ReadFile(raw); err != nil || !bytes.Equal(got, data) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
+	if err := f.Filled(d); err == nil {
+		t.Error("it is not filled in, and nobody says so")
+	}
 	tool(t, "qemu-img", "rebase", "-f", "qcow2", "-b", "", d.Path) // as QEMU's block-stream does
 	if waits, err := f.Waits(d); waits || err != nil {
 		t.Errorf("filled in: %v, %v", waits, err)
+	}
+	if err := f.Filled(d); err != nil {
+		t.Errorf("filled in: %v", err)
 	}
 }
 
