@@ -123,9 +123,11 @@ find . -type f -print0 | sort -z | xargs -0 sha256sum
 find . -type f -print0 | sort -z | xargs -0 getfattr -d -m user -h`)
 	c.Dir = dir
 	c.Env = append(os.Environ(), "LC_ALL=C")
+	var said bytes.Buffer
+	c.Stderr = &said
 	out, err := c.Output()
 	if err != nil {
-		t.Fatalf("list %s: %v", dir, err)
+		t.Fatalf("list %s: %v\n%s", dir, err, said.Bytes())
 	}
 	var kept []string
 	for line := range strings.Lines(string(out)) {
