@@ -205,6 +205,9 @@ func (b *Backend) ReadAt(ctx context.Context, h backend.Handle, p []byte, off in
 	if err != nil {
 		return 0, b.translate(ctx, "read "+h.String(), err)
 	}
+	if body == nil { // a status such as 202, which is no error and no content
+		return 0, b.fail(fmt.Errorf("%w: read %s: it answered, and sent neither content nor an error", backend.ErrHostile, h), "")
+	}
 	// "bytes 5-9/100": a range that was not asked for is somebody else's data.
 	if r := header.Get("Content-Range"); !strings.HasPrefix(r, fmt.Sprintf("bytes %d-", off)) && (r != "" || off != 0) {
 		_ = body.Close() // it is not read
