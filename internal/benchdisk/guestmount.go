@@ -27,7 +27,7 @@ func Guestmount(t testing.TB, qcow2 string) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	c := exec.Command("guestmount", "-a", qcow2, "--format=qcow2", "-m", "/dev/sda", "--ro", dir)
+	c := exec.Command("guestmount", "--format=qcow2", "-a", qcow2, "-m", "/dev/sda", "--ro", dir)
 	c.Env = append(os.Environ(), "LIBGUESTFS_BACKEND=direct", "LIBGUESTFS_BACKEND_SETTINGS=force_tcg",
 		"SUPERMIN_KERNEL="+filepath.Join(kernel, "vmlinuz"), "SUPERMIN_KERNEL_VERSION="+release,
 		"SUPERMIN_MODULES="+filepath.Join(kernel, "lib/modules", release))
