@@ -2,7 +2,6 @@ package definition
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"slices"
 	"strings"
@@ -26,7 +25,11 @@ func load(ctx context.Context, repo *repository.Repository, parent *repository.S
 	if parent == nil || !slices.Contains(parent.Tags, Tag) {
 		return e
 	}
-	text, err := smallFile(ctx, repo, lookup(ctx, repo, parent.Tree, definitionPath))
+	n := lookup(ctx, repo, parent.Tree, definitionPath)
+	if n == nil {
+		return e
+	}
+	text, err := repo.LoadSmall(ctx, n, maxDefinition)
 	if err != nil {
 		return e
 	}
@@ -71,9 +74,6 @@ func changeTime(info fs.FileInfo) time.Time {
 	return time.Time{}
 }
 
-// errFound ends a search.
-var errFound = errors.New("found")
-
 // lookup returns the node at an absolute path of a tree, or nil.
 func lookup(ctx context.Context, repo *repository.Repository, tree repository.ID, path string) *repository.Node {
 	var found *repository.Node
@@ -82,40 +82,12 @@ func lookup(ctx context.Context, repo *repository.Repository, tree repository.ID
 		if at == nil {
 			return nil
 		}
-		data, err := repo.LoadBlob(ctx, repository.TreeBlob, *at, nil)
-		if err != nil {
+		list, err := repo.Children(ctx, *at, name)
+		if err != nil || list[0] == nil {
 			return nil
 		}
-		found = nil
-		err = repository.WalkTree(data, func(n *repository.Node) error {
-			if n.Name != name {
-				return nil
-			}
-			found = n
-			return errFound
-		})
-		if found == nil || !errors.Is(err, errFound) {
-			return nil
-		}
+		found = list[0]
 		at = found.Subtree
 	}
 	return found
-}
-
-// smallFile reads a file of a snapshot that is no larger than a definition.
-func smallFile(ctx context.Context, repo *repository.Repository, n *repository.Node) ([]byte, error) {
-	if n == nil || n.Type != repository.NodeFile || n.Size > maxDefinition {
-		return nil, ErrNone
-	}
-	var text []byte
-	for _, id := range n.Content {
-		part, err := repo.LoadBlob(ctx, repository.DataBlob, id, nil)
-		if err != nil {
-			return nil, err
-		}
-		if text = append(text, part...); len(text) > maxDefinition {
-			return nil, ErrInvalid
-		}
-	}
-	return text, nil
 }

@@ -1,10 +1,13 @@
 package repository
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -264,6 +267,53 @@ func DecodeTree(data []byte) ([]Node, error) {
 		return nil, err
 	}
 	return nodes, nil
+}
+
+// errFound ends a search.
+var errFound = errors.New("found")
+
+// Children returns the nodes of these names in the folder whose tree is given; nil for
+// one that is not there. A folder with large nodes is read but once.
+func (r *Repository) Children(ctx context.Context, folder ID, names ...string) ([]*Node, error) {
+	data, err := r.LoadBlob(ctx, TreeBlob, folder, nil)
+	if err != nil {
+		return nil, err
+	}
+	found, missing := make([]*Node, len(names)), len(names)
+	err = WalkTree(data, func(n *Node) error {
+		i := slices.Index(names, n.Name)
+		if i < 0 {
+			return nil
+		}
+		found[i] = n
+		if missing--; missing == 0 {
+			return errFound
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errFound) {
+		return nil, err
+	}
+	return found, nil
+}
+
+// LoadSmall returns the content of a file of at most limit bytes. A larger one, and
+// what is no file, is [ErrLimit].
+func (r *Repository) LoadSmall(ctx context.Context, n *Node, limit int) ([]byte, error) {
+	if n.Type != NodeFile || n.Size > uint64(limit) {
+		return nil, fmt.Errorf("%w: a %s of %d bytes, and it should be a file of at most %d", ErrLimit, n.Type, n.Size, limit)
+	}
+	var text []byte
+	for _, id := range n.Content {
+		part, err := r.LoadBlob(ctx, DataBlob, id, nil)
+		if err != nil {
+			return nil, err
+		}
+		if text = append(text, part...); len(text) > limit {
+			return nil, fmt.Errorf("%w: a file has more than %d bytes", ErrLimit, limit)
+		}
+	}
+	return text, nil
 }
 
 // WalkTree does what DecodeTree does node by node, for folders that are too large

@@ -115,11 +115,11 @@ func load(ctx context.Context, repo *repository.Repository, s *repository.Snapsh
 	if s == nil {
 		return nil, nil
 	}
-	top, err := children(ctx, repo, s.Tree, Folder)
+	top, err := repo.Children(ctx, s.Tree, Folder)
 	if err != nil || top[0] == nil || top[0].Subtree == nil {
 		return nil, err
 	}
-	both, err := children(ctx, repo, *top[0].Subtree, disk+imageEnding, disk+aboutEnding)
+	both, err := repo.Children(ctx, *top[0].Subtree, disk+imageEnding, disk+aboutEnding)
 	if err != nil || both[0] == nil || both[1] == nil {
 		return nil, err
 	}
@@ -135,18 +135,15 @@ var errAbout = errors.New("it does not describe the image beside it")
 
 // read reads the description, and checks it.
 func (o *stored) read(ctx context.Context, repo *repository.Repository) error {
-	if o.node.Type != repository.NodeFile || o.json.Type != repository.NodeFile || o.json.Size > maxAbout {
+	if o.node.Type != repository.NodeFile {
 		return errAbout
 	}
-	var text []byte
-	for _, id := range o.json.Content {
-		part, err := repo.LoadBlob(ctx, repository.DataBlob, id, nil)
-		if err != nil {
-			return err
-		}
-		if text = append(text, part...); len(text) > maxAbout {
-			return errAbout
-		}
+	text, err := repo.LoadSmall(ctx, o.json, maxAbout)
+	if errors.Is(err, repository.ErrLimit) {
+		return errAbout
+	}
+	if err != nil {
+		return err
 	}
 	if err := json.Unmarshal(text, &o.about); err != nil {
 		return err
@@ -155,35 +152,9 @@ func (o *stored) read(ctx context.Context, repo *repository.Repository) error {
 		len(o.node.Content) != count(o.Size, o.Segment) {
 		return errAbout
 	}
-	var err error
 	o.left, err = decodeSpans(o.Out, o.Size)
 	o.Out = nil
 	return err
-}
-
-// children returns the nodes of these names in a folder; nil for one that is not
-// there. A folder with a large image is read but once.
-func children(ctx context.Context, repo *repository.Repository, folder repository.ID, names ...string) ([]*repository.Node, error) {
-	data, err := repo.LoadBlob(ctx, repository.TreeBlob, folder, nil)
-	if err != nil {
-		return nil, err
-	}
-	found, missing := make([]*repository.Node, len(names)), len(names)
-	err = repository.WalkTree(data, func(n *repository.Node) error {
-		i := slices.Index(names, n.Name)
-		if i < 0 {
-			return nil
-		}
-		found[i] = n
-		if missing--; missing == 0 {
-			return errFound
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, errFound) {
-		return nil, err
-	}
-	return found, nil
 }
 
 // errFound ends a search.
