@@ -240,6 +240,21 @@ func FlagsOf(names []string) (f InodeFlags) {
 	return f
 }
 
+// Settable returns the flags that can be set from outside, as FS_IOC_SETFLAGS has them
+// (include/uapi/linux/fs.h). FlagEncrypted says how content is stored, and is none.
+func (f InodeFlags) Settable() (bits int) {
+	if f&FlagImmutable != 0 {
+		bits |= 0x10
+	}
+	if f&FlagAppend != 0 {
+		bits |= 0x20
+	}
+	if f&FlagNoDump != 0 {
+		bits |= 0x40
+	}
+	return bits
+}
+
 // Device is a device number, of an inode of type block or char.
 type Device struct{ Major, Minor uint32 }
 

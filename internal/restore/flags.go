@@ -10,15 +10,6 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 )
 
-// restorable are the flags that can be set from outside, as FS_IOC_SETFLAGS has them
-// (include/uapi/linux/fs.h). FlagEncrypted says how content is stored, and comes with
-// no restore.
-var restorable = map[disk.InodeFlags]int{
-	disk.FlagImmutable: 0x10,
-	disk.FlagAppend:    0x20,
-	disk.FlagNoDump:    0x40,
-}
-
 // maxFlagged is how many files with flags are remembered. The flags of others are
 // left out, with a warning.
 const maxFlagged = 1 << 20
@@ -32,12 +23,7 @@ type flagged struct {
 
 // noteFlags remembers the flags of what was restored.
 func (r *restorer) noteFlags(path []byte, inode disk.Inode) {
-	bits := 0
-	for flag, bit := range restorable {
-		if inode.Flags&flag != 0 {
-			bits |= bit
-		}
-	}
+	bits := inode.Flags.Settable()
 	switch {
 	case bits == 0:
 	case !r.opts.Flags:

@@ -99,10 +99,6 @@ func ownName(f *wire.File) []byte {
 
 func timespec(t disk.Time) unix.Timespec { return unix.Timespec{Sec: t.Sec, Nsec: int64(t.Nsec)} }
 
-// flagBits are the flags of chattr(1) that can be set, as FS_IOC_SETFLAGS has them
-// (include/uapi/linux/fs.h).
-var flagBits = map[disk.InodeFlags]int{disk.FlagImmutable: 0x10, disk.FlagAppend: 0x20, disk.FlagNoDump: 0x40}
-
 // maxFlagged is how many files with flags are remembered.
 const maxFlagged = 1 << 20
 
@@ -116,12 +112,7 @@ type flagged struct {
 
 // noteFlags remembers the flags of a file.
 func (t *tree) noteFlags(o object, f *wire.File) error {
-	bits := 0
-	for flag, bit := range flagBits {
-		if f.Flags&flag != 0 {
-			bits |= bit
-		}
-	}
+	bits := f.Flags.Settable()
 	if kind := f.Type(); bits == 0 || kind != disk.ModeRegular && kind != disk.ModeDir {
 		return nil
 	}
