@@ -1,11 +1,9 @@
 package backupdisk
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sort"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -26,8 +24,7 @@ func NewInLayout(layout, filesystem disk.Sparse, d *definition.Disk) (*InLayout,
 	if err := d.Fits(layout.Size(), filesystem.Size()); err != nil {
 		return nil, err
 	}
-	pieces := slices.SortedFunc(slices.Values(d.Pieces), func(a, b definition.Piece) int { return cmp.Compare(a.At, b.At) })
-	return &InLayout{layout: layout, filesystem: filesystem, pieces: pieces}, nil
+	return &InLayout{layout: layout, filesystem: filesystem, pieces: d.PiecesByPlace()}, nil
 }
 
 // Size is that of the layout, in bytes.

@@ -45,16 +45,12 @@ func (b *backups) addLayouts(ctx context.Context, m *images, about *described, v
 			k.Pieces = nil
 			continue
 		}
-		layout := &layoutSource{unused: on.Unused, pieces: sortedByPlace(k.Pieces)}
+		layout := &layoutSource{unused: on.Unused, pieces: k.PiecesByPlace()}
 		m.sources = append(m.sources, wholedisk.Source{Disk: k.Name, Content: on, Layout: true, Unused: layout.yield})
 		m.begun = append(m.begun, nil)
 	}
 	return nil
 }
-
-// maxLayoutPieces is in how many pieces a filesystem may lie: a definition has no
-// more.
-const maxLayoutPieces = 10_000
 
 // piecesOf finds where the bytes from room on, up to size, of a volume lie. All of
 // them must lie on one disk.
@@ -68,8 +64,8 @@ func piecesOf(ctx context.Context, r *sandbox.Reader, volume string, on *sandbox
 			return nil
 		case p.Disk != on:
 			return fmt.Errorf("%s lies on other disks, too (back them up as images: backup: image)", volume)
-		case len(out) == maxLayoutPieces:
-			return fmt.Errorf("%s lies in more than %d pieces", volume, maxLayoutPieces)
+		case len(out) == definition.MaxPieces:
+			return fmt.Errorf("%s lies in more than %d pieces", volume, definition.MaxPieces)
 		}
 		out = append(out, definition.Piece{Offset: start, At: p.At + start - p.Offset, Length: stop - start})
 		end = stop
@@ -86,12 +82,6 @@ func piecesOf(ctx context.Context, r *sandbox.Reader, volume string, on *sandbox
 type layoutSource struct {
 	unused func(ctx context.Context, yield func(off, length int64, swap bool) error) error
 	pieces []definition.Piece // by At
-}
-
-func sortedByPlace(list []definition.Piece) []definition.Piece {
-	list = slices.Clone(list)
-	slices.SortFunc(list, func(a, b definition.Piece) int { return int(min(max(a.At-b.At, -1), 1)) })
-	return list
 }
 
 // yield yields both in ascending order, and nothing twice.

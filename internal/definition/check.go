@@ -20,7 +20,9 @@ const (
 	maxWords   = 10_000 // of a command line
 	maxPath    = 4096   // bytes: Linux's PATH_MAX
 	maxMissing = 1000
-	maxPieces  = 10_000 // of a logical volume: LVM makes a handful
+	// MaxPieces is in how many pieces a filesystem may lie: LVM makes a handful of a
+	// logical volume.
+	MaxPieces = 10_000
 	// maxSize is the largest disk, in bytes: that of package wholedisk.
 	maxSize = 16 << 40
 )
@@ -124,7 +126,7 @@ func (v *Disk) check() error {
 // checkPieces makes sure that pieces are in order, and each on the disk, where no other
 // is.
 func (v *Disk) checkPieces() error {
-	if len(v.Pieces) > maxPieces {
+	if len(v.Pieces) > MaxPieces {
 		return fmt.Errorf("disk %s: its filesystem lies in %d pieces, more than there can be", v.Name, len(v.Pieces))
 	}
 	end := int64(0)
@@ -134,13 +136,18 @@ func (v *Disk) checkPieces() error {
 		}
 		end = p.Offset + p.Length
 	}
-	there := slices.SortedFunc(slices.Values(v.Pieces), func(a, b Piece) int { return cmp.Compare(a.At, b.At) })
+	there := v.PiecesByPlace()
 	for i := 1; i < len(there); i++ {
 		if p := there[i-1]; p.At+p.Length > there[i].At {
 			return fmt.Errorf("disk %s: two pieces of its filesystem have the byte at %d", v.Name, there[i].At)
 		}
 	}
 	return nil
+}
+
+// PiecesByPlace are the pieces in the order in which they lie on the disk.
+func (v *Disk) PiecesByPlace() []Piece {
+	return slices.SortedFunc(slices.Values(v.Pieces), func(a, b Piece) int { return cmp.Compare(a.At, b.At) })
 }
 
 // PiecesEnd is how large the filesystem is that lies in the pieces; 0 where it fills the
