@@ -32,21 +32,21 @@ var (
 // is not looked at.
 func Decode(dst, src []byte) (n, used int, err error) {
 	d := decoders.Get().(*decoder)
-	d.dst, d.src, d.n, d.in = dst, src, 0, bits{src: src}
+	d.dst, d.n, d.in = dst, 0, bits{src: src}
 	err = d.stream()
 	n, used = d.n, d.in.used()
-	d.dst, d.src, d.in.src = nil, nil, nil
+	d.dst, d.in.src = nil, nil
 	decoders.Put(d)
 	return n, used, err
 }
 
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
-// decoder is the state of one stream. It costs 12 KiB, which is why it is kept.
+// decoder is the state of one stream. It costs 18 KiB, which is why it is kept.
 type decoder struct {
-	dst, src []byte
-	n        int // filled of dst
-	in       bits
+	dst []byte
+	n   int // filled of dst
+	in  bits
 
 	literals  literalTable
 	distances distanceTable
@@ -128,7 +128,7 @@ const (
 // compressed decodes a block up to its end.
 func (d *decoder) compressed(literals *literalTable, distances *distanceTable) error {
 	for {
-		if len(d.src)-d.in.pos >= fastInput && len(d.dst)-d.n >= fastOutput {
+		if len(d.in.src)-d.in.pos >= fastInput && len(d.dst)-d.n >= fastOutput {
 			end, err := d.fast(literals, distances)
 			if end || err != nil {
 				return err
@@ -144,7 +144,7 @@ func (d *decoder) compressed(literals *literalTable, distances *distanceTable) e
 // fast decodes as long as there is room at both ends. It reports the end of the block.
 func (d *decoder) fast(literals *literalTable, distances *distanceTable) (end bool, err error) {
 	var (
-		dst, src = d.dst, d.src
+		dst, src = d.dst, d.in.src
 		n        = d.n
 		pos      = d.in.pos
 		buf, has = d.in.buf, d.in.has
@@ -272,7 +272,7 @@ func (d *decoder) careful(literals *literalTable, distances *distanceTable) (end
 				return false, err
 			}
 		}
-		if len(d.src)-d.in.pos >= fastInput && len(d.dst)-d.n >= fastOutput {
+		if len(d.in.src)-d.in.pos >= fastInput && len(d.dst)-d.n >= fastOutput {
 			return false, nil
 		}
 	}
