@@ -128,7 +128,7 @@ func (f *filling) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer server.Close()
+	defer func() { _ = server.Close() }() // report was told why it ended
 	if err := f.put(ctx); err != nil {
 		return f.giveUp(err)
 	}

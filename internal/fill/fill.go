@@ -192,7 +192,7 @@ func unlink(kept string, old *os.File) error {
 }
 
 // Listen takes the server's socket.
-func (f Files) Listen(disks []Disk, report func(error)) (*Server, error) {
+func (f Files) Listen(disks []Disk, report func(error)) (*nbd.Server, error) {
 	if err := os.MkdirAll(filepath.Dir(f.Socket), 0o700); err != nil {
 		return nil, err
 	}
@@ -204,25 +204,5 @@ func (f Files) Listen(disks []Disk, report func(error)) (*Server, error) {
 	for _, d := range disks {
 		exports = append(exports, nbd.Export{Name: d.Name, Disk: d.Content})
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{cancel: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(s.done)
-		if err := nbd.Serve(ctx, l, nbd.Options{Exports: exports, Report: report}); err != nil {
-			report(err)
-		}
-	}()
-	return s, nil
-}
-
-// Server serves the content of disks until it is closed.
-type Server struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-}
-
-// Close ends the server, and all connections.
-func (s *Server) Close() {
-	s.cancel()
-	<-s.done
+	return nbd.Start(l, nbd.Options{Exports: exports, Report: report}, report), nil
 }

@@ -58,6 +58,35 @@ func Serve(ctx context.Context, l net.Listener, opts Options) error {
 	return fmt.Errorf("serve NBD: %w", err)
 }
 
+// Server is a [Serve] in the background.
+type Server struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error // of Serve, when done is closed
+}
+
+// Start has [Serve] answer the clients that connect to l until Close, whatever becomes
+// of the context of who starts it. ended is told if the server ends by itself.
+func Start(l net.Listener, opts Options, ended func(error)) *Server {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Server{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		if s.err = Serve(ctx, l, opts); s.err != nil {
+			ended(s.err)
+		}
+	}()
+	return s
+}
+
+// Close ends the server and all connections. The error is that of a server that ended
+// by itself.
+func (s *Server) Close() error {
+	s.cancel()
+	<-s.done
+	return s.err
+}
+
 // check fills in defaults and refuses what cannot be served.
 func (o *Options) check() error {
 	if len(o.Exports) == 0 {

@@ -198,9 +198,14 @@ func (t *Tool) ConvertNBD(ctx context.Context, socket, to string) error {
 	if err != nil {
 		return err
 	}
-	from := url.URL{Scheme: "nbd+unix", Path: "/", RawQuery: url.Values{"socket": {socket}}.Encode()}
-	_, err = t.run(ctx, t.o.ConvertTimeout, "convert", to, t.toQCOW2(from.String(), to)...)
+	_, err = t.run(ctx, t.o.ConvertTimeout, "convert", to, t.toQCOW2(NBDURL(socket, ""), to)...)
 	return err
+}
+
+// NBDURL is the URL by which QEMU finds an export of an NBD server at a socket.
+func NBDURL(socket, export string) string {
+	u := url.URL{Scheme: "nbd+unix", Path: "/" + export, RawQuery: url.Values{"socket": {socket}}.Encode()}
+	return u.String()
 }
 
 // CreateOverlay makes a qcow2 image at path of size bytes that shows what is at

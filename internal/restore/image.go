@@ -236,24 +236,19 @@ func WriteQCOW2(ctx context.Context, d disk.Sparse, path string, tool *qemuimg.T
 	if err != nil {
 		return err
 	}
-	serving, stop := context.WithCancel(ctx)
 	var failed error // of the disk: qemu-img knows of an I/O error alone
 	var first sync.Once
-	served := make(chan error, 1)
-	go func() {
-		served <- nbd.Serve(serving, l, nbd.Options{
-			Exports: []nbd.Export{{Name: "disk", Disk: d}},
-			Report:  func(err error) { first.Do(func() { failed = err }) },
-		})
-	}()
+	server := nbd.Start(l, nbd.Options{
+		Exports: []nbd.Export{{Name: "disk", Disk: d}},
+		Report:  func(err error) { first.Do(func() { failed = err }) },
+	}, func(error) {})
 	part := path + PartEnding
 	// qemu-img would make a file that everybody can read; one that is there keeps
 	// its permissions.
 	if err = atomicfile.Write(part, nil, 0o600); err == nil {
 		err = tool.ConvertNBD(ctx, socket, part)
 	}
-	stop()
-	if serveErr := <-served; err == nil {
+	if serveErr := server.Close(); err == nil {
 		err = serveErr
 	}
 	if err != nil {

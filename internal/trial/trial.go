@@ -21,8 +21,8 @@ import (
 	"github.com/drydock-vm/drydock/internal/vm/qemu"
 )
 
-// Options say what machine is tried. All but Files, and
-// Base and Size of a Disk, are required.
+// Options say what machine is tried. All but Files, and Base and Size of a Disk, are
+// required.
 type Options struct {
 	Name   string // of the VM
 	Folder string // for this trial alone; what is in it is removed
@@ -155,7 +155,7 @@ func (t *trial) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return t.serve(ctx)
+	return t.serve()
 }
 
 func (t *trial) overlay(d Disk) string { return filepath.Join(t.Scratch, d.Name+".qcow2") }
@@ -181,7 +181,7 @@ func (t *trial) create(ctx context.Context, d Disk) error {
 	backing, size := d.Base, d.Size
 	switch {
 	case d.Content != nil:
-		backing, size = Export(socket, d.Name), d.Content.Size()
+		backing, size = qemuimg.NBDURL(socket, d.Name), d.Content.Size()
 	case d.Base != "":
 		info, err := os.Stat(d.Base)
 		if err != nil {
@@ -193,7 +193,7 @@ func (t *trial) create(ctx context.Context, d Disk) error {
 }
 
 // serve serves the contents until t.stop.
-func (t *trial) serve(ctx context.Context) error {
+func (t *trial) serve() error {
 	var exports []nbd.Export
 	for _, d := range t.Disks {
 		if d.Content != nil {
@@ -209,15 +209,8 @@ func (t *trial) serve(ctx context.Context) error {
 		return err
 	}
 	// The server outlives the context: QEMU is ended first.
-	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := nbd.Serve(serving, l, nbd.Options{Exports: exports}); err != nil {
-			t.fail(err)
-		}
-	}()
-	t.stop = func() { cancel(); <-done }
+	server := nbd.Start(l, nbd.Options{Exports: exports}, t.fail)
+	t.stop = func() { _ = server.Close() } // fail was told
 	return nil
 }
 
