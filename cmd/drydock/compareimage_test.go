@@ -3,7 +3,6 @@ package main_test
 import (
 	"encoding/binary"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -66,21 +65,6 @@ func imageHost(t *testing.T, path, disk string) *host {
 	return h
 }
 
-func treeSize(t *testing.T, dir string) (size int64) {
-	t.Helper()
-	must(t, filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil {
-			size += info.Size()
-		}
-		return err
-	}))
-	return size
-}
-
 // TestCompareScattered changes 40 pieces of 1 MiB anywhere in a disk of 1 GiB, and says
 // by how much that makes the repositories of drydock, restic and borg grow.
 func TestCompareScattered(t *testing.T) {
@@ -109,7 +93,7 @@ func TestCompareScattered(t *testing.T) {
 		h.run(0, "run")
 		restic("backup", disk)
 		borg("create", fmt.Sprintf("%s::%d", borgIn, nights), disk)
-		return [3]int64{treeSize(t, h.where), treeSize(t, resticIn), treeSize(t, borgIn)}
+		return [3]int64{benchdisk.FolderSize(t, h.where), benchdisk.FolderSize(t, resticIn), benchdisk.FolderSize(t, borgIn)}
 	}
 	first := night()
 	noise(t, disk, 2, anywhere(40, 1<<30))

@@ -23,10 +23,6 @@ import (
 func newImageHost(t *testing.T, src string) *host {
 	t.Helper()
 	h := newHost(t)
-	modules, err := filepath.Glob(testguest.KernelFolder(t) + "/lib/modules/*/modules.dep")
-	if err != nil || len(modules) != 1 {
-		t.Fatalf("the guests' kernel: %v, %v (run scripts/install-deps test)", modules, err)
-	}
 	text := fmt.Sprintf(`state: %[1]s/state
 runtime: %[1]s/run
 repository: {path: %[1]s/repository}
@@ -37,7 +33,7 @@ vms:
     command: [qemu-system-x86_64]
     disks:
       root: {path: %[1]s/root.raw, format: raw, mount: /}
-`, h.dir, testguest.KernelFolder(t), filepath.Dir(modules[0]))
+`, h.dir, testguest.KernelFolder(t), testguest.ModulesFolder(t))
 	must(t, os.WriteFile(h.config, []byte(text), 0o600))
 	must(t, os.MkdirAll(h.path("state"), 0o700))
 	must(t, os.WriteFile(h.path("state", "repository.key"), []byte("secret\n"), 0o600))

@@ -32,7 +32,7 @@ func (c *contender) play(t *testing.T) {
 	dir, backup := c.repository(t)
 	c.first = append(c.first, c.run(t, backup()))
 	c.next = append(c.next, c.run(t, backup()))
-	c.size = folderSize(t, dir)
+	c.size = benchdisk.FolderSize(t, dir)
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -47,23 +47,6 @@ func (c *contender) run(t *testing.T, cmd *exec.Cmd) sample {
 	}
 	c.said = strings.TrimSpace(string(out))
 	return sample{time.Since(start), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
-}
-
-func folderSize(t *testing.T, dir string) (size int64) {
-	t.Helper()
-	if err := filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil {
-			size += info.Size()
-		}
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return size
 }
 
 // ours is drydock, through the confined worker.

@@ -201,3 +201,21 @@ func Compare(t testing.TB, rounds int, before func() error, contenders ...Conten
 	}
 	return medians
 }
+
+// FolderSize is how many bytes the files in a folder have.
+func FolderSize(t testing.TB, dir string) (size int64) {
+	t.Helper()
+	if err := filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return size
+}

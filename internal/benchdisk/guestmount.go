@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/drydock-vm/drydock/internal/testguest"
@@ -16,11 +15,8 @@ import (
 func Guestmount(t testing.TB, qcow2 string) string {
 	t.Helper()
 	kernel := testguest.KernelFolder(t)
-	version, err := os.ReadFile(filepath.Join(kernel, "version"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	release := strings.TrimSpace(string(version))
+	modules := testguest.ModulesFolder(t)
+	release := filepath.Base(modules)
 	run(t, "depmod", "-b", kernel, release)
 	// supermin looks here even when it is told of another folder.
 	if err := os.MkdirAll("/lib/modules", 0o755); err != nil {
@@ -30,7 +26,7 @@ func Guestmount(t testing.TB, qcow2 string) string {
 	c := exec.Command("guestmount", "--format=qcow2", "-a", qcow2, "-m", "/dev/sda", "--ro", dir)
 	c.Env = append(os.Environ(), "LIBGUESTFS_BACKEND=direct", "LIBGUESTFS_BACKEND_SETTINGS=force_tcg",
 		"SUPERMIN_KERNEL="+filepath.Join(kernel, "vmlinuz"), "SUPERMIN_KERNEL_VERSION="+release,
-		"SUPERMIN_MODULES="+filepath.Join(kernel, "lib/modules", release))
+		"SUPERMIN_MODULES="+modules)
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("guestmount (scripts/install-deps bench): %v\n%s", err, out)
 	}

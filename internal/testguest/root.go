@@ -121,14 +121,17 @@ func Cache(t testing.TB) string {
 	return cache
 }
 
-func moduleFolder(t testing.TB) string {
+// ModulesFolder is the folder of that kernel's modules, whose name is its version.
+func ModulesFolder(t testing.TB) string {
 	t.Helper()
 	version, err := os.ReadFile(filepath.Join(KernelFolder(t), "version"))
 	if err != nil {
 		t.Fatalf("there is no guest kernel: %v (run scripts/install-deps test)", err)
 	}
-	return filepath.Join(KernelFolder(t), "lib/modules", strings.TrimSpace(string(version)), "kernel")
+	return filepath.Join(KernelFolder(t), "lib/modules", strings.TrimSpace(string(version)))
 }
+
+func moduleFolder(t testing.TB) string { return filepath.Join(ModulesFolder(t), "kernel") }
 
 func initBinary(t testing.TB) string {
 	t.Helper()

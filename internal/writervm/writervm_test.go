@@ -48,20 +48,11 @@ func buildAndRun(m *testing.M) int {
 func options(t *testing.T) writervm.Options {
 	t.Helper()
 	return writervm.Options{
-		Kernel:      writervm.Kernel{Image: filepath.Join(testguest.KernelFolder(t), "vmlinuz"), Modules: modules(t)},
+		Kernel:      writervm.Kernel{Image: filepath.Join(testguest.KernelFolder(t), "vmlinuz"), Modules: testguest.ModulesFolder(t)},
 		Accelerator: writervm.TCG, Executable: drydock,
 		Damaged: func(path []byte, _ uint64, err error) { t.Errorf("damaged: %q: %v", path, err) },
 		Warn:    func(path []byte, text string) { t.Errorf("warning: %q: %s", path, text) },
 	}
-}
-
-func modules(t *testing.T) string {
-	t.Helper()
-	list, err := filepath.Glob(testguest.KernelFolder(t) + "/lib/modules/*/modules.dep")
-	if err != nil || len(list) != 1 {
-		t.Fatalf("the guests' kernel: %v, %v (run scripts/install-deps test)", list, err)
-	}
-	return filepath.Dir(list[0])
 }
 
 func tool(t *testing.T, name string, args ...string) {
