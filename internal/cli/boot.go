@@ -161,10 +161,7 @@ func (b *boots) options(v *config.VM, src *opened, out *booted) (trial.Options, 
 			o.Command = v.Boot.Command
 		}
 	}
-	stored, err := definition.Load(src.tree, src.backup)
-	if errors.Is(err, definition.ErrNone) { // of an older drydock
-		stored, err = &definition.Definition{}, nil
-	}
+	stored, err := src.definition()
 	if err != nil {
 		return o, err
 	}

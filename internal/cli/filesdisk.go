@@ -18,17 +18,30 @@ import (
 	"github.com/drydock-vm/drydock/internal/rebuild"
 )
 
+// definition is that in the backup; an older backup has none, and it is empty.
+func (o *opened) definition() (*definition.Definition, error) {
+	if o.defined != nil {
+		return o.defined, nil
+	}
+	d, err := definition.Load(o.tree, o.backup)
+	if errors.Is(err, definition.ErrNone) {
+		d, err = &definition.Definition{}, nil
+	}
+	if err == nil {
+		o.defined = d
+	}
+	return d, err
+}
+
 // definedDisk is what a backup says of one of its disks; an older backup says no more
 // than its name.
 func definedDisk(src *opened, name string) (*definition.Disk, error) {
-	d, err := definition.Load(src.tree, src.backup)
-	if err != nil && !errors.Is(err, definition.ErrNone) {
+	d, err := src.definition()
+	if err != nil {
 		return nil, err
 	}
-	if err == nil {
-		if k := d.Disk(name); k != nil {
-			return k, nil
-		}
+	if k := d.Disk(name); k != nil {
+		return k, nil
 	}
 	return &definition.Disk{Name: name}, nil
 }

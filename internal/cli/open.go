@@ -7,6 +7,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/sandbox"
@@ -20,8 +21,9 @@ type opened struct {
 	closers []func()
 
 	// Of a backup: its tree, and the disk if the TARGET is one that it has whole.
-	tree  *restore.Tree
-	whole disk.Sparse
+	tree    *restore.Tree
+	whole   disk.Sparse
+	defined *definition.Definition // once it was asked for
 
 	leftOut int // files that are damaged, and not on the disk that was made of files
 }
