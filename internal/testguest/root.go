@@ -29,6 +29,8 @@ var modules = []string{
 	"net/core/failover.ko",
 	"drivers/net/net_failover.ko",
 	"drivers/net/virtio_net.ko",
+
+	"fs/efivarfs/efivarfs.ko",
 }
 
 // root is what distinguishes one root disk from another.

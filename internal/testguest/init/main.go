@@ -30,6 +30,9 @@ var modules = []string{
 	"failover", "net_failover", "virtio_net",
 }
 
+// variables is where those of UEFI are, on machines that have it.
+const variables = "/sys/firmware/efi/efivars"
+
 // mounts are made in this order. The data disk is the second namespace of the
 // one NVMe controller: its name does not depend on the order of discovery.
 var mounts = []struct{ source, target, fstype string }{
@@ -61,6 +64,11 @@ func run() error {
 	}
 	for _, name := range modules {
 		if err := loadModule(name); err != nil {
+			return err
+		}
+	}
+	if exists("/sys/firmware/efi") {
+		if err := mountVariables(); err != nil {
 			return err
 		}
 	}
@@ -111,6 +119,18 @@ func serve(version string, pressed <-chan error) error {
 		return fmt.Errorf("unmount /var: %w", err)
 	}
 	fmt.Println("testguest: off")
+	return nil
+}
+
+// mountVariables mounts the variables of UEFI, whose module is for machines alone that
+// have it.
+func mountVariables() error {
+	if err := loadModule("efivarfs"); err != nil {
+		return err
+	}
+	if err := unix.Mount("efivarfs", variables, "efivarfs", 0, ""); err != nil {
+		return fmt.Errorf("mount the variables of UEFI: %w", err)
+	}
 	return nil
 }
 
