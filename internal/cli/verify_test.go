@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/benchdisk"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/repository/backend/local"
 	"github.com/drydock-vm/drydock/internal/repository/crypto"
@@ -163,6 +164,28 @@ func TestParityOfCopy(t *testing.T) {
 	}
 	if n := count(filepath.Join(repo, "ecc")); n != 0 {
 		t.Errorf("the repository has parity of %d packs", n)
+	}
+}
+
+// A copy is compressed as it says, whatever the repository is.
+func TestCompressionOfCopy(t *testing.T) {
+	config, _ := backedUp(t)
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(text, "copies: [{path: loose, compression: off}, {path: tight, compression: max}]\n"...)
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := run(t, "-c", config, "backups", "copy"); code != 0 {
+		t.Fatalf("exit code %d, %q", code, errs)
+	}
+	stored := func(name string) int64 {
+		return benchdisk.FolderSize(t, filepath.Join(filepath.Dir(config), name, "data"))
+	}
+	if loose, tight := stored("loose"), stored("tight"); tight == 0 || loose <= tight {
+		t.Errorf("%d bytes without compression, %d with the hardest", loose, tight)
 	}
 }
 

@@ -85,6 +85,8 @@ type Repository struct {
 	Connections int `yaml:"connections" jsonschema:"default=5,minimum=1,maximum=100"`
 	// Timeout is how long a server may be silent.
 	Timeout Duration `yaml:"timeout" jsonschema:"default=2m"`
+	// Compression is how hard what is stored is compressed, as restic names it.
+	Compression string `yaml:"compression" jsonschema:"default=fastest,enum=off,enum=fastest,enum=auto,enum=better,enum=max"`
 	// ECC is how much parity is stored with each pack, in percent of its size, to
 	// repair damage of the storage with; 0 is none. Not for rest:.
 	ECC int `yaml:"ecc" jsonschema:"default=0,minimum=0,maximum=50"`

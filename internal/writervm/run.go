@@ -29,6 +29,9 @@ type Options struct {
 	Executable string
 	// Silence is how long the machine may do nothing, 5 minutes if 0.
 	Silence time.Duration
+	// Patience is how much longer than a slow one needs the machine may take in all,
+	// whatever it says, 30 minutes if 0.
+	Patience time.Duration
 
 	// Damaged is called for what cannot be read of the source, and is not in the image,
 	// unless it is nil.
@@ -39,7 +42,6 @@ type Options struct {
 }
 
 const (
-	silence = 5 * time.Minute
 	// proof is how long KVM has to bring a guest up, and bringUp TCG, on a busy host.
 	proof   = 10 * time.Second
 	bringUp = 3 * time.Minute
@@ -50,6 +52,8 @@ const (
 var (
 	// ErrSilent is of a machine that does nothing any more.
 	ErrSilent = errors.New("the machine that writes the image is silent")
+	// ErrSlow is of one that says that it does something, for longer than it can take.
+	ErrSlow = errors.New("the machine that writes the image does not get on")
 	// errNotUp is of one that did not come up.
 	errNotUp = errors.New("the machine that writes the image does not come up")
 )
@@ -92,7 +96,7 @@ type run struct {
 	warnings int
 
 	alive    atomic.Uint64 // grows while there is progress
-	waiting  atomic.Bool   // for the machine, and not for the source
+	wait     wait          // for the machine, and not for the source
 	finished atomic.Bool   // the end of the tree was told
 }
 
@@ -181,32 +185,6 @@ func (r *run) write(fsys disk.Filesystem) error {
 		return err
 	}
 	return r.awaitEnd()
-}
-
-// watch ends a machine in which nothing happens, until done is closed.
-func (r *run) watch(ctx context.Context, done <-chan struct{}) error {
-	limit := r.opts.Silence
-	if limit == 0 {
-		limit = silence
-	}
-	const looks = 10
-	ticker := time.NewTicker(limit / looks)
-	defer ticker.Stop()
-	seen, since := uint64(0), time.Now()
-	for {
-		select {
-		case <-done:
-			return nil
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		if now := r.alive.Load(); now != seen || !r.waiting.Load() {
-			seen, since = now, time.Now()
-		} else if time.Since(since) > limit {
-			return fmt.Errorf("%w: nothing was written for %v", ErrSilent, limit)
-		}
-	}
 }
 
 // listen reads what the guest says, until it is done.

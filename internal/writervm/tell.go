@@ -63,7 +63,7 @@ func (r *run) tell(ctx context.Context, fsys disk.Filesystem) error {
 	if err := t.send(wire.Finish); err != nil {
 		return err
 	}
-	r.waiting.Store(true) // until the machine is done
+	r.wait.begin() // until the machine is done
 	if err := t.to.Flush(); err != nil {
 		return fmt.Errorf("%w: %w", errLink, err)
 	}
@@ -75,8 +75,9 @@ func (t *teller) send(kind wire.Kind, payload ...[]byte) error {
 		return context.Cause(t.ctx)
 	}
 	t.buf = wire.Append(t.buf[:0], kind, payload...)
-	t.run.waiting.Store(true)
-	defer t.run.waiting.Store(false)
+	t.run.wait.allow(int64(len(t.buf)))
+	t.run.wait.begin()
+	defer t.run.wait.end()
 	if _, err := t.to.Write(t.buf); err != nil {
 		return fmt.Errorf("%w: %w", errLink, err)
 	}
