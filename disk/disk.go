@@ -142,9 +142,9 @@ type Subvolume struct {
 	Parent uint64 // ID of the subvolume that it lies in; 0 for the top level
 	// Path is where it lies below the top level, without a leading "/"; empty
 	// for the top level itself. Hostile bytes.
-	Path     []byte
-	Root     uint64 // inode number of its root directory
-	UUID     [16]byte
+	Path []byte
+	Root uint64 // inode number of its root directory
+	UUID [16]byte
 	// Origin is the UUID of the subvolume that this one was made a snapshot of, which
 	// may be gone; zero if it was none.
 	Origin [16]byte

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
+	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/testguest"
 )
 
@@ -23,7 +24,8 @@ LABEL=system /srv btrfs subvol=/@srv/deep 0 0
 `
 
 // makeSystem makes a btrfs as installers do it, on a raw disk: with subvolumes in
-// subvolumes, one that is read-only, snapshots, and another default than the top level.
+// subvolumes, one that is read-only, snapshots of which two are snapper's, and another
+// default than the top level.
 func makeSystem(t *testing.T, path string) {
 	t.Helper()
 	tool(t, "truncate", "-s", "300M", path)
@@ -46,7 +48,7 @@ func makeSystem(t *testing.T, path string) {
 		must(t, os.Link(at(s+"/first"), at(s+"/second")))
 		must(t, os.Link(at(s+"/first"), at(s+"/third")))
 	}
-	for _, d := range []string{"@/etc", "@/home", "@/srv", "@/.snapshots", "@/.snapshots/1"} {
+	for _, d := range []string{"@/etc", "@/home", "@/srv", "@/.snapshots", "@/.snapshots/1", "@/.snapshots/2"} {
 		must(t, os.Mkdir(at(d), 0o755))
 	}
 	must(t, os.WriteFile(at("@/etc/fstab"), []byte(fstab), 0o644))
@@ -58,9 +60,17 @@ func makeSystem(t *testing.T, path string) {
 	must(t, os.Chtimes(at("@home"), time.Unix(1e9, 1), time.Unix(1e9, 123456789)))
 	treetest.ChangeFlags(t, at("@home/first"), treetest.NoDump, 0)
 	tool(t, "btrfs", "-q", "subvolume", "snapshot", at("@"), at("@writable"))
+	tool(t, "btrfs", "-q", "subvolume", "snapshot", "-r", at("@"), at("@/.snapshots/1/snapshot"))
+	tool(t, "btrfs", "-q", "subvolume", "snapshot", "-r", at("@"), at("@/.snapshots/2/snapshot"))
 	tool(t, "btrfs", "-q", "property", "set", at("@kept"), "ro", "true")
 	tool(t, "btrfs", "-q", "subvolume", "set-default", at("@"))
 }
+
+var snapshotOfSnapper = regexp.MustCompile(`(?m)^@/\.snapshots/[12]/snapshot .*\n`)
+
+// stub is what stands in a snapshot for a subvolume in its original. Its time is that of
+// the mount.
+var stub = regexp.MustCompile(`^"(@writable|.*/snapshot)/(var/lib/machines|\.snapshots/1/snapshot)" `)
 
 var subvolumePath = regexp.MustCompile(`(?m) path (.*)$`)
 
@@ -79,16 +89,13 @@ func subvolumes(t *testing.T, path string) (list string, tree []string) {
 	for _, m := range subvolumePath.FindAllStringSubmatch(tool(t, "btrfs", "subvolume", "get-default", dir), -1) {
 		lines = append(lines, "default "+m[1])
 	}
-	tree = slices.DeleteFunc(treetest.List(t, dir), func(line string) bool {
-		return strings.HasPrefix(line, `"@writable/var/lib/machines" `) // its time is that of the mount
-	})
+	tree = slices.DeleteFunc(treetest.List(t, dir), stub.MatchString)
 	return strings.Join(lines, ""), append(tree, treetest.Flags(t, dir)...)
 }
 
-// TestSubvolumesComeBack: a btrfs whose files were backed up has the subvolumes that it
-// had, and the guest's fstab finds them, after a restore to an image and after one of
-// the whole VM.
-func TestSubvolumesComeBack(t *testing.T) {
+// systemHost is a host with a VM that has a disk, which some setting of it is about.
+func systemHost(t *testing.T, setting string) *host {
+	t.Helper()
 	h := newHost(t)
 	must(t, os.WriteFile(h.config, fmt.Appendf(nil, `state: %[1]s/state
 runtime: %[1]s/run
@@ -99,14 +106,28 @@ vms:
     driver: qemu
     command: [qemu-system-x86_64]
     disks:
-      system: {path: %[1]s/system.raw, format: raw, mount: /}
-`, h.dir, testguest.KernelFolder(t), testguest.ModulesFolder(t)), 0o600))
+      system: {path: %[1]s/system.raw, format: raw, mount: /, %[4]s}
+`, h.dir, testguest.KernelFolder(t), testguest.ModulesFolder(t), setting), 0o600))
+	return h
+}
+
+// TestSubvolumesComeBack: a btrfs whose files were backed up has the subvolumes that it
+// had, and the guest's fstab finds them, after a restore to an image and after one of
+// the whole VM.
+func TestSubvolumesComeBack(t *testing.T) {
+	h := systemHost(t, "backup: files")
 	was := h.path("system.raw")
 	makeSystem(t, was)
 	wantList, wantTree := subvolumes(t, was)
-	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
+	r := rounds(t, h, 0)
+	if r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
 		t.Fatalf("%+v", r)
 	}
+	if left := r.VMs[0].Backup.LeftOut; len(left) != 1 || left[0] != (round.LeftOut{Disk: "system", Rule: "btrfs_snapshots", Dirs: 2}) {
+		t.Errorf("it leaves out %+v", left)
+	}
+	wantList = snapshotOfSnapper.ReplaceAllString(wantList, "")
+	wantTree = slices.DeleteFunc(wantTree, func(line string) bool { return strings.Contains(line, "/snapshot") })
 	h.judged()
 	if d := h.run(0, "diff", "web@latest", "web").stdout; d != "no differences\n" {
 		t.Errorf("the backup and the disk: %s", d)
@@ -132,6 +153,28 @@ vms:
 	}
 }
 
+// TestSnapshotsAreKept: the snapshots that a backup leaves out come into it if the
+// configuration says so, and come back.
+func TestSnapshotsAreKept(t *testing.T) {
+	h := systemHost(t, "btrfs_snapshots: keep")
+	was := h.path("system.raw")
+	makeSystem(t, was)
+	wantList, wantTree := subvolumes(t, was)
+	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 || r.VMs[0].Backup.LeftOut != nil {
+		t.Fatalf("%+v", r)
+	}
+	if d := h.run(0, "diff", "web@latest", "web").stdout; d != "no differences\n" {
+		t.Errorf("the backup and the disk: %s", d)
+	}
+	image := filepath.Join(t.TempDir(), "new.raw")
+	h.run(0, "restore", "web/system@latest", "--to-image", image)
+	list, tree := subvolumes(t, image)
+	if list != wantList || strings.Count(list, "/snapshot ro=true") != 2 {
+		t.Errorf("it has the subvolumes\n%s, want\n%s", list, wantList)
+	}
+	treetest.Compare(t, tree, wantTree)
+}
+
 // mountAsGuest mounts what a guest's fstab says: first the root, which has it.
 func mountAsGuest(t *testing.T, path string) {
 	t.Helper()
@@ -145,5 +188,25 @@ func mountAsGuest(t *testing.T, path string) {
 		at := t.TempDir()
 		tool(t, "mount", "-o", "loop,ro,"+f[3], path, at)
 		unmount(t, at)
+	}
+}
+
+// TestSubvolumesAsTheGuestSeesThem: of a disk that has a system in subvolumes that is
+// shown what its fstab mounts, and all of it if that is asked for.
+func TestSubvolumesAsTheGuestSeesThem(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "system.raw")
+	makeSystem(t, path)
+	for _, c := range [][]string{
+		{"first of @", path + ":/first"},
+		{"first of @home", path + ":/home/second"},
+		{"first of @home", path + ":/@home/second", "--volume", "system"},
+		{"first of @", path + ":/@/.snapshots/2/snapshot/first", "--volume", "system"},
+	} {
+		if out, _ := lookRun(t, 0, append([]string{"cat"}, c[1:]...)...); out != c[0] {
+			t.Errorf("%q holds %q, want %q", c[1:], out, c[0])
+		}
+	}
+	if out, _ := lookRun(t, 0, "info", path); !strings.Contains(out, "the guest sees\n") || !strings.Contains(out, " @kept, read-only\n") || !strings.Contains(out, " @, default\n") {
+		t.Errorf("info: %s", out)
 	}
 }
