@@ -89,7 +89,9 @@ func withoutControl(words []string) []string {
 }
 
 // split splits what libvirt has quoted: a word with anything but letters and a few
-// signs in it stands in single quotes, and a single quote as '\” (virBufferEscapeShell).
+// signs in it stands in single quotes, and a
+// single quote in them is written as their end, \', and their beginning
+// (virBufferEscapeShell).
 // A backslash before the end of a line continues it.
 func split(line string) ([]string, error) {
 	var words []string

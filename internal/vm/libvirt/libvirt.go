@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/digitalocean/go-libvirt"
+	"github.com/digitalocean/go-libvirt/socket/dialers"
 
 	"github.com/drydock-vm/drydock/internal/vm"
 )
@@ -149,7 +150,7 @@ func (m *Machine) connected(ctx context.Context, do func(*libvirt.Libvirt) error
 	}
 	defer raw.Close()
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
-	conn := libvirt.New(raw)
+	conn := libvirt.NewWithDialer(dialers.NewAlreadyConnected(raw))
 	if err := conn.ConnectToURI(libvirt.QEMUSystem); err != nil {
 		return m.ended(ctx, fmt.Errorf("connect to libvirt's %s: %w", libvirt.QEMUSystem, err))
 	}
