@@ -248,17 +248,15 @@ func (f *filling) put(ctx context.Context) error {
 		if f.record.Disks[i].Put {
 			continue
 		}
-		var err error
-		if d.Path, err = realPath(d.Path); err == nil {
-			err = f.files.Put(ctx, d)
+		recorded, err := definedDisk(f.src, d.Name)
+		if err == nil {
+			d.Path, err = realPath(d.Path)
+		}
+		if err == nil {
+			err = f.h.putRestored(f.v.Disks[d.Name], recorded, f.v.Name, func() error { return f.files.Put(ctx, d) })
 		}
 		if err != nil {
 			return fmt.Errorf("disk %s: %w", d.Name, err)
-		}
-		if f.v.Disks[d.Name].Image != "" { // the backup may have another version
-			if err := f.h.images.Forget(f.v.Name, d.Name); err != nil {
-				return err
-			}
 		}
 		f.record.Disks[i].Put = true
 		if err := f.h.writeFromBackup(f.record); err != nil {
