@@ -139,18 +139,28 @@ func (f *filling) run(ctx context.Context) error {
 	}
 	unhealthy := told.startVM(ctx, f.h, f.round)
 	if st, err := f.round.Machine.State(ctx); err != nil || !st.UsesDisks() {
-		return errors.Join(unhealthy, err)
+		return errors.Join(unhealthy, err, f.unfilled(st))
 	}
 	if err := lock.Release(); err != nil {
 		return err
 	}
 	if err := f.fill(ctx); err != nil {
+		st, stateErr := f.round.Machine.State(context.WithoutCancel(ctx))
+		if stateErr == nil && !st.UsesDisks() {
+			err = fmt.Errorf("%w: %w", f.unfilled(st), err)
+		}
 		return errors.Join(unhealthy, err)
 	}
 	if err := os.RemoveAll(f.h.fromFolder(f.v.Name)); err != nil {
 		return err
 	}
 	return errors.Join(unhealthy, f.told())
+}
+
+// unfilled says of a VM that is off what state its disks are in: a guest fills none in.
+func (f *filling) unfilled(st vm.State) error {
+	return fmt.Errorf("%s is %s, and its disks are not filled in: what the guest wrote is in them, and the rest is in backup %s alone (drydock start-from-backup %s starts it again, and goes on; nothing else can)",
+		f.v.Name, cmp.Or(st, "in a state that is not known"), f.src.backup.ID.Short(), f.v.Name)
 }
 
 // told says that it is done, and what is kept.
