@@ -44,7 +44,7 @@ func withWords(damage *repository.PackError, format string, args ...any) error {
 
 // mendTree loads a tree that could not be loaded, after the packs that hold it were
 // repaired. What stays damaged of them is reported when their turn comes.
-func (c *checker) mendTree(ctx context.Context, id repository.ID) ([]byte, error) {
+func (c *checker) mendTree(ctx context.Context, id repository.ID) (*repository.Tree, error) {
 	b := repository.Blob{Type: repository.TreeBlob, ID: id}
 	for _, pack := range c.repo.PackOf(b) {
 		var damage *repository.PackError
@@ -56,5 +56,5 @@ func (c *checker) mendTree(ctx context.Context, id repository.ID) ([]byte, error
 			return nil, err
 		}
 	}
-	return c.repo.LoadBlob(ctx, b.Type, b.ID, nil)
+	return c.repo.LoadTree(ctx, id)
 }
