@@ -201,7 +201,9 @@ func TestVerifyInRounds(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer h.close()
-		rep, err := (&proofs{h: h, mode: mode}).Prove(t.Context(), func(string) {})
+		p := h.proofs()
+		p.mode = mode
+		rep, err := p.Prove(t.Context(), func(string) {})
 		if err != nil {
 			t.Fatal(err)
 		}

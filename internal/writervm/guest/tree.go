@@ -22,6 +22,7 @@ type tree struct {
 	file    openFile
 	links   map[uint64]*linked
 	flagged []flagged
+	zeros   []byte // see room
 }
 
 // folder is one that things are made in. It gets its attributes at its end: what comes
@@ -77,7 +78,7 @@ func (t *tree) read(l *link) error {
 }
 
 func (t *tree) message(kind wire.Kind, payload []byte) error {
-	within := kind == wire.Data || kind == wire.End || kind == wire.Abandon
+	within := kind == wire.Data || kind == wire.Room || kind == wire.End || kind == wire.Abandon
 	if within != t.file.open || kind != wire.Node && len(t.folders) == 0 {
 		return fmt.Errorf("%w: %q at this place", wire.ErrBroken, kind)
 	}
@@ -86,6 +87,8 @@ func (t *tree) message(kind wire.Kind, payload []byte) error {
 		return t.node(payload)
 	case wire.Data:
 		return t.data(payload)
+	case wire.Room:
+		return t.room(payload)
 	case wire.End:
 		return t.end()
 	case wire.Abandon:
