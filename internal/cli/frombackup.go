@@ -48,6 +48,7 @@ type filling struct {
 	round  round.VM
 	src    *opened
 	record *fromBackup
+	runner *fill.Owner // who runs QEMU, if not root
 	files  fill.Files
 	disks  []fill.Disk
 }
@@ -121,6 +122,9 @@ func (f *filling) run(ctx context.Context) error {
 		return err
 	}
 	defer lock.Release()
+	if err := f.findRunner(ctx); err != nil {
+		return err
+	}
 	if err := f.prepare(ctx); err != nil {
 		return err
 	}
@@ -206,7 +210,11 @@ func (f *filling) prepare(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("disk %s: %w", d.Name, err)
 		}
-		f.disks = append(f.disks, fill.Disk{Name: d.Name, Path: d.Path, Kept: d.Kept, Content: content})
+		owner, err := f.owner(d.Name)
+		if err != nil {
+			return err
+		}
+		f.disks = append(f.disks, fill.Disk{Name: d.Name, Path: d.Path, Kept: d.Kept, Content: content, Owner: owner})
 	}
 	return f.h.writeFromBackup(f.record)
 }
