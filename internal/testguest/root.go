@@ -30,6 +30,8 @@ var modules = []string{
 	"net/core/failover.ko",
 	"drivers/net/net_failover.ko",
 	"drivers/net/virtio_net.ko",
+
+	"fs/efivarfs/efivarfs.ko",
 }
 
 // dataModules are those that the filesystem of the data disk takes. The file etc/data of a

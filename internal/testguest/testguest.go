@@ -121,7 +121,7 @@ func command(t testing.TB, g *Guest) []string {
 		"qemu-system-x86_64", "-name", g.Name, "-nodefaults", "-display", "none",
 		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "192",
 		"-kernel", filepath.Join(KernelFolder(t), "vmlinuz"),
-		"-append", "root=/dev/nvme0n1 ro init=/init console=ttyS0 quiet panic=-1 no_timer_check mitigations=off",
+		"-append", kernelLine("/dev/nvme0n1"),
 		"-no-reboot",
 		// One controller for both disks: two would race for their names.
 		"-drive", "if=none,id=root,format=raw,file=" + quoteComma(g.RootPath),
@@ -131,6 +131,11 @@ func command(t testing.TB, g *Guest) []string {
 		"-netdev", fmt.Sprintf("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:%d-:80", g.Port),
 		"-device", "virtio-net-pci,netdev=net,romfile=",
 	}
+}
+
+// kernelLine is the kernel's command line, for a root filesystem on a device.
+func kernelLine(root string) string {
+	return "root=" + root + " ro init=/init console=ttyS0 quiet panic=-1 no_timer_check mitigations=off"
 }
 
 // quoteComma doubles the commas of a value, as QEMU's option syntax asks.

@@ -32,6 +32,9 @@ var modules = []string{
 	"failover", "net_failover", "virtio_net",
 }
 
+// variables is where those of UEFI are, on machines that have it.
+const variables = "/sys/firmware/efi/efivars"
+
 // mounts are made in this order, before that of the data disk.
 var mounts = []struct{ source, target, fstype string }{
 	{"proc", "/proc", "proc"},
@@ -68,6 +71,11 @@ func run() error {
 	}
 	for _, name := range modules {
 		if err := loadModule(name); err != nil {
+			return err
+		}
+	}
+	if exists("/sys/firmware/efi") {
+		if err := mountVariables(); err != nil {
 			return err
 		}
 	}
@@ -143,6 +151,18 @@ func serve(version string, pressed <-chan error) error {
 		return fmt.Errorf("unmount /var: %w", err)
 	}
 	fmt.Println("testguest: off")
+	return nil
+}
+
+// mountVariables mounts the variables of UEFI, whose module is for machines alone that
+// have it.
+func mountVariables() error {
+	if err := loadModule("efivarfs"); err != nil {
+		return err
+	}
+	if err := unix.Mount("efivarfs", variables, "efivarfs", 0, ""); err != nil {
+		return fmt.Errorf("mount the variables of UEFI: %w", err)
+	}
 	return nil
 }
 
