@@ -48,6 +48,9 @@ func listsSize(lists []contentList) (sum int) {
 	return sum
 }
 
+// NewTree is the tree that has these bytes. Nothing about them is checked.
+func NewTree(data []byte) *Tree { return &Tree{text: data} }
+
 // Size is the number of bytes.
 func (t *Tree) Size() int {
 	if t.packed != nil {

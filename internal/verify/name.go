@@ -93,7 +93,7 @@ type subfolder struct {
 func (n *namer) files(path []byte, id repository.ID) (below []subfolder, err error) {
 	tree, err := n.repo.LoadTree(n.ctx, id)
 	if err != nil {
-		if !isDamage(err) {
+		if !repository.IsDamage(err) {
 			return nil, err
 		}
 		return nil, n.damaged(path, err)
