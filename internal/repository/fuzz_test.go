@@ -94,7 +94,7 @@ func FuzzDecodeIndex(f *testing.F) {
 			blobs += len(entries)
 			return nil
 		}
-		if decodeIndex(data, collect) != nil {
+		if decodeIndex(bytes.NewReader(data), collect) != nil {
 			return
 		}
 		if blobs > len(data)*maxFuzzWork {
@@ -117,7 +117,7 @@ func FuzzDecodeIndex(f *testing.F) {
 		}
 		want := packs
 		packs = nil
-		if err := decodeIndex(again, collect); err != nil || len(packs) != len(want) {
+		if err := decodeIndex(bytes.NewReader(again), collect); err != nil || len(packs) != len(want) {
 			t.Errorf("%d packs became %d, %v", len(want), len(packs), err)
 		}
 	})
