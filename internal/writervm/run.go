@@ -15,6 +15,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/writervm/guest"
 	"github.com/drydock-vm/drydock/internal/writervm/wire"
 )
 
@@ -29,6 +30,9 @@ type Options struct {
 	Executable string
 	// Silence is how long the machine may do nothing, 5 minutes if 0.
 	Silence time.Duration
+	// Hollow leaves content out: where there is some, zeros are written, which the image
+	// keeps as holes. Btrfs has no checksums of them, and no content among its metadata.
+	Hollow bool
 	// Patience is how much longer than a slow one needs the machine may take in all,
 	// whatever it says, 30 minutes if 0.
 	Patience time.Duration
@@ -100,10 +104,18 @@ type run struct {
 	finished atomic.Bool   // the end of the tree was told
 }
 
+// work is what the guest is to do, as its arguments say it.
+func (r *run) work(fstype string) []string {
+	if r.opts.Hollow {
+		return []string{fstype, guest.Hollow}
+	}
+	return []string{fstype}
+}
+
 // bringUp starts a machine that answers.
 func (r *run) bringUp(fstype string, f *files) error {
 	try := func(accelerator string, limit time.Duration) error {
-		m, err := start(r.ctx, accelerator, fstype, f)
+		m, err := start(r.ctx, accelerator, r.work(fstype), f)
 		if err == nil {
 			r.machine, r.from = m, wire.NewReader(m.link, wire.MaxToHost)
 			if err = r.awaitReady(limit); err != nil {
