@@ -20,6 +20,11 @@ func kernelWorld(t *testing.T, path string, offset int64) []string {
 	tool(t, "mount", "-o", fmt.Sprintf("loop,ro,offset=%d", offset), path, dir)
 	defer unmount(t, dir)
 	w := append(treetest.List(t, dir), treetest.Holes(t, dir)...)
+	if tool(t, "stat", "-f", "-c", "%T", dir) == "btrfs\n" {
+		for line := range strings.Lines(tool(t, "btrfs", "subvolume", "list", dir)) {
+			w = append(w, line[strings.Index(line, " path "):])
+		}
+	}
 	for i := range w {
 		w[i] = sgi.ReplaceAllString(w[i], "")
 	}
@@ -50,6 +55,12 @@ func treeDisk(t *testing.T, fstype, path string, args ...string) {
 	treetest.Extreme(t, dir)
 	scattered(t, filepath.Join(dir, "scattered"))
 	must(t, os.WriteFile(filepath.Join(dir, "large"), []byte(strings.Repeat("large.", 3<<20)), 0o600))
+	if fstype == "btrfs" {
+		for _, name := range []string{"@home", "@home/below"} {
+			tool(t, "btrfs", "subvolume", "create", filepath.Join(dir, name))
+			must(t, os.WriteFile(filepath.Join(dir, name, "large"), []byte(strings.Repeat(name, 1<<20)), 0o600))
+		}
+	}
 	unmount(t, dir)
 }
 
