@@ -92,16 +92,15 @@ vms:
 		t.Fatalf("%+v", r)
 	}
 
-	// Two of the btrfs at once.
-	made := map[string]string{}
+	// Two of the btrfs at once, one of them over NBD.
+	made := map[string]string{"served": filepath.Join(t.TempDir(), "tree")}
 	var wait sync.WaitGroup
-	for _, name := range []string{"pool", "tree", "tree again"} {
-		disk, _, _ := strings.Cut(name, " ")
-		made[name] = filepath.Join(t.TempDir(), disk)
+	for _, name := range []string{"pool", "tree"} {
+		made[name] = filepath.Join(t.TempDir(), name)
 		f, err := os.Create(made[name])
 		must(t, err)
 		defer f.Close()
-		c := h.command(t.Context(), "cat", "--raw", "web/"+disk+"@latest")
+		c := h.command(t.Context(), "cat", "--raw", "web/"+name+"@latest")
 		var errs strings.Builder
 		c.Stdout, c.Stderr = f, &errs
 		must(t, c.Start())
@@ -111,17 +110,23 @@ vms:
 			}
 		})
 	}
+	uri, stop := background(t, "--config", h.config, "nbd", "web/tree@latest", "--socket", h.path("nbd.sock"))
+	tool(t, "nbdcopy", uri, made["served"])
+	stop()
 	wait.Wait()
 	tool(t, "xfs_repair", "-n", made["pool"])
 	again := filepath.Join(t.TempDir(), "again")
 	tool(t, "dd", "if="+made["tree"], "of="+again, "bs=1M", "skip=1", "count=400", "conv=sparse", "status=none")
 	tool(t, "btrfs", "check", "--check-data-csum", again)
-	for name, offset := range map[string]int64{"pool": 0, "tree": partition, "tree again": partition} {
-		disk, _, _ := strings.Cut(name, " ")
-		if a, b := identity(t, h.path(disk+".raw"), "raw"), identity(t, made[name], "raw"); a != b {
+	for name, was := range map[string]struct {
+		disk   string
+		offset int64
+	}{"pool": {"pool", 0}, "tree": {"tree", partition}, "served": {"tree", partition}} {
+		path := h.path(was.disk + ".raw")
+		if a, b := identity(t, path, "raw"), identity(t, made[name], "raw"); a != b {
 			t.Errorf("%s is %s, and was %s", name, b, a)
 		}
-		treetest.Compare(t, kernelWorld(t, made[name], offset), kernelWorld(t, h.path(disk+".raw"), offset))
+		treetest.Compare(t, kernelWorld(t, made[name], was.offset), kernelWorld(t, path, was.offset))
 	}
 	if left, err := os.ReadDir(h.path("state", "work")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
