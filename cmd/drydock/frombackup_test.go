@@ -2,9 +2,14 @@ package main_test
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/drydock-vm/drydock/internal/imagelock"
 )
@@ -46,5 +51,49 @@ func TestStartFromBackupUnbegun(t *testing.T) {
 	left("no file")
 	if _, err := os.Lstat(disk + ".from-backup"); err == nil {
 		t.Error("an image was made")
+	}
+}
+
+// TestStartFromBackupGoesOff: a VM that goes off as soon as it was healthy has disks that
+// are not filled in. That is an error, which says so, and the same command goes on.
+func TestStartFromBackupGoesOff(t *testing.T) {
+	h := newHost(t)
+	var stays atomic.Bool
+	probed := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		pid, err := os.ReadFile(h.path("run", "vm", "web", "pid"))
+		for !stays.Load() && err == nil && exec.Command("kill", "-9", strings.TrimSpace(string(pid))).Run() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}))
+	defer probed.Close()
+	disk := h.path("web.qcow2")
+	must(t, os.WriteFile(h.config, fmt.Appendf(nil, `state: %[1]s/state
+runtime: %[1]s/run
+repository: {path: %[1]s/repository}
+vms:
+  web:
+    driver: qemu
+    command: [qemu-system-x86_64, -accel, tcg, -nodefaults, -drive, "file=%[2]s,format=qcow2,if=virtio"]
+    shutdown_timeout: 1s
+    health: {timeout: 60s, interval: 200ms, probes: [{http: %[3]q}]}
+    disks:
+      data: {path: %[2]s, format: qcow2, backup: image}
+`, h.dir, disk, probed.URL), 0o600))
+	tool(t, "qemu-img", "create", "-q", "-f", "qcow2", disk, "8M")
+	tool(t, "qemu-io", "-c", "write -P 7 0 1M", disk)
+	h.run(0, "run")
+
+	r := h.run(1, "start-from-backup", "web")
+	for _, want := range []string{"web is off, and its disks are not filled in", "drydock start-from-backup web"} {
+		if !strings.Contains(r.stderr, want) {
+			t.Errorf("%q is not in %s", want, r.stderr)
+		}
+	}
+	stays.Store(true)
+	h.run(0, "start-from-backup", "web")
+	h.run(0, "stop", "--kill")
+	tool(t, "qemu-io", "-c", "read -P 7 0 1M", disk)
+	if info := tool(t, "qemu-img", "info", disk); strings.Contains(info, "backing") {
+		t.Errorf("%s", info)
 	}
 }
