@@ -64,6 +64,23 @@ func treeDisk(t *testing.T, fstype, path string, args ...string) {
 	unmount(t, dir)
 }
 
+// TestDisksOfFilesThatCannotBe: a filesystem that nobody makes so small any more, and one
+// of which nobody knows how to make it.
+func TestDisksOfFilesThatCannotBe(t *testing.T) {
+	src := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(src, "file"), []byte("file"), 0o600))
+	h := newImageHost(t, src)
+	for fs, want := range map[string]string{
+		"xfs":      "at least 314572800 bytes (choose a larger size): here it has the type and the size that it had (drydock restore --to-image takes others",
+		"reiserfs": `"reiserfs" cannot be made: choose ext4, xfs or btrfs: here it has the type`,
+	} {
+		backUp(h, src, fmt.Sprintf("fs:root=%s:%032x:%d:", fs, 1, 200<<20))
+		if r := h.run(1, "cat", "--raw", "web/root@latest"); !strings.Contains(r.stderr, want) {
+			t.Errorf("%s: %s", fs, r.stderr)
+		}
+	}
+}
+
 // TestDisksOfFilesThatAMachineWrites: an XFS, and a btrfs in a partition, of which the
 // backup has the files are disks, as their own programs and the kernel see them. Several
 // may be made at once, and nothing is left of them.
