@@ -12,12 +12,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/restic/chunker"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/cut"
 )
 
 const (
@@ -56,7 +56,7 @@ type walker struct {
 	jobs    chan job            // blobs to be saved
 	queued  *semaphore.Weighted // their bytes
 	savers  sync.WaitGroup      // who saves them
-	chunker *chunker.Chunker    // of the file that is being read; used again
+	cutter  *cut.Cutter         // of the large file that is being read
 	folders sync.WaitGroup      // who wait for a folder's content
 	pending chan struct{}       // taken by each folder that waits
 	held    atomic.Int64        // bytes, see maxHeld
@@ -73,7 +73,7 @@ func walk(ctx context.Context, repo *repository.Repository, root *mount, parent 
 	w := &walker{
 		repo: repo, report: report, tell: opts.Progress,
 		reuse: make(map[*Source]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise), zeros: make(map[int64]repository.ID),
-		jobs: make(chan job, maxJobs), queued: semaphore.NewWeighted(maxQueued), pending: make(chan struct{}, maxPending),
+		jobs: make(chan job, maxJobs), cutter: repo.NewCutter(), queued: semaphore.NewWeighted(maxQueued), pending: make(chan struct{}, maxPending),
 	}
 	w.most.entries, w.most.bytes = cmp.Or(opts.MaxEntries, DefaultMaxEntries), cmp.Or(opts.MaxBytes, DefaultMaxBytes)
 	w.ctx, w.cancel = context.WithCancelCause(ctx)

@@ -1,6 +1,10 @@
 package repository
 
-import "time"
+import (
+	"time"
+
+	"github.com/restic/chunker"
+)
 
 // What tests reach into.
 
@@ -8,3 +12,6 @@ import "time"
 func (r *Repository) SetLockTimes(refresh, settle, lost time.Duration) {
 	r.times = lockTimes{refresh, settle, lost}
 }
+
+// Polynomial is that of the configuration.
+func (r *Repository) Polynomial() chunker.Pol { return r.cfg.Polynomial }
