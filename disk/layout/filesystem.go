@@ -36,8 +36,10 @@ func openISO(devices []disk.Sparse) (disk.Filesystem, error) {
 	return opened(iso9660.Open(devices[0], iso9660.Options{}))
 }
 
+// openBtrfs opens all of it: the default subvolume alone would hide those that lie
+// outside.
 func openBtrfs(devices []disk.Sparse) (disk.Filesystem, error) {
-	return opened(btrfs.Open(devices, btrfs.Options{}))
+	return opened(btrfs.Open(devices, btrfs.Options{SubvolumeID: btrfs.TopLevel}))
 }
 
 // opened makes an interface of a reader's own type: nil stays nil.

@@ -49,6 +49,9 @@ type walker struct {
 	tell   func(Progress)
 	reuse  map[*Source]bool // disks that the parent snapshot was made from too
 
+	// superseded are the roots of the snapshots that are left out, by inode number.
+	superseded map[*Source]map[uint64]bool
+
 	visited map[*Source]inodeSet    // folders that were entered
 	links   map[fileID]*promise     // contents of files with several names
 	zeros   map[int64]repository.ID // the blobs that holes are made of, by size
@@ -72,10 +75,13 @@ type fileID struct{ device, inode uint64 }
 func walk(ctx context.Context, repo *repository.Repository, root *mount, parent *repository.Snapshot, opts Options, report *Report) (repository.ID, error) {
 	w := &walker{
 		repo: repo, report: report, tell: opts.Progress,
-		reuse: make(map[*Source]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise), zeros: make(map[int64]repository.ID),
+		reuse: make(map[*Source]bool), superseded: make(map[*Source]map[uint64]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise), zeros: make(map[int64]repository.ID),
 		jobs: make(chan job, maxJobs), cutter: repo.NewCutter(), queued: semaphore.NewWeighted(maxQueued), pending: make(chan struct{}, maxPending),
 	}
 	w.most.entries, w.most.bytes = cmp.Or(opts.MaxEntries, DefaultMaxEntries), cmp.Or(opts.MaxBytes, DefaultMaxBytes)
+	if err := w.noteSuperseded(root); err != nil {
+		return repository.ID{}, err
+	}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	defer w.cancel(nil)
 	for range runtime.GOMAXPROCS(0) {
@@ -107,6 +113,21 @@ func (w *walker) noteReuse(m *mount, tags []string) {
 	for _, c := range m.children {
 		w.noteReuse(c, tags)
 	}
+}
+
+// noteSuperseded finds the snapshots that are left out.
+func (w *walker) noteSuperseded(m *mount) (err error) {
+	if m.src != nil {
+		if w.superseded[m.src], err = m.src.superseded(); err != nil {
+			return fmt.Errorf("disk %s: %w", m.src.Disk, err)
+		}
+	}
+	for _, c := range m.children {
+		if err := w.noteSuperseded(c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // folder is a folder that is to be walked.

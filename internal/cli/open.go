@@ -91,7 +91,7 @@ func (a *app) openInside(ctx context.Context, r *sandbox.Reader, l *looking) (di
 	if l.volume != "" {
 		return openVolume(ctx, r, l.volume)
 	}
-	return a.openTree(ctx, r)
+	return a.openTree(ctx, r, l.all)
 }
 
 // openLive opens a disk of a VM that is off, or an internal snapshot of one.

@@ -386,6 +386,12 @@ const (
 	FreeSpaceKeep = "keep"
 )
 
+// The values of [Disk.BtrfsSnapshots].
+const (
+	BtrfsSnapshotsSkip = "skip"
+	BtrfsSnapshotsKeep = "keep"
+)
+
 // Disk is one disk of a VM.
 type Disk struct {
 	// Name is the disk's key in VM.Disks.
@@ -434,6 +440,10 @@ type Disk struct {
 	ExcludeNoDump bool `yaml:"exclude_nodump,omitempty"`
 	// ExcludeLargerThan leaves out files that are larger; 0 is no limit.
 	ExcludeLargerThan Size `yaml:"exclude_larger_than,omitempty"`
+	// BtrfsSnapshots says whether the files of read-only snapshots are backed up whose
+	// original is in use. The default is skip: there may be hundreds, as snapper makes
+	// them, each with all files. What was left out is counted in the round's report.
+	BtrfsSnapshots string `yaml:"btrfs_snapshots,omitempty" jsonschema:"enum=skip,enum=keep"`
 	// Backing is the backing file of a qcow2 disk. It is opened because it is
 	// named here, never because the disk names it.
 	Backing *Backing `yaml:"backing,omitempty"`

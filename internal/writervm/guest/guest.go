@@ -6,8 +6,8 @@
 //
 // It supports what a backup has: names and targets of any bytes, paths of any length,
 // owners, modes with setuid bits, times to the nanosecond, extended attributes with
-// capabilities and ACLs, hardlinks, holes, devices, FIFOs, sockets, and the flags a, d
-// and i of chattr(1).
+// capabilities and ACLs, hardlinks, holes, devices, FIFOs, sockets, the flags a, d
+// and i of chattr(1), and in btrfs subvolumes: read-only ones, and the default one.
 //
 // It promises to say what it could not make, and to say that it is done only when all
 // is on the disk. What it is told was written by a hostile guest, but reaches nothing
@@ -147,7 +147,7 @@ func fill(l *link, fstype, options string) error {
 	}
 	stop := l.tellProgress()
 	defer stop()
-	if err := write(l); err != nil {
+	if err := write(l, fstype); err != nil {
 		return err
 	}
 	if err := unix.Unmount(target, 0); err != nil {
@@ -157,13 +157,13 @@ func fill(l *link, fstype, options string) error {
 }
 
 // write writes the tree. Nothing is open when it returns.
-func write(l *link) error {
+func write(l *link, fstype string) error {
 	root, err := unix.Open(target, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open the new filesystem: %w", err)
 	}
 	defer unix.Close(root)
-	t := &tree{root: root, warn: l.warn, links: map[uint64]*linked{}}
+	t := &tree{root: root, warn: l.warn, links: map[uint64]*linked{}, btrfs: fstype == "btrfs"}
 	defer t.close()
 	if err := t.read(l); err != nil {
 		return err
