@@ -142,9 +142,15 @@ type Subvolume struct {
 	Parent uint64 // ID of the subvolume that it lies in; 0 for the top level
 	// Path is where it lies below the top level, without a leading "/"; empty
 	// for the top level itself. Hostile bytes.
-	Path     []byte
-	Root     uint64 // inode number of its root directory
-	UUID     [16]byte
+	Path []byte
+	Root uint64 // inode number of its root directory
+	UUID [16]byte
+	// Origin is the UUID of the subvolume that this one was made a snapshot of, which
+	// may be gone; zero if it was none.
+	Origin [16]byte
+	// Received is the UUID that the subvolume had where "btrfs send" read it; zero if it
+	// was not received.
+	Received [16]byte
 	ReadOnly bool
 	Default  bool // what a mount without "subvol=" shows
 }
@@ -200,7 +206,8 @@ const (
 // Type returns the type bits of Mode.
 func (n *Inode) Type() uint32 { return n.Mode & ModeType }
 
-// InodeFlags are the attributes that chattr(1) sets, as far as a backup cares.
+// InodeFlags are the attributes that chattr(1) sets, as far as a backup cares, and
+// what a directory is beyond that.
 type InodeFlags uint32
 
 // The inode flags.
@@ -210,6 +217,12 @@ const (
 	FlagAppend
 	// FlagEncrypted marks content that only the guest's key can read.
 	FlagEncrypted
+	// FlagSubvolume marks the root directory of a subvolume of btrfs, but for that of
+	// the top level. With it may come FlagReadOnly, that nothing in the subvolume can be
+	// changed, and FlagDefault, that a mount without "subvol=" shows it.
+	FlagSubvolume
+	FlagReadOnly
+	FlagDefault
 )
 
 // flagNames are the flags as text, in alphabetical order.
@@ -218,6 +231,7 @@ var flagNames = []struct {
 	flag InodeFlags
 }{
 	{"append", FlagAppend}, {"encrypted", FlagEncrypted}, {"immutable", FlagImmutable}, {"nodump", FlagNoDump},
+	{"subvolume", FlagSubvolume}, {"subvolume-default", FlagDefault}, {"subvolume-read-only", FlagReadOnly},
 }
 
 // Names returns the names of the flags, sorted.
@@ -240,7 +254,7 @@ func FlagsOf(names []string) (f InodeFlags) {
 	return f
 }
 
-// Settable returns the flags that can be set from outside, as FS_IOC_SETFLAGS has them
+// Settable returns the flags that chattr(1) can set, as FS_IOC_SETFLAGS has them
 // (include/uapi/linux/fs.h). FlagEncrypted says how content is stored, and is none.
 func (f InodeFlags) Settable() (bits int) {
 	if f&FlagImmutable != 0 {

@@ -329,10 +329,12 @@ func TestSubvolumes(t *testing.T) {
 	tool(t, "mount", "-o", "loop", path, mounted)
 	tool(t, "btrfs", "subvolume", "create", filepath.Join(mounted, "home"))
 	err := os.WriteFile(filepath.Join(mounted, "home/letter"), []byte("dear reader\n"), 0o644)
+	must(t, os.Mkdir(filepath.Join(mounted, "home/etc"), 0o755))
+	must(t, os.WriteFile(filepath.Join(mounted, "home/etc/os-release"), nil, 0o644)) // as a container has it
 	tool(t, "btrfs", "subvolume", "snapshot", "-r", filepath.Join(mounted, "home"), filepath.Join(mounted, "kept"))
 	unmount(t, mounted)
 	must(t, err)
-	if out, _ := lookRun(t, 0, "info", path); !strings.Contains(out, "subvolume 256 home\n") || !strings.Contains(out, "subvolume 257 kept, read-only\n") {
+	if out, _ := lookRun(t, 0, "info", path); !strings.Contains(out, "subvolume 256 home\n") || !strings.Contains(out, "subvolume 257 kept, read-only, snapshot of home\n") {
 		t.Errorf("info: %s", out)
 	}
 	if out, _ := lookRun(t, 0, "cat", path+":/kept/letter"); out != "dear reader\n" {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/testguest"
 )
 
@@ -24,9 +25,10 @@ type report struct {
 		Downtime time.Duration
 		Image    *struct{ Before, After, RolledBack string }
 		Backup   *struct {
-			FilesNew       int64 `json:"files_new"`
-			FilesUnchanged int64 `json:"files_unchanged"`
-			BytesStored    int64 `json:"bytes_stored"`
+			FilesNew       int64           `json:"files_new"`
+			FilesUnchanged int64           `json:"files_unchanged"`
+			BytesStored    int64           `json:"bytes_stored"`
+			LeftOut        []round.LeftOut `json:"left_out"`
 			Images         []struct {
 				Disk        string
 				BytesStored int64 `json:"bytes_stored"`

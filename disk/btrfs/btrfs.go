@@ -13,6 +13,9 @@ import (
 
 const defaultCacheSize = 24 << 20
 
+// TopLevel is the ID of the subvolume in which all others lie.
+const TopLevel = fsTree
+
 // Options tunes [Open]. The zero value is good.
 type Options struct {
 	// CacheSize is how many bytes of tree blocks and decompressed content are
@@ -20,7 +23,7 @@ type Options struct {
 	CacheSize int64
 
 	// SubvolumeID is the subvolume whose root directory is the filesystem's; 0
-	// means the default one.
+	// means the default one. All others are where [TopLevel] has them.
 	SubvolumeID uint64
 	// Subvolume is the path of that below the top level, as for the option
 	// subvol of mount(8). It is used where SubvolumeID is 0.
@@ -37,6 +40,10 @@ type Filesystem struct {
 	csums    *tree  // nil where there is none
 	csumsErr error  // why
 	start    uint64 // inode number of the root directory
+
+	chosen    uint64 // ID of the default subvolume
+	chosenErr error  // why it is not known
+
 	replayed int
 	info     disk.FilesystemInfo
 
@@ -78,6 +85,7 @@ func Open(devices []disk.Sparse, opts Options) (*Filesystem, error) {
 	}
 	fs.roots = &tree{volume: fs.volume, name: "tree of roots", owner: rootTree, root: sb.root}
 	fs.csums, fs.csumsErr = fs.openTree(csumTree, "checksum tree")
+	fs.chosen, fs.chosenErr = fs.defaultSubvolume()
 	if sb.logRoot.block != 0 {
 		if err := fs.replay(); err != nil {
 			return nil, err
@@ -99,7 +107,7 @@ func (fs *Filesystem) chooseRoot(opts Options) error {
 	case opts.Subvolume != "":
 		id, err = fs.findSubvolume(opts.Subvolume)
 	default:
-		id, err = fs.defaultSubvolume()
+		id, err = fs.chosen, fs.chosenErr
 	}
 	if err != nil {
 		return err

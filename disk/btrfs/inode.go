@@ -120,6 +120,7 @@ func (s *subvolume) parseInode(object uint64, v value) (*inode, error) {
 		return nil, layer.Damaged(n.name(), n.at, "a size of %d bytes", size)
 	}
 	n.Size = int64(size)
+	n.Flags = s.marks(object)
 	switch n.Type() {
 	case disk.ModeChar, disk.ModeBlock:
 		// The kernel's own form of a device number: 12 bits and 20.
@@ -137,6 +138,21 @@ func (s *subvolume) parseInode(object uint64, v value) (*inode, error) {
 		}
 	}
 	return n, nil
+}
+
+// marks are the flags that an inode has as the root of its subvolume.
+func (s *subvolume) marks(object uint64) disk.InodeFlags {
+	if object != subvolumeRoot || s.id == TopLevel {
+		return 0
+	}
+	marks := disk.FlagSubvolume
+	if s.item.flags&rootReadOnly != 0 {
+		marks |= disk.FlagReadOnly
+	}
+	if s.isDefault {
+		marks |= disk.FlagDefault
+	}
+	return marks
 }
 
 // Inode implements [disk.Filesystem].

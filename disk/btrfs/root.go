@@ -18,18 +18,20 @@ const maxSubvolumeID = disk.MaxIno>>disk.SubvolumeShift - 1
 //	0xA8 8 root_dirid      0xC8 8 last_snapshot     0xEE 1 level
 //	0xB0 8 bytenr          0xD0 8 flags             0xEF 8 generation_v2
 //	                       0xD8 4 refs              0xF7 16 uuid
+//	                       0x107 16 parent_uuid     0x117 16 received_uuid
 type rootItem struct {
 	pointer
-	dir   uint64 // number of its root directory
-	flags uint64
-	refs  uint32
-	uuid  [16]byte
-	at    int64 // of the item
+	dir                    uint64 // number of its root directory
+	flags                  uint64
+	refs                   uint32
+	uuid, origin, received [16]byte
+	at                     int64 // of the item
 }
 
 const (
 	oldRootItemSize = 0xef
 	rootItemSize    = 0x1b7
+	receivedEnd     = 0x127
 
 	rootReadOnly = 1 << 0
 )
@@ -50,6 +52,10 @@ func parseRoot(name string, v value) (rootItem, error) {
 	r.level = c.U8()
 	if len(raw) > oldRootItemSize && c.U64() == r.generation { // else a kernel that does not know it has written since
 		copy(r.uuid[:], c.Bytes(16))
+		if len(raw) >= receivedEnd {
+			copy(r.origin[:], c.Bytes(16))
+			copy(r.received[:], c.Bytes(16))
+		}
 	}
 	switch {
 	case r.level > maxLevel:
@@ -85,9 +91,10 @@ func (fs *Filesystem) openTree(id uint64, name string) (*tree, error) {
 // subvolume is a tree of files.
 type subvolume struct {
 	tree
-	id      uint64
-	item    rootItem
-	changes *changes // what the log has for it, or nil
+	id        uint64
+	item      rootItem
+	isDefault bool
+	changes   *changes // what the log has for it, or nil
 }
 
 func subvolumeName(id uint64) string { return fmt.Sprintf("subvolume %d", id) }
@@ -131,7 +138,7 @@ func (fs *Filesystem) readSubvolume(id uint64) (*subvolume, error) {
 	if item.dir != subvolumeRoot {
 		return nil, layer.Damaged(name, item.at, "its root directory is inode %d, not %d", item.dir, subvolumeRoot)
 	}
-	s := &subvolume{id: id, item: item, changes: fs.log[id]}
+	s := &subvolume{id: id, item: item, isDefault: id == fs.chosen, changes: fs.log[id]}
 	s.tree = tree{volume: fs.volume, name: name, owner: id, root: item.pointer}
 	return s, nil
 }

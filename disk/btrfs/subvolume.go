@@ -26,7 +26,7 @@ const (
 // returned together with the others.
 func (fs *Filesystem) Subvolumes() ([]disk.Subvolume, error) {
 	p := &placer{fs: fs, paths: make(map[uint64]string)}
-	chosen, first := fs.defaultSubvolume()
+	first := fs.chosenErr
 	var list []disk.Subvolume
 	err := fs.eachRoot(func(id uint64) error {
 		s, err := p.describe(id)
@@ -41,7 +41,6 @@ func (fs *Filesystem) Subvolumes() ([]disk.Subvolume, error) {
 			}
 			return nil
 		}
-		s.Default = s.ID == chosen
 		list = append(list, s)
 		return nil
 	})
@@ -84,7 +83,10 @@ func (p *placer) describe(id uint64) (disk.Subvolume, error) {
 	if err != nil {
 		return disk.Subvolume{}, err
 	}
-	out := disk.Subvolume{ID: id, Root: makeIno(id, subvolumeRoot), UUID: s.item.uuid, ReadOnly: s.item.flags&rootReadOnly != 0}
+	out := disk.Subvolume{
+		ID: id, Root: makeIno(id, subvolumeRoot), ReadOnly: s.item.flags&rootReadOnly != 0,
+		UUID: s.item.uuid, Origin: s.item.origin, Received: s.item.received, Default: id == p.fs.chosen,
+	}
 	path, err := p.path(id, 0)
 	if err != nil {
 		return disk.Subvolume{}, err

@@ -36,6 +36,7 @@ func makeSubvolumes(t *testing.T) (paths []string, chosen uint64) {
 	disktest.Run(t, "btrfs", "subvolume", "snapshot", "-r", c.path("top/sub"), c.path("snapshot"))
 	c.must(os.Rename(c.path("away"), c.path("top/sub/dir/moved")))
 	disktest.Run(t, "btrfs", "subvolume", "snapshot", c.path("top/sub"), c.path("top/sub/dir/again"))
+	disktest.Run(t, "sh", "-c", "btrfs -q send "+c.path("snapshot")+" | btrfs -q receive "+c.path("top"))
 	disktest.Run(t, "btrfs", "subvolume", "delete", "-c", c.path("doomed"))
 	c.write("top/sub/b", "changed")
 	id := strings.TrimSpace(string(disktest.Run(t, "btrfs", "inspect-internal", "rootid", c.path("top/sub"))))
@@ -76,6 +77,14 @@ func TestSubvolumes(t *testing.T) {
 	compare(t, paths, openFilesystem(t, paths, btrfs.Options{SubvolumeID: 5}), "subvolid=5")
 }
 
+// uuidText is a UUID as btrfs-progs print it.
+func uuidText(u [16]byte) string {
+	if u == [16]byte{} {
+		return "-"
+	}
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
+}
+
 // checkList compares Subvolumes with "btrfs subvolume list".
 func checkList(t *testing.T, paths []string, fs *btrfs.Filesystem, chosen uint64) {
 	t.Helper()
@@ -85,7 +94,7 @@ func checkList(t *testing.T, paths []string, fs *btrfs.Filesystem, chosen uint64
 	}
 	dir, unmount := mount(t, paths, "ro,subvolid=5")
 	defer unmount()
-	want := string(disktest.Run(t, "btrfs", "subvolume", "list", "-u", "-p", dir))
+	want := string(disktest.Run(t, "btrfs", "subvolume", "list", "-u", "-p", "-q", "-R", dir))
 	readOnly := string(disktest.Run(t, "btrfs", "subvolume", "list", "-r", dir))
 	var got strings.Builder
 	for i, s := range list {
@@ -95,16 +104,24 @@ func checkList(t *testing.T, paths []string, fs *btrfs.Filesystem, chosen uint64
 		if s.ReadOnly != strings.Contains(readOnly, fmt.Sprintf("ID %d ", s.ID)) {
 			t.Errorf("%q is read-only: %v", s.Path, s.ReadOnly)
 		}
+		marks := disk.InodeFlags(0)
+		for flag, is := range map[disk.InodeFlags]bool{disk.FlagSubvolume: s.ID != 5, disk.FlagReadOnly: s.ReadOnly, disk.FlagDefault: s.Default && s.ID != 5} {
+			if is {
+				marks |= flag
+			}
+		}
+		if n, err := fs.Inode(s.Root); err != nil || n.Flags != marks {
+			t.Errorf("the root of %q has the flags %q, %v", s.Path, n.Flags.Names(), err)
+		}
 		if s.ID == 5 {
 			continue
 		}
-		u := s.UUID
-		fmt.Fprintf(&got, "ID %d parent %d uuid %x-%x-%x-%x-%x path %s\n", s.ID, s.Parent, u[:4], u[4:6], u[6:8], u[8:10], u[10:], s.Path)
+		fmt.Fprintf(&got, "ID %d parent %d of %s received %s uuid %s path %s\n", s.ID, s.Parent, uuidText(s.Origin), uuidText(s.Received), uuidText(s.UUID), s.Path)
 	}
 	var lines strings.Builder // without the generation and the top level's repeated ID
 	for line := range strings.Lines(want) {
 		f := strings.Fields(line)
-		fmt.Fprintf(&lines, "ID %s parent %s uuid %s path %s\n", f[1], f[5], f[10], f[12])
+		fmt.Fprintf(&lines, "ID %s parent %s of %s received %s uuid %s path %s\n", f[1], f[5], f[10], f[12], f[14], f[16])
 	}
 	if got.String() != lines.String() {
 		t.Errorf("the list is\n%s, want\n%s", got.String(), lines.String())

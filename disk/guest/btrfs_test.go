@@ -82,3 +82,30 @@ func TestSubvolumes(t *testing.T) {
 		})
 	}
 }
+
+// TestDefaultSubvolume finds the root in the default subvolume, which the fstab does not
+// name, and shows all of the filesystem to who does not ask for a guest.
+func TestDefaultSubvolume(t *testing.T) {
+	v := makeSubvolumes(t, "LABEL=system / btrfs defaults 0 0\nLABEL=system /home btrfs subvol=@home 0 0\n")
+	dir := t.TempDir()
+	unmount := mount(t, dir, "-o", "loop", v.images[0])
+	disktest.Run(t, "btrfs", "subvolume", "set-default", filepath.Join(dir, "@"))
+	unmount()
+	l := v.layout()
+	g, err := guest.Open(l, guest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mounts := g.Mounts(); len(mounts) != 2 || mounts[0].Subvolume != 256 {
+		t.Errorf("the mounts are %+v", mounts)
+	}
+	fs, err := l.Open(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/@/etc/fstab", "/@home", "/@unused"} {
+		if _, err := disk.Lookup(fs, []byte(path)); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}

@@ -26,6 +26,9 @@ func (c *composer) subvolumesOf(volume int, fs disk.Filesystem) *subvolumes {
 	if lister, ok := fs.(disk.SubvolumeLister); ok {
 		s.list, s.err = lister.Subvolumes()
 		slices.SortStableFunc(s.list, func(a, b disk.Subvolume) int { return rank(&a) - rank(&b) })
+		if i := slices.IndexFunc(s.list, func(v disk.Subvolume) bool { return v.Default }); i >= 0 {
+			s.root = s.list[i].Root
+		}
 	}
 	c.trees[volume] = s
 	return s

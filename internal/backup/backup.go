@@ -59,6 +59,8 @@ type Source struct {
 	ExcludeNoDump bool
 	// ExcludeLargerThan leaves out files of more bytes; 0 is no limit.
 	ExcludeLargerThan int64
+	// SkipSnapshots leaves out the snapshots of btrfs that [Superseded] names.
+	SkipSnapshots bool
 }
 
 // Options are the choices of one backup.

@@ -15,12 +15,17 @@ const (
 	ruleCaches  = "exclude_caches"
 	ruleNoDump  = "exclude_nodump"
 	ruleLarger  = "exclude_larger_than"
+
+	ruleSnapshots = "btrfs_snapshots"
 )
 
 // wanted reports whether what c stands for is backed up, and counts what is not.
 func (w *walker) wanted(c *folder, inode *disk.Inode) bool {
 	within, dir := c.within(c.path), inode.Type() == disk.ModeDir
 	rule := c.src.excluded(within, inode)
+	if rule == "" && inode.Flags&disk.FlagSubvolume != 0 && w.superseded[c.src][inode.Ino] {
+		rule = ruleSnapshots
+	}
 	if rule == "" {
 		c.included = c.included || c.src.Include.Match(within, dir) == pattern.Match
 		if !c.included && !(dir && c.src.Include.MayMatchBelow(within)) {
@@ -58,6 +63,9 @@ func (s *Source) rules() []string {
 	}
 	if s.ExcludeLargerThan > 0 {
 		list = append(list, fmt.Sprintf("%s %d", ruleLarger, s.ExcludeLargerThan))
+	}
+	if s.SkipSnapshots && s.FS.Info().Type == "btrfs" {
+		list = append(list, ruleSnapshots)
 	}
 	return list
 }

@@ -61,7 +61,7 @@ type Damage struct {
 type LeftOut struct {
 	Disk string
 	// Rule is the pattern, or the key of the configuration: "include",
-	// "exclude_caches", "exclude_nodump", "exclude_larger_than".
+	// "exclude_caches", "exclude_nodump", "exclude_larger_than", "btrfs_snapshots".
 	Rule  string
 	Files int64 // all that is no folder
 	Dirs  int64 // what is in them was not looked at, and is not counted

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/definition"
@@ -119,11 +121,34 @@ func (a *app) comparisons(ctx context.Context, before, after string) ([]*compari
 	}
 	p := &comparison{at: string(sides[0].path)}
 	if d, ok := v.Disks[live.disk]; ok {
-		if p.choose, err = selection(v, d, string(live.path)); err != nil {
-			return nil, err
-		}
+		return a.comparedDisk(ctx, p, sides, v, d, string(live.path))
 	}
 	return a.compared(ctx, p, sides)
+}
+
+// comparedDisk opens both sides of a comparison of a disk, of which one is there and
+// the other is in a backup, from the folder in on.
+func (a *app) comparedDisk(ctx context.Context, p *comparison, sides [2]target, v *config.VM, d *config.Disk, in string) ([]*comparison, error) {
+	pairs, err := a.compared(ctx, p, sides)
+	if err != nil {
+		return nil, err
+	}
+	there := p.after
+	if sides[1].ofBackup() {
+		there = p.before
+	}
+	skipped := map[string]bool{} // snapshots, by their paths
+	if lister, ok := there.fsys.(disk.SubvolumeLister); ok && d.BtrfsSnapshots != config.BtrfsSnapshotsKeep {
+		list, _ := lister.Subvolumes() // what cannot be read is told when it is compared
+		for _, s := range backup.Superseded(list) {
+			skipped[string(s.Path)] = true
+		}
+	}
+	if p.choose, err = selection(v, d, in, skipped); err != nil {
+		p.close()
+		return nil, err
+	}
+	return pairs, nil
 }
 
 // compared opens both sides of a comparison.
@@ -161,14 +186,11 @@ func (a *app) diskByDisk(ctx context.Context, v *config.VM, sides [2]target) (pa
 			continue
 		}
 		p := &comparison{at: path.Join(mount, in)}
-		if p.choose, err = selection(v, d, in); err != nil {
-			return pairs, err
-		}
 		one := sides
 		for i := range one {
 			one[i].disk, one[i].path = d.Name, []byte(in)
 		}
-		more, err := a.compared(ctx, p, one)
+		more, err := a.comparedDisk(ctx, p, one, v, d, in)
 		if err != nil {
 			return pairs, err
 		}
@@ -181,9 +203,9 @@ func (a *app) diskByDisk(ctx context.Context, v *config.VM, sides [2]target) (pa
 }
 
 // selection says which files of a disk, below the folder in, are those of a
-// backup: what other disks hold in it is not, and what the patterns leave out is
-// not expected.
-func selection(v *config.VM, d *config.Disk, in string) (func(path []byte, dir bool) diff.Choice, error) {
+// backup: what other disks hold in it is not, and what the patterns leave out, and
+// snapshots that are skipped, are not expected.
+func selection(v *config.VM, d *config.Disk, in string, skipped map[string]bool) (func(path []byte, dir bool) diff.Choice, error) {
 	include, err := pattern.Compile(d.Include)
 	if err != nil {
 		return nil, err
@@ -216,7 +238,7 @@ func selection(v *config.VM, d *config.Disk, in string) (func(path []byte, dir b
 			}
 		}
 		switch {
-		case exclude.Match([]byte(p), dir) == pattern.Match:
+		case skipped[p], exclude.Match([]byte(p), dir) == pattern.Match:
 			return diff.IfInBoth
 		case include.Empty() || included(include, p, dir):
 			return diff.Always

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/sandbox"
@@ -71,6 +73,9 @@ type subvolumeLine struct {
 	Path     string `json:"path"` // below the top level
 	ReadOnly bool   `json:"read_only,omitempty"`
 	Default  bool   `json:"default,omitempty"`
+	Snapshot bool   `json:"snapshot,omitempty"`
+	// SnapshotOf is the path of what it is a snapshot of, escaped; "" if that is gone.
+	SnapshotOf string `json:"snapshot_of,omitempty"`
 }
 
 // mountLine is a filesystem in the guest's tree.
@@ -167,17 +172,18 @@ func describeDisks(ctx context.Context, r *sandbox.Reader) (*infoReport, error) 
 	if err != nil {
 		return nil, err
 	}
-	readable := 0
+	readable, subvolumes := 0, 0
 	for i := range volumes {
 		report.Volumes = append(report.Volumes, describeVolume(ctx, r, volumes, i))
 		if volumes[i].Readable {
 			readable++
+			subvolumes += len(report.Volumes[i].Subvolumes)
 		}
 	}
-	if readable < 2 {
+	if readable < 2 && subvolumes < 2 {
 		return report, nil
 	}
-	if g, err := r.Guest(ctx, ""); err == nil { // no root is no news
+	if g, err := r.Guest(ctx, ""); err == nil && (readable > 1 || len(g.Mounts) > 1) { // no root is no news
 		for _, m := range g.Mounts {
 			line := mountLine{Path: escape.Bytes(m.Path), Subvolume: m.Subvolume}
 			if m.Volume < len(volumes) {
@@ -248,14 +254,37 @@ func describeVolume(ctx context.Context, r *sandbox.Reader, all []sandbox.Volume
 		return line
 	}
 	line.Remarks = append(line.Remarks, fsys.Info().Remarks...)
-	subvolumes, err := r.Subvolumes(ctx, v.Name)
-	if err != nil {
-		line.Remarks = append(line.Remarks, "its subvolumes cannot be listed: "+err.Error())
-	}
-	for _, s := range subvolumes {
-		line.Subvolumes = append(line.Subvolumes, subvolumeLine{ID: s.ID, Path: escape.Bytes(s.Path), ReadOnly: s.ReadOnly, Default: s.Default})
-	}
+	line.addSubvolumes(fsys)
 	return line
+}
+
+// addSubvolumes lists the subvolumes of a btrfs.
+func (v *volumeLine) addSubvolumes(fsys disk.Filesystem) {
+	lister, ok := fsys.(disk.SubvolumeLister)
+	if !ok {
+		return
+	}
+	list, err := lister.Subvolumes()
+	if err != nil {
+		v.Remarks = append(v.Remarks, "its subvolumes cannot be listed: "+err.Error())
+	}
+	paths := make(map[[16]byte]string, len(list))
+	for _, s := range list {
+		paths[s.UUID] = cmp.Or(escape.Bytes(s.Path), "/")
+	}
+	for _, s := range list {
+		line := subvolumeLine{ID: s.ID, Path: escape.Bytes(s.Path), ReadOnly: s.ReadOnly, Default: s.Default}
+		if s.Origin != [16]byte{} {
+			line.Snapshot, line.SnapshotOf = true, paths[s.Origin]
+		}
+		v.Subvolumes = append(v.Subvolumes, line)
+	}
+}
+
+// text is the subvolume as one line.
+func (s *subvolumeLine) text() string {
+	return fmt.Sprintf("subvolume %d %s%s%s%s", s.ID, s.Path, ifText(s.ReadOnly, ", read-only"), ifText(s.Default, ", default"),
+		ifText(s.Snapshot, ", snapshot of "+cmp.Or(s.SnapshotOf, "what is gone")))
 }
 
 // printInfo draws the layers, one below the other.
@@ -345,7 +374,7 @@ func (a *app) printVolume(indent string, v *volumeLine) {
 	a.printf("%s%-24s %10s  %s\n", indent, v.Name, round.Bytes(v.Size), strings.TrimSpace(text))
 	for _, s := range v.Subvolumes {
 		if s.Path != "" { // the top level is the volume itself
-			a.printf("%s  subvolume %d %s%s%s\n", indent, s.ID, s.Path, ifText(s.ReadOnly, ", read-only"), ifText(s.Default, ", default"))
+			a.printf("%s  %s\n", indent, s.text())
 		}
 	}
 	for _, r := range v.Remarks {

@@ -36,6 +36,7 @@ type looking struct {
 	with     []string // further disk images of the same VM
 	backing  []string // images below the first, topmost first
 	dataFile string
+	all      bool // of the only filesystem, and not what the guest sees of it
 }
 
 // lookFlags are the flags of the verbs that look into disks.
@@ -81,7 +82,7 @@ func (a *app) openReader(ctx context.Context, o *opened, t target, l *looking) (
 	for _, path := range l.with {
 		more, err := parseTarget(path)
 		if err == nil && more.image == "" {
-			err = usageError("--with %s: the name of a disk image ends in .qcow2, .raw or .img", path)
+			err = usageError("--with %s: the name of a disk image ends in .qcow2, .raw, .img or .iso", path)
 		}
 		if err != nil {
 			return nil, err
@@ -133,7 +134,7 @@ func (a *app) addBelow(o *opened, spec *sandbox.DiskSpec, l *looking) error {
 	for _, path := range l.backing {
 		below, err := parseTarget(path)
 		if err == nil && below.image == "" {
-			err = usageError("--backing %s: the name of a disk image ends in .qcow2, .raw or .img", path)
+			err = usageError("--backing %s: the name of a disk image ends in .qcow2, .raw, .img or .iso", path)
 		}
 		if err != nil {
 			return err
@@ -211,9 +212,9 @@ func openVolume(ctx context.Context, r *sandbox.Reader, name string) (disk.Files
 	return r.Filesystem(ctx, v.Name)
 }
 
-// openTree opens the only filesystem on the disks, or, if there are several, the
-// tree that the guest sees.
-func (a *app) openTree(ctx context.Context, r *sandbox.Reader) (disk.Filesystem, error) {
+// openTree opens the only filesystem on the disks, or, if there are several, or
+// subvolumes that the guest mounts in different places, the tree that the guest sees.
+func (a *app) openTree(ctx context.Context, r *sandbox.Reader, all bool) (disk.Filesystem, error) {
 	volumes, err := r.Volumes(ctx)
 	if err != nil {
 		return nil, err
@@ -228,7 +229,14 @@ func (a *app) openTree(ctx context.Context, r *sandbox.Reader) (disk.Filesystem,
 	case 0:
 		return nil, fmt.Errorf("%s has no filesystem that drydock reads%s", r.Disks()[0].Name(), volumesHint(volumes))
 	case 1:
-		return r.Filesystem(ctx, readable[0].Name)
+		fsys, err := r.Filesystem(ctx, readable[0].Name)
+		if err != nil || all || !hasSubvolumes(fsys) {
+			return fsys, err
+		}
+		if g, err := r.Guest(ctx, ""); err == nil && len(g.Mounts) > 1 {
+			return g, nil
+		}
+		return fsys, nil // of no system, or of one that has nothing else
 	}
 	g, err := r.Guest(ctx, "")
 	if errors.Is(err, disk.ErrNotExist) {
@@ -238,6 +246,16 @@ func (a *app) openTree(ctx context.Context, r *sandbox.Reader) (disk.Filesystem,
 		return nil, err
 	}
 	return g, nil
+}
+
+// hasSubvolumes reports whether a filesystem has more than its top level.
+func hasSubvolumes(fsys disk.Filesystem) bool {
+	lister, ok := fsys.(disk.SubvolumeLister)
+	if !ok {
+		return false
+	}
+	list, _ := lister.Subvolumes() // those that can be read
+	return len(list) > 1
 }
 
 // remark tells what an administrator should know of a filesystem.

@@ -24,6 +24,7 @@ type fileLine struct {
 	Size   int64     `json:"size"`
 	Modify time.Time `json:"mtime"`
 	Target string    `json:"target,omitempty"` // of a symlink, escaped
+	Flags  []string  `json:"flags,omitempty"`
 }
 
 func (a *app) lsCmd() *cobra.Command {
@@ -106,7 +107,7 @@ func (l *lister) file(ctx context.Context, name string, inode disk.Inode, depth 
 	line := fileLine{
 		Name: escape.Bytes([]byte(name)), Type: typeName(inode.Type()), Mode: fmt.Sprintf("%04o", inode.Mode&0o7777),
 		UID: inode.UID, GID: inode.GID, Links: inode.Links, Size: inode.Size,
-		Modify: timeOf(inode.Modify),
+		Modify: timeOf(inode.Modify), Flags: inode.Flags.Names(),
 	}
 	if inode.Type() == disk.ModeSymlink {
 		if target, err := l.fsys.Readlink(inode.Ino); err == nil {

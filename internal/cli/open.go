@@ -91,7 +91,7 @@ func (a *app) openInside(ctx context.Context, r *sandbox.Reader, l *looking) (di
 	if l.volume != "" {
 		return openVolume(ctx, r, l.volume)
 	}
-	return a.openTree(ctx, r)
+	return a.openTree(ctx, r, l.all)
 }
 
 // openLive opens a disk of a VM that is off, or an internal snapshot of one.
@@ -141,7 +141,7 @@ func (a *app) liveDisk(t target) (*config.Config, *config.Disk, error) {
 	}
 	v, ok := c.VMs[t.vm]
 	if !ok {
-		return nil, nil, usageError("there is no VM %q in %s, and %q ends in none of .qcow2, .raw and .img", t.vm, a.configPath, t.vm)
+		return nil, nil, usageError("there is no VM %q in %s, and %q ends in none of .qcow2, .raw, .img and .iso", t.vm, a.configPath, t.vm)
 	}
 	if t.disk != "" {
 		d, ok := v.Disks[t.disk]

@@ -48,6 +48,9 @@ func (a *app) printReport(r *round.Report) {
 		if c.Error == "" {
 			a.printf("\ncopy: %s\n", escape.Line(c.String()))
 		}
+		if c.Verify != nil {
+			a.printf("\nverify of %s: %s\n", c.Place, escape.Line(c.Verify.String()))
+		}
 	}
 	if r.Verify != nil {
 		a.printf("\nverify: %s\n", escape.Line(r.Verify.String()))
@@ -61,7 +64,11 @@ func (a *app) printReport(r *round.Report) {
 // printLeftOut says what is in no backup, and why.
 func (a *app) printLeftOut(vm string, list []round.LeftOut) {
 	for _, l := range list {
-		a.printf("\n%s/%s: %s leaves out %d files, %s, and %d folders", vm, l.Disk, escape.Line(l.Rule), l.Files, round.Bytes(l.Bytes), l.Dirs)
+		what := fmt.Sprintf("%d files, %s, and %d folders", l.Files, round.Bytes(l.Bytes), l.Dirs)
+		if l.Files == 0 {
+			what = fmt.Sprintf("%d folders", l.Dirs)
+		}
+		a.printf("\n%s/%s: %s leaves out %s", vm, l.Disk, escape.Line(l.Rule), what)
 	}
 	if len(list) > 0 {
 		a.printf("\n")

@@ -47,7 +47,9 @@ func (h *host) openUnindexed(ctx context.Context, c config.Repository, be backen
 	if err != nil {
 		return nil, err
 	}
-	repo, err := repository.Open(ctx, be, password, repository.Options{Now: h.app.now, Warn: h.app.warn, Parity: c.ECC})
+	repo, err := repository.Open(ctx, be, password, repository.Options{
+		Now: h.app.now, Warn: h.app.warn, Parity: c.ECC, Compression: repository.Compression(c.Compression),
+	})
 	if errors.Is(err, repository.ErrWrongKey) {
 		return nil, fmt.Errorf("repository %s: %w (password_file is %s: is it the one of this repository?)", c.Path, err, c.PasswordFile)
 	}
@@ -92,6 +94,18 @@ func (h *host) openOrCreateRepository(ctx context.Context) (*repository.Reposito
 
 // openOrCreate does that for any configured repository.
 func (h *host) openOrCreate(ctx context.Context, c config.Repository) (*repository.Repository, error) {
+	repo, err := h.openOrCreateUnindexed(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := repo.LoadIndex(ctx); err != nil {
+		return nil, repositoryError(c, err)
+	}
+	return repo, nil
+}
+
+// openOrCreateUnindexed is that without the index.
+func (h *host) openOrCreateUnindexed(ctx context.Context, c config.Repository) (*repository.Repository, error) {
 	be, err := h.backend(c)
 	if err != nil {
 		return nil, err
@@ -101,7 +115,7 @@ func (h *host) openOrCreate(ctx context.Context, c config.Repository) (*reposito
 		return nil, repositoryError(c, err)
 	}
 	if there {
-		return h.openAt(ctx, c, be)
+		return h.openUnindexed(ctx, c, be)
 	}
 	if err := createPassword(c.PasswordFile); err != nil {
 		return nil, err
@@ -114,7 +128,7 @@ func (h *host) openOrCreate(ctx context.Context, c config.Repository) (*reposito
 	if _, err := repository.Create(ctx, be, password, opts); err != nil {
 		return nil, repositoryError(c, err)
 	}
-	return h.openAt(ctx, c, be)
+	return h.openUnindexed(ctx, c, be)
 }
 
 // repositoryError says where the repository is, unless the error does.

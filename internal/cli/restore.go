@@ -114,6 +114,7 @@ func (a *app) restore(ctx context.Context, text string, to restoreTo, o restore.
 	if to.inPlace {
 		return usageError("--in-place is for a disk that is backed up as an image (backup: image): restore files --to a folder")
 	}
+	l.all = to.image.path != "" // it gets the subvolumes
 	src, err := a.openTarget(ctx, t, l)
 	if err != nil {
 		return err

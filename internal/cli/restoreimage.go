@@ -190,7 +190,7 @@ func (a *app) readImageAs(ctx context.Context, o sandbox.Options, image *os.File
 	if err != nil {
 		return nil, nil, err
 	}
-	fsys, err := a.openTree(ctx, r)
+	fsys, err := a.openTree(ctx, r, true)
 	if err != nil {
 		r.Close()
 		return nil, nil, err

@@ -128,6 +128,7 @@ func (b *backups) source(ctx context.Context, r *sandbox.Reader, d *config.Disk,
 	src := backup.Source{
 		Disk: d.Name, Mount: backupMount(d), Identity: identity,
 		ExcludeCaches: d.ExcludeCaches, ExcludeNoDump: d.ExcludeNoDump, ExcludeLargerThan: int64(d.ExcludeLargerThan),
+		SkipSnapshots: d.BtrfsSnapshots != config.BtrfsSnapshotsKeep,
 	}
 	var err error
 	if src.Include, err = pattern.Compile(d.Include); err != nil {

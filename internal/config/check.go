@@ -256,7 +256,7 @@ func (r *reader) checkDisk(c *Config, key string, d *Disk) {
 		r.checkVolume(key+".volume", d)
 	}
 	if d.Backup != BackupFiles {
-		for _, name := range []string{"include", "exclude", "exclude_caches", "exclude_nodump", "exclude_larger_than"} {
+		for _, name := range []string{"include", "exclude", "exclude_caches", "exclude_nodump", "exclude_larger_than", "btrfs_snapshots"} {
 			if _, ok := r.at[key+"."+name]; ok {
 				r.problem(key+"."+name, "has no meaning where backup is "+d.Backup, "")
 			}

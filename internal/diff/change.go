@@ -35,9 +35,12 @@ const (
 	// Ctime is that the time of change alone differs: something was done to the
 	// file, maybe to its content, that other metadata do not show.
 	Ctime
+	// Subvolume is that one is a subvolume of btrfs, or a read-only one, or the default
+	// one, and the other is not.
+	Subvolume
 )
 
-var whatNames = []string{"type", "content", "mode", "owner", "time", "xattrs", "target", "device", "links", "ctime"}
+var whatNames = []string{"type", "content", "mode", "owner", "time", "xattrs", "target", "device", "links", "ctime", "subvolume"}
 
 // Names returns the names of the differences.
 func (w What) Names() []string {

@@ -23,6 +23,10 @@ func (c *comparer) compare(path []byte, before, after node) (What, error) {
 		return Type, nil
 	}
 	w := attributes(&before.Inode, &after.Inode)
+	const marks = disk.FlagSubvolume | disk.FlagReadOnly | disk.FlagDefault
+	if len(path) > 0 && (before.Flags^after.Flags)&marks != 0 { // what the root lies in is not compared
+		w |= Subvolume
+	}
 	same, err := c.xattrs(before.Ino, after.Ino)
 	if err = c.damaged(path, err); err != nil {
 		return 0, err

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"hash/maphash"
 	"sync"
@@ -11,7 +12,7 @@ import (
 )
 
 // filesystem is a guest's filesystem that the worker reads. It implements
-// [disk.Filesystem].
+// [disk.Filesystem] and [disk.SubvolumeLister].
 type filesystem struct {
 	client *client
 	files  *images
@@ -22,7 +23,10 @@ type filesystem struct {
 	dirs   tree
 }
 
-var _ disk.Filesystem = (*filesystem)(nil)
+var (
+	_ disk.Filesystem      = (*filesystem)(nil)
+	_ disk.SubvolumeLister = (*filesystem)(nil)
+)
 
 func newFilesystem(r *Reader, number uint32, info disk.FilesystemInfo) *filesystem {
 	return &filesystem{
@@ -45,6 +49,17 @@ func (fs *filesystem) ask(op wire.Op, r request) (*call, error) {
 	}
 	<-k.done
 	return k, k.err
+}
+
+// Subvolumes lists those of btrfs. Other filesystems, and a guest's tree, have none.
+// Those that were read before an error are returned with it.
+func (fs *filesystem) Subvolumes() (list []disk.Subvolume, err error) {
+	err = fs.client.list(context.Background(), wire.OpSubvolumes, fs.tree, maxSubvolumes, func(body []byte, _ uint32) (int, bool, error) {
+		page, err := wire.DecodeSubvolumePage(body)
+		list = append(list, page.List...)
+		return len(page.List), page.Last, err
+	})
+	return list, err
 }
 
 func (fs *filesystem) Inode(ino uint64) (disk.Inode, error) {

@@ -355,8 +355,12 @@ func readableSize(f *os.File) (int64, error) {
 
 // list asks for all pages of a list.
 func (r *Reader) list(ctx context.Context, op wire.Op, number uint32, limit int, page func(body []byte, skip uint32) (count int, last bool, err error)) error {
+	return r.client.list(ctx, op, number, limit, page)
+}
+
+func (c *client) list(ctx context.Context, op wire.Op, number uint32, limit int, page func(body []byte, skip uint32) (count int, last bool, err error)) error {
 	for skip := 0; ; {
-		k, answer, err := r.client.ask(ctx, op, wire.List{Number: number, Skip: uint32(skip)})
+		k, answer, err := c.ask(ctx, op, wire.List{Number: number, Skip: uint32(skip)})
 		if err != nil {
 			return err
 		}
@@ -365,7 +369,7 @@ func (r *Reader) list(ctx context.Context, op wire.Op, number uint32, limit int,
 			err = fmt.Errorf("a list of more than %d items", limit)
 		}
 		if err != nil {
-			return r.client.lied(k, err)
+			return c.lied(k, err)
 		}
 		if last {
 			return nil

@@ -195,24 +195,6 @@ func (r *Reader) Filesystem(ctx context.Context, name string) (disk.Filesystem, 
 	return newFilesystem(r, uint32(v.index), info), nil
 }
 
-// Subvolumes lists the subvolumes and snapshots of a filesystem that Filesystem
-// opened in the volume of that name, the top level first: those of btrfs. Others
-// have none. Paths are hostile bytes. Those that were read before an error are
-// returned with it.
-func (r *Reader) Subvolumes(ctx context.Context, name string) ([]disk.Subvolume, error) {
-	v, err := r.find(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	var list []disk.Subvolume
-	err = r.list(ctx, wire.OpSubvolumes, uint32(v.index), maxSubvolumes, func(body []byte, _ uint32) (int, bool, error) {
-		page, err := wire.DecodeSubvolumePage(body)
-		list = append(list, page.List...)
-		return len(page.List), page.Last, err
-	})
-	return list, err
-}
-
 // Guest is the tree that a guest itself sees, put together from its filesystems
 // as its /etc/fstab says.
 type Guest struct {

@@ -169,14 +169,17 @@ type SubvolumePage struct {
 	Last bool
 }
 
-const subvolumeSize = 8 + 8 + 4 + 8 + 16 + 1 + 1
+const subvolumeSize = 8 + 8 + 4 + 8 + 3*16 + 1 + 1
 
 // Append appends the encoded answer to b.
 func (a SubvolumePage) Append(b []byte) []byte {
 	b = putU32(putBool(b, a.Last), uint32(len(a.List)))
 	for _, s := range a.List {
 		b = putBytes(putU64(putU64(b, s.ID), s.Parent), s.Path)
-		b = append(putU64(b, s.Root), s.UUID[:]...)
+		b = putU64(b, s.Root)
+		for _, uuid := range [][16]byte{s.UUID, s.Origin, s.Received} {
+			b = append(b, uuid[:]...)
+		}
 		b = putBool(putBool(b, s.ReadOnly), s.Default)
 	}
 	return b
@@ -188,7 +191,9 @@ func DecodeSubvolumePage(payload []byte) (SubvolumePage, error) {
 	a := SubvolumePage{Last: d.bool()}
 	for range d.count(MaxSubvolumes, subvolumeSize) {
 		s := disk.Subvolume{ID: d.u64(), Parent: d.u64(), Path: d.bytes(MaxTarget), Root: d.u64()}
-		copy(s.UUID[:], d.take(16))
+		for _, uuid := range []*[16]byte{&s.UUID, &s.Origin, &s.Received} {
+			copy(uuid[:], d.take(16))
+		}
 		s.ReadOnly, s.Default = d.bool(), d.bool()
 		if d.err == nil && (s.Root == 0 || s.Root >= disk.MaxIno) {
 			d.fail("subvolume %d has the root %d", s.ID, s.Root)

@@ -50,7 +50,7 @@ func (t *tree) attributes(o object, f *wire.File) error {
 		}
 	}
 	special := f.Mode&(all&^permissions) != 0
-	if f.Type() != disk.ModeSymlink && (special || len(f.Xattrs) > 0 || len(t.folders) == 1) {
+	if f.Type() != disk.ModeSymlink && (special || len(f.Xattrs) > 0 || len(t.folders) == 1 || t.subvolume(f)) {
 		if err := soft("mode", o.chmod(f.Mode&all)); err != nil {
 			return err
 		}
@@ -131,11 +131,7 @@ func (t *tree) noteFlags(o object, f *wire.File) error {
 func (t *tree) setFlags() error {
 	for _, f := range t.flagged {
 		if err := t.setFlagsOf(f); err != nil {
-			err = fmt.Errorf("flags: %w", err)
-			if fatal(err) {
-				return err
-			}
-			if err := t.warn(f.path, err); err != nil {
+			if err := t.soften(f.path, fmt.Errorf("flags: %w", err)); err != nil {
 				return err
 			}
 		}

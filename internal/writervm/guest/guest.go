@@ -6,8 +6,8 @@
 //
 // It supports what a backup has: names and targets of any bytes, paths of any length,
 // owners, modes with setuid bits, times to the nanosecond, extended attributes with
-// capabilities and ACLs, hardlinks, holes, devices, FIFOs, sockets, and the flags a, d
-// and i of chattr(1).
+// capabilities and ACLs, hardlinks, holes, devices, FIFOs, sockets, the flags a, d
+// and i of chattr(1), and in btrfs subvolumes: read-only ones, and the default one.
 //
 // It promises to say what it could not make, and to say that it is done only when all
 // is on the disk. What it is told was written by a hostile guest, but reaches nothing
@@ -30,8 +30,10 @@ import (
 
 const (
 	// Verb is the first argument of a drydock that is process 1 of the machine. The
-	// second is the type of the filesystem.
+	// second is the type of the filesystem, and a third may be Hollow.
 	Verb = "write-image"
+	// Hollow says that content may be left out.
+	Hollow = "hollow"
 	// Modules is the folder of the modules that are loaded, in order of their names.
 	Modules = "/modules"
 
@@ -58,8 +60,12 @@ func Main(args []string) {
 }
 
 func run(args []string) error {
-	if len(args) != 1 {
+	if len(args) == 0 {
 		return errors.New("the type of the filesystem is missing")
+	}
+	options := ""
+	if slices.Contains(args[1:], Hollow) {
+		options = hollowOptions[args[0]]
 	}
 	if err := prepare(); err != nil {
 		return err
@@ -68,7 +74,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := fill(l, args[0]); err != nil {
+	if err := fill(l, args[0], options); err != nil {
 		return errors.Join(err, l.failed(err))
 	}
 	return l.send(wire.Done)
@@ -126,14 +132,14 @@ func await(pattern string) (string, error) {
 }
 
 // fill mounts the filesystem, writes the tree, and brings all to the disk.
-func fill(l *link, fstype string) error {
+func fill(l *link, fstype, options string) error {
 	if _, err := await(device); err != nil {
 		return err
 	}
 	if err := os.Mkdir(target, 0o700); err != nil {
 		return err
 	}
-	if err := unix.Mount(device, target, fstype, unix.MS_NOATIME|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, ""); err != nil {
+	if err := unix.Mount(device, target, fstype, unix.MS_NOATIME|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, options); err != nil {
 		return fmt.Errorf("mount the new %s: %w", fstype, err)
 	}
 	if err := l.send(wire.Ready); err != nil {
@@ -141,7 +147,7 @@ func fill(l *link, fstype string) error {
 	}
 	stop := l.tellProgress()
 	defer stop()
-	if err := write(l); err != nil {
+	if err := write(l, fstype); err != nil {
 		return err
 	}
 	if err := unix.Unmount(target, 0); err != nil {
@@ -151,13 +157,13 @@ func fill(l *link, fstype string) error {
 }
 
 // write writes the tree. Nothing is open when it returns.
-func write(l *link) error {
+func write(l *link, fstype string) error {
 	root, err := unix.Open(target, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open the new filesystem: %w", err)
 	}
 	defer unix.Close(root)
-	t := &tree{root: root, warn: l.warn, links: map[uint64]*linked{}}
+	t := &tree{root: root, warn: l.warn, links: map[uint64]*linked{}, btrfs: fstype == "btrfs"}
 	defer t.close()
 	if err := t.read(l); err != nil {
 		return err

@@ -22,6 +22,11 @@ type tree struct {
 	file    openFile
 	links   map[uint64]*linked
 	flagged []flagged
+	zeros   []byte // see room
+
+	btrfs    bool      // it has subvolumes
+	readOnly []flagged // those that are to be, when all is written
+	chosen   uint64    // the number of the one that is to be the default, or 0
 }
 
 // folder is one that things are made in. It gets its attributes at its end: what comes
@@ -68,7 +73,10 @@ func (t *tree) read(l *link) error {
 			if len(t.folders) > 0 || t.file.open {
 				return fmt.Errorf("%w: it ends within a folder", wire.ErrBroken)
 			}
-			return t.setFlags()
+			if err := t.setFlags(); err != nil {
+				return err
+			}
+			return t.finishSubvolumes()
 		}
 		if err := t.message(kind, payload); err != nil {
 			return err
@@ -77,7 +85,7 @@ func (t *tree) read(l *link) error {
 }
 
 func (t *tree) message(kind wire.Kind, payload []byte) error {
-	within := kind == wire.Data || kind == wire.End || kind == wire.Abandon
+	within := kind == wire.Data || kind == wire.Room || kind == wire.End || kind == wire.Abandon
 	if within != t.file.open || kind != wire.Node && len(t.folders) == 0 {
 		return fmt.Errorf("%w: %q at this place", wire.ErrBroken, kind)
 	}
@@ -86,6 +94,8 @@ func (t *tree) message(kind wire.Kind, payload []byte) error {
 		return t.node(payload)
 	case wire.Data:
 		return t.data(payload)
+	case wire.Room:
+		return t.room(payload)
 	case wire.End:
 		return t.end()
 	case wire.Abandon:
@@ -144,7 +154,7 @@ func (t *tree) make(f *wire.File) error {
 	at, name, mode := t.at(), string(f.Name), f.Mode&permissions
 	switch f.Type() {
 	case disk.ModeDir:
-		if err := unix.Mkdirat(at, name, mode); err != nil {
+		if err := t.makeFolder(at, f); err != nil {
 			return fmt.Errorf("make a folder: %w", err)
 		}
 		fd, err := unix.Openat(at, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -256,6 +266,9 @@ func (t *tree) up() error {
 	if err == nil {
 		err = t.noteFlags(o, &done.made)
 	}
+	if err == nil && last > 0 { // the root is the top level
+		err = t.noteSubvolume(done.fd, &done.made)
+	}
 	t.folders = t.folders[:last]
 	if last > 0 {
 		unix.Close(done.fd)
@@ -328,11 +341,14 @@ func (t *tree) failed(name []byte, err error) error {
 }
 
 // soft warns of an error, unless it ends the work.
-func (t *tree) soft(name []byte, err error) error {
+func (t *tree) soft(name []byte, err error) error { return t.soften(t.path(name), err) }
+
+// soften is the same for a file that is not in the folder that is open.
+func (t *tree) soften(path []byte, err error) error {
 	if fatal(err) {
-		return t.failed(name, err)
+		return &placeError{path, err}
 	}
-	return t.warn(t.path(name), err)
+	return t.warn(path, err)
 }
 
 // placeError is an error with the path that it is of.

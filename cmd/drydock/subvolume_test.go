@@ -1,0 +1,212 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/internal/restore/treetest"
+	"github.com/drydock-vm/drydock/internal/round"
+	"github.com/drydock-vm/drydock/internal/testguest"
+)
+
+// fstab is that of a guest that has its system in one subvolume, and its homes in another.
+const fstab = `LABEL=system / btrfs subvol=@,noatime 0 0
+LABEL=system /home btrfs subvol=@home 0 0
+LABEL=system /srv btrfs subvol=/@srv/deep 0 0
+`
+
+// makeSystem makes a btrfs as installers do it, on a raw disk: with subvolumes in
+// subvolumes, one that is read-only, snapshots of which two are snapper's, and another
+// default than the top level.
+func makeSystem(t *testing.T, path string) {
+	t.Helper()
+	tool(t, "truncate", "-s", "300M", path)
+	tool(t, "mkfs.btrfs", "-q", "-L", "system", path)
+	dir := t.TempDir()
+	tool(t, "mount", "-o", "loop", path, dir)
+	defer unmount(t, dir)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	create := func(name string) { tool(t, "btrfs", "-q", "subvolume", "create", at(name)) }
+	create("@home") // so that inode numbers in it are those in @, too
+	create("@")
+	create("@srv")
+	create("@srv/deep")
+	must(t, os.MkdirAll(at("@/var/lib"), 0o755))
+	create("@/var/lib/machines")
+	create("@/var/lib/machines/one")
+	create("@kept")
+	for _, s := range []string{"@home", "@"} {
+		must(t, os.WriteFile(at(s+"/first"), []byte("first of "+s), 0o640))
+		must(t, os.Link(at(s+"/first"), at(s+"/second")))
+		must(t, os.Link(at(s+"/first"), at(s+"/third")))
+	}
+	for _, d := range []string{"@/etc", "@/home", "@/srv", "@/.snapshots", "@/.snapshots/1", "@/.snapshots/2"} {
+		must(t, os.Mkdir(at(d), 0o755))
+	}
+	must(t, os.WriteFile(at("@/etc/fstab"), []byte(fstab), 0o644))
+	must(t, os.WriteFile(at("@/var/lib/machines/one/init"), []byte("#!"), 0o755|os.ModeSetuid))
+	must(t, os.WriteFile(at("@kept/locked"), []byte("read-only"), 0o600))
+	must(t, unix.Setxattr(at("@home"), "user.comment", []byte("homes"), 0))
+	must(t, os.Chown(at("@home"), 1000, 1001))
+	must(t, os.Chmod(at("@home"), 0o750|os.ModeSticky))
+	must(t, os.Chtimes(at("@home"), time.Unix(1e9, 1), time.Unix(1e9, 123456789)))
+	treetest.ChangeFlags(t, at("@home/first"), treetest.NoDump, 0)
+	tool(t, "btrfs", "-q", "subvolume", "snapshot", at("@"), at("@writable"))
+	tool(t, "btrfs", "-q", "subvolume", "snapshot", "-r", at("@"), at("@/.snapshots/1/snapshot"))
+	tool(t, "btrfs", "-q", "subvolume", "snapshot", "-r", at("@"), at("@/.snapshots/2/snapshot"))
+	tool(t, "btrfs", "-q", "property", "set", at("@kept"), "ro", "true")
+	tool(t, "btrfs", "-q", "subvolume", "set-default", at("@"))
+}
+
+var snapshotOfSnapper = regexp.MustCompile(`(?m)^@/\.snapshots/[12]/snapshot .*\n`)
+
+// stub is what stands in a snapshot for a subvolume in its original. Its time is that of
+// the mount.
+var stub = regexp.MustCompile(`^"(@writable|.*/snapshot)/(var/lib/machines|\.snapshots/1/snapshot)" `)
+
+var subvolumePath = regexp.MustCompile(`(?m) path (.*)$`)
+
+// subvolumes is what the kernel says of the subvolumes of a btrfs on a raw disk, and
+// tree all that is in them.
+func subvolumes(t *testing.T, path string) (list string, tree []string) {
+	t.Helper()
+	dir := t.TempDir()
+	tool(t, "mount", "-o", "loop,ro,subvolid=5", path, dir)
+	defer unmount(t, dir)
+	var lines []string
+	for _, m := range subvolumePath.FindAllStringSubmatch(tool(t, "btrfs", "subvolume", "list", dir), -1) {
+		lines = append(lines, m[1]+" "+tool(t, "btrfs", "property", "get", filepath.Join(dir, m[1]), "ro"))
+	}
+	slices.Sort(lines)
+	for _, m := range subvolumePath.FindAllStringSubmatch(tool(t, "btrfs", "subvolume", "get-default", dir), -1) {
+		lines = append(lines, "default "+m[1])
+	}
+	tree = slices.DeleteFunc(treetest.List(t, dir), stub.MatchString)
+	return strings.Join(lines, ""), append(tree, treetest.Flags(t, dir)...)
+}
+
+// systemHost is a host with a VM that has a disk, which some setting of it is about.
+func systemHost(t *testing.T, setting string) *host {
+	t.Helper()
+	h := newHost(t)
+	must(t, os.WriteFile(h.config, fmt.Appendf(nil, `state: %[1]s/state
+runtime: %[1]s/run
+repository: {path: %[1]s/repository}
+writer: {kernel: %[2]s/vmlinuz, modules: %[3]s, accelerator: tcg}
+vms:
+  web:
+    driver: qemu
+    command: [qemu-system-x86_64]
+    disks:
+      system: {path: %[1]s/system.raw, format: raw, mount: /, %[4]s}
+`, h.dir, testguest.KernelFolder(t), testguest.ModulesFolder(t), setting), 0o600))
+	return h
+}
+
+// TestSubvolumesComeBack: a btrfs whose files were backed up has the subvolumes that it
+// had, and the guest's fstab finds them, after a restore to an image and after one of
+// the whole VM.
+func TestSubvolumesComeBack(t *testing.T) {
+	h := systemHost(t, "backup: files")
+	was := h.path("system.raw")
+	makeSystem(t, was)
+	wantList, wantTree := subvolumes(t, was)
+	r := rounds(t, h, 0)
+	if r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
+		t.Fatalf("%+v", r)
+	}
+	if left := r.VMs[0].Backup.LeftOut; len(left) != 1 || left[0] != (round.LeftOut{Disk: "system", Rule: "btrfs_snapshots", Dirs: 2}) {
+		t.Errorf("it leaves out %+v", left)
+	}
+	wantList = snapshotOfSnapper.ReplaceAllString(wantList, "")
+	wantTree = slices.DeleteFunc(wantTree, func(line string) bool { return strings.Contains(line, "/snapshot") })
+	h.judged()
+	if d := h.run(0, "diff", "web@latest", "web").stdout; d != "no differences\n" {
+		t.Errorf("the backup and the disk: %s", d)
+	}
+	if s := h.run(0, "stat", "web@latest:/@kept").stdout; !strings.Contains(s, "flag: subvolume\n") || !strings.Contains(s, "flag: subvolume-read-only\n") {
+		t.Errorf("@kept is\n%s", s)
+	}
+
+	to := t.TempDir()
+	image := filepath.Join(to, "new.raw")
+	if r := h.run(0, "restore", "web/system@latest", "--to-image", image); r.stderr != "" {
+		t.Errorf("%s", r.stderr)
+	}
+	h.run(0, "restore", "vm", "web", "--to", filepath.Join(to, "vm"))
+	for _, now := range []string{image, filepath.Join(to, "vm", was)} {
+		tool(t, "btrfs", "check", now)
+		list, tree := subvolumes(t, now)
+		if list != wantList {
+			t.Errorf("%s has the subvolumes\n%s, want\n%s", now, list, wantList)
+		}
+		treetest.Compare(t, tree, wantTree)
+		mountAsGuest(t, now)
+	}
+}
+
+// TestSnapshotsAreKept: the snapshots that a backup leaves out come into it if the
+// configuration says so, and come back.
+func TestSnapshotsAreKept(t *testing.T) {
+	h := systemHost(t, "btrfs_snapshots: keep")
+	was := h.path("system.raw")
+	makeSystem(t, was)
+	wantList, wantTree := subvolumes(t, was)
+	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 || r.VMs[0].Backup.LeftOut != nil {
+		t.Fatalf("%+v", r)
+	}
+	if d := h.run(0, "diff", "web@latest", "web").stdout; d != "no differences\n" {
+		t.Errorf("the backup and the disk: %s", d)
+	}
+	image := filepath.Join(t.TempDir(), "new.raw")
+	h.run(0, "restore", "web/system@latest", "--to-image", image)
+	list, tree := subvolumes(t, image)
+	if list != wantList || strings.Count(list, "/snapshot ro=true") != 2 {
+		t.Errorf("it has the subvolumes\n%s, want\n%s", list, wantList)
+	}
+	treetest.Compare(t, tree, wantTree)
+}
+
+// mountAsGuest mounts what a guest's fstab says: first the root, which has it.
+func mountAsGuest(t *testing.T, path string) {
+	t.Helper()
+	dir := t.TempDir()
+	tool(t, "mount", "-o", "loop,ro", path, dir) // the default
+	defer unmount(t, dir)
+	text, err := os.ReadFile(filepath.Join(dir, "etc/fstab"))
+	must(t, err)
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		at := t.TempDir()
+		tool(t, "mount", "-o", "loop,ro,"+f[3], path, at)
+		unmount(t, at)
+	}
+}
+
+// TestSubvolumesAsTheGuestSeesThem: of a disk that has a system in subvolumes that is
+// shown what its fstab mounts, and all of it if that is asked for.
+func TestSubvolumesAsTheGuestSeesThem(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "system.raw")
+	makeSystem(t, path)
+	for _, c := range [][]string{
+		{"first of @", path + ":/first"},
+		{"first of @home", path + ":/home/second"},
+		{"first of @home", path + ":/@home/second", "--volume", "system"},
+		{"first of @", path + ":/@/.snapshots/2/snapshot/first", "--volume", "system"},
+	} {
+		if out, _ := lookRun(t, 0, append([]string{"cat"}, c[1:]...)...); out != c[0] {
+			t.Errorf("%q holds %q, want %q", c[1:], out, c[0])
+		}
+	}
+	if out, _ := lookRun(t, 0, "info", path); !strings.Contains(out, "the guest sees\n") || !strings.Contains(out, " @kept, read-only\n") || !strings.Contains(out, " @, default\n") {
+		t.Errorf("info: %s", out)
+	}
+}

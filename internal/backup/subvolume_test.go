@@ -1,0 +1,61 @@
+package backup_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/backup"
+)
+
+// TestSuperseded: a snapshot is left out only if what it tells of lives on.
+func TestSuperseded(t *testing.T) {
+	u := func(n byte) [16]byte { return [16]byte{n} }
+	volume := func(id uint64, parent uint64) disk.Subvolume {
+		return disk.Subvolume{ID: id, Parent: parent, UUID: u(byte(id)), Root: id}
+	}
+	snapshot := func(id, parent uint64, of byte) disk.Subvolume {
+		s := volume(id, parent)
+		s.Origin, s.ReadOnly = u(of), true
+		return s
+	}
+	with := func(s disk.Subvolume, change func(*disk.Subvolume)) disk.Subvolume {
+		change(&s)
+		return s
+	}
+	received := func(s *disk.Subvolume) { s.Received = u(200) }
+	writable := func(s *disk.Subvolume) { s.ReadOnly = false }
+	chosen := func(s *disk.Subvolume) { s.Default = true }
+	for name, c := range map[string]struct {
+		list []disk.Subvolume
+		want []uint64
+	}{
+		"none":               {[]disk.Subvolume{volume(5, 0)}, nil},
+		"snapper":            {[]disk.Subvolume{volume(5, 0), volume(10, 5), snapshot(11, 10, 10), snapshot(12, 10, 10)}, []uint64{11, 12}},
+		"of the top level":   {[]disk.Subvolume{volume(5, 0), snapshot(11, 5, 5)}, []uint64{11}},
+		"read-only, no copy": {[]disk.Subvolume{volume(5, 0), with(volume(10, 5), func(s *disk.Subvolume) { s.ReadOnly = true })}, nil},
+		"writable":           {[]disk.Subvolume{volume(5, 0), volume(10, 5), with(snapshot(11, 5, 10), writable)}, nil},
+		"the original is gone": {
+			[]disk.Subvolume{volume(5, 0), snapshot(11, 5, 10), snapshot(12, 5, 10), snapshot(13, 5, 12)}, nil},
+		"rolled back": { // 14 was made of 11, and 10 removed
+			[]disk.Subvolume{volume(5, 0), snapshot(11, 5, 10), snapshot(12, 5, 10), with(snapshot(14, 5, 11), writable)}, []uint64{11, 12}},
+		"the default is read-only": { // as in MicroOS
+			[]disk.Subvolume{volume(5, 0), snapshot(11, 5, 10), with(snapshot(12, 5, 11), chosen), snapshot(13, 5, 12)}, []uint64{11, 13}},
+		"received": {
+			[]disk.Subvolume{volume(5, 0), with(snapshot(11, 5, 10), received), with(snapshot(12, 5, 11), received), with(snapshot(13, 5, 12), writable)}, nil},
+		"something lies in it": {
+			[]disk.Subvolume{volume(5, 0), volume(10, 5), snapshot(11, 5, 10), snapshot(12, 11, 10), volume(13, 12), snapshot(14, 12, 10)}, []uint64{14}},
+		"another family": {
+			[]disk.Subvolume{volume(5, 0), volume(10, 5), snapshot(11, 5, 10), snapshot(21, 5, 20)}, []uint64{11}},
+		"in a circle": {
+			[]disk.Subvolume{volume(5, 0), with(volume(10, 11), func(s *disk.Subvolume) { s.Origin = u(11) }), snapshot(11, 10, 10)}, nil},
+	} {
+		var got []uint64
+		for _, s := range backup.Superseded(c.list) {
+			got = append(got, s.ID)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %d are left out, want %d", name, got, c.want)
+		}
+	}
+}
