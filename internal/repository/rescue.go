@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -241,7 +242,7 @@ func (d *dropper) read(ctx context.Context, id ID, see func(indexedPack, []blobE
 	if err != nil {
 		return err
 	}
-	err = decodeIndex(plain, func(pack ID, blobs []blobEntry) error {
+	err = decodeIndex(bytes.NewReader(plain), func(pack ID, blobs []blobEntry) error {
 		see(indexedPack{pack, len(blobs)}, blobs)
 		return nil
 	})
