@@ -49,6 +49,7 @@ type filling struct {
 	round  round.VM
 	src    *opened
 	record *fromBackup
+	runner *fill.Owner // who runs QEMU, if not root
 	files  fill.Files
 	disks  []fill.Disk
 }
@@ -122,6 +123,9 @@ func (f *filling) run(ctx context.Context) error {
 		return err
 	}
 	defer lock.Release()
+	if err := f.findRunner(ctx); err != nil {
+		return err
+	}
 	if err := f.prepare(ctx); err != nil {
 		return err
 	}
@@ -211,7 +215,11 @@ func (f *filling) prepare(ctx context.Context) error {
 		if was, _ := backup.FilesystemOf(f.src.backup, d.Name); files && was.Type == "btrfs" {
 			f.h.app.warn(fmt.Errorf("disk %s: btrfs will have no checksums of the files that it gets from the backup (drydock restore makes one that has)", d.Name))
 		}
-		f.disks = append(f.disks, fill.Disk{Name: d.Name, Path: d.Path, Kept: d.Kept, Content: content})
+		owner, err := f.owner(d.Name)
+		if err != nil {
+			return err
+		}
+		f.disks = append(f.disks, fill.Disk{Name: d.Name, Path: d.Path, Kept: d.Kept, Content: content, Owner: owner})
 	}
 	return f.h.writeFromBackup(f.record)
 }

@@ -30,18 +30,27 @@ type Report struct {
 	Blobs   int64 // that were missing
 	Bytes   int64 // of their content
 	Stored  int64 // bytes that they take at the second place
+	// Originals are those of the snapshots that were copied, by the IDs that they have
+	// at the second place.
+	Originals map[repository.ID]repository.ID
 }
 
 // Missing returns those of the snapshots that a repository does not have, neither
-// themselves nor as copies. Snapshots there that cannot be read count for nothing: the
-// error that comes with a list names them.
-func Missing(ctx context.Context, to *repository.Repository, snapshots []*repository.Snapshot) ([]*repository.Snapshot, error) {
-	present, err := originals(ctx, to)
+// themselves nor as copies, and the originals of those that it has, by their IDs.
+// Snapshots there that cannot be read count for nothing: the error that comes with a
+// list names them.
+func Missing(ctx context.Context, to *repository.Repository, snapshots []*repository.Snapshot) ([]*repository.Snapshot, map[repository.ID]repository.ID, error) {
+	all, err := to.Snapshots(ctx)
 	if err != nil {
 		err = fmt.Errorf("list the copies: %w", err)
 	}
-	if present == nil {
-		return nil, err
+	if all == nil {
+		return nil, nil, err
+	}
+	there := Originals(all)
+	present := make(map[repository.ID]bool, len(there))
+	for _, id := range there {
+		present[id] = true
 	}
 	out := []*repository.Snapshot{}
 	for _, s := range snapshots {
@@ -49,7 +58,16 @@ func Missing(ctx context.Context, to *repository.Repository, snapshots []*reposi
 			out = append(out, s)
 		}
 	}
-	return out, err
+	return out, there, err
+}
+
+// Originals returns the IDs that snapshots had first, by the ones that they have.
+func Originals(all []*repository.Snapshot) map[repository.ID]repository.ID {
+	out := make(map[repository.ID]repository.ID, len(all))
+	for _, s := range all {
+		out[s.ID] = original(s)
+	}
+	return out
 }
 
 // Run copies the snapshots of from that to does not have, in the order given. The
@@ -62,14 +80,15 @@ func Run(ctx context.Context, from, to *repository.Repository, snapshots []*repo
 		return nil, fmt.Errorf("list the copies: %w", err)
 	}
 	c := &copier{from: from, to: to, walked: make(map[repository.ID]bool), room: semaphore.NewWeighted(maxHeld)}
-	rep := &Report{}
+	rep := &Report{Originals: make(map[repository.ID]repository.ID)}
 	var failed []error
 	for _, s := range snapshots {
 		if present[original(s)] {
 			rep.Present++
 			continue
 		}
-		if err := c.snapshot(ctx, s); err != nil {
+		id, err := c.snapshot(ctx, s)
+		if err != nil {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
@@ -80,6 +99,7 @@ func Run(ctx context.Context, from, to *repository.Repository, snapshots []*repo
 			continue
 		}
 		rep.Copied++
+		rep.Originals[id] = original(s)
 	}
 	rep.Blobs, rep.Bytes, rep.Stored = c.blobs.Load(), c.bytes.Load(), c.stored.Load()
 	return rep, errors.Join(failed...)
@@ -146,8 +166,8 @@ type copier struct {
 	blobs, bytes, stored atomic.Int64
 }
 
-// snapshot copies what a snapshot reaches, and then itself.
-func (c *copier) snapshot(ctx context.Context, s *repository.Snapshot) error {
+// snapshot copies what a snapshot reaches, and then itself. It returns the ID of the copy.
+func (c *copier) snapshot(ctx context.Context, s *repository.Snapshot) (repository.ID, error) {
 	g, work := errgroup.WithContext(ctx)
 	g.SetLimit(2 * runtime.GOMAXPROCS(0))
 	trees, err := c.walk(work, g, s.Tree)
@@ -158,7 +178,7 @@ func (c *copier) snapshot(ctx context.Context, s *repository.Snapshot) error {
 		err = c.to.Flush(ctx)
 	}
 	if err != nil {
-		return err
+		return repository.ID{}, err
 	}
 	for _, id := range trees {
 		c.walked[id] = true
@@ -166,8 +186,7 @@ func (c *copier) snapshot(ctx context.Context, s *repository.Snapshot) error {
 	origin := original(s)
 	twin := *s
 	twin.Original, twin.Parent = &origin, nil // the parent has another name there
-	_, err = c.to.SaveSnapshot(ctx, &twin)
-	return err
+	return c.to.SaveSnapshot(ctx, &twin)
 }
 
 // walk copies trees, and has g copy the contents of files. It returns the trees. It
