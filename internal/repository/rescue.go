@@ -228,10 +228,7 @@ func (r *Repository) dropFrom(ctx context.Context, op string, id ID, gone map[ID
 		return nil
 	}
 	if len(keep) > 0 {
-		plain, err := encodeIndex(keep)
-		if err != nil {
-			return &Error{Op: op, Err: err}
-		}
+		plain := encodeIndex(keep)
 		other, err := r.saveFile(ctx, op, backend.IndexFile, plain)
 		if err != nil {
 			return err
