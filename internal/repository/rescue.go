@@ -272,10 +272,7 @@ func (d *dropper) replace(ctx context.Context, id ID) error {
 		}
 	}
 	if len(keep) > 0 {
-		plain, err := encodeIndex(keep)
-		if err != nil {
-			return &Error{Op: d.op, Err: err}
-		}
+		plain := encodeIndex(keep)
 		other, err := d.r.saveFile(ctx, d.op, backend.IndexFile, plain)
 		if err != nil {
 			return err
