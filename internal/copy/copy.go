@@ -116,12 +116,20 @@ func ofSnapshot(err error) bool {
 }
 
 // load reads a blob of the first repository.
-func (c *copier) load(ctx context.Context, t repository.BlobType, id repository.ID) ([]byte, error) {
-	data, err := c.from.LoadBlob(ctx, t, id, nil)
+func (c *copier) load(ctx context.Context, id repository.ID) ([]byte, error) {
+	data, err := c.from.LoadBlob(ctx, repository.DataBlob, id, nil)
 	if err != nil {
 		return nil, &readError{err}
 	}
 	return data, nil
+}
+
+func (c *copier) loadTree(ctx context.Context, id repository.ID) (*repository.Tree, error) {
+	tree, err := c.from.LoadTree(ctx, id)
+	if err != nil {
+		return nil, &readError{err}
+	}
+	return tree, nil
 }
 
 // original is the ID of the snapshot that s is a copy of, or its own.
@@ -186,15 +194,18 @@ func (c *copier) walk(ctx context.Context, g *errgroup.Group, root repository.ID
 		if c.walked[id] {
 			continue
 		}
-		data, err := c.load(ctx, repository.TreeBlob, id)
+		tree, err := c.loadTree(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		if err := c.save(ctx, repository.TreeBlob, id, data); err != nil {
-			return nil, err
+		if !c.to.HasBlob(repository.TreeBlob, id) {
+			got, stored, err := c.to.SaveTree(ctx, tree)
+			if err := c.saved(id, got, tree.Size(), stored, err); err != nil {
+				return nil, err
+			}
 		}
 		trees = append(trees, id)
-		err = repository.WalkTree(data, func(n *repository.Node) error {
+		err = tree.Walk(func(n *repository.Node) error {
 			if n.Subtree != nil && !seen[*n.Subtree] {
 				seen[*n.Subtree] = true
 				stack = append(stack, *n.Subtree)
@@ -218,19 +229,16 @@ func (c *copier) data(ctx context.Context, id repository.ID) error {
 	if c.to.HasBlob(repository.DataBlob, id) {
 		return nil // since it was noticed
 	}
-	data, err := c.load(ctx, repository.DataBlob, id)
+	data, err := c.load(ctx, id)
 	if err != nil {
 		return err
 	}
-	return c.save(ctx, repository.DataBlob, id, data)
+	got, stored, err := c.to.SaveBlob(ctx, repository.DataBlob, data)
+	return c.saved(id, got, len(data), stored, err)
 }
 
-// save stores a blob, unless it is there.
-func (c *copier) save(ctx context.Context, t repository.BlobType, id repository.ID, data []byte) error {
-	if c.to.HasBlob(t, id) {
-		return nil
-	}
-	got, stored, err := c.to.SaveBlob(ctx, t, data)
+// saved counts a blob that was stored, or passes on why it was not.
+func (c *copier) saved(id, got repository.ID, size int, stored int64, err error) error {
 	if err != nil {
 		return err
 	}
@@ -238,7 +246,7 @@ func (c *copier) save(ctx context.Context, t repository.BlobType, id repository.
 		return fmt.Errorf("%w: blob %s was stored as %s", repository.ErrDamaged, id.Short(), got.Short())
 	}
 	c.blobs.Add(1)
-	c.bytes.Add(int64(len(data)))
+	c.bytes.Add(int64(size))
 	c.stored.Add(stored)
 	return nil
 }
