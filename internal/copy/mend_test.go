@@ -313,3 +313,86 @@ func TestMendWhereNothingIsRemoved(t *testing.T) {
 	}
 	to.restores(src)
 }
+
+// dying is a place whose process dies: after some changes there are no more, but to locks,
+// which others remove.
+type dying struct {
+	backend.Backend
+	left int
+}
+
+var errDead = errors.New("the process is dead")
+
+func (d *dying) change(h backend.Handle) error {
+	if h.Type == backend.LockFile {
+		return nil
+	}
+	if d.left == 0 {
+		return errDead
+	}
+	d.left--
+	return nil
+}
+
+func (d *dying) Save(ctx context.Context, h backend.Handle, data []byte) error {
+	if err := d.change(h); err != nil {
+		return err
+	}
+	return d.Backend.Save(ctx, h, data)
+}
+
+func (d *dying) Remove(ctx context.Context, h backend.Handle) error {
+	if err := d.change(h); err != nil {
+		return err
+	}
+	return d.Backend.Remove(ctx, h)
+}
+
+// A repair that dies between any two changes has made nothing worse, and the next one
+// ends it.
+func TestHealDies(t *testing.T) {
+	from, whole := newPlace(t, "one key"), newPlace(t, "another key")
+	src := fill(t, from)
+	if _, err := run(t, from.open(local.New(from.dir)), whole.open(local.New(whole.dir))); err != nil {
+		t.Fatal(err)
+	}
+	harm["a pack and all index files"](t, whole)
+	remove(t, whole.files("data")[1])
+	source := from.open(local.New(from.dir))
+	heal := func(be backend.Backend, p place) (*verify.Report, error) {
+		repo, err := repository.Open(t.Context(), be, []byte(p.password), repository.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return verify.Run(t.Context(), repo, verify.Options{Mode: verify.Full, Repair: true, Source: func(ctx context.Context, b repository.Blob) ([]byte, error) {
+			return source.LoadBlob(ctx, b.Type, b.ID, nil)
+		}})
+	}
+	deaths := 0
+	for n := 0; ; n++ {
+		p := place{t, filepath.Join(t.TempDir(), "repo"), whole.password}
+		if err := os.CopyFS(p.dir, os.DirFS(whole.dir)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := heal(&dying{local.New(p.dir), n}, p)
+		if err != nil && !errors.Is(err, errDead) {
+			t.Errorf("%d changes: %v", n, err)
+		}
+		if err != nil {
+			deaths++
+			if r, err := heal(local.New(p.dir), p); err != nil || !r.Good() {
+				t.Errorf("after %d changes: %+v, %v", n, r, err)
+			}
+		}
+		if out := p.restic("check", "--read-data"); !strings.Contains(out, "no errors were found") {
+			t.Errorf("after %d changes: restic check: %s", n, out)
+		}
+		p.restores(src)
+		if err == nil {
+			break
+		}
+	}
+	if deaths < 6 {
+		t.Errorf("it died %d times only", deaths)
+	}
+}
