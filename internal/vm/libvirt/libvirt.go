@@ -48,8 +48,8 @@ type Options struct {
 	Console string
 }
 
-// Machine is a VM that is a domain. It implements [vm.Machine], [vm.Console] and
-// [vm.Defined].
+// Machine is a VM that is a domain. It implements [vm.Machine], [vm.Console],
+// [vm.Defined] and [vm.Attacher].
 type Machine struct{ o Options }
 
 // New checks the options and returns the machine. It asks libvirt nothing.
