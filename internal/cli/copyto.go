@@ -34,7 +34,7 @@ func (c *copied) mendedText() string {
 		n    int
 		what string
 	}{
-		{len(c.mended.Packs), "packs were gone"}, {len(c.mended.Indexes), "index files could not be read"},
+		{len(c.mended.Packs), "packs were gone or cut off"}, {len(c.mended.Indexes), "index files could not be read"},
 		{len(c.replaced), "backups could not be read"},
 	} {
 		if part.n > 0 {
@@ -82,6 +82,10 @@ func (h *host) copyMissing(ctx context.Context, from, to *repository.Repository,
 	all, unread := from.Snapshots(ctx) // what cannot be read does not keep the others
 	if all == nil || ctx.Err() != nil {
 		return nil, errors.Join(context.Cause(ctx), unread)
+	}
+	// Other hosts may have backed up, and pruned, since from was opened.
+	if err := from.LoadIndex(ctx); err != nil && !repository.IsDamage(err) {
+		return nil, err
 	}
 	if err := h.rememberBackups(ctx, "", copy.Originals(all), unread != nil); err != nil {
 		return nil, err

@@ -40,9 +40,6 @@ func (p *proofs) rescueBackups(ctx context.Context, repo *repository.Repository)
 		}
 		wanted[known[id]] = true
 	}
-	if err := repo.LoadIndex(ctx); err != nil && !repository.IsDamage(err) {
-		return nil, err
-	}
 	for _, c := range p.h.config.Copies {
 		if err := p.h.takeBack(ctx, c.Repository, repo, wanted); err != nil {
 			if ctx.Err() != nil {
@@ -101,6 +98,11 @@ func (h *host) takeBack(ctx context.Context, place config.Repository, to *reposi
 		ctx = lock.Context()
 	}
 	all, unread := from.Snapshots(ctx)
+	for _, r := range []*repository.Repository{from, to} { // what was there before the lock may be pruned
+		if err := r.LoadIndex(ctx); err != nil && !repository.IsDamage(err) {
+			return err
+		}
+	}
 	originals := copy.Originals(all)
 	var list []*repository.Snapshot
 	for _, s := range all {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/state"
 )
 
@@ -336,5 +338,44 @@ func TestDoctorOfCopies(t *testing.T) {
 	}
 	if f := find("repository"); !f.OK {
 		t.Errorf("%+v", f)
+	}
+}
+
+// A backup that another host has made since this one opened the repository is copied.
+func TestCopyWhatCameMeanwhile(t *testing.T) {
+	config, _ := withCopy(t, ", name: nas")
+	a := &app{configPath: config, now: time.Now, stdout: new(bytes.Buffer), stderr: new(bytes.Buffer)}
+	h, err := a.openHost(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	var repos [2]*repository.Repository
+	for i := range repos {
+		if repos[i], err = h.openRepository(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := repos[1]
+	blob, _, err := other.SaveBlob(t.Context(), repository.DataBlob, []byte("of another host"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := repository.EncodeTree([]repository.Node{{Name: "f", Type: repository.NodeFile, Size: 15, Content: []repository.ID{blob}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, _, err := other.SaveTree(t.Context(), tree)
+	if err == nil {
+		err = other.Flush(t.Context())
+	}
+	if err == nil {
+		_, err = other.SaveSnapshot(t.Context(), &repository.Snapshot{Time: time.Now(), Tree: root, Hostname: "web", Paths: []string{"/"}, Tags: []string{backup.TagProgram}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, rep, err := h.copyTo(t.Context(), repos[0], h.config.Copies[0], nil); err != nil || rep.Copied != 1 || rep.Present != 1 {
+		t.Errorf("%+v, %v", rep, err)
 	}
 }

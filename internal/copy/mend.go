@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/repository"
@@ -12,7 +13,7 @@ import (
 // Mended is what was wrong with a repository, and is not any more.
 type Mended struct {
 	Indexes []repository.ID // that could not be read, and were made again
-	Packs   []repository.ID // that were gone
+	Packs   []repository.ID // that were gone or cut off, or of no use without these
 	Blobs   int             // of these, which were brought there again
 }
 
@@ -26,8 +27,8 @@ func Mend(ctx context.Context, from, to *repository.Repository, patience time.Du
 	if index != nil && !repository.IsDamage(index) {
 		return nil, index
 	}
-	gone, err := gonePacks(ctx, to)
-	if err != nil || index == nil && len(gone) == 0 {
+	lost, err := to.LostPacks(ctx)
+	if err != nil || index == nil && len(lost) == 0 {
 		return &Mended{}, err
 	}
 	lock, err := to.LockPatiently(ctx, true, patience)
@@ -50,32 +51,19 @@ func mend(ctx context.Context, from, to *repository.Repository) (*Mended, error)
 	if m.Indexes, err = to.Reindex(ctx); err != nil {
 		return m, err
 	}
-	gone, err := gonePacks(ctx, to)
-	if err != nil || len(gone) == 0 {
+	lost, err := to.LostPacks(ctx)
+	if err != nil || len(lost) == 0 {
 		return m, err
 	}
-	did, err := to.Rescue(ctx, gone, nil, func(ctx context.Context, b repository.Blob) ([]byte, error) {
+	did, err := to.Rescue(ctx, lost, nil, func(ctx context.Context, b repository.Blob) ([]byte, error) {
 		return from.LoadBlob(ctx, b.Type, b.ID, nil)
 	})
 	if did != nil {
 		m.Packs, m.Blobs = did.Gone, did.Blobs
 	}
-	if err == nil && len(m.Packs) < len(gone) {
-		err = fmt.Errorf("%w: %d packs are gone, the first is %s, and not all that they held is in the repository", repository.ErrDamaged, len(gone)-len(m.Packs), gone[0].Short())
+	lost = slices.DeleteFunc(lost, func(id repository.ID) bool { return slices.Contains(m.Packs, id) })
+	if err == nil && len(lost) > 0 {
+		err = fmt.Errorf("%w: %d packs are gone or cut off, the first is %s, and not all that they held is in the repository", repository.ErrDamaged, len(lost), lost[0].Short())
 	}
 	return m, err
-}
-
-// gonePacks are those that the index names and that are not stored.
-func gonePacks(ctx context.Context, r *repository.Repository) (gone []repository.ID, err error) {
-	stored, err := r.StoredPacks(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range r.Packs() {
-		if _, ok := stored[id]; !ok {
-			gone = append(gone, id)
-		}
-	}
-	return gone, nil
 }

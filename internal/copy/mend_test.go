@@ -217,7 +217,7 @@ func TestHealInPart(t *testing.T) {
 // makes index files again that cannot be read.
 func TestMend(t *testing.T) {
 	for name, want := range map[string]struct{ packs, indexes int }{
-		"": {}, "the folders are gone": {packs: 1}, "a pack is gone": {packs: 1}, "no index file can be read": {indexes: 1},
+		"": {}, "the folders are gone": {packs: 1}, "a pack is gone": {packs: 1}, "a pack is cut off": {packs: 1}, "no index file can be read": {indexes: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			from, to := newPlace(t, "one key"), newPlace(t, "another key")
@@ -244,6 +244,35 @@ func TestMend(t *testing.T) {
 			to.restic("check", "--read-data")
 			to.restores(src)
 		})
+	}
+}
+
+// That another pack is replaced on the way does not hide that one is lost.
+func TestMendInPart(t *testing.T) {
+	from, to := newPlace(t, "one key"), newPlace(t, "another key")
+	lost, replaced := to.open(local.New(to.dir)), to.open(local.New(to.dir))
+	for _, pack := range []struct {
+		repo  *repository.Repository
+		blobs []string
+	}{{lost, []string{"x", "y"}}, {replaced, []string{"y", "z"}}, {from.open(local.New(from.dir)), []string{"y", "z"}}} {
+		for _, b := range pack.blobs {
+			if _, _, err := pack.repo.SaveBlob(t.Context(), repository.DataBlob, []byte(b)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := pack.repo.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := func(r *repository.Repository) string {
+		id := r.Packs()[0].String()
+		return filepath.Join(to.dir, "data", id[:2], id)
+	}
+	remove(t, file(lost))
+	flip(t, file(replaced), 20)
+	m, err := copy.Mend(t.Context(), from.open(local.New(from.dir)), to.open(local.New(to.dir)), 0)
+	if !errors.Is(err, repository.ErrDamaged) || !strings.Contains(err.Error(), lost.Packs()[0].Short()) || len(m.Packs) != 1 || m.Packs[0] != replaced.Packs()[0] {
+		t.Errorf("%+v, %v", m, err)
 	}
 }
 

@@ -70,6 +70,21 @@ func (r *Repository) StoredPacks(ctx context.Context) (map[ID]int64, error) {
 	return sizes, nil
 }
 
+// LostPacks returns the packs that the index names and that are not stored, or that end
+// before what should be in them does: as much as a listing tells.
+func (r *Repository) LostPacks(ctx context.Context) (lost []ID, err error) {
+	stored, err := r.StoredPacks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for id, end := range r.currentIndex().ends() {
+		if size, ok := stored[id]; !ok || size < end {
+			lost = append(lost, id)
+		}
+	}
+	return lost, nil
+}
+
 // CheckPack compares a pack's header with what the index says of it, and, if
 // content is true, reads the whole pack, verifies its hash, and opens every blob
 // of it; with [Options.Parity] a pack that is good gets its parity then, if it has

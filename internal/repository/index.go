@@ -241,6 +241,23 @@ func (x *index) packIDs() []ID {
 	return ids
 }
 
+// ends returns where the last blob of each pack ends, in bytes.
+func (x *index) ends() map[ID]int64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	out := make(map[ID]int64, len(x.byID))
+	for i := range x.packs {
+		p := &x.packs[i]
+		end := out[p.id]
+		for n := p.first; n < p.first+p.count; n++ {
+			e := x.entry(n)
+			end = max(end, int64(e.offset)+int64(e.length))
+		}
+		out[p.id] = end
+	}
+	return out
+}
+
 // packBlobs returns what the index says of a pack, in no order.
 func (x *index) packBlobs(pack ID) []blobEntry {
 	x.mu.RLock()
