@@ -1,7 +1,9 @@
 package main_test
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -70,7 +72,7 @@ var snapshotOfSnapper = regexp.MustCompile(`(?m)^@/\.snapshots/[12]/snapshot .*\
 
 // stub is what stands in a snapshot for a subvolume in its original. Its time is that of
 // the mount.
-var stub = regexp.MustCompile(`^"(@writable|.*/snapshot)/(var/lib/machines|\.snapshots/1/snapshot)" `)
+var stub = regexp.MustCompile(`^"(@writable.?|.*/snapshot)/(var/lib/machines|\.snapshots/[12]/snapshot)" `)
 
 var subvolumePath = regexp.MustCompile(`(?m) path (.*)$`)
 
@@ -209,4 +211,41 @@ func TestSubvolumesAsTheGuestSeesThem(t *testing.T) {
 	if out, _ := lookRun(t, 0, "info", path); !strings.Contains(out, "the guest sees\n") || !strings.Contains(out, " @kept, read-only\n") || !strings.Contains(out, " @, default\n") {
 		t.Errorf("info: %s", out)
 	}
+}
+
+// TestSnapshotsShareContent: snapshots whose files are those of their original fit on the
+// disk that they were on.
+func TestSnapshotsShareContent(t *testing.T) {
+	h := systemHost(t, "btrfs_snapshots: keep")
+	was := h.path("system.raw")
+	makeSystem(t, was)
+	dir := t.TempDir()
+	tool(t, "mount", "-o", "loop,subvolid=5", was, dir)
+	noise := make([]byte, 70<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise) // has no error
+	must(t, os.WriteFile(filepath.Join(dir, "@/large"), noise, 0o600))
+	hole, err := os.Create(filepath.Join(dir, "@/holes"))
+	must(t, err)
+	_, err = hole.WriteAt(noise[:100_001], 1<<20)
+	must(t, errors.Join(err, hole.Truncate(3<<20), hole.Close()))
+	for i := range 4 {
+		tool(t, "btrfs", "-q", "subvolume", "snapshot", filepath.Join(dir, "@"), filepath.Join(dir, fmt.Sprint("@writable", i)))
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "@writable3/large"), noise[:10<<20], 0o644)) // now that of no other
+	unmount(t, dir)
+	wantList, wantTree := subvolumes(t, was)
+	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
+		t.Fatalf("%+v", r)
+	}
+	image := filepath.Join(t.TempDir(), "new.raw")
+	h.run(0, "restore", "web/system@latest", "--to-image", image)
+	tool(t, "btrfs", "check", "--check-data-csum", image)
+	list, tree := subvolumes(t, image)
+	if list != wantList {
+		t.Errorf("it has the subvolumes\n%s, want\n%s", list, wantList)
+	}
+	treetest.Compare(t, tree, wantTree)
+	tool(t, "mount", "-o", "loop,ro,subvolid=5", image, dir)
+	defer unmount(t, dir)
+	treetest.Compare(t, treetest.Holes(t, filepath.Join(dir, "@writable1")), treetest.Holes(t, filepath.Join(dir, "@")))
 }

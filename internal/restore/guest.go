@@ -85,6 +85,9 @@ func (v *without) hide(path string) error {
 	return err
 }
 
+// Identity is that of a file's content; that of a folder would be with what is hidden.
+func (v *without) Identity(ino uint64) ([32]byte, bool) { return contentIdentity(v.Filesystem, ino) }
+
 func (v *without) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	return v.Filesystem.ReadDir(ino, func(e disk.DirEntry) error {
 		if v.hidden[e.Ino] {

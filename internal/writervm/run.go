@@ -74,7 +74,7 @@ func Write(ctx context.Context, path, fstype string, fsys disk.Filesystem, opts 
 		return err
 	}
 	defer f.close()
-	r := &run{ctx: ctx, opts: opts}
+	r := &run{ctx: ctx, opts: opts, fstype: fstype}
 	if err := r.bringUp(fstype, f); err != nil {
 		return err
 	}
@@ -86,6 +86,7 @@ func Write(ctx context.Context, path, fstype string, fsys disk.Filesystem, opts 
 type run struct {
 	ctx     context.Context
 	opts    Options
+	fstype  string
 	machine *machine
 	from    *wire.Reader
 	// warnings is how many the machine has told.

@@ -43,13 +43,14 @@ type teller struct {
 
 	visited map[uint64]bool   // folders
 	links   map[uint64]uint32 // how many names may still come of what was told
+	same    sharer
 }
 
 // tell tells the machine all that is in fsys.
 func (r *run) tell(ctx context.Context, fsys disk.Filesystem) error {
 	t := &teller{
 		run: r, ctx: ctx, fsys: fsys, to: bufio.NewWriterSize(r.machine.link, wire.MaxData),
-		piece: make([]byte, wire.MaxData), visited: map[uint64]bool{}, links: map[uint64]uint32{},
+		piece: make([]byte, wire.MaxData), visited: map[uint64]bool{}, links: map[uint64]uint32{}, same: r.newSharer(fsys),
 	}
 	root := fsys.Info().Root
 	inode, err := fsys.Inode(root)
@@ -152,9 +153,11 @@ func (t *teller) file(e disk.DirEntry, inode disk.Inode, path []byte, depth int)
 		if err := t.node(f); err != nil {
 			return err
 		}
+		t.same.within(f, 1)
 		if err := t.folder(e.Ino, append(path[:len(path):len(path)], '/'), depth+1); err != nil {
 			return err
 		}
+		t.same.within(f, -1)
 		return t.send(wire.Up)
 	case disk.ModeRegular:
 		err = t.regular(f)
@@ -206,8 +209,18 @@ func (t *teller) regular(f *wire.File) error {
 	if f.Size < 0 || f.Size != content.Size() {
 		return t.damaged(disk.ErrCorrupt, fmt.Sprintf("inode %d", f.Ino), "it has %d bytes, and its content %d", f.Size, content.Size())
 	}
+	what, may, err := t.same.of(f, content)
+	if err != nil {
+		return err
+	}
 	if err := t.node(f); err != nil {
 		return err
+	}
+	if first, ok := t.same.told[what]; ok && may {
+		if err := t.send(wire.Same, wire.AppendNumber(nil, first)); err != nil {
+			return err
+		}
+		return t.send(wire.End)
 	}
 	err = content.Extents(0, f.Size, func(e disk.Extent) error {
 		if e.Kind != disk.ExtentData {
@@ -220,6 +233,9 @@ func (t *teller) regular(f *wire.File) error {
 	}
 	if err != nil {
 		return err
+	}
+	if may && t.same.remember(what, f.Ino) {
+		return t.send(wire.End, wire.AppendNumber(nil, f.Ino))
 	}
 	return t.send(wire.End)
 }

@@ -23,6 +23,8 @@ type tree struct {
 	links   map[uint64]*linked
 	flagged []flagged
 
+	contents map[uint64]unix.FileHandle // of files whose content others may share
+
 	btrfs    bool      // it has subvolumes
 	readOnly []flagged // those that are to be, when all is written
 	chosen   uint64    // the number of the one that is to be the default, or 0
@@ -84,7 +86,7 @@ func (t *tree) read(l *link) error {
 }
 
 func (t *tree) message(kind wire.Kind, payload []byte) error {
-	within := kind == wire.Data || kind == wire.End || kind == wire.Abandon
+	within := kind == wire.Data || kind == wire.Same || kind == wire.End || kind == wire.Abandon
 	if within != t.file.open || kind != wire.Node && len(t.folders) == 0 {
 		return fmt.Errorf("%w: %q at this place", wire.ErrBroken, kind)
 	}
@@ -93,8 +95,10 @@ func (t *tree) message(kind wire.Kind, payload []byte) error {
 		return t.node(payload)
 	case wire.Data:
 		return t.data(payload)
+	case wire.Same:
+		return t.share(payload)
 	case wire.End:
-		return t.end()
+		return t.end(payload)
 	case wire.Abandon:
 		return t.abandon()
 	case wire.Link:
@@ -221,7 +225,7 @@ func (t *tree) data(payload []byte) error {
 	return nil
 }
 
-func (t *tree) end() error {
+func (t *tree) end(payload []byte) error {
 	t.file.sized = t.file.sized || t.file.made.Size == 0
 	if err := t.size(); err != nil {
 		return err
@@ -232,6 +236,9 @@ func (t *tree) end() error {
 		return nil
 	}
 	err := t.complete(object{fd: file.fd, at: t.at(), name: string(file.made.Name)}, &file.made)
+	if err == nil && len(payload) > 0 {
+		err = t.noteContent(&file.made)
+	}
 	if cerr := unix.Close(file.fd); err == nil && cerr != nil {
 		err = t.failed(file.made.Name, cerr)
 	}

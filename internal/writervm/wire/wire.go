@@ -29,7 +29,10 @@ const (
 	Node Kind = 'n'
 	// Data is content of the file: its offset, and the bytes.
 	Data Kind = 'd'
-	// End is the end of the file.
+	// Same is all content of the file: that of another, by the inode number that was in its
+	// End.
+	Same Kind = 's'
+	// End is the end of the file; with its inode number, others may have the Same content.
 	End Kind = 'e'
 	// Abandon removes the file: the rest of it cannot be read.
 	Abandon Kind = 'a'
@@ -123,7 +126,7 @@ func (r *Reader) Next() (Kind, []byte, error) {
 }
 
 // AppendNumber encodes a number: of [Progress], the offset of [Data], the inode number
-// of [Link].
+// of [Link], [Same] and [End].
 func AppendNumber(b []byte, n uint64) []byte { return binary.LittleEndian.AppendUint64(b, n) }
 
 // Number decodes a number, and returns what is behind it.
