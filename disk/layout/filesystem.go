@@ -9,6 +9,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/btrfs"
 	"github.com/drydock-vm/drydock/disk/ext4"
 	"github.com/drydock-vm/drydock/disk/fat"
+	"github.com/drydock-vm/drydock/disk/iso9660"
 	"github.com/drydock-vm/drydock/disk/xfs"
 )
 
@@ -29,6 +30,10 @@ func openXFS(devices []disk.Sparse) (disk.Filesystem, error) {
 
 func openFAT(devices []disk.Sparse) (disk.Filesystem, error) {
 	return opened(fat.Open(devices[0], fat.Options{}))
+}
+
+func openISO(devices []disk.Sparse) (disk.Filesystem, error) {
+	return opened(iso9660.Open(devices[0], iso9660.Options{}))
 }
 
 // openBtrfs opens all of it: the default subvolume alone would hide those that lie
@@ -118,6 +123,8 @@ func (v *volume) describe(info disk.FilesystemInfo) {
 		v.UUID = ""
 	case info.Type == contentFAT:
 		v.UUID = formatSerial(binary.BigEndian.Uint32(info.UUID[:]))
+	case info.Type == contentISO:
+		v.UUID = formatDate(info.UUID)
 	default:
 		v.UUID = formatUUID(info.UUID)
 	}
@@ -129,6 +136,8 @@ func titleOf(kind string) string {
 		return "a FAT filesystem"
 	case kind == contentXFS:
 		return "an XFS filesystem"
+	case kind == contentISO:
+		return titleISO
 	case strings.HasPrefix(kind, "ext"):
 		return "an " + kind + " filesystem"
 	}
@@ -142,3 +151,9 @@ func formatUUID(u [16]byte) string {
 
 // formatSerial returns the serial number of a FAT or exFAT as blkid(8) prints it.
 func formatSerial(n uint32) string { return fmt.Sprintf("%04X-%04X", n>>16, n&0xffff) }
+
+// formatDate returns the 16 digits of an ISO 9660 image as blkid(8) prints them.
+func formatDate(digits [16]byte) string {
+	d := string(digits[:])
+	return strings.Join([]string{d[:4], d[4:6], d[6:8], d[8:10], d[10:12], d[12:14], d[14:]}, "-")
+}

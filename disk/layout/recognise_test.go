@@ -70,7 +70,7 @@ var makers = map[string]struct {
 	"ntfs":      {16 << 20, []string{"mkfs.ntfs", "-q", "-F", "-f"}, false},
 	"exfat":     {16 << 20, []string{"mkfs.exfat"}, false},
 	"f2fs":      {64 << 20, []string{"mkfs.f2fs", "-q", "-f", "-l", "flash"}, false},
-	"iso9660":   {0, []string{"sh", "-c", `mkdir -p "$1.d" && genisoimage -quiet -V "MY DISC" -o "$1" "$1.d"`, "sh"}, false},
+	"iso9660":   {0, []string{"sh", "-c", `mkdir -p "$1.d" && genisoimage -quiet -V "MY DISC" -o "$1" "$1.d"`, "sh"}, true},
 	"squashfs":  {0, []string{"sh", "-c", `mkdir -p "$1.d" && mksquashfs "$1.d" "$1" -noappend -quiet -no-progress`, "sh"}, false},
 	"erofs":     {0, []string{"sh", "-c", `mkdir -p "$1.d" && mkfs.erofs --quiet "$1" "$1.d"`, "sh"}, false},
 	"lvm":       {16 << 20, []string{"sh", "-c", "true", "sh"}, false}, // see TestBlkid

@@ -10,6 +10,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/btrfs"
 	"github.com/drydock-vm/drydock/disk/ext4"
 	"github.com/drydock-vm/drydock/disk/fat"
+	"github.com/drydock-vm/drydock/disk/iso9660"
 	"github.com/drydock-vm/drydock/disk/lvm"
 	"github.com/drydock-vm/drydock/disk/xfs"
 )
@@ -21,8 +22,11 @@ const (
 	contentBtrfs      = "btrfs"
 	contentXFS        = "xfs"
 	contentFAT        = "vfat"
+	contentISO        = "iso9660"
 	contentHibernated = "swsuspend"
 )
+
+const titleISO = "an ISO 9660 image"
 
 // containers hold other volumes. They are looked for in this order, and the first
 // that is found hides all else: it may well begin as what is in it does.
@@ -40,7 +44,7 @@ var filesystems = []*signature{
 	{content: contentSwap, title: "swap space", detect: detectSwap, harmless: true},
 	{content: contentXFS, title: "an XFS filesystem", recognise: xfs.Recognise, details: xfsDetails, open: openXFS},
 	{content: "ext4", title: "an ext2, ext3 or ext4 filesystem", recognise: ext4.Recognise, details: extDetails, open: openExt4},
-	{content: "iso9660", title: "an ISO 9660 image", detect: detectISO, hybrid: true},
+	{content: contentISO, title: titleISO, recognise: iso9660.Recognise, details: isoDetails, open: openISO, hybrid: true},
 	{content: "zfs_member", title: "a member of a ZFS pool", detect: detectZFS},
 	{content: contentBtrfs, title: "a btrfs filesystem", recognise: btrfs.Recognise, open: openBtrfs},
 	{content: "bcachefs", title: "a bcachefs filesystem", detect: detectBcachefs},
@@ -323,19 +327,17 @@ func detectEROFS(e *ends, id *identity) bool {
 	return true
 }
 
-// detectISO recognises the primary volume descriptor at 32 KiB (ECMA-119,
-// section 8.4). Its label is at 40 in that; what blkid makes a UUID of is the
-// time at 830.
-func detectISO(e *ends, id *identity) bool {
+// isoDetails takes what the primary volume descriptor at 32 KiB has: the label at 40,
+// and a date for a UUID.
+func isoDetails(e *ends, id *identity) {
 	p := e.at(32<<10, 2048)
-	if p == nil || p[0] != 1 || string(p[1:6]) != "CD001" {
-		return false
+	if p == nil {
+		return
 	}
 	id.label = trim(p[40:72])
-	if t := string(p[830:846]); strings.Trim(t, "0123456789") == "" && strings.Trim(t, "0") != "" {
-		id.uuid = strings.Join([]string{t[:4], t[4:6], t[6:8], t[8:10], t[10:12], t[12:14], t[14:]}, "-")
+	if date := iso9660.Date(p); date != [16]byte{} {
+		id.uuid = formatDate(date)
 	}
-	return true
 }
 
 // extDetails takes what the superblock at 1 KiB has: the UUID at 104 and the label

@@ -1,11 +1,9 @@
 package backup
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/repository"
@@ -28,9 +26,6 @@ const (
 	// maxLinks is how many contents of files with several names are
 	// remembered. Files beyond that are read once for each name.
 	maxLinks = 1 << 20
-	// maxJobs is how many small files wait to be saved. Each is up to
-	// MinChunk, 512 KiB.
-	maxJobs = 32
 )
 
 // file returns the node and the content of what is no folder.
@@ -106,25 +101,23 @@ func (w *walker) content(c *folder, node *repository.Node) (*promise, error) {
 		return w.small(c.src, f, size)
 	}
 	r := &contentReader{f: f, size: size, report: w.report}
-	content := []repository.ID{}
+	p := newPromise()
 	for !r.done() {
-		ids, _, stored, err := w.repo.SaveStream(w.ctx, r)
-		w.report.stored(stored)
-		content = append(content, ids...)
+		err := w.chunks(p, r)
 		if err == nil {
-			content, err = w.hole(content, r)
+			err = w.hole(p, r)
 		}
 		if err != nil {
 			return nil, w.blame(err)
 		}
 	}
-	p := kept(content)
 	p.holes = r.layout.record()
+	p.complete()
 	return p, nil
 }
 
 // hole adds the hole that r has stopped at, if any.
-func (w *walker) hole(content []repository.ID, r *contentReader) ([]repository.ID, error) {
+func (w *walker) hole(p *promise, r *contentReader) error {
 	left := r.skip()
 	for _, size := range []int64{hugeBlob, zeroBlob} {
 		n := left / size
@@ -133,15 +126,12 @@ func (w *walker) hole(content []repository.ID, r *contentReader) ([]repository.I
 		}
 		id, err := w.zeroBlob(size)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		content = slices.Grow(content, int(n))
-		for range n {
-			content = append(content, id)
-		}
+		p.repeat(id, int(n))
 		left -= n * size
 	}
-	return content, nil
+	return nil
 }
 
 // zeroBlob saves a blob of zeros, once.
@@ -168,52 +158,28 @@ func (w *walker) blame(err error) error {
 	return err
 }
 
-// job is a small file to be saved.
-type job struct {
-	data    []byte
-	content *promise
-}
-
 // small reads a file that is one chunk, and leaves saving it to others. Its holes
 // are read as zeros, and asked for only where there are some: to ask costs as much
 // as to read.
 func (w *walker) small(src *Source, f disk.Sparse, size int64) (*promise, error) {
-	j := job{make([]byte, size), newPromise()}
-	if n, err := f.ReadAt(j.data, 0); n < len(j.data) {
+	data, p := make([]byte, size), newPromise()
+	if n, err := f.ReadAt(data, 0); n < len(data) {
 		return nil, short(err)
 	}
 	w.report.read(size)
-	if disk.MayHaveHoles(j.data, src.FS.Info().BlockSize) {
+	if disk.MayHaveHoles(data, src.FS.Info().BlockSize) {
 		r := &contentReader{f: f, size: size, report: w.report}
 		if err := r.ask(); err != nil {
 			return nil, err
 		}
-		r.layout.data(j.data)
-		j.content.holes = r.layout.record()
+		r.layout.data(data)
+		p.holes = r.layout.record()
 	}
-	select {
-	case w.jobs <- j:
-		return j.content, nil
-	case <-w.ctx.Done():
-		return nil, context.Cause(w.ctx)
+	if err := w.put(p, &data); err != nil {
+		return nil, err
 	}
-}
-
-// save saves small files until there are no more.
-func (w *walker) save() {
-	for j := range w.jobs {
-		if w.ctx.Err() != nil {
-			continue
-		}
-		id, stored, err := w.repo.SaveBlob(w.ctx, repository.DataBlob, j.data)
-		if err != nil {
-			w.cancel(err)
-			continue
-		}
-		w.report.stored(stored)
-		j.content.ids = []repository.ID{id}
-		close(j.content.done)
-	}
+	p.complete()
+	return p, nil
 }
 
 // short is the error of a read that brought less than it should. That a file ends

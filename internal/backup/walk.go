@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -12,6 +11,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/restic/chunker"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/escape"
@@ -54,42 +56,27 @@ type walker struct {
 	links   map[fileID]*promise     // contents of files with several names
 	zeros   map[int64]repository.ID // the blobs that holes are made of, by size
 
-	jobs    chan job       // small files to be saved
-	savers  sync.WaitGroup // who saves them
-	folders sync.WaitGroup // who wait for a folder's content
-	pending chan struct{}  // taken by each folder that waits
-	held    atomic.Int64   // bytes, see maxHeld
-	entries int64          // of all folders
-	bytes   int64          // of all files
+	jobs    chan job            // blobs to be saved
+	queued  *semaphore.Weighted // their bytes
+	savers  sync.WaitGroup      // who saves them
+	chunker *chunker.Chunker    // of the file that is being read; used again
+	folders sync.WaitGroup      // who wait for a folder's content
+	pending chan struct{}       // taken by each folder that waits
+	held    atomic.Int64        // bytes, see maxHeld
+	entries int64               // of all folders
+	bytes   int64               // of all files
 	most    struct{ entries, bytes int64 }
 }
 
 // fileID is a file's identity within a backup.
 type fileID struct{ device, inode uint64 }
 
-// promise is blobs that are being saved.
-type promise struct {
-	done  chan struct{} // closed when ids is set
-	ids   []repository.ID
-	holes json.RawMessage // the record of a file's holes, there at once; may be nil
-}
-
-func newPromise() *promise { return &promise{done: make(chan struct{})} }
-
-// kept returns a promise that is kept already.
-func kept(ids []repository.ID) *promise {
-	p := newPromise()
-	p.ids = ids
-	close(p.done)
-	return p
-}
-
 // walk stores the tree, and returns its ID.
 func walk(ctx context.Context, repo *repository.Repository, root *mount, parent *repository.Snapshot, opts Options, report *Report) (repository.ID, error) {
 	w := &walker{
 		repo: repo, report: report, tell: opts.Progress,
 		reuse: make(map[*Source]bool), superseded: make(map[*Source]map[uint64]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise), zeros: make(map[int64]repository.ID),
-		jobs: make(chan job, maxJobs), pending: make(chan struct{}, maxPending),
+		jobs: make(chan job, maxJobs), queued: semaphore.NewWeighted(maxQueued), pending: make(chan struct{}, maxPending),
 	}
 	w.most.entries, w.most.bytes = cmp.Or(opts.MaxEntries, DefaultMaxEntries), cmp.Or(opts.MaxBytes, DefaultMaxBytes)
 	if err := w.noteSuperseded(root); err != nil {

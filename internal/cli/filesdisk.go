@@ -94,6 +94,9 @@ func (a *app) filesystemDisk(ctx context.Context, src *opened, t target, keep st
 		src.leftOut++
 		fmt.Fprintf(a.stderr, "drydock: not on the disk, since it is damaged: %s: %s\n", escape.Bytes(path), escape.Line(err.Error()))
 	}
+	opts.Warn = func(path []byte, text string) {
+		fmt.Fprintf(a.stderr, "drydock: not on the disk as it was: %s: %s\n", escape.Bytes(path), text)
+	}
 	work := filepath.Join(c.State, "work")
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return nil, err
@@ -104,6 +107,9 @@ func (a *app) filesystemDisk(ctx context.Context, src *opened, t target, keep st
 		s, err = newimage.OpenSkeleton(ctx, tree, keep, opts)
 	} else {
 		s, err = newimage.MakeSkeleton(ctx, tree, filepath.Join(work, t.vm+"."+t.disk), opts)
+	}
+	if errors.Is(err, newimage.ErrSize) {
+		return nil, fmt.Errorf("%w: here it has the size that it had (drydock restore --to-image --size makes a larger one)", err)
 	}
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/fill"
@@ -195,6 +196,10 @@ func (f *filling) prepare(ctx context.Context) error {
 		content, err := f.h.app.backupDisk(ctx, f.src, f.v, c, f.skeleton(d.Name))
 		if err != nil {
 			return fmt.Errorf("disk %s: %w", d.Name, err)
+		}
+		_, files := backup.DiskMount(f.src.backup, d.Name)
+		if was, _ := backup.FilesystemOf(f.src.backup, d.Name); files && was.Type == "btrfs" {
+			f.h.app.warn(fmt.Errorf("disk %s: btrfs will have no checksums of the files that it gets from the backup (drydock restore makes one that has)", d.Name))
 		}
 		f.disks = append(f.disks, fill.Disk{Name: d.Name, Path: d.Path, Kept: d.Kept, Content: content})
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/drydock-vm/drydock/internal/sandbox"
 	"github.com/drydock-vm/drydock/internal/snapshot"
 	"github.com/drydock-vm/drydock/internal/state"
-	"github.com/drydock-vm/drydock/internal/verify"
 	"github.com/drydock-vm/drydock/internal/vm"
 	"github.com/drydock-vm/drydock/internal/vm/qemu"
 	"github.com/drydock-vm/drydock/internal/vm/systemd"
@@ -76,7 +75,7 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		Sinks:     &sinks{h},
 		Retention: retention{h, b}, PruneEvery: pruneEvery(c),
 		Copies:  copies{h, b},
-		Proofs:  &proofs{h: h, mode: verify.Mode(c.Verify.Mode)},
+		Proofs:  h.proofs(),
 		Boots:   &boots{h},
 		Now:     a.now,
 		Observe: observe,

@@ -82,7 +82,7 @@ func (a *app) openReader(ctx context.Context, o *opened, t target, l *looking) (
 	for _, path := range l.with {
 		more, err := parseTarget(path)
 		if err == nil && more.image == "" {
-			err = usageError("--with %s: the name of a disk image ends in .qcow2, .raw or .img", path)
+			err = usageError("--with %s: the name of a disk image ends in .qcow2, .raw, .img or .iso", path)
 		}
 		if err != nil {
 			return nil, err
@@ -134,7 +134,7 @@ func (a *app) addBelow(o *opened, spec *sandbox.DiskSpec, l *looking) error {
 	for _, path := range l.backing {
 		below, err := parseTarget(path)
 		if err == nil && below.image == "" {
-			err = usageError("--backing %s: the name of a disk image ends in .qcow2, .raw or .img", path)
+			err = usageError("--backing %s: the name of a disk image ends in .qcow2, .raw, .img or .iso", path)
 		}
 		if err != nil {
 			return err

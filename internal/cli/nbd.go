@@ -23,8 +23,8 @@ protocol on a Unix socket, for reading only, until interrupted:
   drydock nbd web.qcow2#before-update --socket /tmp/web.sock &
   nbdcopy nbd+unix:///?socket=/tmp/web.sock web.img
 
-A disk of a backup is served as it was (backup: image), or, with an ext4 that is made
-of its files meanwhile, as restore --to-image would make it, in the partition or LVM
+A disk of a backup is served as it was (backup: image), or, with a filesystem that is
+made of its files meanwhile, as restore --to-image would make it, in the partition or LVM
 volume where it was; the latter takes root.
 
 ` + targetHelp,

@@ -141,7 +141,7 @@ func (a *app) liveDisk(t target) (*config.Config, *config.Disk, error) {
 	}
 	v, ok := c.VMs[t.vm]
 	if !ok {
-		return nil, nil, usageError("there is no VM %q in %s, and %q ends in none of .qcow2, .raw and .img", t.vm, a.configPath, t.vm)
+		return nil, nil, usageError("there is no VM %q in %s, and %q ends in none of .qcow2, .raw, .img and .iso", t.vm, a.configPath, t.vm)
 	}
 	if t.disk != "" {
 		d, ok := v.Disks[t.disk]

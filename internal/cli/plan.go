@@ -48,6 +48,11 @@ func (a *app) plan(ctx context.Context, names []string) error {
 	if p.Verify.Due {
 		a.printf("then verify: %s\n", p.Verify.Reason)
 	}
+	for _, c := range p.Copies {
+		if c.Verify.Due {
+			a.printf("then verify of %s: %s\n", c.Place, c.Verify.Reason)
+		}
+	}
 	if p.Prune.Due {
 		a.printf("then restic prune: %s\n", p.Prune.Reason)
 	}

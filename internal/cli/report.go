@@ -48,6 +48,9 @@ func (a *app) printReport(r *round.Report) {
 		if c.Error == "" {
 			a.printf("\ncopy: %s\n", escape.Line(c.String()))
 		}
+		if c.Verify != nil {
+			a.printf("\nverify of %s: %s\n", c.Place, escape.Line(c.Verify.String()))
+		}
 	}
 	if r.Verify != nil {
 		a.printf("\nverify: %s\n", escape.Line(r.Verify.String()))

@@ -47,7 +47,9 @@ func (h *host) openUnindexed(ctx context.Context, c config.Repository, be backen
 	if err != nil {
 		return nil, err
 	}
-	repo, err := repository.Open(ctx, be, password, repository.Options{Now: h.app.now, Warn: h.app.warn, Parity: c.ECC})
+	repo, err := repository.Open(ctx, be, password, repository.Options{
+		Now: h.app.now, Warn: h.app.warn, Parity: c.ECC, Compression: repository.Compression(c.Compression),
+	})
 	if errors.Is(err, repository.ErrWrongKey) {
 		return nil, fmt.Errorf("repository %s: %w (password_file is %s: is it the one of this repository?)", c.Path, err, c.PasswordFile)
 	}

@@ -36,6 +36,7 @@ type vmStatus struct {
 type hostStatus struct {
 	VMs        []vmStatus        `json:"vms"`
 	Repository *repositoryStatus `json:"repository"`
+	Copies     []copyStatus      `json:"copies,omitempty"`
 }
 
 // alarms are what makes the exit code that of warnings.
@@ -49,6 +50,9 @@ func (s *hostStatus) alarms() []string {
 			out = append(out, v.VM+": "+v.Alarm)
 		}
 	}
+	for _, c := range s.Copies {
+		out = append(out, c.alarms()...)
+	}
 	return out
 }
 
@@ -56,11 +60,13 @@ func (a *app) statusCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status [VM…]",
 		Short: "One line per VM",
-		Long: `Print one line per VM, and how long the repository's space lasts.
+		Long: `Print one line per VM, how long the repository's space lasts, and how old the
+newest backups at the copies are.
 
 A VM whose newest good backup is older than its max_age is an alarm, whether or
-not drydock ran meanwhile: the repository is asked. Exit codes: 0 all is well, 1
-failed, 3 a backup is missing, or the repository cannot be read.`,
+not drydock ran meanwhile: the repository is asked, and so is each copy. Exit codes:
+0 all is well, 1 failed, 3 a backup is missing, or the repository or a copy cannot
+be read.`,
 		RunE: func(c *cobra.Command, names []string) error { return a.status(c.Context(), names) },
 	}
 }
@@ -86,6 +92,9 @@ func (a *app) status(ctx context.Context, names []string) error {
 		}
 		out.VMs = append(out.VMs, s)
 	}
+	if out.Copies, err = h.copyStatuses(ctx, vms); err != nil {
+		return err
+	}
 	if a.json {
 		err = a.printJSON(out)
 	} else {
@@ -107,6 +116,9 @@ func (a *app) printStatus(s *hostStatus) error {
 		return err
 	}
 	a.printf("%s\n", s.Repository.line())
+	if err := a.printCopies(s.Copies); err != nil {
+		return err
+	}
 	for _, text := range s.alarms() {
 		a.printf("! %s\n", escape.Line(text))
 	}
@@ -129,7 +141,7 @@ func (h *host) vmStatus(ctx context.Context, v round.VM, repo *repositoryStatus)
 	if len(reports) > 0 {
 		s.Last = reports[0]
 	}
-	newest, ok := repo.newest[v.Name]
+	newest, ok := repo.held.newest[v.Name]
 	if ok {
 		s.Backup = &newest
 	}
@@ -148,7 +160,7 @@ func (h *host) vmStatus(ctx context.Context, v round.VM, repo *repositoryStatus)
 			s.Images[d.Name] = in.Image + " " + in.Version
 		}
 	}
-	if s.Proven, err = h.proven(ctx, v.Name); err != nil {
+	if s.Proven, err = h.proven(ctx, "", v.Name); err != nil {
 		return s, err
 	}
 	if s.Booted, err = h.booted(ctx, v.Name); err != nil {

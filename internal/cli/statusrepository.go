@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/location"
 	"github.com/drydock-vm/drydock/internal/retain"
@@ -18,9 +19,7 @@ import (
 // repositoryStatus is what drydock status says of the repository.
 type repositoryStatus struct {
 	Location string `json:"location"`
-	Error    string `json:"error,omitempty"` // why it cannot be looked at
-	Backups  int    `json:"backups"`         // of all VMs
-	Pinned   int    `json:"pinned"`
+	held
 
 	Free   int64 `json:"free,omitempty"`    // bytes of the filesystem that a folder lies on
 	Total  int64 `json:"total,omitempty"`   // its size
@@ -31,6 +30,13 @@ type repositoryStatus struct {
 	Forecast   string `json:"forecast"` // for people
 
 	Prune round.Due `json:"prune"`
+}
+
+// held is what a place holds.
+type held struct {
+	Error   string `json:"error,omitempty"` // why it cannot be looked at
+	Backups int    `json:"backups"`         // of all VMs
+	Pinned  int    `json:"pinned"`
 
 	newest map[string]time.Time // of the last good backup, by VM
 }
@@ -38,36 +44,22 @@ type repositoryStatus struct {
 // repositoryStatus looks at the repository itself: what drydock remembers says
 // nothing of backups that others removed, and of nights on which it did not run.
 func (h *host) repositoryStatus(ctx context.Context) (*repositoryStatus, error) {
-	s := &repositoryStatus{Location: h.config.Repository.Path, newest: map[string]time.Time{}}
-	if err := h.lookAtBackups(ctx, s); err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		s.Error = err.Error()
+	s := &repositoryStatus{Location: h.config.Repository.Path}
+	var err error
+	if s.held, err = h.lookAt(ctx, h.config.Repository); err != nil {
+		return nil, err
 	}
 	if err := h.forecast(ctx, s); err != nil {
 		return nil, err
 	}
-	var err error
 	s.Prune, err = h.runner.PruneDue(ctx)
 	return s, err
 }
 
-// lookAtBackups fills in what the repository holds. One that the first round has
-// still to make holds nothing.
-func (h *host) lookAtBackups(ctx context.Context, s *repositoryStatus) error {
-	be, err := h.backend(h.config.Repository)
-	if err != nil {
-		return err
-	}
-	if there, err := repositoryExists(ctx, be); err != nil || !there {
-		return err
-	}
-	repo, err := h.openAt(ctx, h.config.Repository, be)
-	if err != nil {
-		return err
-	}
-	plans, err := retain.Make(ctx, repo, h.policies(h.vms), h.app.now())
+// lookAt says what a place holds, or why that cannot be told.
+func (h *host) lookAt(ctx context.Context, c config.Repository) (held, error) {
+	s := held{newest: map[string]time.Time{}}
+	plans, err := h.plansAt(ctx, c)
 	for _, p := range plans {
 		s.Backups += len(p.Backups)
 		for _, d := range p.Backups {
@@ -79,7 +71,30 @@ func (h *host) lookAtBackups(ctx context.Context, s *repositoryStatus) error {
 			s.newest[p.VM.Name] = n.Time
 		}
 	}
-	return err
+	if ctx.Err() != nil {
+		return s, context.Cause(ctx)
+	}
+	if err != nil {
+		s.Error = err.Error()
+	}
+	return s, nil
+}
+
+// plansAt returns the backups that a place holds, by VM. A repository that the first
+// round has still to make holds nothing.
+func (h *host) plansAt(ctx context.Context, c config.Repository) ([]*retain.Plan, error) {
+	be, err := h.backend(c)
+	if err != nil {
+		return nil, err
+	}
+	if there, err := repositoryExists(ctx, be); err != nil || !there {
+		return nil, err
+	}
+	repo, err := h.openUnindexed(ctx, c, be) // what its index lacks does not hide the rest
+	if err != nil {
+		return nil, err
+	}
+	return retain.Make(ctx, repo, h.policies(h.vms), h.app.now())
 }
 
 // forecastRounds is how many rounds a forecast looks at: two a day, for a month.

@@ -6,7 +6,7 @@ import (
 
 // target is a parsed TARGET: what to look into, and where.
 //
-//	PATH.qcow2  PATH.raw  PATH.img      a disk image
+//	PATH.qcow2  .raw  .img  .iso        a disk image
 //	VM  VM/DISK                         the disks of a VM that is off
 //	VM@BACKUP  VM/DISK@BACKUP           a backup: latest, an ID, or a date
 //	VM@                                 all backups, each a folder
@@ -32,7 +32,7 @@ func (t *target) wholeDisk() bool { return t.backup != "" && t.disk != "" }
 
 // formats are the endings by which a path of a disk image is told from a VM.
 // The name is the user's, not the guest's: the content is never asked.
-var formats = map[string]string{".qcow2": "qcow2", ".raw": "raw", ".img": "raw"}
+var formats = map[string]string{".qcow2": "qcow2", ".raw": "raw", ".img": "raw", ".iso": "raw"}
 
 const targetForms = "PATH.qcow2, PATH.raw, VM, VM/DISK, VM@BACKUP, VM/DISK@BACKUP or VM@ (all backups), with #SNAPSHOT and :/PATH behind it"
 

@@ -10,6 +10,7 @@ func TestParseTarget(t *testing.T) {
 		"/a/b.qcow2":          {image: "/a/b.qcow2", format: "qcow2", path: []byte("/")},
 		"b.raw:/etc/passwd":   {image: "b.raw", format: "raw", path: []byte("/etc/passwd")},
 		"b.img":               {image: "b.img", format: "raw", path: []byte("/")},
+		"b.iso":               {image: "b.iso", format: "raw", path: []byte("/")},
 		"b.qcow2#night:/etc":  {image: "b.qcow2", format: "qcow2", snapshot: "night", path: []byte("/etc")},
 		"web":                 {vm: "web", path: []byte("/")},
 		"web/data":            {vm: "web", disk: "data", path: []byte("/")},

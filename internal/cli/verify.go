@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -18,15 +19,14 @@ import (
 )
 
 func (a *app) verifyCmd() *cobra.Command {
-	mode := ""
-	percent := 0
-	repair := false
+	var o verifyOptions
 	c := &cobra.Command{
-		Use:   "verify [--repair] [VM…] | verify --mode boot [VM[@BACKUP]…]",
+		Use:   "verify [--copy NAME] [--repair] [VM…] | verify --mode boot [VM[@BACKUP]…]",
 		Short: "Prove that backups can be read back",
 		Long: `Look at all backups, or at those of the VMs that are named, and name what is
 damaged: which file of which backup. Nothing in the repository changes, but that
-with repository.ecc packs that were read get the parity that they lack.
+with repository.ecc packs that were read get the parity that they lack. With --copy
+it is the backups at one of the copies: of the configuration, by name or location.
 
   quick   every folder of every backup, that each piece of a file is known, and
           that each pack is there and holds what the index says
@@ -40,40 +40,76 @@ from their parity, as far as that reaches; without --mode it looks at all of the
 content. Exit codes: 0 all that was looked at is good, or is again, 1 something is
 damaged, does not boot, or could not be looked at.`,
 		RunE: func(c *cobra.Command, names []string) error {
-			if mode == modeBoot && c.Flags().Changed("percent") {
+			if o.mode != modeBoot {
+				return a.verify(c.Context(), names, o)
+			}
+			switch {
+			case c.Flags().Changed("percent"):
 				return usageError("--percent is of --mode sample, and not of boot")
-			}
-			if mode == modeBoot && repair {
+			case o.repair:
 				return usageError("--repair does not go with --mode boot, which reads no packs")
+			case o.copy != "":
+				return usageError("--copy does not go with --mode boot: a VM is started from the repository")
 			}
-			if mode == modeBoot {
-				return a.verifyBoot(c.Context(), names)
-			}
-			return a.verify(c.Context(), names, mode, percent, repair)
+			return a.verifyBoot(c.Context(), names)
 		},
 	}
-	c.Flags().StringVar(&mode, "mode", "", "quick, sample, full or boot")
-	c.Flags().IntVar(&percent, "percent", 0, "the share of the content that a sample reads, 1 to 100 (default: that of the configuration)")
-	c.Flags().BoolVar(&repair, "repair", false, "make damaged packs again from their parity (repository.ecc)")
+	c.Flags().StringVar(&o.mode, "mode", "", "quick, sample, full or boot")
+	c.Flags().IntVar(&o.percent, "percent", 0, "the share of the content that a sample reads, 1 to 100 (default: that of the configuration)")
+	c.Flags().BoolVar(&o.repair, "repair", false, "make damaged packs again from their parity (repository.ecc)")
+	c.Flags().StringVar(&o.copy, "copy", "", "look at this copy, and not at the repository")
 	return c
 }
 
-func (a *app) verify(ctx context.Context, names []string, mode string, percent int, repair bool) error {
-	if repair && mode == "" {
-		mode = config.VerifyFull
+// verifyOptions are the flags of drydock verify.
+type verifyOptions struct {
+	mode, copy string
+	percent    int // 0: that of the configuration
+	repair     bool
+}
+
+// check refuses what cannot be meant.
+func (o *verifyOptions) check() error {
+	if o.mode != "" && !slices.Contains([]string{config.VerifyQuick, config.VerifySample, config.VerifyFull}, o.mode) {
+		return usageError("--mode is %q, but must be quick, sample, full or boot", o.mode)
 	}
-	if mode != "" && !slices.Contains([]string{config.VerifyQuick, config.VerifySample, config.VerifyFull}, mode) {
-		return usageError("--mode is %q, but must be quick, sample, full or boot", mode)
+	if o.percent < 0 || o.percent > 100 {
+		return usageError("--percent is %d, but must be from 1 to 100", o.percent)
 	}
-	if percent < 0 || percent > 100 {
-		return usageError("--percent is %d, but must be from 1 to 100", percent)
+	return nil
+}
+
+// proofs are what the options ask for.
+func (o *verifyOptions) proofs(h *host, names []string) (*proofs, error) {
+	p := h.proofs()
+	if o.copy != "" {
+		c, err := h.copyNamed(o.copy)
+		if err != nil {
+			return nil, err
+		}
+		p = h.copyProofs(c)
+	}
+	if o.mode == "" && o.repair {
+		o.mode = config.VerifyFull
+	}
+	p.mode, p.percent = verifyMode(o.mode, string(p.mode)), cmp.Or(o.percent, p.percent)
+	p.vms, p.repair = names, o.repair
+	return p, nil
+}
+
+func (a *app) verify(ctx context.Context, names []string, o verifyOptions) error {
+	if err := o.check(); err != nil {
+		return err
 	}
 	h, err := a.openHost(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer h.close()
-	p := &proofs{h: h, mode: verifyMode(mode, h.config.Verify.Mode), percent: percent, vms: names, repair: repair}
+	p, err := o.proofs(h, names)
+	if err != nil {
+		return err
+	}
 	report, err := p.run(ctx, a.progress())
 	if err != nil {
 		return err
@@ -84,7 +120,7 @@ func (a *app) verify(ctx context.Context, names []string, mode string, percent i
 		}
 	}
 	if a.json {
-		if err := a.printJSON(verifyLines(report)); err != nil {
+		if err := a.printJSON(verifyLines(p.copy, report)); err != nil {
 			return err
 		}
 	} else if err := a.printVerify(report); err != nil {
@@ -115,6 +151,7 @@ func (a *app) progress() func(string) {
 
 // verifyReport is drydock verify --json.
 type verifyReport struct {
+	Copy      string         `json:"copy,omitempty"` // that was looked at
 	Mode      verify.Mode    `json:"mode"`
 	Good      bool           `json:"good"`
 	Duration  time.Duration  `json:"duration"`
@@ -144,9 +181,9 @@ type verifyFile struct {
 	Error string `json:"error"`
 }
 
-func verifyLines(r *verify.Report) verifyReport {
+func verifyLines(place string, r *verify.Report) verifyReport {
 	out := verifyReport{
-		Mode: r.Mode, Good: r.Good(), Duration: r.Duration, Folders: r.Folders, Packs: r.Packs, PacksRead: r.PacksRead,
+		Copy: place, Mode: r.Mode, Good: r.Good(), Duration: r.Duration, Folders: r.Folders, Packs: r.Packs, PacksRead: r.PacksRead,
 		Bytes: r.Bytes, BytesRead: r.BytesRead, Spare: r.Spare, Backups: []verifyBackup{}, Repaired: []string{}, Damage: []string{}, Total: r.DamageTotal,
 	}
 	for _, id := range r.Repaired {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/benchdisk"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/repository/backend/local"
 	"github.com/drydock-vm/drydock/internal/repository/crypto"
@@ -166,6 +167,28 @@ func TestParityOfCopy(t *testing.T) {
 	}
 }
 
+// A copy is compressed as it says, whatever the repository is.
+func TestCompressionOfCopy(t *testing.T) {
+	config, _ := backedUp(t)
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(text, "copies: [{path: loose, compression: off}, {path: tight, compression: max}]\n"...)
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := run(t, "-c", config, "backups", "copy"); code != 0 {
+		t.Fatalf("exit code %d, %q", code, errs)
+	}
+	stored := func(name string) int64 {
+		return benchdisk.FolderSize(t, filepath.Join(filepath.Dir(config), name, "data"))
+	}
+	if loose, tight := stored("loose"), stored("tight"); tight == 0 || loose <= tight {
+		t.Errorf("%d bytes without compression, %d with the hardest", loose, tight)
+	}
+}
+
 // In rounds the schedule decides, and a day that was missed is caught up.
 func TestVerifyInRounds(t *testing.T) {
 	config, _ := backedUp(t)
@@ -178,7 +201,9 @@ func TestVerifyInRounds(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer h.close()
-		rep, err := (&proofs{h: h, mode: mode}).Prove(t.Context(), func(string) {})
+		p := h.proofs()
+		p.mode = mode
+		rep, err := p.Prove(t.Context(), func(string) {})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -43,7 +43,7 @@ func (b *boots) Due(ctx context.Context, v round.VM) (round.Due, error) {
 
 // booted is the newest start of a VM from a backup, or nil.
 func (h *host) booted(ctx context.Context, vm string) (*booted, error) {
-	last, err := h.db.LastProof(ctx, vm, modeBoot)
+	last, err := h.db.LastProof(ctx, "", vm, modeBoot)
 	if last == nil {
 		return nil, err
 	}

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/retain"
@@ -31,6 +33,24 @@ func (c copies) place(name string) (config.Copy, error) {
 		return config.Copy{}, fmt.Errorf("there is no place %s to copy to", name)
 	}
 	return c.h.config.Copies[i], nil
+}
+
+// copyName is what the command line calls a copy.
+func copyName(c config.Copy) string { return cmp.Or(c.Name, c.Path) }
+
+// copyNamed returns the copy of that name, or at that location.
+func (h *host) copyNamed(name string) (config.Copy, error) {
+	var known []string
+	for _, c := range h.config.Copies {
+		if name == c.Name || name == c.Path {
+			return c, nil
+		}
+		known = append(known, copyName(c))
+	}
+	if known == nil {
+		return config.Copy{}, usageError("there is no copy in %s (name a place below copies:)", h.app.configPath)
+	}
+	return config.Copy{}, usageError("there is no copy %q in %s (there are: %s)", name, h.app.configPath, strings.Join(known, ", "))
 }
 
 func (c copies) Copy(ctx context.Context, name string) (*round.CopyReport, error) {
@@ -65,6 +85,15 @@ func (c copies) Copy(ctx context.Context, name string) (*round.CopyReport, error
 func (c copies) Prunes(name string) bool {
 	p, err := c.place(name)
 	return err == nil && slices.ContainsFunc(c.h.copyPolicies(p), func(v retain.VM) bool { return !v.Policy.Empty() })
+}
+
+// Proofs are those of a place that [copies.Places] names.
+func (c copies) Proofs(name string) (round.Proofs, error) {
+	p, err := c.place(name)
+	if err != nil {
+		return nil, err
+	}
+	return c.h.copyProofs(p), nil
 }
 
 func (c copies) Prune(ctx context.Context, name string) (*round.PruneReport, error) {

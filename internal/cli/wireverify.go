@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -13,13 +12,36 @@ import (
 	"github.com/drydock-vm/drydock/internal/verify"
 )
 
-// proofs implements [round.Proofs].
+// proofs implements [round.Proofs], for the repository or for a copy of it.
 type proofs struct {
 	h       *host
+	at      config.Repository
+	copy    string // what the command line calls the copy; "" is the repository
 	mode    verify.Mode
-	percent int      // 0: that of the configuration
+	every   time.Duration
+	percent int
 	vms     []string // none: all
 	repair  bool
+}
+
+// proofs are those of the repository, as the configuration wants them.
+func (h *host) proofs() *proofs {
+	v := h.config.Verify
+	return &proofs{h: h, at: h.config.Repository, mode: verify.Mode(v.Mode), every: time.Duration(v.Every), percent: v.Percent}
+}
+
+// copyProofs are those of a copy.
+func (h *host) copyProofs(c config.Copy) *proofs {
+	v := c.Verify
+	return &proofs{h: h, at: c.Repository, copy: copyName(c), mode: verify.Mode(v.Mode), every: time.Duration(v.Every), percent: v.Percent}
+}
+
+// place is what the state calls what is looked at.
+func (p *proofs) place() string {
+	if p.copy == "" {
+		return ""
+	}
+	return p.at.Path
 }
 
 // maxRoundDamage is how many damaged things the report of a round names.
@@ -55,14 +77,14 @@ func (p *proofs) Due(ctx context.Context) (round.Due, error) {
 	if err != nil {
 		return round.Due{}, err
 	}
-	d := round.DueAfter("proof", p.h.app.now(), last, time.Duration(p.h.config.Verify.Every))
+	d := round.DueAfter("proof", p.h.app.now(), last, p.every)
 	d.Reason = fmt.Sprintf("%s: %s", p.mode, d.Reason)
 	return d, nil
 }
 
 // last is when all backups were last looked at, in one of these modes, or in any.
 func (p *proofs) last(ctx context.Context, modes ...string) (time.Time, error) {
-	last, err := p.h.db.LastProof(ctx, "", modes...)
+	last, err := p.h.db.LastProof(ctx, p.place(), "", modes...)
 	if last == nil {
 		return time.Time{}, err
 	}
@@ -72,11 +94,11 @@ func (p *proofs) last(ctx context.Context, modes ...string) (time.Time, error) {
 // run verifies, and remembers what it found.
 func (p *proofs) run(ctx context.Context, progress func(string)) (*verify.Report, error) {
 	// Opened anew, and without its index: what damages that is to be named.
-	be, err := p.h.backend(p.h.config.Repository)
+	be, err := p.h.backend(p.at)
 	if err != nil {
 		return nil, err
 	}
-	repo, err := p.h.openUnindexed(ctx, p.h.config.Repository, be)
+	repo, err := p.h.openUnindexed(ctx, p.at, be)
 	if err != nil {
 		return nil, err
 	}
@@ -89,13 +111,21 @@ func (p *proofs) run(ctx context.Context, progress func(string)) (*verify.Report
 		progress(fmt.Sprintf("%d folders, %d of %d packs, %s read", v.Folders, v.Packs, v.All, round.Bytes(v.Bytes)))
 	})
 	r, err := verify.Run(ctx, repo, verify.Options{
-		Mode: p.mode, Percent: cmp.Or(p.percent, p.h.config.Verify.Percent), Now: now, Since: since,
-		Wanted: wanted(p.vms), Repair: p.repair, Progress: tell,
+		Mode: p.mode, Percent: p.percent, Now: now, Since: since,
+		Wanted: wanted(p.vms), Repair: p.repair, Hint: p.repairCommand(), Progress: tell,
 	})
 	if err != nil {
 		return r, err
 	}
 	return r, p.remember(ctx, r, now)
+}
+
+// repairCommand is what repairs damage that can be repaired.
+func (p *proofs) repairCommand() string {
+	if p.copy == "" {
+		return "drydock verify --repair"
+	}
+	return "drydock verify --copy " + p.copy + " --repair"
 }
 
 // proof is what the state keeps of a verification, of one VM or of all.
@@ -135,7 +165,7 @@ func (p *proofs) remember(ctx context.Context, r *verify.Report, at time.Time) e
 		if err != nil {
 			return err
 		}
-		rows = append(rows, state.Proof{VM: vm, Mode: string(r.Mode), At: at, Report: raw})
+		rows = append(rows, state.Proof{Place: p.place(), VM: vm, Mode: string(r.Mode), At: at, Report: raw})
 	}
 	return p.h.db.AddProofs(ctx, rows)
 }
@@ -147,8 +177,9 @@ type proven struct {
 	proof
 }
 
-func (h *host) proven(ctx context.Context, vm string) (*proven, error) {
-	last, err := h.db.LastProof(ctx, vm, config.VerifyQuick, config.VerifySample, config.VerifyFull)
+// proven is of a place as the state calls it.
+func (h *host) proven(ctx context.Context, place, vm string) (*proven, error) {
+	last, err := h.db.LastProof(ctx, place, vm, config.VerifyQuick, config.VerifySample, config.VerifyFull)
 	if last == nil {
 		return nil, err
 	}

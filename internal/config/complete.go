@@ -24,6 +24,9 @@ func (c *Config) complete(dir string) {
 	places := []*Repository{&c.Repository}
 	for i := range c.Copies {
 		places = append(places, &c.Copies[i].Repository)
+		if c.Copies[i].Verify.Mode == "" {
+			c.Copies[i].Verify.Mode = c.Verify.Mode
+		}
 	}
 	for _, r := range places {
 		abs(&r.PasswordFile, &r.CredentialsFile, &r.CAFile)

@@ -85,6 +85,8 @@ type Repository struct {
 	Connections int `yaml:"connections" jsonschema:"default=5,minimum=1,maximum=100"`
 	// Timeout is how long a server may be silent.
 	Timeout Duration `yaml:"timeout" jsonschema:"default=2m"`
+	// Compression is how hard what is stored is compressed, as restic names it.
+	Compression string `yaml:"compression" jsonschema:"default=fastest,enum=off,enum=fastest,enum=auto,enum=better,enum=max"`
 	// ECC is how much parity is stored with each pack, in percent of its size, to
 	// repair damage of the storage with; 0 is none. Not for rest:.
 	ECC int `yaml:"ecc" jsonschema:"default=0,minimum=0,maximum=50"`
@@ -97,9 +99,28 @@ type Repository struct {
 // Copy is a further repository. It has the keys of one.
 type Copy struct {
 	Repository `yaml:",inline"`
+	// Name is what the command line calls the place, beside its path.
+	Name string `yaml:"name,omitempty"`
 	// Retain says which backups are kept there, of all VMs, in place of their own;
 	// "{}" keeps all.
 	Retain *Retain `yaml:"retain,omitempty"`
+	// MaxAge is how old the newest backup of a VM may become there before it is an
+	// alarm, in place of the VM's own max_age; "0s" is no limit.
+	MaxAge *Duration `yaml:"max_age,omitempty"`
+	// Verify is how rounds prove that the backups there can be read back.
+	Verify CopyProof `yaml:"verify"`
+}
+
+// CopyProof is how rounds prove that the backups at a further repository can be
+// read back. Reading there may be slow, and paid for.
+type CopyProof struct {
+	// Mode is how much is read, as in Verify.Mode, which is the default.
+	Mode string `yaml:"mode" jsonschema:"enum=off,enum=quick,enum=sample,enum=full"`
+	// Every is the time from one proof to the next.
+	Every Duration `yaml:"every" jsonschema:"default=168h"`
+	// Percent is the share of the content that a sample reads for each day since
+	// the last: with 1, all of it is read within 100 days.
+	Percent int `yaml:"percent" jsonschema:"default=1,minimum=1,maximum=100"`
 }
 
 // SFTP is how to log in to an SSH server.

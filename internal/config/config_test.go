@@ -113,7 +113,7 @@ func TestDefaults(t *testing.T) {
 	want := &config.Config{
 		State:       "/var/lib/drydock",
 		Runtime:     "/run/drydock",
-		Repository:  config.Repository{Path: "/srv/backup", PasswordFile: "/var/lib/drydock/repository.key", Connections: 5, Timeout: config.Duration(2 * time.Minute)},
+		Repository:  config.Repository{Path: "/srv/backup", PasswordFile: "/var/lib/drydock/repository.key", Connections: 5, Timeout: config.Duration(2 * time.Minute), Compression: "fastest"},
 		Schedule:    "*-*-* 02:30:00",
 		Verify:      config.Verify{Mode: "sample", Every: config.Duration(24 * time.Hour), Percent: 4},
 		Sandbox:     config.Sandbox{AllowWithout: []config.Layer{}, Memory: 256 << 20},

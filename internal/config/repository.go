@@ -14,6 +14,7 @@ import (
 func (r *reader) checkRepositories(c *Config) {
 	r.checkRepository("repository", c.Repository)
 	known := map[string]string{c.Repository.Path: "the repository"}
+	named := map[string]bool{}
 	for i, p := range c.Copies {
 		key := fmt.Sprintf("copies[%d]", i)
 		r.checkRepository(key, p.Repository)
@@ -21,6 +22,19 @@ func (r *reader) checkRepositories(c *Config) {
 			r.problem(key+".path", "is where "+other+" is", "a copy needs a place of its own")
 		}
 		known[p.Path] = "another copy"
+		if p.Verify.Every == 0 {
+			r.problem(key+".verify.every", "must be longer than 0s", "mode: off turns the proofs off")
+		}
+		if p.Name == "" {
+			continue
+		}
+		if !diskName.MatchString(p.Name) {
+			r.problem(key+".name", fmt.Sprintf("%q is not a name", p.Name), nameForm)
+		}
+		if named[p.Name] {
+			r.problem(key+".name", "is the name of another copy", "each copy needs a name of its own, or none")
+		}
+		named[p.Name] = true
 	}
 }
 

@@ -17,8 +17,8 @@
 //     no hardlinks and no times, and mkfs.btrfs --rootdir no times and wrong device
 //     numbers.
 //
-// [MakeSkeleton] makes the ext4 alone, without the content of files, for who shows
-// the backup as a disk.
+// [MakeSkeleton] makes the filesystem alone, without the content of files, for who
+// shows the backup as a disk.
 //
 // # What it promises
 //

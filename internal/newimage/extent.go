@@ -47,7 +47,7 @@ const (
 	inodeChecksumLo   = 0x7c
 	inodeChecksumHi   = 0x82
 	goodOldInode      = 128
-	maxInodeSize      = ext4Block
+	maxInodeSize      = blockSize
 	superblock        = 1024
 	superblockSize    = 1024
 	superblockLog4096 = 2
@@ -69,7 +69,7 @@ type readWriterAt interface {
 }
 
 // extents changes the extents of files in a filesystem that mke2fs and debugfs have
-// made a moment ago, with blocks of [ext4Block].
+// made a moment ago, with blocks of [blockSize].
 type extents struct {
 	image     readWriterAt
 	perGroup  uint64
@@ -97,7 +97,7 @@ func openExtents(image readWriterAt) (*extents, error) {
 	}
 	switch {
 	case le.Uint16(sb[0x38:]) != ext4Magic, le.Uint32(sb[0x18:]) != superblockLog4096, le.Uint32(sb[0x14:]) != 0,
-		e.perGroup == 0, e.inodeSize < goodOldInode, e.inodeSize > maxInodeSize, e.descSize < 32, e.descSize > ext4Block:
+		e.perGroup == 0, e.inodeSize < goodOldInode, e.inodeSize > maxInodeSize, e.descSize < 32, e.descSize > blockSize:
 		return nil, fmt.Errorf("%w: the superblock", errExtents)
 	case incompat&incompatMetaBG != 0:
 		return nil, fmt.Errorf("%w: mke2fs has used meta_bg", errExtents)
@@ -139,14 +139,14 @@ func (e *extents) inodeAt(ino uint64) (int64, error) {
 	}
 	group, index := (ino-1)/e.perGroup, (ino-1)%e.perGroup
 	desc := make([]byte, e.descSize)
-	if _, err := e.image.ReadAt(desc, ext4Block+int64(group)*e.descSize); err != nil {
+	if _, err := e.image.ReadAt(desc, blockSize+int64(group)*e.descSize); err != nil {
 		return 0, err
 	}
 	table := int64(le.Uint32(desc[0x08:]))
 	if e.descSize >= 64 {
 		table |= int64(le.Uint32(desc[0x28:])&0xffff) << 32
 	}
-	return table*ext4Block + int64(index)*int64(e.inodeSize), nil
+	return table*blockSize + int64(index)*int64(e.inodeSize), nil
 }
 
 // node marks the extents of one node of the tree, whose depth is below limit.
@@ -176,8 +176,8 @@ func (e *extents) node(p []byte, seed uint32, limit uint16, tell func(block, at,
 
 // block marks the extents in a block of the tree.
 func (e *extents) block(at int64, seed uint32, limit uint16, tell func(block, at, n int64)) error {
-	p := make([]byte, ext4Block)
-	if _, err := e.image.ReadAt(p, at*ext4Block); err != nil {
+	p := make([]byte, blockSize)
+	if _, err := e.image.ReadAt(p, at*blockSize); err != nil {
 		return err
 	}
 	if err := e.node(p, seed, limit, tell); err != nil {
@@ -190,7 +190,7 @@ func (e *extents) block(at int64, seed uint32, limit uint16, tell func(block, at
 		}
 		le.PutUint32(p[tail:], ext4Sum(seed, p[:tail]))
 	}
-	_, err := e.image.WriteAt(p, at*ext4Block)
+	_, err := e.image.WriteAt(p, at*blockSize)
 	return err
 }
 

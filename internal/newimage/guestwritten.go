@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -16,7 +17,7 @@ const minXFS = 300 << 20
 
 // xfs makes the filesystem, and has a machine write the files.
 func (m *maker) xfs() error {
-	args := []string{"-q", "-f"}
+	args := []string{"-q", "-f", "-b", "size=" + strconv.Itoa(blockSize)}
 	if m.opts.UUID != [16]byte{} {
 		args = append(args, "-m", "uuid="+uuidText(m.opts.UUID))
 	}
@@ -37,7 +38,7 @@ func (m *maker) btrfs() error {
 }
 
 func (m *maker) makeBtrfs() error {
-	args := []string{"-q", "-f"}
+	args := []string{"-q", "-f", "-s", strconv.Itoa(blockSize)}
 	if m.opts.UUID != [16]byte{} {
 		args = append(args, "-U", uuidText(m.opts.UUID))
 	}

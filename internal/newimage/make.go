@@ -111,7 +111,7 @@ func (m *maker) make() error {
 	if _, err := os.Lstat(m.target); err == nil && !m.opts.Overwrite {
 		return fmt.Errorf("%w: it is there already (use another name, or allow to overwrite)", ErrTarget)
 	}
-	if err := m.begin(); err != nil {
+	if err := m.begin(openWorkplace); err != nil {
 		return err
 	}
 	defer m.work.close()
@@ -124,8 +124,8 @@ func (m *maker) make() error {
 	return m.finish()
 }
 
-// begin looks at what there is to be made, and takes the workplace.
-func (m *maker) begin() (err error) {
+// begin looks at what there is to be made, and takes a workplace.
+func (m *maker) begin(open func(target string) (*workplace, error)) (err error) {
 	if m.survey, err = m.src.survey(m.ctx, m.damaged); err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (m *maker) begin() (err error) {
 	if m.survey.least > m.opts.Size {
 		return fmt.Errorf("%w: files of %d bytes, holes not counted, do not fit into %d (choose a larger size)", ErrSize, m.survey.least, m.opts.Size)
 	}
-	m.work, err = openWorkplace(m.target)
+	m.work, err = open(m.target)
 	return err
 }
 

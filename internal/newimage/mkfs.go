@@ -24,10 +24,10 @@ const (
 	maxMessage = 2000
 	// waitDelay is how long a program that was killed may keep its pipes open.
 	waitDelay = 5 * time.Second
-	// ext4Block is the size of a block of ext4, in bytes; maxInline is how much of
+	// blockSize is that of all filesystems that are made, in bytes; maxInline is how much of
 	// it attributes can have, less what an ACL may grow by in ext4's own form.
-	ext4Block = 4096
-	maxInline = ext4Block - 256
+	blockSize = 4096
+	maxInline = blockSize - 256
 )
 
 // program runs a program of e2fsprogs or btrfs-progs. Its exit code may be one of ok.
@@ -71,7 +71,7 @@ func (m *maker) ext4() error {
 // mke2fs makes the filesystem, and has it checked: mke2fs counts the blocks of large
 // attributes wrong, and makes no index of large folders.
 func (m *maker) mke2fs() error {
-	args := []string{"-q", "-F", "-t", "ext4", "-b", strconv.Itoa(ext4Block), "-I", "256", "-d", m.work.folder}
+	args := []string{"-q", "-F", "-t", "ext4", "-b", strconv.Itoa(blockSize), "-I", "256", "-d", m.work.folder}
 	if m.survey.xattrs > maxInline {
 		args = append(args, "-O", "ea_inode")
 	}

@@ -1,7 +1,6 @@
 package newimage
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -34,10 +33,18 @@ type Run struct {
 	At             int64  // in the file
 }
 
-// MakeSkeleton makes the ext4 filesystem that [Make] would make, but reads no
-// content: mke2fs is shown files that are one hole, debugfs then gives them blocks,
-// and those are marked as written. It works below the name at, where nothing is left.
-// Options.Read is needed; it takes root. Other filesystems are [ErrFilesystem].
+// maxRuns bounds in how many runs a skeleton has its content: 256 MiB of them.
+const maxRuns = 8 << 20
+
+var errRuns = errors.New("the places of content make no sense")
+
+// MakeSkeleton makes the filesystem that [Make] would make, but reads no content. Of an
+// ext4 mke2fs is shown files that are one hole, debugfs then gives them blocks, and those
+// are marked as written. The machine that writes XFS and btrfs writes zeros, and the
+// confined reader tells where. It works below the name at, where nothing is left;
+// several may do so at once. Options.Read is needed; it takes root.
+//
+// Btrfs has no checksums of what is content.
 func MakeSkeleton(ctx context.Context, fsys disk.Filesystem, at string, opts Options) (*Skeleton, error) {
 	m := newHollow(ctx, fsys, at, opts)
 	s, err := m.skeleton()
@@ -63,33 +70,88 @@ func OpenSkeleton(ctx context.Context, fsys disk.Filesystem, path string, opts O
 
 func newHollow(ctx context.Context, fsys disk.Filesystem, at string, opts Options) *maker {
 	m := &maker{ctx: ctx, opts: opts, target: filepath.Clean(at), report: &Report{Size: opts.Size}}
-	m.src = &source{Filesystem: fsys, hidden: map[uint64]bool{}, hollow: true, told: func(int64) {}}
+	m.src = &source{Filesystem: fsys, hidden: map[uint64]bool{}, hollow: m.isExt4(), told: func(int64) {}}
+	m.opts.Writer.Hollow = true
 	return m
+}
+
+func (m *maker) isExt4() bool { return m.opts.Filesystem == "ext4" }
+
+func (m *maker) skeleton() (*Skeleton, error) {
+	build, err := m.builder()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.begin(openAnyWorkplace); err != nil {
+		return nil, err
+	}
+	defer m.work.close()
+	if err := m.populate(build); err != nil {
+		return nil, err
+	}
+	var files []placed
+	if m.isExt4() {
+		if err = m.ext4Times(); err == nil {
+			files, err = m.allocate()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	s, err := m.openRuns(m.work.image, files)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.keep(s); err != nil {
+		return nil, errors.Join(err, s.File.Close())
+	}
+	return s, nil
 }
 
 func (m *maker) reopen(path string) (_ *Skeleton, err error) {
 	if m.survey, err = m.src.survey(m.ctx, m.damaged); err != nil {
 		return nil, err
 	}
+	var files []placed
+	if m.isExt4() {
+		if files, err = m.place(path, io.Discard); err != nil {
+			return nil, err
+		}
+	}
+	return m.openRuns(path, files)
+}
+
+// openRuns finds out where content belongs. The files are those of an ext4, whose blocks
+// it marks as written, which changes nothing where they are.
+func (m *maker) openRuns(path string, files []placed) (*Skeleton, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
-	files, err := m.place(path, io.Discard)
+	s := &Skeleton{File: f, Size: m.opts.Size}
+	if m.isExt4() {
+		s.Runs, err = markWritten(f, files)
+	} else {
+		s.Runs, err = m.locate(path)
+	}
+	if err == nil {
+		err = sortRuns(s.Runs)
+	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return m.finishSkeleton(f, files)
+	return s, nil
 }
 
-// finishSkeleton marks the files' blocks as written, which changes nothing where they
-// are.
-func (m *maker) finishSkeleton(f *os.File, files []placed) (*Skeleton, error) {
-	runs, err := markWritten(f, files)
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
+// sortRuns puts runs in the order of the disk, on which none may overlap another.
+func sortRuns(runs []Run) error {
+	slices.SortFunc(runs, func(a, b Run) int { return cmp.Compare(a.Offset, b.Offset) })
+	for i := 1; i < len(runs); i++ {
+		if runs[i-1].Offset+runs[i-1].Length > runs[i].Offset {
+			return fmt.Errorf("%w: two have the block at %d", errRuns, runs[i].Offset)
+		}
 	}
-	return &Skeleton{File: f, Size: m.opts.Size, Runs: runs}, nil
+	return nil
 }
 
 // keep gives the skeleton its name, if it is to have one. It is durable then.
@@ -104,217 +166,4 @@ func (m *maker) keep(s *Skeleton) error {
 		return err
 	}
 	return atomicfile.SyncDir(filepath.Dir(m.opts.Keep))
-}
-
-func (m *maker) skeleton() (*Skeleton, error) {
-	if m.opts.Filesystem != "ext4" {
-		return nil, fmt.Errorf("%.20q %w that has no content (back the disk up whole: backup: image)", m.opts.Filesystem, ErrFilesystem)
-	}
-	if err := m.begin(); err != nil {
-		return nil, err
-	}
-	defer m.work.close()
-	if err := m.populate(m.ext4); err != nil {
-		return nil, err
-	}
-	if err := m.ext4Times(); err != nil {
-		return nil, err
-	}
-	files, err := m.allocate()
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(m.work.image, os.O_RDWR, 0)
-	if err != nil {
-		return nil, err
-	}
-	s, err := m.finishSkeleton(f, files)
-	if err != nil {
-		return nil, err
-	}
-	if err := m.keep(s); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return s, nil
-}
-
-// hollowFile is a file that has its size, and nothing in it.
-type hollowFile int64
-
-func (h hollowFile) Size() int64 { return int64(h) }
-
-func (h hollowFile) ReadAt(p []byte, off int64) (int, error) {
-	n := int(min(max(int64(h)-off, 0), int64(len(p))))
-	clear(p[:n])
-	if n < len(p) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-func (h hollowFile) Extents(off, length int64, yield func(disk.Extent) error) error {
-	if off < 0 || length < 0 || length > int64(h)-off {
-		return fmt.Errorf("extents of %d bytes at %d: %w", length, off, io.ErrUnexpectedEOF)
-	}
-	if length == 0 {
-		return nil
-	}
-	return yield(disk.Extent{Offset: off, Length: length, Kind: disk.ExtentHole})
-}
-
-// placed is a file of the backup, and where it is in the new filesystem.
-type placed struct {
-	ino    uint64 // in the backup
-	made   uint64 // in the new filesystem
-	blocks int64  // that its content takes
-}
-
-// allocate gives the files blocks for their content.
-func (m *maker) allocate() ([]placed, error) {
-	commands, err := m.work.script()
-	if err != nil {
-		return nil, err
-	}
-	defer commands.Close()
-	w := bufio.NewWriter(commands)
-	files, err := m.place(m.work.image, w)
-	if err != nil {
-		return nil, err
-	}
-	if err := w.Flush(); err != nil {
-		return nil, err
-	}
-	return files, m.program(nil, nil, "debugfs", "-w", "-f", commands.Name(), m.work.image)
-}
-
-// place finds the files of the backup in the filesystem at path, and writes the
-// commands of debugfs that give them their blocks.
-func (m *maker) place(path string, commands io.Writer) ([]placed, error) {
-	image, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer image.Close()
-	made, stop, err := m.opts.Read(m.ctx, image)
-	if err != nil {
-		return nil, err
-	}
-	defer stop()
-	a := &allocator{ctx: m.ctx, src: m.src, made: made, seen: map[uint64]bool{}, w: commands}
-	err = a.folder(m.src.Info().Root, made.Info().Root, 0)
-	return a.files, err
-}
-
-// allocator walks the backup and the new filesystem side by side, and writes the
-// commands of debugfs that give each file its blocks.
-type allocator struct {
-	ctx   context.Context
-	src   *source
-	made  disk.Filesystem
-	seen  map[uint64]bool // hardlinked files, by inode number in the backup
-	files []placed
-	w     io.Writer
-}
-
-func (a *allocator) folder(ino, made uint64, depth int) error {
-	if a.ctx.Err() != nil {
-		return context.Cause(a.ctx)
-	}
-	if depth > maxDepth {
-		return fmt.Errorf("folders lie more than %d deep: %w", maxDepth, disk.ErrLimit)
-	}
-	there := map[string]uint64{}
-	if err := a.made.ReadDir(made, func(e disk.DirEntry) error {
-		there[string(e.Name)] = e.Ino
-		return nil
-	}); err != nil {
-		return err
-	}
-	entries, err := disk.List(a.src, ino)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Type != disk.ModeDir && e.Type != disk.ModeRegular {
-			continue
-		}
-		at, ok := there[string(e.Name)]
-		if !ok {
-			return fmt.Errorf("mke2fs has left out %.100q", e.Name)
-		}
-		if e.Type == disk.ModeDir {
-			err = a.folder(e.Ino, at, depth+1)
-		} else {
-			err = a.file(e.Ino, at)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// file asks for the blocks of one file, its holes left out.
-func (a *allocator) file(ino, made uint64) error {
-	inode, err := a.src.Inode(ino)
-	if err != nil || a.seen[ino] {
-		return err
-	}
-	if inode.Links > 1 {
-		a.seen[ino] = true
-	}
-	content, err := a.src.Filesystem.Open(ino)
-	if err != nil {
-		return err
-	}
-	f := placed{ino: ino, made: made}
-	next := int64(0) // the first block that was not asked for
-	err = content.Extents(0, content.Size(), func(e disk.Extent) error {
-		if e.Kind != disk.ExtentData {
-			return nil
-		}
-		from, to := max(e.Offset/ext4Block, next), (e.Offset+e.Length-1)/ext4Block
-		if from > to {
-			return nil
-		}
-		next = to + 1
-		f.blocks += next - from
-		_, err := fmt.Fprintf(a.w, "fallocate <%d> %d %d\n", made, from, to)
-		return err
-	})
-	if f.blocks > 0 {
-		a.files = append(a.files, f)
-	}
-	return err
-}
-
-// markWritten turns the blocks that debugfs gave to files, which count as reserved
-// and read as zeros, into blocks that were written, and tells where they are.
-func markWritten(image *os.File, files []placed) ([]Run, error) {
-	fs, err := openExtents(image)
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(files, func(a, b placed) int { return cmp.Compare(a.made, b.made) })
-	var runs []Run
-	for _, f := range files {
-		got := int64(0)
-		err := fs.write(f.made, func(block, at, n int64) {
-			runs = append(runs, Run{Offset: at * ext4Block, Length: n * ext4Block, Ino: f.ino, At: block * ext4Block})
-			got += n
-		})
-		if err != nil {
-			return nil, fmt.Errorf("inode %d: %w", f.made, err)
-		}
-		if got != f.blocks {
-			return nil, fmt.Errorf("%w: a file of %d blocks got %d (choose a larger size)", ErrSize, f.blocks, got)
-		}
-	}
-	slices.SortFunc(runs, func(a, b Run) int { return cmp.Compare(a.Offset, b.Offset) })
-	for i := 1; i < len(runs); i++ {
-		if runs[i-1].Offset+runs[i-1].Length > runs[i].Offset {
-			return nil, fmt.Errorf("two files have the block at %d", runs[i].Offset)
-		}
-	}
-	return runs, nil
 }

@@ -20,12 +20,18 @@ type workplace struct {
 	lock      *os.File
 }
 
+func baseOf(target string) string {
+	return filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".drydock-")
+}
+
+func lockOf(target string) string { return baseOf(target) + "lock" }
+
 // openWorkplace takes the workplace, and clears away what a process left that was
 // killed.
 func openWorkplace(target string) (*workplace, error) {
-	base := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".drydock-")
+	base := baseOf(target)
 	w := &workplace{image: base + "partial", converted: base + "partial.qcow2", commands: base + "commands", folder: base + "mount"}
-	if err := w.take(base + "lock"); err != nil {
+	if err := w.take(lockOf(target)); err != nil {
 		return nil, err
 	}
 	// The mount of a process that was killed. By force: programs that use it get
@@ -39,6 +45,40 @@ func openWorkplace(target string) (*workplace, error) {
 		return nil, fmt.Errorf("prepare %s: %w", w.folder, err)
 	}
 	return w, nil
+}
+
+// maxAtOnce is how many may make something of one name, of which nothing is left there.
+const maxAtOnce = 16
+
+// openAnyWorkplace takes a workplace beside the target, or beside one whose name has a
+// number behind it. It clears away what was left in the others.
+func openAnyWorkplace(target string) (mine *workplace, err error) {
+	for i := range maxAtOnce {
+		name := target
+		if i > 0 {
+			name = fmt.Sprintf("%s.%d", target, i+1)
+		}
+		if _, err := os.Lstat(lockOf(name)); mine != nil && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		w, err := openWorkplace(name)
+		switch {
+		case errors.Is(err, ErrTarget):
+		case err != nil && mine != nil:
+			mine.close()
+			return nil, err
+		case err != nil:
+			return nil, err
+		case mine == nil:
+			mine = w
+		default:
+			w.close()
+		}
+	}
+	if mine == nil {
+		return nil, fmt.Errorf("%w: %d processes make %s already (wait for one of them)", ErrTarget, maxAtOnce, target)
+	}
+	return mine, nil
 }
 
 // take takes the lock. Its file is removed by whoever had it, so a lock of a file

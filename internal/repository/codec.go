@@ -40,13 +40,18 @@ type codec struct {
 	scratch     sync.Pool // of *[]byte, to compress and seal in
 }
 
+// levels are those that restic has for its compressions.
+var levels = map[Compression]zstd.EncoderLevel{
+	CompressionOff:     zstd.SpeedFastest, // of trees and indexes
+	CompressionFastest: zstd.SpeedFastest,
+	CompressionAuto:    zstd.SpeedDefault,
+	CompressionBetter:  zstd.SpeedBetterCompression,
+	CompressionMax:     zstd.SpeedBestCompression,
+}
+
 // newCodec returns the codec of a repository with that key.
 func newCodec(key *crypto.Key, version int, compression Compression) (*codec, error) {
-	level := zstd.SpeedDefault
-	if compression == CompressionMax {
-		level = zstd.SpeedBestCompression
-	}
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderCRC(false), zstd.WithWindowSize(zstdWindow),
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(levels[compression]), zstd.WithEncoderCRC(false), zstd.WithWindowSize(zstdWindow),
 		// Base64, samples and the like repeat nothing, and are a quarter smaller all
 		// the same.
 		zstd.WithAllLitEntropyCompression(true))

@@ -180,7 +180,7 @@ func TestCreateRefuses(t *testing.T) {
 	if len(p.files(t, "keys")) != 1 {
 		t.Error("the key is gone")
 	}
-	for _, o := range []repository.Options{{PackSize: 1}, {PackSize: 1 << 30}, {Compression: 9}} {
+	for _, o := range []repository.Options{{PackSize: 1}, {PackSize: 1 << 30}, {Compression: "9"}} {
 		if _, err := repository.Open(t.Context(), local.New(p.dir), []byte(password), o); err == nil {
 			t.Errorf("%+v: accepted", o)
 		}

@@ -171,7 +171,7 @@ func FuzzDecodeConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r, err := newRepository(&memory.Backend{}, new(crypto.Key), cfg, Options{})
+		r, err := newRepository(&memory.Backend{}, new(crypto.Key), cfg, Options{Compression: CompressionFastest})
 		if err != nil {
 			t.Fatal(err)
 		}

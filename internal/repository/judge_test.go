@@ -1,6 +1,7 @@
 package repository_test
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -170,4 +171,38 @@ func TestSeveralKeys(t *testing.T) {
 	}
 	_, err := repository.Open(t.Context(), local.New(p.dir), []byte("guess"), repository.Options{})
 	wantError(t, err, repository.ErrWrongKey)
+}
+
+// Restic reads what is stored with each compression, and each saves more than the one
+// before it.
+func TestCompressions(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := t.TempDir()
+	if err := os.WriteFile(filepath.Join(src, "program"), program[:4<<20], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	last := int64(math.MaxInt64)
+	for _, c := range []repository.Compression{
+		repository.CompressionOff, repository.CompressionFastest, repository.CompressionAuto, repository.CompressionBetter, repository.CompressionMax,
+	} {
+		p := newPlace(t)
+		r, err := repository.Create(t.Context(), local.New(p.dir), []byte(password), repository.CreateOptions{KDF: cheap, Options: repository.Options{Compression: c}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		backup(t, r, src)
+		p.check(t)
+		stored := r.Added().Stored
+		if stored >= last {
+			t.Errorf("%s: %d bytes, and %d with the one before", c, stored, last)
+		}
+		last = stored
+	}
 }

@@ -13,13 +13,16 @@ import (
 )
 
 // Compression is how hard blobs are compressed.
-type Compression uint8
+type Compression string
 
-// The compressions, named as restic names them.
+// The compressions, named as restic names them, though restic's own choice is
+// auto. What each costs and saves is in docs/repository.md.
 const (
-	CompressionAuto Compression = iota
-	CompressionOff              // data blobs only; trees and indexes always are
-	CompressionMax
+	CompressionOff     Compression = "off" // of data blobs; trees and indexes always are
+	CompressionFastest Compression = "fastest"
+	CompressionAuto    Compression = "auto"
+	CompressionBetter  Compression = "better"
+	CompressionMax     Compression = "max"
 )
 
 // The sizes that a pack can have, as restic allows them.
@@ -31,7 +34,7 @@ const (
 
 // Options are the choices of one user of a repository. The zero value is good.
 type Options struct {
-	Compression Compression
+	Compression Compression // "" means CompressionFastest
 	// PackSize is the size in bytes at which a pack is closed, 4 MiB to 128
 	// MiB; 0 means 16 MiB. About six times as much memory is used.
 	PackSize int
@@ -55,8 +58,11 @@ func (o Options) complete() (Options, error) {
 	if o.Parity != 0 && (o.Parity < ecc.MinPercent || o.Parity > ecc.MaxPercent) {
 		return o, fmt.Errorf("parity of %d %% is not from %d to %d", o.Parity, ecc.MinPercent, ecc.MaxPercent)
 	}
-	if o.Compression > CompressionMax {
-		return o, fmt.Errorf("unknown compression %d", o.Compression)
+	if o.Compression == "" {
+		o.Compression = CompressionFastest
+	}
+	if _, ok := levels[o.Compression]; !ok {
+		return o, fmt.Errorf("unknown compression %q", o.Compression)
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -24,6 +24,12 @@ func (r *Repository) NewChunker(rd io.Reader) *chunker.Chunker {
 	return chunker.NewWithBoundaries(rd, r.cfg.Polynomial, MinChunk, MaxChunk)
 }
 
+// ResetChunker has a chunker of this repository's cut another stream, and saves its
+// buffer of 512 KiB.
+func (r *Repository) ResetChunker(c *chunker.Chunker, rd io.Reader) {
+	c.ResetWithBoundaries(rd, r.cfg.Polynomial, MinChunk, MaxChunk)
+}
+
 // chunkBuffers holds *[]byte with room for MinChunk bytes or more.
 var chunkBuffers sync.Pool
 

@@ -21,6 +21,8 @@ type Copies interface {
 	Prunes(place string) bool
 	// Prune gives back the space of what was removed there.
 	Prune(ctx context.Context, place string) (*PruneReport, error)
+	// Proofs proves that the backups at a place can be read back.
+	Proofs(place string) (Proofs, error)
 }
 
 // CopyReport is what was brought to another place.
@@ -34,6 +36,7 @@ type CopyReport struct {
 	Stored   int64         `json:"stored"`             // bytes that they take there
 	Removed  []string      `json:"removed,omitempty"`  // IDs that they have there
 	Prune    *PruneReport  `json:"prune,omitempty"`
+	Verify   *ProofReport  `json:"verify,omitempty"` // nil: it was not due
 	Error    string        `json:"error,omitempty"`
 	gone     bool          // nobody could work on the place
 }
@@ -72,6 +75,22 @@ func (x *run) copies(ctx context.Context) {
 	}
 }
 
+// proveCopies looks at the backups at all other places. Damage there is a warning: the
+// backups themselves are as good as they were.
+func (x *run) proveCopies(ctx context.Context) {
+	for _, rep := range x.report.Copies {
+		if rep.gone || ctx.Err() != nil {
+			continue
+		}
+		p, err := x.o.Copies.Proofs(rep.Place)
+		if err != nil {
+			rep.fail(err)
+			continue
+		}
+		rep.Verify = x.proof(ctx, p, "of "+rep.Place+": ")
+	}
+}
+
 // pruneCopies gives back space at the other places, where it is time to: also where not
 // all could be copied, since one that is full would stay so.
 func (x *run) pruneCopies(ctx context.Context) {
@@ -93,10 +112,7 @@ func (x *run) pruneCopies(ctx context.Context) {
 			err = x.o.State.ChoreDone(context.WithoutCancel(ctx), copyChore(rep.Place), x.o.Now())
 		}
 		if err != nil {
-			if rep.Error != "" {
-				rep.Error += "; "
-			}
-			rep.Error += err.Error()
+			rep.fail(err)
 			x.event("", StepPrune, state.Failed, "of %s: %v", rep.Place, err)
 			continue
 		}
@@ -111,29 +127,49 @@ func (r *Runner) copyPruneDue(ctx context.Context, place string) (Due, error) {
 	return r.pruneDue(ctx, copyChore(place))
 }
 
-// problem is what is wrong at the place, or "".
-func (c *CopyReport) problem() string {
-	if c.Error == "" {
-		return ""
+// fail adds what went wrong.
+func (c *CopyReport) fail(err error) {
+	if c.Error != "" {
+		c.Error += "; "
 	}
-	return fmt.Sprintf("%s to %s: %s (the next round tries again)", StepCopy, c.Place, c.Error)
+	c.Error += err.Error()
+}
+
+// problems are what is wrong at the place, one line each.
+func (c *CopyReport) problems() []string {
+	var out []string
+	if c.Error != "" {
+		out = append(out, fmt.Sprintf("%s to %s: %s (the next round tries again)", StepCopy, c.Place, c.Error))
+	}
+	if c.Verify != nil {
+		out = append(out, c.Verify.problems(fmt.Sprintf("%s of %s", StepVerify, c.Place))...)
+	}
+	return out
 }
 
 // CopyPlan is another place that a round brings the backups to.
 type CopyPlan struct {
-	Place string `json:"place"`
-	Prune Due    `json:"prune"`
+	Place  string `json:"place"`
+	Prune  Due    `json:"prune"`
+	Verify Due    `json:"verify"`
 }
 
 func (r *Runner) planCopies(ctx context.Context) ([]CopyPlan, error) {
 	var out []CopyPlan
 	for _, place := range r.o.Copies.Places() {
 		p := CopyPlan{Place: place, Prune: Due{Reason: "nothing is removed there"}}
+		var err error
 		if r.o.Copies.Prunes(place) {
-			var err error
 			if p.Prune, err = r.copyPruneDue(ctx, place); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("is a prune of %s due: %w", place, err)
 			}
+		}
+		proofs, err := r.o.Copies.Proofs(place)
+		if err == nil {
+			p.Verify, err = proofs.Due(ctx)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("is a proof of %s due: %w", place, err)
 		}
 		out = append(out, p)
 	}

@@ -65,3 +65,27 @@ func TestRoundCopies(t *testing.T) {
 		t.Errorf("pruned were %s", got)
 	}
 }
+
+// Damage at a place is a warning that names it, and so is a place that cannot be looked
+// at. Nobody looks where nobody is.
+func TestRoundProvesCopies(t *testing.T) {
+	w := newWorld(t)
+	w.places, w.gonePlace = []string{"nas", "cloud", "gone"}, "gone"
+	w.copyProof = map[string]*round.ProofReport{
+		"nas":   {Mode: "sample", Backups: 2, Damaged: 1, Damage: []string{"web@01234567:/var/x: lost"}, DamageTotal: 1},
+		"cloud": {Mode: "quick", Backups: 2, Error: "the bucket is gone"},
+		"gone":  {Mode: "quick"},
+	}
+	v := w.vm(diskFile(t))
+	if plan, err := w.runner().Plan(t.Context(), []round.VM{v}); err != nil || !plan.Copies[0].Verify.Due {
+		t.Errorf("the plan is %+v, %v", plan.Copies, err)
+	}
+	report := do(t, w, v)
+	p := report.Problems()
+	if report.Outcome != state.Warnings || len(p) != 3 || p[0] != "verify of nas: web@01234567:/var/x: lost" || p[1] != "verify of cloud: the bucket is gone" || !strings.HasPrefix(p[2], "copy to gone") {
+		t.Errorf("outcome %s, problems %q", report.Outcome, p)
+	}
+	if c := report.Copies; c[0].Verify == nil || c[1].Verify == nil || c[2].Verify != nil || report.VMs[0].Outcome != state.Done {
+		t.Errorf("the copies are %+v", c)
+	}
+}

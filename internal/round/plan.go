@@ -73,7 +73,7 @@ func (r *Runner) Plan(ctx context.Context, vms []VM) (*Plan, error) {
 		return nil, fmt.Errorf("is a prune due: %w", err)
 	}
 	if p.Copies, err = r.planCopies(ctx); err != nil {
-		return nil, fmt.Errorf("is a prune due: %w", err)
+		return nil, err
 	}
 	if p.Verify, err = r.o.Proofs.Due(ctx); err != nil {
 		return nil, fmt.Errorf("is a proof due: %w", err)

@@ -10,11 +10,15 @@ import (
 
 // prove looks at the backups of all VMs, those of this round among them. Whatever
 // it finds, they are made and stay as they are.
-func (x *run) prove(ctx context.Context) {
+func (x *run) prove(ctx context.Context) { x.report.Verify = x.proof(ctx, x.o.Proofs, "") }
+
+// proof proves something, and returns nil if that was not due. Of is what its events
+// begin with.
+func (x *run) proof(ctx context.Context, p Proofs, of string) *ProofReport {
 	start := time.Now()
-	rep, err := x.o.Proofs.Prove(ctx, func(s string) { x.event("", StepVerify, "", "%s", s) })
+	rep, err := p.Prove(ctx, func(s string) { x.event("", StepVerify, "", "%s%s", of, s) })
 	if rep == nil && err == nil {
-		return
+		return nil
 	}
 	if rep == nil {
 		rep = &ProofReport{Duration: time.Since(start)}
@@ -22,12 +26,12 @@ func (x *run) prove(ctx context.Context) {
 	if err != nil {
 		rep.Error = err.Error()
 	}
-	x.report.Verify = rep
 	phase := state.End
 	if err != nil || rep.DamageTotal > 0 {
 		phase = state.Failed
 	}
-	x.event("", StepVerify, phase, "%s", rep)
+	x.event("", StepVerify, phase, "%s%s", of, rep)
+	return rep
 }
 
 // String is the one-line summary of a proof.
@@ -41,17 +45,18 @@ func (p *ProofReport) String() string {
 	return fmt.Sprintf("%s: all good (backups: %d, read: %s)", p.Mode, p.Backups, Bytes(p.BytesRead))
 }
 
-// problems returns what is damaged and what was not looked at, one line each.
-func (p *ProofReport) problems() []string {
+// problems returns what is damaged and what was not looked at, one line each, which
+// begins with what was proven.
+func (p *ProofReport) problems(what string) []string {
 	var out []string
 	for _, d := range p.Damage {
-		out = append(out, fmt.Sprintf("%s: %s", StepVerify, d))
+		out = append(out, fmt.Sprintf("%s: %s", what, d))
 	}
 	if more := p.DamageTotal - len(p.Damage); more > 0 {
-		out = append(out, fmt.Sprintf("%s: %d more are damaged (drydock verify names them)", StepVerify, more))
+		out = append(out, fmt.Sprintf("%s: %d more are damaged (drydock verify names them)", what, more))
 	}
 	if p.Error != "" {
-		out = append(out, fmt.Sprintf("%s: %s", StepVerify, p.Error))
+		out = append(out, fmt.Sprintf("%s: %s", what, p.Error))
 	}
 	return out
 }

@@ -202,7 +202,7 @@ func (r *Report) settle() {
 			r.Outcome = state.Warnings
 		}
 	}
-	warned := len(r.Warnings) > 0 || slices.ContainsFunc(r.Copies, func(c *CopyReport) bool { return c.Error != "" }) || r.Recovery != nil && len(r.Recovery.Warnings) > 0
+	warned := len(r.Warnings) > 0 || slices.ContainsFunc(r.Copies, func(c *CopyReport) bool { return len(c.problems()) > 0 }) || r.Recovery != nil && len(r.Recovery.Warnings) > 0
 	if r.Outcome == state.Done && warned {
 		r.Outcome = state.Warnings
 	}
@@ -228,12 +228,10 @@ func (r *Report) Problems() []string {
 	}
 	out = append(out, r.Warnings...)
 	for _, c := range r.Copies {
-		if p := c.problem(); p != "" {
-			out = append(out, p)
-		}
+		out = append(out, c.problems()...)
 	}
 	if r.Verify != nil {
-		out = append(out, r.Verify.problems()...)
+		out = append(out, r.Verify.problems(string(StepVerify))...)
 	}
 	return out
 }

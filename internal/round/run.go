@@ -72,6 +72,7 @@ func (x *run) all(ctx context.Context, p *Plan) {
 	x.stragglers(context.WithoutCancel(ctx))
 	x.copies(ctx)
 	x.prove(ctx)
+	x.proveCopies(ctx)
 	for _, d := range x.docked {
 		x.boot(ctx, d)
 	}

@@ -44,13 +44,14 @@ type world struct {
 	backedDown bool   // the VM was down during the backup
 	pruneEvery time.Duration
 	prunes     int
-	late       time.Duration  // how far the clock is set forward
-	noBackups  bool           // the repository has none, whatever was made
-	places     []string       // that backups are copied to
-	badPlace   string         // the one that always fails
-	gonePlace  string         // the one that cannot be reached
-	copied     map[string]int // backups, by place
-	pruned     []string       // places
+	late       time.Duration                 // how far the clock is set forward
+	noBackups  bool                          // the repository has none, whatever was made
+	places     []string                      // that backups are copied to
+	badPlace   string                        // the one that always fails
+	gonePlace  string                        // the one that cannot be reached
+	copied     map[string]int                // backups, by place
+	pruned     []string                      // places
+	copyProof  map[string]*round.ProofReport // by place; nil: it is not due
 	proof      *round.ProofReport
 	proofErr   error
 	boot       *round.BootReport
@@ -407,6 +408,24 @@ func (c copies) Copy(_ context.Context, place string) (*round.CopyReport, error)
 }
 
 func (c copies) Prunes(place string) bool { return place != "keeps all" }
+
+func (c copies) Proofs(place string) (round.Proofs, error) { return copyProofs{c.world, place}, nil }
+
+type copyProofs struct {
+	*world
+	place string
+}
+
+func (p copyProofs) Prove(context.Context, func(string)) (*round.ProofReport, error) {
+	if err := p.call("verify of %s", p.place); err != nil {
+		return nil, err
+	}
+	return p.copyProof[p.place], nil
+}
+
+func (p copyProofs) Due(context.Context) (round.Due, error) {
+	return round.Due{Due: p.copyProof[p.place] != nil}, nil
+}
 
 func (c copies) Prune(_ context.Context, place string) (*round.PruneReport, error) {
 	if err := c.call("prune of %s", place); err != nil {

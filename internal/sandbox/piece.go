@@ -147,6 +147,32 @@ func (f *located) Extents(off, length int64, yield func(disk.Extent) error) erro
 	return nil
 }
 
+// Locate implements [disk.Locator].
+func (f *located) Locate(off, length int64, yield func(disk.Location) error) error {
+	if off < 0 || length < 0 || off > f.size || length > f.size-off {
+		return fmt.Errorf("locations of %d bytes at %d: %w", length, off, os.ErrInvalid)
+	}
+	for i := range f.pieces {
+		if err := locateWithin(&f.pieces[i], off, off+length, yield); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// locateWithin yields where the part of a piece lies that is between from and to, if any
+// is. Devices are the files of the disks, in their order; what has checksums, which are
+// of whole blocks, counts as lying nowhere.
+func locateWithin(p *wire.Piece, from, to int64, yield func(disk.Location) error) error {
+	return yieldWithin(p.Extent, from, to, func(e disk.Extent) error {
+		l := disk.Location{Offset: e.Offset, Length: e.Length, Device: -1}
+		if p.Kind == disk.ExtentData && p.File != wire.NoFile && p.Sums == nil {
+			l.Device, l.At = int(p.File), p.At+e.Offset-p.Offset
+		}
+		return yield(l)
+	})
+}
+
 // yieldWithin yields the part of e that lies between from and to, if any does.
 func yieldWithin(e disk.Extent, from, to int64, yield func(disk.Extent) error) error {
 	start, end := max(e.Offset, from), min(e.Offset+e.Length, to)
@@ -191,15 +217,25 @@ func (f *content) piece(wanted int64) (wire.Piece, error) {
 
 // Extents implements [disk.Sparse].
 func (f *content) Extents(off, length int64, yield func(disk.Extent) error) error {
+	return f.within(off, length, func(p *wire.Piece) error { return yieldWithin(p.Extent, off, off+length, yield) })
+}
+
+// Locate implements [disk.Locator].
+func (f *content) Locate(off, length int64, yield func(disk.Location) error) error {
+	return f.within(off, length, func(p *wire.Piece) error { return locateWithin(p, off, off+length, yield) })
+}
+
+// within calls yield for the pieces that a range is in.
+func (f *content) within(off, length int64, yield func(*wire.Piece) error) error {
 	if off < 0 || length < 0 || off > f.size || length > f.size-off {
-		return fmt.Errorf("extents of %d bytes at %d: %w", length, off, os.ErrInvalid)
+		return fmt.Errorf("pieces of %d bytes at %d: %w", length, off, os.ErrInvalid)
 	}
 	for end := off + length; off < end; {
 		p, err := f.piece(off)
 		if err != nil {
 			return err
 		}
-		if err := yieldWithin(p.Extent, off, end, yield); err != nil {
+		if err := yield(&p); err != nil {
 			return err
 		}
 		off = p.Offset + p.Length

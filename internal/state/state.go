@@ -82,6 +82,11 @@ CREATE TABLE proofs (
 ) STRICT;
 CREATE INDEX proofs_vm ON proofs(vm);
 `,
+	`
+ALTER TABLE proofs ADD COLUMN place TEXT NOT NULL DEFAULT ''; -- empty: the repository, and not a copy
+DROP INDEX proofs_vm;
+CREATE INDEX proofs_place_vm ON proofs(place, vm);
+`,
 }
 
 // ErrNewer says that the database was written by a newer drydock.

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ func (c *checker) mend(ctx context.Context, damage *repository.PackError) error 
 	case !able:
 		return damage
 	case !c.opts.Repair:
-		return withWords(damage, "%w; it can be repaired: drydock verify --repair", damage.Err)
+		return withWords(damage, "%w; it can be repaired: %s", damage.Err, cmp.Or(c.opts.Hint, "drydock verify --repair"))
 	}
 	c.report.Repaired = append(c.report.Repaired, damage.Pack)
 	return c.repo.CheckPack(ctx, damage.Pack, true)

@@ -61,6 +61,8 @@ type Options struct {
 	Wanted func(*repository.Snapshot) bool
 	// Repair makes damaged packs again where their parity allows it.
 	Repair bool
+	// Hint is the command that does so, for people.
+	Hint string
 	// Progress, unless it is nil, is called often, from one goroutine at a time.
 	Progress func(Progress)
 }

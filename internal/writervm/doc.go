@@ -16,7 +16,7 @@
 //
 // An error says that the image is worth nothing. Without one all is in the image, and
 // the filesystem was unmounted; what a file lacks was told. The machine ends with drydock,
-// also when that is killed, and leaves nothing behind. Silence ends it: a machine in
-// which nothing is written for minutes is stopped. What it says is bounded, and taken
-// for hostile.
+// also when that is killed, and leaves nothing behind. A machine in which nothing is
+// written for minutes is stopped, and so is one that takes far longer than a slow host
+// needs, whatever it says. What it says is bounded, and taken for hostile.
 package writervm

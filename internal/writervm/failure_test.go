@@ -160,11 +160,12 @@ func TestLiars(t *testing.T) {
 		"warns on and on":    {ready + "while printf 'W\\020\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000\\000' >&3; do :; done", "more than 100 warnings"},
 		"takes nothing":      {ready + "exec sleep 100", "is silent"},
 		"is not well":        {ready + "exec cat <&3 >/dev/null", "is silent"},
+		"only says it works": {ready + `for i in $(seq 200); do printf "P\\010\\000\\000\\000\\$(printf %03o $i)\\000\\000\\000\\000\\000\\000\\000" >&3; sleep 0.1; done; exec sleep 100`, "does not get on"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fakeQEMU(t, c.script)
 			o := options(t)
-			o.Silence = 2 * time.Second
+			o.Silence, o.Patience = 2*time.Second, time.Second
 			warnings := 0
 			o.Warn = func([]byte, string) { warnings++ }
 			err := writervm.Write(t.Context(), makeImage(t, "btrfs", smallSize), "btrfs", f, o)
@@ -175,6 +176,9 @@ func TestLiars(t *testing.T) {
 				t.Errorf("%d warnings", warnings)
 			}
 			if silent := c.want == "is silent"; errors.Is(err, writervm.ErrSilent) != silent {
+				t.Errorf("error %q", err)
+			}
+			if slow := c.want == "does not get on"; errors.Is(err, writervm.ErrSlow) != slow {
 				t.Errorf("error %q", err)
 			}
 			if left := children(t); len(left) > 0 {

@@ -59,7 +59,9 @@ const (
 // is a user who could open none. Flushes of the guest are left out: who has the image brings it
 // to the disk when it is whole, and throws it away if the host crashes before. Of a timer
 // that is late, because the host is busy, the kernel would think that it is broken.
-func arguments(accelerator, fstype string) []string {
+//
+// Zeros that are written are holes in the image: there are many if no content is.
+func arguments(accelerator string, work []string) []string {
 	cpu := map[string]string{KVM: "host"}[accelerator]
 	if cpu == "" {
 		cpu = "max"
@@ -69,11 +71,11 @@ func arguments(accelerator, fstype string) []string {
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-machine", "pc", "-accel", accelerator, "-cpu", cpu, "-smp", "2", "-m", memory,
 		"-kernel", fmt.Sprintf("/proc/self/fd/%d", fdKernel), "-initrd", fmt.Sprintf("/proc/self/fd/%d", fdInitramfs),
-		"-append", "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off selinux=0 apparmor=0 audit=0 rdinit=/init -- " + guest.Verb + " " + fstype,
+		"-append", "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off selinux=0 apparmor=0 audit=0 rdinit=/init -- " + guest.Verb + " " + strings.Join(work, " "),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-add-fd", fmt.Sprintf("set=1,fd=%d", fdImage),
-		"-blockdev", "driver=file,node-name=file,filename=/dev/fdset/1,cache.no-flush=on",
-		"-blockdev", "driver=raw,node-name=disk,file=file,cache.no-flush=on",
+		"-blockdev", "driver=file,node-name=file,filename=/dev/fdset/1,discard=unmap,cache.no-flush=on",
+		"-blockdev", "driver=raw,node-name=disk,file=file,discard=unmap,detect-zeroes=unmap,cache.no-flush=on",
 		"-device", "virtio-blk-pci,drive=disk,werror=report,rerror=report",
 		"-chardev", fmt.Sprintf("socket,id=link,fd=%d", fdLink),
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=link,nr=1",
@@ -81,14 +83,14 @@ func arguments(accelerator, fstype string) []string {
 }
 
 // start starts the machine.
-func start(ctx context.Context, accelerator, fstype string, f *files) (*machine, error) {
+func start(ctx context.Context, accelerator string, work []string, f *files) (*machine, error) {
 	link, theirs, err := socketpair()
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.Close()
 	m := &machine{link: link, said: &printed.Tail{Limit: maxSaid}, ended: make(chan struct{})}
-	m.cmd = exec.CommandContext(ctx, program, arguments(accelerator, fstype)...)
+	m.cmd = exec.CommandContext(ctx, program, arguments(accelerator, work)...)
 	m.cmd.Env = []string{"LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	m.cmd.Dir = "/"
 	m.cmd.ExtraFiles = []*os.File{theirs, f.kernel, f.initramfs, f.image}

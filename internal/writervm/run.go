@@ -15,6 +15,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/writervm/guest"
 	"github.com/drydock-vm/drydock/internal/writervm/wire"
 )
 
@@ -29,6 +30,12 @@ type Options struct {
 	Executable string
 	// Silence is how long the machine may do nothing, 5 minutes if 0.
 	Silence time.Duration
+	// Hollow leaves content out: where there is some, zeros are written, which the image
+	// keeps as holes. Btrfs has no checksums of them, and no content among its metadata.
+	Hollow bool
+	// Patience is how much longer than a slow one needs the machine may take in all,
+	// whatever it says, 30 minutes if 0.
+	Patience time.Duration
 
 	// Damaged is called for what cannot be read of the source, and is not in the image,
 	// unless it is nil.
@@ -39,7 +46,6 @@ type Options struct {
 }
 
 const (
-	silence = 5 * time.Minute
 	// proof is how long KVM has to bring a guest up, and bringUp TCG, on a busy host.
 	proof   = 10 * time.Second
 	bringUp = 3 * time.Minute
@@ -50,6 +56,8 @@ const (
 var (
 	// ErrSilent is of a machine that does nothing any more.
 	ErrSilent = errors.New("the machine that writes the image is silent")
+	// ErrSlow is of one that says that it does something, for longer than it can take.
+	ErrSlow = errors.New("the machine that writes the image does not get on")
 	// errNotUp is of one that did not come up.
 	errNotUp = errors.New("the machine that writes the image does not come up")
 )
@@ -93,14 +101,22 @@ type run struct {
 	warnings int
 
 	alive    atomic.Uint64 // grows while there is progress
-	waiting  atomic.Bool   // for the machine, and not for the source
+	wait     wait          // for the machine, and not for the source
 	finished atomic.Bool   // the end of the tree was told
+}
+
+// work is what the guest is to do, as its arguments say it.
+func (r *run) work(fstype string) []string {
+	if r.opts.Hollow {
+		return []string{fstype, guest.Hollow}
+	}
+	return []string{fstype}
 }
 
 // bringUp starts a machine that answers.
 func (r *run) bringUp(fstype string, f *files) error {
 	try := func(accelerator string, limit time.Duration) error {
-		m, err := start(r.ctx, accelerator, fstype, f)
+		m, err := start(r.ctx, accelerator, r.work(fstype), f)
 		if err == nil {
 			r.machine, r.from = m, wire.NewReader(m.link, wire.MaxToHost)
 			if err = r.awaitReady(limit); err != nil {
@@ -182,32 +198,6 @@ func (r *run) write(fsys disk.Filesystem) error {
 		return err
 	}
 	return r.awaitEnd()
-}
-
-// watch ends a machine in which nothing happens, until done is closed.
-func (r *run) watch(ctx context.Context, done <-chan struct{}) error {
-	limit := r.opts.Silence
-	if limit == 0 {
-		limit = silence
-	}
-	const looks = 10
-	ticker := time.NewTicker(limit / looks)
-	defer ticker.Stop()
-	seen, since := uint64(0), time.Now()
-	for {
-		select {
-		case <-done:
-			return nil
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		if now := r.alive.Load(); now != seen || !r.waiting.Load() {
-			seen, since = now, time.Now()
-		} else if time.Since(since) > limit {
-			return fmt.Errorf("%w: nothing was written for %v", ErrSilent, limit)
-		}
-	}
 }
 
 // listen reads what the guest says, until it is done.

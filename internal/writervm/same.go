@@ -36,7 +36,7 @@ type sharer struct {
 
 func (r *run) newSharer(fsys disk.Filesystem) sharer {
 	s := sharer{told: map[content]uint64{}}
-	if r.fstype == "btrfs" {
+	if r.fstype == "btrfs" && !r.opts.Hollow {
 		s.ids, _ = fsys.(Identifier)
 	}
 	return s

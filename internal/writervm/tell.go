@@ -27,6 +27,9 @@ const (
 	// takes 255 and 4095, and says so of what is longer.
 	maxName   = 4 << 10
 	maxTarget = 64 << 10
+	// maxRoom is how much a guest is told to make room for at once, in bytes: what it
+	// answers takes a time that is known.
+	maxRoom = 64 << 20
 )
 
 // errLink is of a machine that does not take more.
@@ -64,7 +67,7 @@ func (r *run) tell(ctx context.Context, fsys disk.Filesystem) error {
 	if err := t.send(wire.Finish); err != nil {
 		return err
 	}
-	r.waiting.Store(true) // until the machine is done
+	r.wait.begin() // until the machine is done
 	if err := t.to.Flush(); err != nil {
 		return fmt.Errorf("%w: %w", errLink, err)
 	}
@@ -76,8 +79,9 @@ func (t *teller) send(kind wire.Kind, payload ...[]byte) error {
 		return context.Cause(t.ctx)
 	}
 	t.buf = wire.Append(t.buf[:0], kind, payload...)
-	t.run.waiting.Store(true)
-	defer t.run.waiting.Store(false)
+	t.run.wait.allow(int64(len(t.buf)))
+	t.run.wait.begin()
+	defer t.run.wait.end()
 	if _, err := t.to.Write(t.buf); err != nil {
 		return fmt.Errorf("%w: %w", errLink, err)
 	}
@@ -226,6 +230,9 @@ func (t *teller) regular(f *wire.File) error {
 		if e.Kind != disk.ExtentData {
 			return nil
 		}
+		if t.run.opts.Hollow {
+			return t.room(e.Offset, e.Length)
+		}
 		return t.data(content, e.Offset, e.Length)
 	})
 	if d := (*disk.Error)(nil); errors.As(err, &d) {
@@ -253,6 +260,19 @@ func (t *teller) data(content io.ReaderAt, off, length int64) error {
 			return err
 		}
 		off, length = off+int64(len(p)), length-int64(len(p))
+	}
+	return nil
+}
+
+// room tells of content that is left out.
+func (t *teller) room(off, length int64) error {
+	for length > 0 {
+		n := min(length, maxRoom)
+		t.run.wait.allow(n)
+		if err := t.send(wire.Room, wire.AppendRange(nil, wire.Range{Offset: off, Length: n})); err != nil {
+			return err
+		}
+		off, length = off+n, length-n
 	}
 	return nil
 }

@@ -159,6 +159,51 @@ func TestEverythingIsWritten(t *testing.T) {
 	}
 }
 
+// TestHollow: without content a file has its blocks all the same, but where it has holes,
+// nothing is read, and the image takes no room for it.
+func TestHollow(t *testing.T) {
+	const size, hole = 200<<20 + 5, 40 << 20
+	f := treetest.NewFake()
+	f.File(treetest.Root, "large", 10, unread{t, treetest.Extents{{Length: hole}, {Length: hole, Kind: disk.ExtentHole}, {Length: size - 2*hole}}})
+	for i := range 50 {
+		f.File(treetest.Root, fmt.Sprint(i), uint64(100+i), unread{t, treetest.Extents{{Length: int64(i * 1000)}}})
+	}
+	for fstype, check := range map[string][]string{"xfs": {"xfs_repair", "-n"}, "btrfs": {"btrfs", "check", "--check-data-csum"}} {
+		t.Run(fstype, func(t *testing.T) {
+			path, o := makeImage(t, fstype, imageSize), options(t)
+			o.Hollow = true
+			if err := writervm.Write(t.Context(), path, fstype, f, o); err != nil {
+				t.Fatal(err)
+			}
+			tool(t, check[0], append(check[1:], path)...)
+			var st unix.Stat_t
+			if err := unix.Stat(path, &st); err != nil || st.Blocks*512 > 80<<20 { // mkfs.xfs writes a log of 64 MiB
+				t.Errorf("the image takes %d bytes, %v", st.Blocks*512, err)
+			}
+			dir := mounted(t, path)
+			if holes, want := treetest.Holes(t, dir), []string{fmt.Sprintf(`"large" has holes at %d+%d`, hole, hole)}; !slices.Equal(holes, want) {
+				t.Errorf("%q, want %q", holes, want)
+			}
+			for i, line := range treetest.List(t, dir) {
+				if i < 50 && !strings.Contains(line, "000 bytes ") && !strings.Contains(line, " 0 bytes ") {
+					t.Errorf("%s", line)
+				}
+			}
+		})
+	}
+}
+
+// unread is a file of which nothing may be read.
+type unread struct {
+	t *testing.T
+	disk.Sparse
+}
+
+func (u unread) ReadAt([]byte, int64) (int, error) {
+	u.t.Error("content is read")
+	return 0, errors.New("nobody may read it")
+}
+
 // TestWhatCannotBeWritten: what is damaged, or a lie, or more than the kernel takes, is
 // told, and all else is there. It is so too where KVM hangs, which is given up.
 func TestWhatCannotBeWritten(t *testing.T) {

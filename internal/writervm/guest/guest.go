@@ -30,8 +30,10 @@ import (
 
 const (
 	// Verb is the first argument of a drydock that is process 1 of the machine. The
-	// second is the type of the filesystem.
+	// second is the type of the filesystem, and a third may be Hollow.
 	Verb = "write-image"
+	// Hollow says that content may be left out.
+	Hollow = "hollow"
 	// Modules is the folder of the modules that are loaded, in order of their names.
 	Modules = "/modules"
 
@@ -58,8 +60,12 @@ func Main(args []string) {
 }
 
 func run(args []string) error {
-	if len(args) != 1 {
+	if len(args) == 0 {
 		return errors.New("the type of the filesystem is missing")
+	}
+	options := ""
+	if slices.Contains(args[1:], Hollow) {
+		options = hollowOptions[args[0]]
 	}
 	if err := prepare(); err != nil {
 		return err
@@ -68,7 +74,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := fill(l, args[0]); err != nil {
+	if err := fill(l, args[0], options); err != nil {
 		return errors.Join(err, l.failed(err))
 	}
 	return l.send(wire.Done)
@@ -126,14 +132,14 @@ func await(pattern string) (string, error) {
 }
 
 // fill mounts the filesystem, writes the tree, and brings all to the disk.
-func fill(l *link, fstype string) error {
+func fill(l *link, fstype, options string) error {
 	if _, err := await(device); err != nil {
 		return err
 	}
 	if err := os.Mkdir(target, 0o700); err != nil {
 		return err
 	}
-	if err := unix.Mount(device, target, fstype, unix.MS_NOATIME|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, ""); err != nil {
+	if err := unix.Mount(device, target, fstype, unix.MS_NOATIME|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, options); err != nil {
 		return fmt.Errorf("mount the new %s: %w", fstype, err)
 	}
 	if err := l.send(wire.Ready); err != nil {

@@ -5,6 +5,7 @@ package guest
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,7 @@ type tree struct {
 	file    openFile
 	links   map[uint64]*linked
 	flagged []flagged
+	zeros   []byte // see room
 
 	contents map[uint64]unix.FileHandle // of files whose content others may share
 
@@ -86,7 +88,7 @@ func (t *tree) read(l *link) error {
 }
 
 func (t *tree) message(kind wire.Kind, payload []byte) error {
-	within := kind == wire.Data || kind == wire.Same || kind == wire.End || kind == wire.Abandon
+	within := slices.Contains([]wire.Kind{wire.Data, wire.Room, wire.Same, wire.End, wire.Abandon}, kind)
 	if within != t.file.open || kind != wire.Node && len(t.folders) == 0 {
 		return fmt.Errorf("%w: %q at this place", wire.ErrBroken, kind)
 	}
@@ -95,6 +97,8 @@ func (t *tree) message(kind wire.Kind, payload []byte) error {
 		return t.node(payload)
 	case wire.Data:
 		return t.data(payload)
+	case wire.Room:
+		return t.room(payload)
 	case wire.Same:
 		return t.share(payload)
 	case wire.End:

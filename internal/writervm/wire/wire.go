@@ -29,6 +29,8 @@ const (
 	Node Kind = 'n'
 	// Data is content of the file: its offset, and the bytes.
 	Data Kind = 'd'
+	// Room is content that is not told, an encoded [Range]: zeros are written there.
+	Room Kind = 'r'
 	// Same is all content of the file: that of another, by the inode number that was in its
 	// End.
 	Same Kind = 's'
@@ -123,6 +125,30 @@ func (r *Reader) Next() (Kind, []byte, error) {
 		return 0, nil, err
 	}
 	return Kind(header[0]), p, nil
+}
+
+// Range is a part of a file, in bytes.
+type Range struct{ Offset, Length int64 }
+
+// AppendRange encodes a Range.
+func AppendRange(b []byte, r Range) []byte {
+	return AppendNumber(AppendNumber(b, uint64(r.Offset)), uint64(r.Length))
+}
+
+// DecodeRange decodes a part of a file of size bytes.
+func DecodeRange(payload []byte, size int64) (r Range, err error) {
+	off, rest, err := Number(payload)
+	if err != nil {
+		return r, err
+	}
+	length, rest, err := Number(rest)
+	if err != nil {
+		return r, err
+	}
+	if off > uint64(size) || length > uint64(size)-off || len(rest) > 0 {
+		return r, broken("%d bytes at %d of a file of %d", length, off, size)
+	}
+	return Range{int64(off), int64(length)}, nil
 }
 
 // AppendNumber encodes a number: of [Progress], the offset of [Data], the inode number

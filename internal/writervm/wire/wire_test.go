@@ -85,6 +85,26 @@ func TestMessagesAreBounded(t *testing.T) {
 	}
 }
 
+func TestRangesLieInTheirFile(t *testing.T) {
+	r := wire.Range{Offset: 7, Length: 93}
+	b := wire.AppendRange(nil, r)
+	if got, err := wire.DecodeRange(b, 100); err != nil || got != r {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for n := range b {
+		if _, err := wire.DecodeRange(b[:n], 100); !errors.Is(err, wire.ErrBroken) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	for size, b := range map[int64][]byte{
+		99: b, 6: b, 101: append(b, 0), 100: wire.AppendRange(nil, wire.Range{Offset: -1, Length: 1}), 102: wire.AppendRange(nil, wire.Range{Offset: 1, Length: -1}),
+	} {
+		if r, err := wire.DecodeRange(b, size); !errors.Is(err, wire.ErrBroken) {
+			t.Errorf("of %d bytes: %+v, %v", size, r, err)
+		}
+	}
+}
+
 // FuzzFile: what is a file is written as it was read.
 func FuzzFile(f *testing.F) {
 	f.Add(wire.AppendFile(nil, &file))

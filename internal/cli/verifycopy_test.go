@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/state"
+)
+
+// withCopy is [backedUp] with a copy that has the settings, and the folder of the copy.
+func withCopy(t *testing.T, settings string) (config, there string) {
+	t.Helper()
+	config, _ = backedUp(t)
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(text, "copies: [{path: copy"+settings+"}]\n"...)
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := run(t, "-c", config, "backups", "copy"); code != 0 {
+		t.Fatalf("exit code %d, %q", code, errs)
+	}
+	return config, filepath.Join(filepath.Dir(config), "copy")
+}
+
+// largest is the largest pack of a repository: that with the content of the letter.
+func largest(t *testing.T, repo string) string {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(repo, "data", "*", "*"))
+	if err != nil || len(all) == 0 {
+		t.Fatalf("packs in %s: %v", repo, err)
+	}
+	path, size := "", int64(0)
+	for _, name := range all {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() > size {
+			path, size = name, info.Size()
+		}
+	}
+	return path
+}
+
+func flip(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[30] ^= 4
+	if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A copy is looked at as the repository is, and what was found there is told apart from
+// what was found in the repository.
+func TestVerifyCopy(t *testing.T) {
+	config, there := withCopy(t, ", name: nas")
+	if out, errs, code := run(t, "-c", config, "verify", "--mode", "full", "--copy", "nas"); code != 0 || strings.Count(out, "  good\n") != 1 {
+		t.Fatalf("exit code %d, %q, %q", code, out, errs)
+	}
+	out, _, _ := run(t, "-c", config, "status")
+	if _, copies, _ := strings.Cut(out, "COPY  VM   BACKUP    PROVEN\n"); copies != "nas   web  just now  just now (full)\n" || !strings.Contains(out, "  never   -\n") {
+		t.Errorf("status: %s", out)
+	}
+	flip(t, largest(t, there))
+	for _, name := range []string{"nas", there} {
+		if out, errs, code := run(t, "-c", config, "verify", "--mode", "full", "--copy", name); code != 1 || !strings.Contains(out, "DAMAGED: 1 files") {
+			t.Errorf("exit code %d, %q, %q", code, out, errs)
+		}
+	}
+	if _, errs, code := run(t, "-c", config, "verify", "--mode", "full"); code != 0 {
+		t.Errorf("the repository: exit code %d, %q", code, errs)
+	}
+	var status hostStatus
+	out, _, _ = run(t, "-c", config, "status", "--json")
+	if err := json.Unmarshal([]byte(out), &status); err != nil || status.VMs[0].Proven.Damaged != 0 || status.Copies[0].VMs[0].Proven.Damaged != 1 || status.Copies[0].Backups != 1 {
+		t.Errorf("status: %v, %s", err, out)
+	}
+	for want, args := range map[string][]string{
+		`no copy "nsa"`: {"--copy", "nsa"}, "--copy does not go with --mode boot": {"--copy", "nas", "--mode", "boot"},
+	} {
+		if _, errs, code := run(t, append([]string{"-c", config, "verify"}, args...)...); code != 2 || !strings.Contains(errs, want) {
+			t.Errorf("%v: exit code %d, %q", args, code, errs)
+		}
+	}
+}
+
+// Packs that lay at a copy before it had ecc get their parity when it is verified, and
+// are repaired with it.
+func TestParityOfOldCopy(t *testing.T) {
+	config, there := withCopy(t, "")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte("{path: copy}"), []byte("{path: copy, name: nas, ecc: 5}"), 1)
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := run(t, "-c", config, "verify", "--mode", "full", "--copy", "nas"); code != 0 {
+		t.Fatalf("exit code %d, %q", code, errs)
+	}
+	flip(t, largest(t, there))
+	if out, _, code := run(t, "-c", config, "verify", "--mode", "full", "--copy", "nas"); code != 1 || !strings.Contains(out, "it can be repaired: drydock verify --copy nas --repair") {
+		t.Errorf("exit code %d, %q", code, out)
+	}
+	if out, errs, code := run(t, "-c", config, "verify", "--copy", "nas", "--repair"); code != 0 || !strings.Contains(out, "repaired: pack") {
+		t.Errorf("exit code %d, %q, %q", code, out, errs)
+	}
+}
+
+// A copy that falls behind is an alarm, as old as the VM or the copy allows, and one
+// that cannot be looked at is another.
+func TestStatusOfCopies(t *testing.T) {
+	config, there := withCopy(t, ", name: nas, max_age: 36h")
+	a := &app{configPath: config, stdout: new(bytes.Buffer), stderr: new(bytes.Buffer)}
+	status := func(late time.Duration) (string, error) {
+		out := new(bytes.Buffer)
+		a.stdout, a.now = out, func() time.Time { return time.Now().Add(late) }
+		err := a.status(t.Context(), nil)
+		return out.String(), err
+	}
+	if out, err := status(35 * time.Hour); err != nil {
+		t.Errorf("%s, %v", out, err)
+	}
+	var exit *exitError
+	out, err := status(50 * time.Hour)
+	if !errors.As(err, &exit) || exit.code != exitWarnings || !strings.Contains(err.Error(), "web: at the copy nas a backup is missing: the newest good one is") || !strings.Contains(out, "2 days ago (!)  never\n") {
+		t.Errorf("%s, %v", out, err)
+	}
+	if err := errors.Join(os.Rename(there, there+".away"), os.WriteFile(there, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := status(0); !errors.As(err, &exit) || exit.code != exitWarnings || !strings.Contains(out, "! the copy nas cannot be looked at as a whole: ") {
+		t.Errorf("%s, %v", out, err)
+	}
+}
+
+// Each place has a schedule of its own.
+func TestCopiesAreProvenInRounds(t *testing.T) {
+	config, _ := withCopy(t, ", verify: {mode: quick, every: 48h}")
+	now := time.Now()
+	a := &app{configPath: config, now: func() time.Time { return now }, stdout: new(bytes.Buffer), stderr: new(bytes.Buffer)}
+	h, err := a.openHost(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	c := copies{h: h}
+	place := c.Places()[0]
+	p, err := c.Proofs(place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, night := range []struct {
+		hours int
+		due   bool
+	}{{0, true}, {24, false}, {48, true}} {
+		if rep, err := h.proofs().Prove(t.Context(), func(string) {}); err != nil || rep == nil || rep.Mode != "sample" {
+			t.Errorf("the repository, %d hours later: %+v, %v", night.hours, rep, err)
+		}
+		rep, err := p.Prove(t.Context(), func(string) {})
+		if err != nil || (rep != nil) != night.due || rep != nil && (rep.Mode != "quick" || rep.Backups != 1) {
+			t.Errorf("%d hours later: %+v, %v", night.hours, rep, err)
+		}
+		now = now.Add(24 * time.Hour)
+	}
+	var last *state.Proof
+	if last, err = h.db.LastProof(t.Context(), place, "web"); err != nil || last == nil || last.Mode != "quick" {
+		t.Errorf("the state has %+v, %v", last, err)
+	}
+}

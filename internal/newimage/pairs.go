@@ -1,0 +1,106 @@
+package newimage
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/drydock-vm/drydock/disk"
+)
+
+// pairs calls each for every regular file of the backup that is in the new filesystem on
+// an image at path: once for all of its names, with its inode numbers here and there. missing is
+// told the path of a file or folder that is not there, with all that would be in it.
+func (m *maker) pairs(path string, each func(made disk.Filesystem, ino, there uint64) error, missing func(path []byte) error) error {
+	image, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer image.Close()
+	made, stop, err := m.opts.Read(m.ctx, image)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	p := &pairing{ctx: m.ctx, src: m.src, made: made, each: each, missing: missing, seen: map[uint64]bool{}}
+	return p.folder(m.src.Info().Root, made.Info().Root, 0)
+}
+
+// pairing walks the backup and the new filesystem side by side.
+type pairing struct {
+	ctx     context.Context
+	src     *source
+	made    disk.Filesystem
+	each    func(made disk.Filesystem, ino, there uint64) error
+	missing func(path []byte) error
+	seen    map[uint64]bool // hardlinked files, by inode number in the backup
+}
+
+func (p *pairing) folder(ino, made uint64, depth int) error {
+	if p.ctx.Err() != nil {
+		return context.Cause(p.ctx)
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("folders lie more than %d deep: %w", maxDepth, disk.ErrLimit)
+	}
+	there := map[string]disk.DirEntry{}
+	if err := p.made.ReadDir(made, func(e disk.DirEntry) error {
+		there[string(e.Name)] = e
+		return nil
+	}); err != nil {
+		return err
+	}
+	entries, err := disk.List(p.src, ino)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Type != disk.ModeDir && e.Type != disk.ModeRegular {
+			continue
+		}
+		at, ok := there[string(e.Name)]
+		if !ok || at.Type != e.Type {
+			err = p.missing(p.src.paths[e.Ino])
+		} else if e.Type == disk.ModeDir {
+			err = p.folder(e.Ino, at.Ino, depth+1)
+		} else {
+			err = p.file(e.Ino, at.Ino)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pairing) file(ino, made uint64) error {
+	inode, err := p.src.Inode(ino)
+	if err != nil || p.seen[ino] {
+		return err
+	}
+	if inode.Links > 1 {
+		p.seen[ino] = true
+	}
+	return p.each(p.made, ino, made)
+}
+
+// blocks yields the blocks of a file of the backup that content is in, by their numbers:
+// in ascending order, each once, and to is not one of them.
+func (m *maker) blocks(ino uint64, yield func(from, to int64) error) error {
+	content, err := m.src.Filesystem.Open(ino)
+	if err != nil {
+		return err
+	}
+	next := int64(0) // the first that was not yielded
+	return content.Extents(0, content.Size(), func(e disk.Extent) error {
+		if e.Kind != disk.ExtentData {
+			return nil
+		}
+		from, to := max(e.Offset/blockSize, next), (e.Offset+e.Length-1)/blockSize+1
+		if from >= to {
+			return nil
+		}
+		next = to
+		return yield(from, to)
+	})
+}
