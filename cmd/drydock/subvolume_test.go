@@ -114,8 +114,8 @@ vms:
 }
 
 // TestSubvolumesComeBack: a btrfs whose files were backed up has the subvolumes that it
-// had, and the guest's fstab finds them, after a restore to an image and after one of
-// the whole VM.
+// had, and the guest's fstab finds them, after a restore to an image, after one of
+// the whole VM, and on the disk that a backup is without a restore.
 func TestSubvolumesComeBack(t *testing.T) {
 	h := systemHost(t, "backup: files")
 	was := h.path("system.raw")
@@ -144,7 +144,9 @@ func TestSubvolumesComeBack(t *testing.T) {
 		t.Errorf("%s", r.stderr)
 	}
 	h.run(0, "restore", "vm", "web", "--to", filepath.Join(to, "vm"))
-	for _, now := range []string{image, filepath.Join(to, "vm", was)} {
+	unrestored := filepath.Join(to, "unrestored.raw")
+	must(t, os.WriteFile(unrestored, []byte(h.run(0, "cat", "--raw", "web/system@latest").stdout), 0o600))
+	for _, now := range []string{image, filepath.Join(to, "vm", was), unrestored} {
 		tool(t, "btrfs", "check", now)
 		list, tree := subvolumes(t, now)
 		if list != wantList {
