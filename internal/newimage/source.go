@@ -116,10 +116,11 @@ func (c *counted) ReadAt(p []byte, off int64) (int, error) {
 // survey is what there is to be made.
 type survey struct {
 	files, dirs int64
-	bytes       int64 // the sizes of files
-	stored      int64 // without holes, each file once
-	least       int64 // the same, and content that files may share once
-	xattrs      int   // of the file that has most, in bytes
+	bytes       int64    // the sizes of files
+	stored      int64    // without holes, each file once
+	least       int64    // the same, and content that files may share once
+	subvolumes  []uint32 // their numbers
+	xattrs      int      // of the file that has most, in bytes
 }
 
 const (
@@ -198,6 +199,9 @@ func (w *surveyor) entry(e disk.DirEntry, path []byte, depth int) error {
 	case disk.ModeDir:
 		if w.seen[e.Ino] || depth == maxDepth {
 			return &disk.Error{Layer: w.src.Info().Type, Structure: "directory", Offset: -1, Err: disk.ErrLimit, Detail: "it is in itself, or too deep"}
+		}
+		if inode.Flags&disk.FlagSubvolume != 0 {
+			w.subvolumes = append(w.subvolumes, inode.Subvolume)
 		}
 		return w.folder(e.Ino, append(path[:len(path):len(path)], '/'), depth+1)
 	case disk.ModeRegular:

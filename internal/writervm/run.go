@@ -28,6 +28,9 @@ type Options struct {
 	// Executable is the program that is process 1, which calls [guest.Main]; by default
 	// the one that runs.
 	Executable string
+	// Subvolumes are the numbers of the subvolumes in the source that a btrfs gets, as far as
+	// btrfs gives them: [guest.MaxSkipped].
+	Subvolumes []uint32
 	// Silence is how long the machine may do nothing, 5 minutes if 0.
 	Silence time.Duration
 	// Hollow leaves content out: where there is some, zeros are written, which the image

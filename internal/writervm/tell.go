@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/writervm/wire"
@@ -27,6 +28,9 @@ const (
 	// takes 255 and 4095, and says so of what is longer.
 	maxName   = 4 << 10
 	maxTarget = 64 << 10
+	// maxSubvolumes is how many subvolumes are told of before they come: as many as there are
+	// numbers that a backup knows of.
+	maxSubvolumes = 1 << 16
 	// maxRoom is how much a guest is told to make room for at once, in bytes: what it
 	// answers takes a time that is known.
 	maxRoom = 64 << 20
@@ -60,6 +64,9 @@ func (r *run) tell(ctx context.Context, fsys disk.Filesystem) error {
 	if err != nil {
 		return err
 	}
+	if err := t.subvolumes(); err != nil {
+		return err
+	}
 	if err := t.file(disk.DirEntry{Ino: root}, inode, nil, 0); err != nil {
 		return err
 	}
@@ -72,6 +79,16 @@ func (r *run) tell(ctx context.Context, fsys disk.Filesystem) error {
 		return fmt.Errorf("%w: %w", errLink, err)
 	}
 	return nil
+}
+
+// subvolumes tells the numbers of all subvolumes, which btrfs gives in the order in which
+// they are made.
+func (t *teller) subvolumes() error {
+	if t.run.fstype != "btrfs" || len(t.run.opts.Subvolumes) == 0 {
+		return nil
+	}
+	ids := slices.Compact(slices.Sorted(slices.Values(t.run.opts.Subvolumes)))
+	return t.send(wire.Subvolumes, wire.AppendSubvolumes(nil, ids[:min(len(ids), maxSubvolumes)]))
 }
 
 func (t *teller) send(kind wire.Kind, payload ...[]byte) error {

@@ -28,6 +28,7 @@ type tree struct {
 	contents map[uint64]unix.FileHandle // of files whose content others may share
 
 	btrfs    bool      // it has subvolumes
+	stage    *stage    // those that were made already, or nil
 	readOnly []flagged // those that are to be, when all is written
 	chosen   uint64    // the number of the one that is to be the default, or 0
 }
@@ -63,6 +64,9 @@ func (t *tree) close() {
 	if t.file.open && t.file.fd >= 0 {
 		unix.Close(t.file.fd)
 	}
+	if t.stage != nil {
+		unix.Close(t.stage.fd)
+	}
 }
 
 // read writes until all is there.
@@ -88,6 +92,9 @@ func (t *tree) read(l *link) error {
 }
 
 func (t *tree) message(kind wire.Kind, payload []byte) error {
+	if kind == wire.Subvolumes && len(t.folders) == 0 && t.stage == nil {
+		return t.number(payload)
+	}
 	within := slices.Contains([]wire.Kind{wire.Data, wire.Room, wire.Same, wire.End, wire.Abandon}, kind)
 	if within != t.file.open || kind != wire.Node && len(t.folders) == 0 {
 		return fmt.Errorf("%w: %q at this place", wire.ErrBroken, kind)
@@ -270,7 +277,13 @@ func (t *tree) up() error {
 	last := len(t.folders) - 1
 	done := t.folders[last]
 	o := object{fd: done.fd, at: done.fd, name: "."} // the root has no name in another
-	err := t.attributes(o, &done.made)
+	var err error
+	if last == 0 {
+		err = t.unstage()
+	}
+	if err == nil {
+		err = t.attributes(o, &done.made)
+	}
 	if err == nil {
 		err = t.noteFlags(o, &done.made)
 	}
