@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -50,6 +51,7 @@ func bootHostOf(t *testing.T, g *testguest.Guest, disk, format, root string) (*h
 	text = strings.Replace(text, "mount: /var}", disk+"}", 1)
 	h.machine.Reset()
 	h.machine.WriteString(text + "verify: {mode: off, boot: {every: 168h}}\n")
+	fmt.Fprintf(&h.machine, "writer: {kernel: %s/vmlinuz, modules: %s, accelerator: tcg}\n", testguest.KernelFolder(t), testguest.ModulesFolder(t))
 	h.write()
 	h.run(0, "start")
 	must(t, g.Put(t.Context(), "/var/letter", []byte("dear reader")))
@@ -225,7 +227,7 @@ func TestStartFromBackup(t *testing.T) {
 			if len(done.Disks) != 2 || !done.Disks[0].Put {
 				t.Errorf("%+v", done)
 			}
-			checkFilled(t, h, g)
+			checkFilled(t, h, g, "")
 			kept, err := filepath.Glob(g.DataPath + ".before-*")
 			must(t, err)
 			if len(kept) != 1 {
@@ -285,20 +287,56 @@ func TestBootFromPartition(t *testing.T) {
 	}
 }
 
+// TestBootXFSAndBtrfs: a guest whose data is on an XFS or a btrfs, of which the backup has
+// the files, boots from it in a round, and runs from it, through the death of the drydock
+// that serves it, until its disks stand on their own.
+func TestBootXFSAndBtrfs(t *testing.T) {
+	for fstype, check := range map[string]string{"xfs": `xfs_repair -n "$0"`, "btrfs": `btrfs check "$0"`} {
+		t.Run(fstype, func(t *testing.T) {
+			g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1", DataFilesystem: fstype})
+			h, g := bootHostOf(t, g, "mount: /var", "qcow2", "backup: image")
+			if out := h.run(0, "status"); !strings.Contains(out.stdout, ", booted in ") {
+				t.Errorf("%s", out.stdout)
+			}
+			noTrial(t, h)
+			c := h.command(t.Context(), "start-from-backup", "web")
+			must(t, c.Start())
+			for deadline := time.Now().Add(2 * time.Minute); h.state("web") != "running" && time.Now().Before(deadline); {
+				time.Sleep(100 * time.Millisecond)
+			}
+			must(t, c.Process.Kill())
+			_ = c.Wait() // killed
+			out := h.run(0, "start-from-backup", "web")
+			if warned := strings.Contains(out.stderr, "btrfs will have no checksums"); warned != (fstype == "btrfs") {
+				t.Errorf("%s", out.stderr)
+			}
+			checkFilled(t, h, g, check)
+			h.run(0, "stop")
+			differs := h.run(0, "diff", "--content", "web/data@latest", g.DataPath).stdout
+			if !strings.Contains(differs, "\nadded:   1 files of 23 B, 0 folders, 0 others\nremoved: 0 files of 0 B, 0 folders, 0 others\nchanged: 1 files ") ||
+				!strings.Contains(differs, "+ /after ") || !strings.Contains(differs, "M /boots ") {
+				t.Errorf("%s", differs)
+			}
+		})
+	}
+}
+
 // checkFilled checks that a guest has its data, from disks that need nothing else.
-func checkFilled(t *testing.T, h *host, g *testguest.Guest) {
+// check is the command that checks the filesystem of the data disk.
+func checkFilled(t *testing.T, h *host, g *testguest.Guest, check string) {
 	t.Helper()
 	healthy(t, g)
 	must(t, g.Put(t.Context(), "/var/after", []byte("written on the new disk")))
 	h.run(0, "stop")
-	for _, path := range []string{g.RootPath, g.DataPath} {
+	const ext4 = `e2fsck -f -p "$0"; test $? -le 1`
+	for path, check := range map[string]string{g.RootPath: ext4, g.DataPath: cmp.Or(check, ext4)} {
 		tool(t, "qemu-img", "check", path)
 		if info := tool(t, "qemu-img", "info", path); strings.Contains(info, "backing") {
 			t.Errorf("%s", info)
 		}
 		raw := filepath.Join(t.TempDir(), "check.raw")
 		tool(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw)
-		tool(t, "sh", "-c", `e2fsck -f -p "$0"; test $? -le 1`, raw)
+		tool(t, "sh", "-c", check, raw)
 	}
 	h.run(0, "start")
 	for path, want := range map[string]string{"/var/letter": "dear reader", "/var/after": "written on the new disk"} {

@@ -5,6 +5,9 @@
 // The content goes to a temporary file in the same folder, which is synced and
 // then given its name; then the folder is synced. A process that dies on the way
 // leaves a file named ".NAME.NUMBER.tmp", which [RemoveLeftovers] removes.
+//
+// From 1 MiB on, content passes the page cache by where the filesystem can do that: it
+// is synced at once, so that the cache would cost a copy and push out what guests use.
 package atomicfile
 
 import (
@@ -52,14 +55,57 @@ func write(path string, data []byte, mode os.FileMode, rename func(from, to stri
 			err = errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(temp.Name()))
 		}
 	}()
-	_, err = temp.Write(data)
-	if err = errors.Join(err, temp.Chmod(mode), temp.Sync(), checkLength(temp, len(data)), temp.Close()); err != nil {
+	if err = errors.Join(writeAll(temp, data), temp.Chmod(mode), temp.Sync(), checkLength(temp, len(data)), temp.Close()); err != nil {
 		return err
 	}
 	if err := rename(temp.Name(), path); err != nil {
 		return err
 	}
 	return SyncDir(dir)
+}
+
+const (
+	// directSize is from where on content passes the page cache by, in bytes.
+	directSize = 1 << 20
+	// directBlock divides what is written past it: no disk has larger sectors.
+	directBlock = 4 << 10
+)
+
+// writeAll writes data to an empty file. A filesystem or a disk that refuses to be
+// written to past the page cache is written to through it.
+func writeAll(f *os.File, data []byte) error {
+	if len(data) >= directSize && setDirect(f, true) == nil {
+		n, err := f.Write(data[:len(data)&^(directBlock-1)])
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+			err = nil
+		}
+		if err = errors.Join(err, setDirect(f, false)); err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	_, err := f.Write(data)
+	return err
+}
+
+// setDirect says whether writing is to pass the page cache by.
+func setDirect(f *os.File, on bool) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = conn.Control(func(fd uintptr) {
+		var flags int
+		if flags, failed = unix.FcntlInt(fd, unix.F_GETFL, 0); failed != nil {
+			return
+		}
+		if flags &^= unix.O_DIRECT; on {
+			flags |= unix.O_DIRECT
+		}
+		_, failed = unix.FcntlInt(fd, unix.F_SETFL, flags)
+	})
+	return errors.Join(err, failed)
 }
 
 // checkLength makes sure that the file got what was written. Network filesystems

@@ -12,6 +12,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/internal/atomicfile"
 )
@@ -49,6 +52,59 @@ func TestWriteFails(t *testing.T) {
 	if err := atomicfile.Write(filepath.Join(dir, "missing", "file"), nil, 0o600); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("into a folder that is not there: %v", err)
 	}
+}
+
+// Large content is whole wherever it lies in memory and however it ends, and what can
+// be is not in the page cache.
+func TestWriteLarge(t *testing.T) {
+	buf := make([]byte, 5<<20)
+	for i := range buf {
+		buf[i] = byte(i * i >> 7)
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	for _, part := range [][2]int{{0, 1 << 20}, {0, 3<<20 + 1}, {0, 3<<20 - 1}, {1, 2<<20 + 1}, {511, 4<<20 + 5}, {0, 1<<20 - 1}} {
+		data := buf[part[0]:part[1]]
+		if err := atomicfile.Write(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		aligned := part[0] == 0 && len(data) >= 1<<20
+		if n, can := cached(t, path); aligned && can && n > 1 {
+			t.Errorf("%d bytes: %d pages of them are cached", len(data), n)
+		}
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes from %d on: read %d others, %v", len(data), part[0], len(got), err)
+		}
+		wantOnly(t, dir, "file")
+	}
+}
+
+// cached returns how many pages of a file are in the page cache, and whether its
+// filesystem says that it can be written past it.
+func cached(t *testing.T, path string) (pages int, direct bool) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var st unix.Statx_t
+	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN|unix.STATX_SIZE, &st); err != nil {
+		t.Fatal(err)
+	}
+	mapped, err := unix.Mmap(int(f.Fd()), 0, int(st.Size), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mapped)
+	there := make([]byte, (len(mapped)+os.Getpagesize()-1)/os.Getpagesize())
+	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&mapped[0])), uintptr(len(mapped)), uintptr(unsafe.Pointer(&there[0]))); errno != 0 {
+		t.Fatal(errno)
+	}
+	for _, page := range there {
+		pages += int(page & 1)
+	}
+	return pages, st.Mask&unix.STATX_DIOALIGN != 0 && st.Dio_offset_align > 0
 }
 
 func wantOnly(t *testing.T, dir, name string) {

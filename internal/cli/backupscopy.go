@@ -36,10 +36,12 @@ type copyLine struct {
 	Copied  int    `json:"copied"`  // backups
 	Present int    `json:"present"` // backups that were there already
 	// Unwanted are backups that the policies of the place do not keep.
-	Unwanted int    `json:"unwanted,omitempty"`
-	Blobs    int64  `json:"blobs"`
-	Stored   int64  `json:"stored"` // bytes that were added there
-	Error    string `json:"error,omitempty"`
+	Unwanted int   `json:"unwanted,omitempty"`
+	Blobs    int64 `json:"blobs"`
+	Stored   int64 `json:"stored"` // bytes that were added there
+	// Mended is what the place had lost, and has again.
+	Mended string `json:"mended,omitempty"`
+	Error  string `json:"error,omitempty"`
 }
 
 func (a *app) backupsCopy(ctx context.Context, names []string) error {
@@ -65,6 +67,7 @@ func (a *app) backupsCopy(ctx context.Context, names []string) error {
 		_, rep, err := h.copyTo(ctx, from, c, names)
 		if rep != nil {
 			l.Copied, l.Present, l.Unwanted, l.Blobs, l.Stored = rep.Copied, rep.Present, rep.unwanted, rep.Blobs, rep.Stored
+			l.Mended = mendedText(rep.mended)
 		}
 		if err != nil {
 			l.Error = err.Error()
@@ -77,20 +80,38 @@ func (a *app) backupsCopy(ctx context.Context, names []string) error {
 	} else {
 		for _, l := range lines {
 			a.printf("%s: %d copied, %d there already; %d blobs, %s stored\n", l.Path, l.Copied, l.Present, l.Blobs, round.Bytes(l.Stored))
+			if l.Mended != "" {
+				a.printf("! %s: %s\n", l.Path, l.Mended)
+			}
 		}
 	}
 	return errors.Join(append(failed, err)...)
 }
 
-// copyTo copies to one place what its policies keep, under locks at both.
+// copyTo copies to one place what its policies keep. What the place has lost, as far as
+// that can be seen from here, comes first: what else is copied may hang on it.
 func (h *host) copyTo(ctx context.Context, from *repository.Repository, c config.Copy, names []string) (to *repository.Repository, rep *copied, err error) {
-	if to, err = h.openOrCreate(ctx, c.Repository); err != nil {
+	if to, err = h.openOrCreateUnindexed(ctx, c.Repository); err != nil {
 		return nil, nil, err
 	}
+	mended, merr := copy.Mend(ctx, from, to, lockPatience)
+	if merr != nil && (ctx.Err() != nil || !repository.IsDamage(merr)) {
+		return nil, nil, repositoryError(c.Repository, merr)
+	}
+	rep, err = h.copyMissing(ctx, from, to, c, names)
+	if rep == nil {
+		return nil, nil, errors.Join(merr, err)
+	}
+	rep.mended = mended
+	return to, rep, errors.Join(merr, err)
+}
+
+// copyMissing copies what a place lacks, under locks at both.
+func (h *host) copyMissing(ctx context.Context, from, to *repository.Repository, c config.Copy, names []string) (rep *copied, err error) {
 	for _, r := range []*repository.Repository{from, to} {
 		lock, lerr := r.Lock(ctx, false)
 		if lerr != nil {
-			return nil, nil, lerr
+			return nil, lerr
 		}
 		defer func() {
 			if uerr := lock.Unlock(context.WithoutCancel(ctx)); err == nil {
@@ -101,25 +122,25 @@ func (h *host) copyTo(ctx context.Context, from *repository.Repository, c config
 	}
 	all, unread := from.Snapshots(ctx) // what cannot be read does not keep the others
 	if all == nil || ctx.Err() != nil {
-		return nil, nil, errors.Join(context.Cause(ctx), unread)
+		return nil, errors.Join(context.Cause(ctx), unread)
 	}
 	ours := slices.DeleteFunc(all, func(s *repository.Snapshot) bool {
 		return !slices.Contains(s.Tags, backup.TagProgram) || len(names) > 0 && !slices.Contains(names, s.Hostname)
 	})
-	missing, err := copy.Missing(ctx, to, ours)
-	if err != nil {
-		return nil, nil, err
+	missing, unreadThere := copy.Missing(ctx, to, ours)
+	if missing == nil {
+		return nil, unreadThere
 	}
 	wanted, err := retain.Wanted(ctx, to, missing, h.copyPolicies(c), h.app.now())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	done, err := copy.Run(ctx, from, to, wanted)
 	if done == nil {
-		return nil, nil, err
+		return nil, err
 	}
 	done.Present += len(ours) - len(missing)
-	return to, &copied{done, len(missing) - len(wanted)}, errors.Join(unread, err)
+	return &copied{Report: done, unwanted: len(missing) - len(wanted)}, errors.Join(unread, unreadThere, err)
 }
 
 // known refuses names of VMs that are neither configured nor in a repository.
@@ -139,10 +160,20 @@ func (h *host) known(ctx context.Context, repo *repository.Repository, names []s
 	return nil
 }
 
-// copied is what was copied, and how many backups are not wanted there.
+// copied is what was copied, how many backups are not wanted there, and what the place
+// had lost.
 type copied struct {
 	*copy.Report
 	unwanted int
+	mended   *copy.Mended
+}
+
+// mendedText says what a place had lost, or "".
+func mendedText(m *copy.Mended) string {
+	if !m.Any() {
+		return ""
+	}
+	return fmt.Sprintf("%d packs were gone and %d index files could not be read; what they held is there again (blobs copied: %d)", len(m.Packs), len(m.Indexes), m.Blobs)
 }
 
 // copyPolicies returns what is kept of the VMs' backups at a place.

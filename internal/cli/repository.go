@@ -94,6 +94,18 @@ func (h *host) openOrCreateRepository(ctx context.Context) (*repository.Reposito
 
 // openOrCreate does that for any configured repository.
 func (h *host) openOrCreate(ctx context.Context, c config.Repository) (*repository.Repository, error) {
+	repo, err := h.openOrCreateUnindexed(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := repo.LoadIndex(ctx); err != nil {
+		return nil, repositoryError(c, err)
+	}
+	return repo, nil
+}
+
+// openOrCreateUnindexed is that without the index.
+func (h *host) openOrCreateUnindexed(ctx context.Context, c config.Repository) (*repository.Repository, error) {
 	be, err := h.backend(c)
 	if err != nil {
 		return nil, err
@@ -103,7 +115,7 @@ func (h *host) openOrCreate(ctx context.Context, c config.Repository) (*reposito
 		return nil, repositoryError(c, err)
 	}
 	if there {
-		return h.openAt(ctx, c, be)
+		return h.openUnindexed(ctx, c, be)
 	}
 	if err := createPassword(c.PasswordFile); err != nil {
 		return nil, err
@@ -116,7 +128,7 @@ func (h *host) openOrCreate(ctx context.Context, c config.Repository) (*reposito
 	if _, err := repository.Create(ctx, be, password, opts); err != nil {
 		return nil, repositoryError(c, err)
 	}
-	return h.openAt(ctx, c, be)
+	return h.openUnindexed(ctx, c, be)
 }
 
 // repositoryError says where the repository is, unless the error does.

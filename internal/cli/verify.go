@@ -36,8 +36,9 @@ it is the backups at one of the copies: of the configuration, by name or locatio
           that are named, apart from the world, until their probes pass
 
 Without --mode it is that of the configuration. --repair makes damaged packs again
-from their parity, as far as that reaches; without --mode it looks at all of the
-content. Exit codes: 0 all that was looked at is good, or is again, 1 something is
+from their parity, as far as that reaches, stores the rest anew from the copies (of a
+copy from the repository), and makes index files again; without --mode it looks at all
+of the content. Exit codes: 0 all that was looked at is good, or is again, 1 something is
 damaged, does not boot, or could not be looked at.`,
 		RunE: func(c *cobra.Command, names []string) error {
 			if o.mode != modeBoot {
@@ -56,7 +57,7 @@ damaged, does not boot, or could not be looked at.`,
 	}
 	c.Flags().StringVar(&o.mode, "mode", "", "quick, sample, full or boot")
 	c.Flags().IntVar(&o.percent, "percent", 0, "the share of the content that a sample reads, 1 to 100 (default: that of the configuration)")
-	c.Flags().BoolVar(&o.repair, "repair", false, "make damaged packs again from their parity (repository.ecc)")
+	c.Flags().BoolVar(&o.repair, "repair", false, "bring back what is damaged, from parity (repository.ecc) and from the other places")
 	c.Flags().StringVar(&o.copy, "copy", "", "look at this copy, and not at the repository")
 	return c
 }
@@ -162,8 +163,11 @@ type verifyReport struct {
 	BytesRead int64          `json:"bytes_read"` // of these
 	Spare     int            `json:"spare_packs"`
 	Backups   []verifyBackup `json:"backups"`
-	Repaired  []string       `json:"repaired"` // packs
-	Damage    []string       `json:"damage"`   // of the repository's files, the first 100
+	Repaired  []string       `json:"repaired"`            // packs, from their parity
+	Replaced  []string       `json:"replaced,omitempty"`  // packs that are not needed any more
+	Rescued   int            `json:"rescued,omitempty"`   // blobs of these, which were stored anew
+	Reindexed []string       `json:"reindexed,omitempty"` // index files that were made again
+	Damage    []string       `json:"damage"`              // of the repository's files, the first 100
 	Total     int            `json:"damage_total"`
 }
 
@@ -186,8 +190,11 @@ func verifyLines(place string, r *verify.Report) verifyReport {
 		Copy: place, Mode: r.Mode, Good: r.Good(), Duration: r.Duration, Folders: r.Folders, Packs: r.Packs, PacksRead: r.PacksRead,
 		Bytes: r.Bytes, BytesRead: r.BytesRead, Spare: r.Spare, Backups: []verifyBackup{}, Repaired: []string{}, Damage: []string{}, Total: r.DamageTotal,
 	}
-	for _, id := range r.Repaired {
-		out.Repaired = append(out.Repaired, id.String())
+	out.Rescued = r.Rescued
+	for list, ids := range map[*[]string][]repository.ID{&out.Repaired: r.Repaired, &out.Replaced: r.Replaced, &out.Reindexed: r.Reindexed} {
+		for _, id := range ids {
+			*list = append(*list, id.String())
+		}
 	}
 	for _, b := range r.Backups {
 		line := verifyBackup{ID: b.ID.String(), VM: b.VM, Time: b.Time, Good: b.Good(), Damaged: []verifyFile{}, More: b.More}
@@ -223,6 +230,12 @@ func (a *app) printVerify(r *verify.Report) error {
 		round.Bytes(r.BytesRead), round.Bytes(r.Bytes), span(r.Duration))
 	for _, id := range r.Repaired {
 		a.printf("repaired: pack %s\n", id.Short())
+	}
+	for _, id := range r.Replaced {
+		a.printf("replaced: pack %s; what it held is stored anew\n", id.Short())
+	}
+	for _, id := range r.Reindexed {
+		a.printf("made again: index file %s\n", id.Short())
 	}
 	for _, l := range damageLines(r) {
 		a.printf("! %s\n", escape.Line(l))

@@ -182,3 +182,62 @@ func TestCopiesAreProvenInRounds(t *testing.T) {
 		t.Errorf("the state has %+v, %v", last, err)
 	}
 }
+
+// What the repository has lost comes back from its copy, and what a copy has lost from
+// the repository: by hand when that is asked for, and in rounds at copies.
+func TestHealFromTheOtherPlace(t *testing.T) {
+	config, there := withCopy(t, ", name: nas")
+	here := filepath.Join(filepath.Dir(config), "repo")
+	for _, c := range []struct {
+		repo string
+		args []string
+	}{{there, []string{"--copy", "nas"}}, {here, nil}} {
+		pack := largest(t, c.repo)
+		flip(t, pack)
+		args := append([]string{"-c", config, "verify", "--mode", "full"}, c.args...)
+		if out, _, code := run(t, args...); code != 1 || strings.Contains(out, "replaced") {
+			t.Errorf("%v: exit code %d, %q", args, code, out)
+		}
+		if out, errs, code := run(t, append(args, "--repair")...); code != 0 || !strings.Contains(out, "replaced: pack "+filepath.Base(pack)[:8]) {
+			t.Errorf("%v: exit code %d, %q, %q", args, code, out, errs)
+		}
+		var report verifyReport
+		out, _, code := run(t, append(args, "--json")...)
+		if err := json.Unmarshal([]byte(out), &report); err != nil || code != 0 || report.Damage == nil || report.Spare != 0 {
+			t.Errorf("%v: exit code %d, %v, %s", args, code, err, out)
+		}
+		if _, err := os.Stat(pack); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the damaged pack is there still: %v", err)
+		}
+	}
+}
+
+// In a round a copy is healed without anybody asking, and the round says so.
+func TestRoundHealsCopies(t *testing.T) {
+	config, there := withCopy(t, ", name: nas, verify: {mode: full}")
+	a := &app{configPath: config, now: time.Now, stdout: new(bytes.Buffer), stderr: new(bytes.Buffer)}
+	h, err := a.openHost(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	flip(t, largest(t, there))
+	c := copies{h: h, b: &backups{h: h}}
+	p, err := c.Proofs(c.Places()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rep, err := p.Prove(t.Context(), func(string) {}); err != nil || rep.Mended != 1 || rep.DamageTotal != 0 || rep.Damaged != 0 {
+		t.Errorf("%+v, %v", rep, err)
+	}
+	// And on the way, what is plainly gone.
+	if err := os.Remove(largest(t, there)); err != nil {
+		t.Fatal(err)
+	}
+	if rep, err := c.Copy(t.Context(), c.Places()[0]); err != nil || !strings.Contains(rep.Mended, "1 packs were gone") || rep.Present != 1 {
+		t.Errorf("%+v, %v", rep, err)
+	}
+	if out, errs, code := run(t, "-c", config, "verify", "--mode", "full", "--copy", "nas"); code != 0 {
+		t.Errorf("exit code %d, %q, %q", code, out, errs)
+	}
+}

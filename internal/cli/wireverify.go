@@ -33,7 +33,10 @@ func (h *host) proofs() *proofs {
 // copyProofs are those of a copy.
 func (h *host) copyProofs(c config.Copy) *proofs {
 	v := c.Verify
-	return &proofs{h: h, at: c.Repository, copy: copyName(c), mode: verify.Mode(v.Mode), every: time.Duration(v.Every), percent: v.Percent}
+	return &proofs{
+		h: h, at: c.Repository, copy: copyName(c), mode: verify.Mode(v.Mode), every: time.Duration(v.Every), percent: v.Percent,
+		repair: true, // nothing but the repository says what a copy should be
+	}
 }
 
 // place is what the state calls what is looked at.
@@ -59,6 +62,7 @@ func (p *proofs) Prove(ctx context.Context, progress func(string)) (*round.Proof
 	out := &round.ProofReport{
 		Mode: string(r.Mode), Duration: r.Duration, Backups: len(r.Backups), BytesRead: r.BytesRead,
 		Damage: lines[:min(len(lines), maxRoundDamage)], DamageTotal: len(lines),
+		Mended: len(r.Repaired) + len(r.Replaced) + len(r.Reindexed),
 	}
 	for _, b := range r.Backups {
 		if !b.Good() {
@@ -112,12 +116,26 @@ func (p *proofs) run(ctx context.Context, progress func(string)) (*verify.Report
 	})
 	r, err := verify.Run(ctx, repo, verify.Options{
 		Mode: p.mode, Percent: p.percent, Now: now, Since: since,
-		Wanted: wanted(p.vms), Repair: p.repair, Hint: p.repairCommand(), Progress: tell,
+		Wanted: wanted(p.vms), Repair: p.repair, Source: p.sources().load, Patience: lockPatience, Hint: p.repairCommand(), Progress: tell,
 	})
 	if err != nil {
 		return r, err
 	}
 	return r, p.remember(ctx, r, now)
+}
+
+// sources are the other places, which may have what this one has lost.
+func (p *proofs) sources() *sourcesOfBlobs {
+	places := []config.Repository{}
+	if p.copy != "" {
+		places = append(places, p.h.config.Repository)
+	}
+	for _, c := range p.h.config.Copies {
+		if c.Path != p.at.Path {
+			places = append(places, c.Repository)
+		}
+	}
+	return &sourcesOfBlobs{h: p.h, places: places}
 }
 
 // repairCommand is what repairs damage that can be repaired.

@@ -6,7 +6,8 @@
 // while the others go on. The trees of each snapshot are walked as a whole, also where
 // the second repository has them: a copy that was cut off has stored some of a tree's
 // contents and not others. A copy names its original as restic copy does, and what was
-// copied already, by drydock or by restic, is passed over.
+// copied already, by drydock or by restic, is passed over. What the second repository
+// has lost, so far as that can be seen without reading all of it, is brought there again.
 package copy
 
 import (
@@ -31,27 +32,32 @@ type Report struct {
 }
 
 // Missing returns those of the snapshots that a repository does not have, neither
-// themselves nor as copies.
+// themselves nor as copies. Snapshots there that cannot be read count for nothing: the
+// error that comes with a list names them.
 func Missing(ctx context.Context, to *repository.Repository, snapshots []*repository.Snapshot) ([]*repository.Snapshot, error) {
 	present, err := originals(ctx, to)
 	if err != nil {
-		return nil, fmt.Errorf("list the copies: %w", err)
+		err = fmt.Errorf("list the copies: %w", err)
 	}
-	var out []*repository.Snapshot
+	if present == nil {
+		return nil, err
+	}
+	out := []*repository.Snapshot{}
 	for _, s := range snapshots {
 		if !present[original(s)] {
 			out = append(out, s)
 		}
 	}
-	return out, nil
+	return out, err
 }
 
 // Run copies the snapshots of from that to does not have, in the order given. The
 // caller holds a lock on both, and both have their index loaded. Damage in one snapshot
-// does not keep the others; what went wrong is joined.
+// does not keep the others; what went wrong is joined. Snapshots of to that cannot be
+// read count for nothing: [Missing] names them.
 func Run(ctx context.Context, from, to *repository.Repository, snapshots []*repository.Snapshot) (*Report, error) {
 	present, err := originals(ctx, to)
-	if err != nil {
+	if present == nil {
 		return nil, fmt.Errorf("list the copies: %w", err)
 	}
 	c := &copier{from: from, to: to, walked: make(map[repository.ID]bool)}
@@ -67,7 +73,7 @@ func Run(ctx context.Context, from, to *repository.Repository, snapshots []*repo
 				return nil, context.Cause(ctx)
 			}
 			failed = append(failed, fmt.Errorf("copy backup %s of %q: %w", s.ID.Short(), s.Hostname, err))
-			if !errors.Is(err, repository.ErrDamaged) && !errors.Is(err, repository.ErrBlobNotFound) {
+			if !ofSnapshot(err) {
 				break // of the place, and not of this snapshot
 			}
 			continue
@@ -78,6 +84,26 @@ func Run(ctx context.Context, from, to *repository.Repository, snapshots []*repo
 	return rep, errors.Join(failed...)
 }
 
+// readError is that of a blob that the first repository does not give.
+type readError struct{ error }
+
+func (e *readError) Unwrap() error { return e.error }
+
+// ofSnapshot tells what is wrong with one snapshot from what is wrong with a place.
+func ofSnapshot(err error) bool {
+	var read *readError
+	return errors.Is(err, repository.ErrDamaged) || errors.As(err, &read) && repository.IsDamage(err)
+}
+
+// load reads a blob of the first repository.
+func (c *copier) load(ctx context.Context, t repository.BlobType, id repository.ID) ([]byte, error) {
+	data, err := c.from.LoadBlob(ctx, t, id, nil)
+	if err != nil {
+		return nil, &readError{err}
+	}
+	return data, nil
+}
+
 // original is the ID of the snapshot that s is a copy of, or its own.
 func original(s *repository.Snapshot) repository.ID {
 	if s.Original != nil {
@@ -86,9 +112,13 @@ func original(s *repository.Snapshot) repository.ID {
 	return s.ID
 }
 
-// originals are those of all snapshots in a repository.
+// originals are those of all snapshots in a repository; an error that comes with some
+// names those that cannot be read.
 func originals(ctx context.Context, r *repository.Repository) (map[repository.ID]bool, error) {
 	all, err := r.Snapshots(ctx)
+	if all == nil {
+		return nil, err
+	}
 	ids := make(map[repository.ID]bool, len(all))
 	for _, s := range all {
 		ids[original(s)] = true
@@ -137,7 +167,7 @@ func (c *copier) walk(ctx context.Context, g *errgroup.Group, root repository.ID
 		if c.walked[id] {
 			continue
 		}
-		data, err := c.from.LoadBlob(ctx, repository.TreeBlob, id, nil)
+		data, err := c.load(ctx, repository.TreeBlob, id)
 		if err != nil {
 			return nil, err
 		}
@@ -169,7 +199,7 @@ func (c *copier) data(ctx context.Context, id repository.ID) error {
 	if c.to.HasBlob(repository.DataBlob, id) {
 		return nil // since it was noticed
 	}
-	data, err := c.from.LoadBlob(ctx, repository.DataBlob, id, nil)
+	data, err := c.load(ctx, repository.DataBlob, id)
 	if err != nil {
 		return err
 	}

@@ -13,9 +13,10 @@ import (
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 	"github.com/drydock-vm/drydock/internal/repository/backend/local"
+	"github.com/drydock-vm/drydock/internal/repository/crypto"
 )
 
-// place is a repository that the real restic has made.
+// place is a repository that the real restic can open.
 type place struct {
 	t             *testing.T
 	dir, password string
@@ -24,7 +25,10 @@ type place struct {
 func newPlace(t *testing.T, password string) place {
 	t.Helper()
 	p := place{t, filepath.Join(t.TempDir(), "repo"), password}
-	p.restic("init")
+	_, err := repository.Create(t.Context(), local.New(p.dir), []byte(password), repository.CreateOptions{KDF: &crypto.Params{N: 1 << 10, R: 8, P: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return p
 }
 

@@ -62,7 +62,7 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // hintRepair is the fix for a file that came back other than it was stored.
-const hintRepair = "restore the file from a copy of the repository, or see restic repair; drydock verify names what is hit"
+const hintRepair = "drydock verify names what is hit, and with --repair brings back what parity or a copy has; without these see restic repair"
 
 // damaged says that file h is not what was once stored.
 func damaged(op string, h backend.Handle, format string, args ...any) error {
@@ -90,3 +90,14 @@ func (e *LockedError) Error() string {
 
 // Unwrap returns [ErrLocked].
 func (e *LockedError) Unwrap() error { return ErrLocked }
+
+// IsDamage tells what is wrong with a repository, or is not in it, from what keeps us
+// from looking.
+func IsDamage(err error) bool {
+	for _, e := range []error{ErrDamaged, ErrBlobNotFound, ErrLimit, backend.ErrNotExist} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}

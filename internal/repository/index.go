@@ -261,3 +261,24 @@ func (x *index) packBlobs(pack ID) []blobEntry {
 	}
 	return blobs
 }
+
+// without returns the index of all packs but some.
+func (x *index) without(packs map[ID]bool) (*index, error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	out := newIndex()
+	for i := range x.packs {
+		p := &x.packs[i]
+		if packs[p.id] {
+			continue
+		}
+		blobs := make([]blobEntry, 0, p.count)
+		for n := p.first; n < p.first+p.count; n++ {
+			blobs = append(blobs, *x.entry(n))
+		}
+		if err := out.add(p.id, blobs); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}

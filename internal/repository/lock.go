@@ -110,6 +110,23 @@ func (r *Repository) Lock(ctx context.Context, exclusive bool) (*Lock, error) {
 	return l, nil
 }
 
+// lockPause is the pause between two tries of a lock.
+const lockPause = 5 * time.Second
+
+// LockPatiently is Lock, and waits for whoever holds a lock that is in the way for as
+// long as patience says.
+func (r *Repository) LockPatiently(ctx context.Context, exclusive bool, patience time.Duration) (*Lock, error) {
+	for start := time.Now(); ; {
+		lock, err := r.Lock(ctx, exclusive)
+		if !errors.Is(err, ErrLocked) || time.Since(start)+lockPause > patience {
+			return lock, err
+		}
+		if backend.Sleep(ctx, lockPause) != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
 // take makes the lock file, and makes sure that it is in nobody's way.
 func (l *Lock) take(ctx context.Context) error {
 	if err := l.save(ctx); err != nil {

@@ -189,13 +189,10 @@ func Apply(ctx context.Context, repo *repository.Repository, vms []VM, now time.
 	return results, err
 }
 
-// lockPause is the pause between two tries of a lock.
-const lockPause = 5 * time.Second
-
 // Exclusively calls act under an exclusive lock, with the index loaded. It waits
 // for others for as long as patience says.
 func Exclusively(ctx context.Context, repo *repository.Repository, patience time.Duration, act func(context.Context) error) (err error) {
-	lock, err := exclusive(ctx, repo, patience)
+	lock, err := repo.LockPatiently(ctx, true, patience)
 	if err != nil {
 		return err
 	}
@@ -204,21 +201,6 @@ func Exclusively(ctx context.Context, repo *repository.Repository, patience time
 		return err
 	}
 	return act(lock.Context())
-}
-
-// exclusive takes an exclusive lock.
-func exclusive(ctx context.Context, repo *repository.Repository, patience time.Duration) (*repository.Lock, error) {
-	for start := time.Now(); ; {
-		lock, err := repo.Lock(ctx, true)
-		if !errors.Is(err, repository.ErrLocked) || time.Since(start)+lockPause > patience {
-			return lock, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(lockPause):
-		}
-	}
 }
 
 func apply(ctx context.Context, repo *repository.Repository, vms []VM, now time.Time) ([]*Result, error) {

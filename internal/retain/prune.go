@@ -65,7 +65,7 @@ func Prune(ctx context.Context, repo *repository.Repository, opts PruneOptions) 
 	if p.Before, err = repo.PackSize(ctx); err != nil {
 		return nil, fmt.Errorf("prune: %w", err)
 	}
-	lock, err := exclusive(ctx, repo, opts.Patience)
+	lock, err := repo.LockPatiently(ctx, true, opts.Patience)
 	if err != nil {
 		return nil, fmt.Errorf("prune: %w", err)
 	}

@@ -15,8 +15,8 @@ import (
 // among vms all are. So a repository to which backups are copied gets none that it
 // would remove again.
 func Wanted(ctx context.Context, repo *repository.Repository, more []*repository.Snapshot, vms []VM, now time.Time) ([]*repository.Snapshot, error) {
-	all, err := repo.Snapshots(ctx)
-	if err != nil {
+	all, err := repo.Snapshots(ctx) // one that cannot be read is kept, and keeps no place of another
+	if all == nil {
 		return nil, fmt.Errorf("which backups would be kept: %w", err)
 	}
 	if err := repo.LoadIndex(ctx); err != nil {

@@ -37,6 +37,7 @@ type CopyReport struct {
 	Removed  []string      `json:"removed,omitempty"`  // IDs that they have there
 	Prune    *PruneReport  `json:"prune,omitempty"`
 	Verify   *ProofReport  `json:"verify,omitempty"` // nil: it was not due
+	Mended   string        `json:"mended,omitempty"` // what the place had lost, and has again
 	Error    string        `json:"error,omitempty"`
 	gone     bool          // nobody could work on the place
 }
@@ -140,6 +141,9 @@ func (c *CopyReport) problems() []string {
 	var out []string
 	if c.Error != "" {
 		out = append(out, fmt.Sprintf("%s to %s: %s (the next round tries again)", StepCopy, c.Place, c.Error))
+	}
+	if c.Mended != "" {
+		out = append(out, fmt.Sprintf("%s to %s: %s", StepCopy, c.Place, c.Mended))
 	}
 	if c.Verify != nil {
 		out = append(out, c.Verify.problems(fmt.Sprintf("%s of %s", StepVerify, c.Place))...)

@@ -55,6 +55,9 @@ func (p *ProofReport) problems(what string) []string {
 	if more := p.DamageTotal - len(p.Damage); more > 0 {
 		out = append(out, fmt.Sprintf("%s: %d more are damaged (drydock verify names them)", what, more))
 	}
+	if p.Mended > 0 {
+		out = append(out, fmt.Sprintf("%s: %d files were damaged or gone, and are whole again (what stores them there may be about to fail)", what, p.Mended))
+	}
 	if p.Error != "" {
 		out = append(out, fmt.Sprintf("%s: %s", what, p.Error))
 	}

@@ -163,6 +163,8 @@ type ProofReport struct {
 	// Damage names what is damaged, one line each, the first few of them.
 	Damage      []string `json:"damage,omitempty"`
 	DamageTotal int      `json:"damage_total,omitempty"`
+	// Mended counts packs and index files that were damaged or gone, and are whole.
+	Mended int `json:"mended,omitempty"`
 	// Error is why not everything was looked at.
 	Error string `json:"error,omitempty"`
 }

@@ -51,6 +51,28 @@ func (g *Guest) Put(ctx context.Context, path string, content []byte) error {
 	return err
 }
 
+// Variable returns a variable of UEFI, NAME-GUID, of a guest that [Guest.UEFI] made.
+func (g *Guest) Variable(ctx context.Context, name string) ([]byte, error) {
+	value, err := g.ask(ctx, http.MethodGet, "/efivars/"+name, nil)
+	if err == nil && len(value) < attributes {
+		err = fmt.Errorf("variable %s has %d bytes", name, len(value))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return value[attributes:], nil
+}
+
+// SetVariable sets a variable of UEFI that lasts.
+func (g *Guest) SetVariable(ctx context.Context, name string, value []byte) error {
+	// EFI_VARIABLE_NON_VOLATILE, _BOOTSERVICE_ACCESS and _RUNTIME_ACCESS.
+	_, err := g.ask(ctx, http.MethodPut, "/efivars/"+name, append([]byte{7, 0, 0, 0}, value...))
+	return err
+}
+
+// attributes is how many bytes Linux has in front of a variable (efivarfs).
+const attributes = 4
+
 // Delete removes a file of the guest, or a folder with all that is in it.
 func (g *Guest) Delete(ctx context.Context, path string) error {
 	_, err := g.ask(ctx, http.MethodDelete, path, nil)

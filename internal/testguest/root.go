@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,18 @@ var modules = []string{
 	"net/core/failover.ko",
 	"drivers/net/net_failover.ko",
 	"drivers/net/virtio_net.ko",
+
+	"fs/efivarfs/efivarfs.ko",
+}
+
+// dataModules are those that the filesystem of the data disk takes. The file etc/data of a
+// root disk has them, behind its type; for ext4 there is none.
+var dataModules = map[string][]string{
+	"ext4": nil, // it is in the kernel
+	"xfs":  {"lib/libcrc32c.ko", "fs/xfs/xfs.ko"},
+	"btrfs": {
+		"lib/libcrc32c.ko", "crypto/xor.ko", "lib/raid6/raid6_pq.ko", "lib/zstd/zstd_compress.ko", "fs/btrfs/btrfs.ko",
+	},
 }
 
 // root is what distinguishes one root disk from another.
@@ -36,6 +49,7 @@ type root struct {
 	version      string
 	broken       bool
 	ignoreButton bool
+	data         string // the type of the data disk's filesystem
 }
 
 func makeRoot(t testing.TB, path string, r root) {
@@ -47,11 +61,22 @@ func makeRoot(t testing.TB, path string, r root) {
 		}
 	}
 	copyFile(t, initBinary(t), filepath.Join(tree, "init"), 0o755)
-	for _, module := range modules {
+	data, ok := dataModules[r.data]
+	if !ok {
+		t.Fatalf("no guest has a data disk of %q", r.data)
+	}
+	files := map[string]string{"etc/image-version": r.version + "\n"}
+	if len(data) > 0 {
+		mount := r.data
+		for _, module := range data {
+			mount += " " + strings.TrimSuffix(filepath.Base(module), ".ko")
+		}
+		files["etc/data"] = mount + "\n"
+	}
+	for _, module := range slices.Concat(modules, data) {
 		copyFile(t, filepath.Join(moduleFolder(t), module),
 			filepath.Join(tree, "lib/modules", filepath.Base(module)), 0o644)
 	}
-	files := map[string]string{"etc/image-version": r.version + "\n"}
 	if r.broken {
 		files["etc/broken"] = ""
 	}
@@ -63,7 +88,7 @@ func makeRoot(t testing.TB, path string, r root) {
 			t.Fatal(err)
 		}
 	}
-	makeFilesystem(t, path, "root", rootSize, tree)
+	makeFilesystem(t, path, "ext4", "root", rootSize, tree)
 }
 
 func copyFile(t testing.TB, from, to string, mode os.FileMode) {

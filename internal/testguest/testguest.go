@@ -5,7 +5,7 @@
 // software emulation.
 //
 // A guest is a stateless root disk (raw, ext4, no partitions) and a data disk
-// (ext4 in qcow2 or raw) that it mounts on /var, with an agent that answers
+// (ext4, XFS or btrfs in qcow2 or raw) that it mounts on /var, with an agent that answers
 // HTTP on a port of the host's loopback. The root disk is replaced by that of
 // another version as drydock replaces it: by name, see [RootImage].
 //
@@ -47,8 +47,10 @@ type Options struct {
 	Broken bool
 	// IgnoreButton guests do not react to the power button.
 	IgnoreButton bool
-	// DataSize of the data disk in bytes, 64 MiB if 0.
+	// DataSize of the data disk in bytes, 64 MiB if 0, and 320 MiB of XFS and btrfs.
 	DataSize int64
+	// DataFilesystem of the data disk: "ext4", "xfs" or "btrfs", ext4 if empty.
+	DataFilesystem string
 	// DataFormat is QCOW2 or Raw, QCOW2 if empty.
 	DataFormat string
 	// Dir is where the disks go, a temporary folder of the test if empty.
@@ -85,6 +87,9 @@ func New(t testing.TB, o Options) *Guest {
 	if o.DataFormat == "" {
 		o.DataFormat = QCOW2
 	}
+	if o.DataFilesystem == "" {
+		o.DataFilesystem = "ext4"
+	}
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
@@ -95,8 +100,8 @@ func New(t testing.TB, o Options) *Guest {
 		DataFormat: o.DataFormat,
 		Port:       reservePort(t),
 	}
-	makeRoot(t, guest.RootPath, root{version: o.RootVersion, broken: o.Broken, ignoreButton: o.IgnoreButton})
-	makeData(t, guest.DataPath, o.DataFormat, o.DataSize)
+	makeRoot(t, guest.RootPath, root{version: o.RootVersion, broken: o.Broken, ignoreButton: o.IgnoreButton, data: o.DataFilesystem})
+	makeData(t, guest.DataPath, o)
 	guest.Command = command(t, guest)
 	return guest
 }
@@ -106,7 +111,7 @@ func New(t testing.TB, o Options) *Guest {
 func RootImage(t testing.TB, version string, broken bool) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), version+".raw")
-	makeRoot(t, path, root{version: version, broken: broken})
+	makeRoot(t, path, root{version: version, broken: broken, data: "ext4"})
 	return path
 }
 
@@ -116,7 +121,7 @@ func command(t testing.TB, g *Guest) []string {
 		"qemu-system-x86_64", "-name", g.Name, "-nodefaults", "-display", "none",
 		"-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "192",
 		"-kernel", filepath.Join(KernelFolder(t), "vmlinuz"),
-		"-append", "root=/dev/nvme0n1 ro init=/init console=ttyS0 quiet panic=-1 no_timer_check mitigations=off",
+		"-append", kernelLine("/dev/nvme0n1"),
 		"-no-reboot",
 		// One controller for both disks: two would race for their names.
 		"-drive", "if=none,id=root,format=raw,file=" + quoteComma(g.RootPath),
@@ -128,31 +133,42 @@ func command(t testing.TB, g *Guest) []string {
 	}
 }
 
+// kernelLine is the kernel's command line, for a root filesystem on a device.
+func kernelLine(root string) string {
+	return "root=" + root + " ro init=/init console=ttyS0 quiet panic=-1 no_timer_check mitigations=off"
+}
+
 // quoteComma doubles the commas of a value, as QEMU's option syntax asks.
 func quoteComma(value string) string { return strings.ReplaceAll(value, ",", ",,") }
 
-// defaultDataSize is enough for some thousand small files.
-const defaultDataSize = 64 << 20
+// defaultDataSize is enough for some thousand small files, and smallest for an XFS.
+const (
+	defaultDataSize = 64 << 20
+	smallest        = 320 << 20
+)
 
-func makeData(t testing.TB, path, format string, size int64) {
+func makeData(t testing.TB, path string, o Options) {
 	t.Helper()
-	if size == 0 {
+	size := o.DataSize
+	if size == 0 && o.DataFilesystem == "ext4" {
 		size = defaultDataSize
+	} else if size == 0 {
+		size = smallest
 	}
 	raw := path
-	if format == QCOW2 {
+	if o.DataFormat == QCOW2 {
 		raw = path + ".raw"
 		defer os.Remove(raw)
 	}
-	makeFilesystem(t, raw, "data", size, "")
-	if format == QCOW2 {
+	makeFilesystem(t, raw, o.DataFilesystem, "data", size, "")
+	if o.DataFormat == QCOW2 {
 		run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, path)
 	}
 }
 
-// makeFilesystem makes an ext4 filesystem that fills a new file of size bytes,
-// with the tree below folder in it if folder is not empty.
-func makeFilesystem(t testing.TB, path, label string, size int64, folder string) {
+// makeFilesystem makes a filesystem that fills a new file of size bytes, an ext4 with the
+// tree below folder in it if folder is not empty.
+func makeFilesystem(t testing.TB, path, fstype, label string, size int64, folder string) {
 	t.Helper()
 	file, err := os.Create(path)
 	if err != nil {
@@ -161,6 +177,10 @@ func makeFilesystem(t testing.TB, path, label string, size int64, folder string)
 	defer file.Close()
 	if err := file.Truncate(size); err != nil {
 		t.Fatal(err)
+	}
+	if fstype != "ext4" {
+		run(t, "mkfs."+fstype, "-q", "-L", label, path)
+		return
 	}
 	arguments := []string{"-q", "-F", "-t", "ext4", "-L", label, "-E", "root_owner=0:0"}
 	if folder != "" {

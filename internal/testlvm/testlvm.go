@@ -104,11 +104,18 @@ func Detach(device string) { _ = exec.Command("losetup", "-d", device).Run() }
 // and one linear volume in it, and returns a loop device of the volume's bytes.
 func Volume(t testing.TB, path, group, name string) string {
 	t.Helper()
-	const first = 2048 * 512 // bytes
+	const (
+		first       = 2048 * 512 // bytes
+		backupTable = 33 * 512   // of the GPT, at the end of the disk
+	)
 	if out, err := exec.Command("sgdisk", "-n", "1:2048:0", "-t", "1:8e00", path).CombinedOutput(); err != nil {
 		t.Fatalf("sgdisk: %v\n%s", err, out)
 	}
-	partition := Loop(t, path, first, 0)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	partition := Loop(t, path, first, info.Size()-first-backupTable)
 	l := New(t, partition)
 	l.Run("pvcreate", "-y", partition)
 	l.Run("vgcreate", group, partition)

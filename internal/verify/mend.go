@@ -21,7 +21,7 @@ func (c *checker) mend(ctx context.Context, damage *repository.PackError) error 
 	defer c.mendMu.Unlock()
 	able, err := c.repo.RepairPack(ctx, damage.Pack, c.opts.Repair)
 	switch {
-	case err != nil && isDamage(err):
+	case err != nil && repository.IsDamage(err):
 		var e *repository.Error
 		if errors.As(err, &e) {
 			err = e.Err // the file and the way out are said already
@@ -44,7 +44,7 @@ func withWords(damage *repository.PackError, format string, args ...any) error {
 }
 
 // mendTree loads a tree that could not be loaded, after the packs that hold it were
-// repaired. What stays damaged of them is reported when their turn comes.
+// repaired, or from the source. Then it is still lost here.
 func (c *checker) mendTree(ctx context.Context, id repository.ID) ([]byte, error) {
 	b := repository.Blob{Type: repository.TreeBlob, ID: id}
 	for _, pack := range c.repo.PackOf(b) {
@@ -53,9 +53,26 @@ func (c *checker) mendTree(ctx context.Context, id repository.ID) ([]byte, error
 		if errors.As(err, &damage) {
 			err = c.mend(ctx, damage)
 		}
-		if err != nil && !isDamage(err) {
+		if errors.As(err, &damage) {
+			c.broken.pack(damage)
+		}
+		if err != nil && !repository.IsDamage(err) {
 			return nil, err
 		}
 	}
-	return c.repo.LoadBlob(ctx, b.Type, b.ID, nil)
+	data, err := c.repo.LoadBlob(ctx, b.Type, b.ID, nil)
+	if err == nil || !repository.IsDamage(err) {
+		return data, err
+	}
+	if len(c.repo.PackOf(b)) == 0 {
+		c.broken.miss(b)
+	}
+	c.lost.add(b, err)
+	if c.opts.Source == nil {
+		return nil, err
+	}
+	if data, serr := c.opts.Source(ctx, b); serr == nil && repository.Hash(data) == id {
+		return data, nil // what is below it is looked at too
+	}
+	return nil, err
 }

@@ -93,7 +93,7 @@ type subfolder struct {
 func (n *namer) files(path []byte, id repository.ID) (below []subfolder, err error) {
 	data, err := n.repo.LoadBlob(n.ctx, repository.TreeBlob, id, nil)
 	if err != nil {
-		if !isDamage(err) {
+		if !repository.IsDamage(err) {
 			return nil, err
 		}
 		return nil, n.damaged(path, err)

@@ -82,6 +82,8 @@ func (c *checker) pack(ctx context.Context, mu *sync.Mutex, id repository.ID, si
 				return err
 			}
 		}
+		c.broken.pack(damage)
+		err = nil
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -101,7 +103,7 @@ func (c *checker) pack(ctx context.Context, mu *sync.Mutex, id repository.ID, si
 func (c *checker) lose(ctx context.Context, b repository.Blob, damage *repository.PackError) error {
 	if len(c.repo.PackOf(b)) > 1 {
 		_, err := c.repo.LoadBlob(ctx, b.Type, b.ID, nil)
-		if err == nil || !isDamage(err) {
+		if err == nil || !repository.IsDamage(err) {
 			return err
 		}
 	}

@@ -39,6 +39,12 @@ type Report struct {
 	// Repaired are the packs that were damaged, and were made again from their
 	// parity. What they hold counts as good.
 	Repaired []repository.ID
+	// Replaced are the packs that were damaged or gone, and are not needed any more:
+	// what they held is stored anew, Rescued blobs of it.
+	Replaced []repository.ID
+	Rescued  int
+	// Reindexed are index files that could not be read, and were made again.
+	Reindexed []repository.ID
 }
 
 // Backup is what a run found in one snapshot.

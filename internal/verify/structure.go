@@ -77,7 +77,7 @@ type folderParts struct {
 // folder reads one folder. What is lost of it, or wrong with it, is noted.
 func (c *checker) folder(ctx context.Context, id repository.ID) (f folderParts, err error) {
 	data, err := c.repo.LoadBlob(ctx, repository.TreeBlob, id, nil)
-	if err != nil && c.opts.Repair && isDamage(err) {
+	if err != nil && c.opts.Repair && repository.IsDamage(err) {
 		data, err = c.mendTree(ctx, id)
 	}
 	if err == nil {
@@ -92,6 +92,7 @@ func (c *checker) folder(ctx context.Context, id repository.ID) (f folderParts, 
 			}
 			if cause := c.fileDamage(n); cause != nil {
 				c.hit.Store(true)
+				c.missing(n)
 			}
 			return nil
 		})
@@ -99,11 +100,21 @@ func (c *checker) folder(ctx context.Context, id repository.ID) (f folderParts, 
 	if err == nil {
 		return f, nil
 	}
-	if !isDamage(err) {
+	if !repository.IsDamage(err) {
 		return f, err
 	}
 	c.lost.add(repository.Blob{Type: repository.TreeBlob, ID: id}, err)
 	return f, nil
+}
+
+// missing notes the pieces of a file that no index names, if a repair is to bring them
+// back.
+func (c *checker) missing(n *repository.Node) {
+	for _, id := range n.Content {
+		if b := (repository.Blob{Type: repository.DataBlob, ID: id}); c.opts.Repair && len(c.repo.PackOf(b)) == 0 {
+			c.broken.miss(b)
+		}
+	}
 }
 
 // fileDamage says why a file does not come back, as far as is known: nil if it

@@ -16,7 +16,8 @@
 // lost blob among those that were looked at. A blob of which another pack holds a
 // good copy is not lost. Nothing in the repository changes but for a shared lock,
 // and for parity where the repository has some: packs that were read and are good
-// get theirs. With Repair, packs that are damaged are made again from it.
+// get theirs. With Repair, packs that are damaged are made again from it, and what
+// that cannot undo is stored anew from Source, which may be another repository.
 //
 // The repository's storage is not trusted: a folder that a million others refer to
 // is read once, and memory grows with the number of different folders and of lost
@@ -32,7 +33,6 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/repository"
-	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
 // Mode is how much is read.
@@ -59,8 +59,15 @@ type Options struct {
 	// Wanted says which snapshots are looked at, and nil means all. With some
 	// left out, only packs that the others need are read.
 	Wanted func(*repository.Snapshot) bool
-	// Repair makes damaged packs again where their parity allows it.
+	// Repair makes damaged packs again where their parity allows it, stores anew what
+	// Source has of the rest, and makes index files that cannot be read again.
 	Repair bool
+	// Source is asked for blobs that the repository has lost. An error that is damage,
+	// or that says that it has none, is no failure. nil has nothing.
+	Source func(context.Context, repository.Blob) ([]byte, error)
+	// Patience is how long Repair waits for others that work on the repository, before
+	// it replaces files of it.
+	Patience time.Duration
 	// Hint is the command that does so, for people.
 	Hint string
 	// Progress, unless it is nil, is called often, from one goroutine at a time.
@@ -79,9 +86,11 @@ type checker struct {
 	repo   *repository.Repository
 	opts   Options
 	report *Report
+	wanted []*repository.Snapshot
 	lost   lostBlobs
 	hit    atomic.Bool            // a file is damaged by what its folder says
 	needed map[repository.ID]bool // packs; nil means all
+	broken broken                 // what a repair may bring back
 	done   Progress
 	mendMu sync.Mutex // held during a repair, which takes several packs' memory; guards report.Repaired
 }
@@ -90,28 +99,25 @@ type checker struct {
 // lock meanwhile. Damage is in the report; an error means that not everything could
 // be looked at, for instance since the storage does not answer, and the report says
 // what was found until then.
-func Run(ctx context.Context, repo *repository.Repository, opts Options) (report *Report, err error) {
+func Run(ctx context.Context, repo *repository.Repository, opts Options) (*Report, error) {
 	if opts.Mode == Sample && (opts.Percent < 1 || opts.Percent > 100) {
 		return nil, fmt.Errorf("verify: a sample of %d %% is not from 1 to 100", opts.Percent)
 	}
-	c := &checker{repo: repo, opts: opts, report: &Report{Mode: opts.Mode, Backups: []*Backup{}}, lost: newLostBlobs()}
+	c := &checker{repo: repo, opts: opts, report: &Report{Mode: opts.Mode, Backups: []*Backup{}}, lost: newLostBlobs(), broken: newBroken()}
 	if c.opts.Progress == nil {
 		c.opts.Progress = func(Progress) {}
 	}
-	lock, err := repo.Lock(ctx, false)
-	if err != nil {
-		return c.report, fmt.Errorf("verify: %w", err)
-	}
-	defer func() {
-		if uerr := lock.Unlock(context.WithoutCancel(ctx)); err == nil {
-			err = uerr
-		}
-	}()
 	start := time.Now()
-	err = c.run(lock.Context())
+	err := c.reindex(ctx)
+	if err == nil {
+		err = c.locked(ctx, false, c.look)
+	}
+	if err == nil && c.repairs() {
+		err = c.locked(ctx, true, c.heal)
+	}
 	c.report.Duration = time.Since(start)
-	if cause := context.Cause(lock.Context()); err != nil && cause != nil {
-		err = cause // the lock was lost, or somebody gave up
+	for _, damage := range c.broken.sorted() { // what is so still
+		c.report.damage(damage)
 	}
 	if err != nil {
 		return c.report, fmt.Errorf("verify: %w", err)
@@ -119,26 +125,54 @@ func Run(ctx context.Context, repo *repository.Repository, opts Options) (report
 	return c.report, nil
 }
 
-func (c *checker) run(ctx context.Context) error {
-	snapshots, err := c.snapshots(ctx)
+// locked calls act under a lock.
+func (c *checker) locked(ctx context.Context, exclusive bool, act func(context.Context) error) (err error) {
+	patience := time.Duration(0)
+	if exclusive {
+		patience = c.opts.Patience
+	}
+	lock, err := c.repo.LockPatiently(ctx, exclusive, patience)
 	if err != nil {
+		return err
+	}
+	defer func() {
+		if uerr := lock.Unlock(context.WithoutCancel(ctx)); err == nil {
+			err = uerr
+		}
+	}()
+	err = act(lock.Context())
+	if cause := context.Cause(lock.Context()); err != nil && cause != nil {
+		err = cause // the lock was lost, or somebody gave up
+	}
+	return err
+}
+
+// look finds what is damaged, and names it unless a repair comes first.
+func (c *checker) look(ctx context.Context) error {
+	var err error
+	if c.wanted, err = c.snapshots(ctx); err != nil {
 		return err
 	}
 	if err := c.damage(c.repo.LoadIndex(ctx)); err != nil {
 		return err
 	}
-	if err := c.structure(ctx, snapshots); err != nil {
+	if err := c.structure(ctx, c.wanted); err != nil {
 		return err
 	}
-	if err := c.packs(ctx); err != nil {
+	if err := c.packs(ctx); err != nil || c.repairs() {
 		return err
 	}
-	if c.needed == nil && c.report.DamageTotal == 0 { // no pack is missed
+	return c.end(ctx)
+}
+
+// end names what is damaged.
+func (c *checker) end(ctx context.Context) error {
+	if c.needed == nil && c.report.DamageTotal == 0 && len(c.broken.packs) == 0 { // no pack is missed
 		if _, err := c.repo.RemoveParity(ctx); err != nil {
 			return err
 		}
 	}
-	return c.name(ctx, snapshots)
+	return c.name(ctx, c.wanted)
 }
 
 // snapshots returns those that are wanted. One that cannot be read is damage: it
@@ -172,19 +206,9 @@ func (c *checker) damage(err error) error {
 		}
 		return errors.Join(others...)
 	}
-	if !isDamage(err) {
+	if !repository.IsDamage(err) {
 		return err
 	}
 	c.report.damage(err)
 	return nil
-}
-
-// isDamage tells what is wrong with a repository from what keeps us from looking.
-func isDamage(err error) bool {
-	for _, e := range []error{repository.ErrDamaged, repository.ErrBlobNotFound, repository.ErrLimit, backend.ErrNotExist} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }

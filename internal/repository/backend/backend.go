@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -108,6 +109,17 @@ func ValidName(name string) bool {
 		}
 	}
 	return true
+}
+
+// UnfinishedByRestic reports whether name is that of a file that restic was writing, to a
+// folder ("NAME-tmp-…") or over SFTP ("NAME-restic-temp-…"): a restic that was killed
+// leaves it, and no restic removes it.
+func UnfinishedByRestic(name string) bool {
+	if len(name) <= nameLength || !ValidName(name[:nameLength]) {
+		return false
+	}
+	rest := name[nameLength:]
+	return strings.HasPrefix(rest, "-tmp-") || strings.HasPrefix(rest, "-restic-temp-")
 }
 
 // FileInfo is what a listing tells of a file.

@@ -27,15 +27,17 @@ import (
 //	GET    /sha256/var/…       the digest of a file, in hex
 //	POST   /fill/var/…?seed=&count=&size=   makes files of repeatable content
 //	POST   /sync               brings everything to the disk
+//	GET    /efivars/NAME       a variable of UEFI, behind its attributes
+//	PUT    /efivars/NAME       sets one
 func agent(version string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, version)
 	})
 	mux.HandleFunc("POST /sync", func(http.ResponseWriter, *http.Request) { unix.Sync() })
-	handle := func(pattern string, act func(http.ResponseWriter, *http.Request, string) error) {
+	handleIn := func(folder, pattern string, act func(http.ResponseWriter, *http.Request, string) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := act(w, r, filepath.Join("/var", r.PathValue("path"))); err != nil {
+			if err := act(w, r, filepath.Join(folder, r.PathValue("path"))); err != nil {
 				status := http.StatusInternalServerError
 				if errors.Is(err, fs.ErrNotExist) {
 					status = http.StatusNotFound
@@ -44,11 +46,16 @@ func agent(version string) http.Handler {
 			}
 		})
 	}
+	handle := func(pattern string, act func(http.ResponseWriter, *http.Request, string) error) {
+		handleIn("/var", pattern, act)
+	}
 	handle("GET /var/{path...}", getFile)
 	handle("PUT /var/{path...}", putFile)
 	handle("DELETE /var/{path...}", deleteFile)
 	handle("GET /sha256/var/{path...}", sumFile)
 	handle("POST /fill/var/{path...}", fill)
+	handleIn(variables, "GET /efivars/{path}", getFile)
+	handleIn(variables, "PUT /efivars/{path}", setVariable)
 	return mux
 }
 
@@ -75,6 +82,15 @@ func putFile(_ http.ResponseWriter, r *http.Request, path string) error {
 		return err
 	}
 	return file.Sync()
+}
+
+// setVariable sets a variable of UEFI, which takes all of it in one write.
+func setVariable(_ http.ResponseWriter, r *http.Request, path string) error {
+	value, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, value, 0o644)
 }
 
 func deleteFile(_ http.ResponseWriter, _ *http.Request, path string) error {

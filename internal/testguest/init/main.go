@@ -13,7 +13,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -30,15 +32,20 @@ var modules = []string{
 	"failover", "net_failover", "virtio_net",
 }
 
-// mounts are made in this order. The data disk is the second namespace of the
-// one NVMe controller: its name does not depend on the order of discovery.
+// variables is where those of UEFI are, on machines that have it.
+const variables = "/sys/firmware/efi/efivars"
+
+// mounts are made in this order, before that of the data disk.
 var mounts = []struct{ source, target, fstype string }{
 	{"proc", "/proc", "proc"},
 	{"sysfs", "/sys", "sysfs"},
 	{"devtmpfs", "/dev", "devtmpfs"},
 	{"tmpfs", "/run", "tmpfs"},
-	{"/dev/nvme0n2", "/var", "ext4"},
 }
+
+// dataDisk is the second namespace of the one NVMe controller: its name does not depend
+// on the order of discovery.
+const dataDisk = "/dev/nvme0n2"
 
 func main() {
 	if err := run(); err != nil {
@@ -59,8 +66,16 @@ func run() error {
 			return fmt.Errorf("mount %s on %s: %w", m.source, m.target, err)
 		}
 	}
+	if err := mountData(); err != nil {
+		return err
+	}
 	for _, name := range modules {
 		if err := loadModule(name); err != nil {
+			return err
+		}
+	}
+	if exists("/sys/firmware/efi") {
+		if err := mountVariables(); err != nil {
 			return err
 		}
 	}
@@ -79,6 +94,31 @@ func run() error {
 		return err
 	}
 	return serve(strings.TrimSpace(string(version)), pressed)
+}
+
+// mountData mounts the data disk as /etc/data says: the type of its filesystem, and the
+// modules that it takes. Without one it is an ext4.
+func mountData() error {
+	text, err := os.ReadFile("/etc/data")
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = []byte("ext4"), nil
+	}
+	if err != nil {
+		return err
+	}
+	words := strings.Fields(string(text))
+	if len(words) == 0 {
+		return errors.New("/etc/data is empty")
+	}
+	for _, name := range words[1:] {
+		if err := loadModule(name); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount(dataDisk, "/var", words[0], 0, ""); err != nil {
+		return fmt.Errorf("mount %s on /var: %w", dataDisk, err)
+	}
+	return nil
 }
 
 // serve answers until the power button is pressed, then puts the data disk
@@ -111,6 +151,18 @@ func serve(version string, pressed <-chan error) error {
 		return fmt.Errorf("unmount /var: %w", err)
 	}
 	fmt.Println("testguest: off")
+	return nil
+}
+
+// mountVariables mounts the variables of UEFI, whose module is for machines alone that
+// have it.
+func mountVariables() error {
+	if err := loadModule("efivarfs"); err != nil {
+		return err
+	}
+	if err := unix.Mount("efivarfs", variables, "efivarfs", 0, ""); err != nil {
+		return fmt.Errorf("mount the variables of UEFI: %w", err)
+	}
 	return nil
 }
 

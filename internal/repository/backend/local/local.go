@@ -244,7 +244,29 @@ func (b *Backend) Sweep(ctx context.Context, before time.Time) error {
 		dirs = append(dirs, more...)
 	}
 	for _, dir := range dirs {
-		if err := errors.Join(ctx.Err(), atomicfile.RemoveLeftovers(dir, before)); err != nil {
+		if err := errors.Join(ctx.Err(), atomicfile.RemoveLeftovers(dir, before), removeRestics(dir, before)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeRestics removes from a folder what a restic that was killed has left in it before
+// the given time.
+func removeRestics(dir string, before time.Time) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() || !backend.UnfinishedByRestic(e.Name()) {
+			continue
+		}
+		info, err := e.Info()
+		if err == nil && info.ModTime().Before(before) {
+			err = os.Remove(filepath.Join(dir, e.Name()))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

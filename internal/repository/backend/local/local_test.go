@@ -92,21 +92,23 @@ func TestSweep(t *testing.T) {
 	if err := be.Save(t.Context(), backend.Handle{Type: backend.PackFile, Name: name}, nil); err != nil {
 		t.Fatal(err)
 	}
-	left := filepath.Join(dir, "data", "ab", "."+name+".123.tmp")
-	if err := os.WriteFile(left, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := be.Sweep(t.Context(), time.Now().Add(-time.Hour)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(left); err != nil {
-		t.Errorf("a temporary file of a living writer was swept: %v", err)
-	}
-	if err := be.Sweep(t.Context(), time.Now().Add(time.Hour)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the leftover is still there: %v", err)
+	for _, file := range []string{"." + name + ".123.tmp", name + "-tmp-123"} {
+		left := filepath.Join(dir, "data", "ab", file)
+		if err := os.WriteFile(left, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := be.Sweep(t.Context(), time.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(left); err != nil {
+			t.Errorf("a temporary file of a living writer was swept: %v", err)
+		}
+		if err := be.Sweep(t.Context(), time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the leftover is still there: %v", err)
+		}
 	}
 	if _, err := be.Stat(t.Context(), backend.Handle{Type: backend.PackFile, Name: name}); err != nil {
 		t.Errorf("a file was swept: %v", err)

@@ -197,7 +197,8 @@ func (b *Backend) Sweep(ctx context.Context, before time.Time) error {
 			return err
 		}
 		for _, e := range entries {
-			if !e.Mode().IsRegular() || !strings.HasPrefix(e.Name(), tempPrefix) || !strings.HasSuffix(e.Name(), tempSuffix) || !e.ModTime().Before(before) {
+			ours := strings.HasPrefix(e.Name(), tempPrefix) && strings.HasSuffix(e.Name(), tempSuffix)
+			if !e.Mode().IsRegular() || !ours && !backend.UnfinishedByRestic(e.Name()) || !e.ModTime().Before(before) {
 				continue
 			}
 			left := path.Join(dir, path.Base(e.Name()))

@@ -79,19 +79,21 @@ func TestSweep(t *testing.T) {
 	if err := be.Save(t.Context(), handle, nil); err != nil {
 		t.Fatal(err)
 	}
-	left := filepath.Join(dir, "data", "ab", "."+handle.Name+".ABC.tmp")
-	if err := os.WriteFile(left, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct {
-		before time.Time
-		there  bool
-	}{{time.Now().Add(-time.Hour), true}, {time.Now().Add(time.Hour), false}} {
-		if err := be.Sweep(t.Context(), test.before); err != nil {
+	for _, name := range []string{"." + handle.Name + ".ABC.tmp", handle.Name + "-restic-temp-1234"} {
+		left := filepath.Join(dir, "data", "ab", name)
+		if err := os.WriteFile(left, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Stat(left); (err == nil) != test.there {
-			t.Errorf("after a sweep of what is before %v: %v", test.before, err)
+		for _, test := range []struct {
+			before time.Time
+			there  bool
+		}{{time.Now().Add(-time.Hour), true}, {time.Now().Add(time.Hour), false}} {
+			if err := be.Sweep(t.Context(), test.before); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(left); (err == nil) != test.there {
+				t.Errorf("after a sweep of what is before %v: %v", test.before, err)
+			}
 		}
 	}
 	if _, err := be.Stat(t.Context(), handle); err != nil {

@@ -1,0 +1,83 @@
+package copy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/repository"
+)
+
+// Mended is what was wrong with a repository, and is not any more.
+type Mended struct {
+	Indexes []repository.ID // that could not be read, and were made again
+	Packs   []repository.ID // that were gone
+	Blobs   int             // of these, which were brought there again
+}
+
+// Any reports whether anything was wrong.
+func (m *Mended) Any() bool { return m != nil && len(m.Indexes)+len(m.Packs)+m.Blobs > 0 }
+
+// Mend loads the index of to, and brings there again from from what it says is there
+// and is not: a copy believes it. Index files that cannot be read are made again. What
+// from does not have either stays lost. It takes an exclusive lock where something is
+// wrong, and waits for it as long as patience says; from has its index loaded.
+func Mend(ctx context.Context, from, to *repository.Repository, patience time.Duration) (m *Mended, err error) {
+	index := to.LoadIndex(ctx)
+	if index != nil && !repository.IsDamage(index) {
+		return nil, index
+	}
+	gone, err := gonePacks(ctx, to)
+	if err != nil || index == nil && len(gone) == 0 {
+		return nil, err
+	}
+	lock, err := to.LockPatiently(ctx, true, patience)
+	if err != nil {
+		return nil, errors.Join(index, fmt.Errorf("mend the copy: %w", err))
+	}
+	defer func() { err = errors.Join(err, lock.Unlock(context.WithoutCancel(ctx))) }()
+	if m, err = mend(lock.Context(), from, to); err != nil {
+		err = fmt.Errorf("mend the copy: %w", err)
+	}
+	return m, err
+}
+
+func mend(ctx context.Context, from, to *repository.Repository) (*Mended, error) {
+	m := &Mended{}
+	if err := to.LoadIndex(ctx); err != nil && !repository.IsDamage(err) {
+		return nil, err
+	}
+	var err error
+	if m.Indexes, err = to.Reindex(ctx); err != nil {
+		return m, err
+	}
+	gone, err := gonePacks(ctx, to)
+	if err != nil || len(gone) == 0 {
+		return m, err
+	}
+	did, err := to.Rescue(ctx, gone, nil, func(ctx context.Context, b repository.Blob) ([]byte, error) {
+		return from.LoadBlob(ctx, b.Type, b.ID, nil)
+	})
+	if did != nil {
+		m.Packs, m.Blobs = did.Gone, did.Blobs
+	}
+	if err == nil && len(m.Packs) < len(gone) {
+		err = fmt.Errorf("%w: %d packs are gone, the first is %s, and not all that they held is in the repository", repository.ErrDamaged, len(gone)-len(m.Packs), gone[0].Short())
+	}
+	return m, err
+}
+
+// gonePacks are those that the index names and that are not stored.
+func gonePacks(ctx context.Context, r *repository.Repository) (gone []repository.ID, err error) {
+	stored, err := r.StoredPacks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range r.Packs() {
+		if _, ok := stored[id]; !ok {
+			gone = append(gone, id)
+		}
+	}
+	return gone, nil
+}

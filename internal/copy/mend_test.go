@@ -1,0 +1,267 @@
+package copy_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/drydock-vm/drydock/internal/copy"
+	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend/local"
+	"github.com/drydock-vm/drydock/internal/verify"
+)
+
+// files returns those of a folder of the repository.
+func (p place) files(folder string) []string {
+	p.t.Helper()
+	pattern := filepath.Join(p.dir, folder, "*")
+	if folder == "data" {
+		pattern = filepath.Join(p.dir, folder, "*", "*")
+	}
+	all, err := filepath.Glob(pattern)
+	if err != nil || len(all) == 0 {
+		p.t.Fatalf("nothing in %s: %v", folder, err)
+	}
+	return all
+}
+
+// treePacks are the packs with folders in them.
+func (p place) treePacks() []string {
+	p.t.Helper()
+	repo := p.open(local.New(p.dir))
+	var out []string
+	for _, s := range p.snapshots() {
+		for _, id := range repo.PackOf(repository.Blob{Type: repository.TreeBlob, ID: s.Tree}) {
+			out = append(out, filepath.Join(p.dir, "data", id.String()[:2], id.String()))
+		}
+	}
+	return out
+}
+
+func (p place) snapshots() []*repository.Snapshot {
+	p.t.Helper()
+	all, err := p.open(local.New(p.dir)).Snapshots(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return all
+}
+
+func flipBits(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(1, uint64(len(data))))
+	for range 3 {
+		flip(t, path, r.IntN(len(data)))
+	}
+}
+
+// flip changes one bit.
+func flip(t *testing.T, path string, at int) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[at] ^= 4
+	if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// harm is what happens to a place. It returns how many packs are damaged by it.
+var harm = map[string]func(*testing.T, place) int{
+	"bits of a pack": func(t *testing.T, p place) int { flipBits(t, p.files("data")[0]); return 1 },
+	"all packs": func(t *testing.T, p place) int {
+		for _, f := range p.files("data") {
+			flipBits(t, f)
+		}
+		return len(p.files("data"))
+	},
+	"a pack is gone": func(t *testing.T, p place) int { remove(t, p.files("data")[0]); return 1 },
+	"the folders are gone": func(t *testing.T, p place) int {
+		packs := map[string]bool{}
+		for _, f := range p.treePacks() {
+			packs[f] = true
+		}
+		for f := range packs {
+			remove(t, f)
+		}
+		return len(packs)
+	},
+	"a pack is cut off": func(t *testing.T, p place) int {
+		f := p.files("data")[0]
+		if err := errors.Join(os.Chmod(f, 0o600), os.Truncate(f, 100)); err != nil {
+			t.Fatal(err)
+		}
+		return 1
+	},
+	"a pack and all index files": func(t *testing.T, p place) int {
+		flip(t, p.files("data")[0], 20) // its header can be read
+		for _, f := range p.files("index") {
+			flipBits(t, f)
+		}
+		return 1
+	},
+	"no index file can be read": func(t *testing.T, p place) int {
+		for _, f := range p.files("index") {
+			flipBits(t, f)
+		}
+		return 0
+	},
+}
+
+// restores makes sure that the newest backup is what it is of.
+func (p place) restores(src string) {
+	p.t.Helper()
+	out := p.t.TempDir()
+	p.restic("restore", "latest", "--target", out)
+	if diff, err := exec.Command("diff", "-r", src, filepath.Join(out, src)).CombinedOutput(); err != nil {
+		p.t.Errorf("it restores as something else: %v\n%s", err, diff)
+	}
+}
+
+// repaired verifies one place with another to take what is lost from.
+func repaired(t *testing.T, p, other place) *verify.Report {
+	t.Helper()
+	from := other.open(local.New(other.dir))
+	repo, err := repository.Open(t.Context(), local.New(p.dir), []byte(p.password), repository.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := verify.Run(t.Context(), repo, verify.Options{
+		Mode: verify.Full, Repair: true,
+		Source: func(ctx context.Context, b repository.Blob) ([]byte, error) {
+			return from.LoadBlob(ctx, b.Type, b.ID, nil)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// Whatever a place has lost comes back from the other one, at the copy as at the
+// repository, and the real restic finds both whole afterwards.
+func TestHeal(t *testing.T) {
+	for name, do := range harm {
+		t.Run(name, func(t *testing.T) {
+			from, to := newPlace(t, "one key"), newPlace(t, "another key")
+			src := fill(t, from)
+			if _, err := run(t, from.open(local.New(from.dir)), to.open(local.New(to.dir))); err != nil {
+				t.Fatal(err)
+			}
+			for _, hit := range []place{to, from} {
+				other := from
+				if hit.dir == from.dir {
+					other = to
+				}
+				packs := do(t, hit)
+				report := repaired(t, hit, other)
+				if !report.Good() || len(report.Replaced) != packs || report.Rescued == 0 && packs > 0 {
+					t.Errorf("%d packs are damaged: %+v", packs, report)
+				}
+				if again := repaired(t, hit, other); !again.Good() || len(again.Replaced)+again.Rescued+len(again.Reindexed)+again.Spare > 0 {
+					t.Errorf("again: %+v", again)
+				}
+			}
+			for _, p := range []place{to, from} {
+				if out := p.restic("check", "--read-data"); !strings.Contains(out, "no errors were found") {
+					t.Errorf("restic check: %s", out)
+				}
+				p.restores(src)
+				p.restic("prune", "--max-unused", "0")
+				p.restores(src)
+			}
+		})
+	}
+}
+
+// What neither place has stays lost and is named, and what else lay in the pack is there
+// as before.
+func TestHealInPart(t *testing.T) {
+	from, to := newPlace(t, "one key"), newPlace(t, "another key")
+	fill(t, from)
+	if _, err := run(t, from.open(local.New(from.dir)), to.open(local.New(to.dir))); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []place{from, to} {
+		for _, f := range p.files("data") {
+			remove(t, f)
+		}
+	}
+	report := repaired(t, to, from)
+	if report.Good() || len(report.Replaced) > 0 || report.Rescued > 0 || report.DamageTotal != len(to.open(local.New(to.dir)).Packs()) {
+		t.Errorf("%+v", report)
+	}
+}
+
+// A copy does not believe what the index of the place says of packs that are gone, and
+// makes index files again that cannot be read.
+func TestMend(t *testing.T) {
+	for name, want := range map[string]struct{ packs, indexes int }{
+		"": {}, "the folders are gone": {packs: 1}, "a pack is gone": {packs: 1}, "no index file can be read": {indexes: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := newPlace(t, "one key"), newPlace(t, "another key")
+			src := fill(t, from)
+			all := from.snapshots()
+			if _, err := copy.Run(t.Context(), from.open(local.New(from.dir)), to.open(local.New(to.dir)), all[:1]); err != nil {
+				t.Fatal(err)
+			}
+			if do := harm[name]; do != nil {
+				do(t, to)
+			}
+			repo, err := repository.Open(t.Context(), local.New(to.dir), []byte(to.password), repository.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			first := from.open(local.New(from.dir))
+			m, err := copy.Mend(t.Context(), first, repo, 0)
+			if err != nil || m.Any() != (name != "") || m.Any() && (len(m.Packs) != want.packs || len(m.Indexes) != want.indexes) {
+				t.Errorf("%+v, %v", m, err)
+			}
+			if rep, err := copy.Run(t.Context(), first, repo, all); err != nil || rep.Copied != 1 || rep.Present != 1 {
+				t.Errorf("%+v, %v", rep, err)
+			}
+			to.restic("check", "--read-data")
+			to.restores(src)
+		})
+	}
+}
+
+// A snapshot that cannot be read is said, is copied again, and keeps no other.
+func TestUnreadableSnapshot(t *testing.T) {
+	from, to := newPlace(t, "one key"), newPlace(t, "another key")
+	fill(t, from)
+	all := from.snapshots()
+	if _, err := copy.Run(t.Context(), from.open(local.New(from.dir)), to.open(local.New(to.dir)), all[:1]); err != nil {
+		t.Fatal(err)
+	}
+	bad := to.files("snapshots")[0]
+	flipBits(t, bad)
+	repo := to.open(local.New(to.dir))
+	if missing, err := copy.Missing(t.Context(), repo, all); len(missing) != 2 || !errors.Is(err, repository.ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(bad)) {
+		t.Errorf("%d are missing, %v", len(missing), err)
+	}
+	if rep, err := copy.Run(t.Context(), from.open(local.New(from.dir)), repo, all); err != nil || rep.Copied != 2 {
+		t.Errorf("%+v, %v", rep, err)
+	}
+	remove(t, bad)
+	to.restic("check", "--read-data")
+}

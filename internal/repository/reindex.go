@@ -1,0 +1,88 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/drydock-vm/drydock/internal/repository/backend"
+)
+
+// Reindex makes the index whole where files of it cannot be read: it takes in what the
+// headers of packs say that no other index file names, and removes the files that
+// cannot be read. It returns these. A pack whose header cannot be read is left out. The
+// caller holds an exclusive lock, and has tried [Repository.LoadIndex] under it. It does
+// nothing where that went well.
+func (r *Repository) Reindex(ctx context.Context) (removed []ID, err error) {
+	const op = "make index files again"
+	if err := r.writable(); err != nil {
+		return nil, err
+	}
+	bad, err := r.unreadableIndexes(ctx, op)
+	if err != nil || len(bad) == 0 {
+		return nil, err
+	}
+	if err := r.indexUnnamed(ctx, op); err != nil {
+		return nil, err
+	}
+	if err := r.saveIndex(ctx); err != nil {
+		return nil, err
+	}
+	for _, id := range bad {
+		if err := r.removeIndexFile(ctx, op, id); err != nil {
+			return removed, err
+		}
+		removed = append(removed, id)
+	}
+	return removed, nil
+}
+
+// unreadableIndexes returns the index files that cannot be read.
+func (r *Repository) unreadableIndexes(ctx context.Context, op string) (bad []ID, err error) {
+	ids, err := r.listFiles(ctx, op, backend.IndexFile)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if r.isLoaded(id) {
+			continue
+		}
+		err := r.loadIndexFile(ctx, op, r.currentIndex(), id)
+		switch {
+		case errors.Is(err, ErrDamaged) || errors.Is(err, ErrLimit):
+			bad = append(bad, id)
+		case err != nil && !errors.Is(err, backend.ErrNotExist):
+			return nil, err
+		}
+	}
+	return bad, nil
+}
+
+// indexUnnamed gives the index the packs that it does not name. They are in an index
+// file after the next saveIndex.
+func (r *Repository) indexUnnamed(ctx context.Context, op string) error {
+	stored, err := r.StoredPacks(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range r.Packs() {
+		delete(stored, id)
+	}
+	for id, size := range stored {
+		h := backend.Handle{Type: backend.PackFile, Name: id.String()}
+		blobs, err := readHeader(ctx, r.be, op, r.codec.key, h, size)
+		if err != nil && !IsDamage(err) {
+			return err
+		}
+		if err != nil {
+			continue
+		}
+		if err := r.currentIndex().add(id, blobs); err != nil {
+			return err
+		}
+		r.saver.mu.Lock()
+		r.saver.unindexed = append(r.saver.unindexed, finishedPack{id, slices.Clip(blobs)})
+		r.saver.mu.Unlock()
+	}
+	return nil
+}
