@@ -101,11 +101,11 @@ type stored struct {
 }
 
 func (s stored) read(id repository.ID, yield func(*repository.Node, repository.ID) error, _ func([]byte, error) error) error {
-	data, err := s.repo.LoadBlob(s.ctx, repository.TreeBlob, id, nil)
+	tree, err := s.repo.LoadTree(s.ctx, id)
 	if err != nil {
 		return err
 	}
-	return repository.WalkTree(data, func(n *repository.Node) error {
+	return tree.Walk(func(n *repository.Node) error {
 		below := repository.ID{}
 		if n.Subtree != nil {
 			below = *n.Subtree

@@ -103,3 +103,23 @@ func (r *Repository) anyGone(ids []ID) bool {
 	}
 	return n < len(r.loaded)
 }
+
+// renewIndex starts the index anew with what this process stored and no index
+// file has yet.
+func (r *Repository) renewIndex() (*index, error) {
+	s := &r.saver
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	idx := newIndex()
+	var err error
+	for _, p := range s.unindexed {
+		err = errors.Join(err, idx.add(p.id, p.blobs))
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.idx, r.loaded = idx, make(map[ID]bool)
+	return idx, nil
+}
