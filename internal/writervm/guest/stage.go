@@ -4,7 +4,6 @@ package guest
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -16,7 +15,7 @@ import (
 // MaxSkipped is how many numbers are skipped in all, so that subvolumes get those that they
 // had: each takes a subvolume that is removed again, whose 32 KiB the kernel gives back
 // when the filesystem is mounted next.
-const MaxSkipped = 1000
+const MaxSkipped = 256
 
 // stage is a folder of subvolumes that wait for their places. Btrfs gives numbers in the
 // order in which subvolumes are made, which is not that in which they come.
@@ -51,39 +50,42 @@ func (t *tree) number(payload []byte) error {
 		return fmt.Errorf("open the folder for subvolumes: %w", err)
 	}
 	t.stage = s
-	skipped := 0
-	for _, n := range wanted {
-		for skipped <= MaxSkipped {
-			got, err := s.next(n)
-			if err != nil {
-				return fmt.Errorf("make subvolume %d: %w", n, err)
-			}
-			if got >= uint64(n) {
-				break // it is there, or its number is gone
-			}
+	for skipped := 0; len(wanted) > 0 && skipped <= MaxSkipped; {
+		got, err := s.next()
+		if err != nil {
+			return fmt.Errorf("make a subvolume: %w", err)
+		}
+		for len(wanted) > 0 && uint64(wanted[0]) < got { // its number is gone
+			wanted = wanted[1:]
+		}
+		if len(wanted) > 0 && uint64(wanted[0]) == got {
+			s.waiting[wanted[0]] = true
+			err = unix.Renameat(s.fd, newest, s.fd, stagedName(wanted[0]))
+		} else {
 			skipped++
+			err = subvolumeIoctl(s.fd, snapDestroy, newest)
+		}
+		if err != nil {
+			return fmt.Errorf("make subvolume %d: %w", got, err)
 		}
 	}
 	return nil
 }
 
-// next makes a subvolume, and removes it unless its number is n. It returns the number.
-func (s *stage) next(n uint32) (got uint64, err error) {
-	name := stagedName(n)
-	if err := subvolumeIoctl(s.fd, subvolCreate, name); err != nil {
+// newest is the name of a subvolume until its number is known.
+const newest = "new"
+
+// next makes a subvolume, and returns its number.
+func (s *stage) next() (uint64, error) {
+	if err := subvolumeIoctl(s.fd, subvolCreate, newest); err != nil {
 		return 0, err
 	}
-	fd, err := unix.Openat(s.fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(s.fd, newest, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
 	}
-	got, err = numberOf(fd)
-	unix.Close(fd)
-	if err == nil && got == uint64(n) {
-		s.waiting[n] = true
-		return got, nil
-	}
-	return got, errors.Join(err, subvolumeIoctl(s.fd, snapDestroy, name))
+	defer unix.Close(fd)
+	return numberOf(fd)
 }
 
 // unstage removes the subvolumes that did not come, and the folder.
