@@ -141,6 +141,7 @@ type folder struct {
 	ino      uint64
 	inner    int  // where in path the path within src begins
 	included bool // an include pattern matches it, or a folder above
+	leftOut  bool // the disk has it, but it is left out, or lies in what is
 }
 
 // within returns the path within the folder's disk, as patterns have it.
@@ -272,7 +273,7 @@ var errHeld = fmt.Errorf("%w: folders in each other have too much in them (exclu
 func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository.Node, *promise, error) {
 	c := folder{
 		path: slices.Concat(f.path, []byte("/"), e.Name), depth: f.depth + 1, mnt: f.mnt.child(string(e.Name)),
-		src: f.src, ino: e.Ino, inner: f.inner, included: f.included,
+		src: f.src, ino: e.Ino, inner: f.inner, included: f.included, leftOut: f.leftOut,
 	}
 	c.old = before.find(string(e.Name))
 	if c.mnt != nil && c.mnt.object != nil {
@@ -284,6 +285,10 @@ func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository
 		if err != nil {
 			return nil, nil, err
 		}
+		if e.Ino == 0 && !c.leftOut {
+			node.AddFlag(repository.FlagMadeUp)
+		}
+		c.leftOut = false
 		return w.subfolder(c, node)
 	}
 	if c.src == nil || e.Ino == 0 {
@@ -329,11 +334,12 @@ func (w *walker) instead(c folder, e disk.DirEntry, err error) (*repository.Node
 	if err != nil || c.mnt == nil {
 		return nil, nil, err
 	}
-	c.src = nil
+	c.src, c.leftOut = nil, true
 	return w.madeUp(c, string(e.Name))
 }
 
-// madeUp walks a folder that leads to a mount point, and of which no disk knows.
+// madeUp walks a folder that leads to a mount point, and of which no disk knows, or
+// which is left out.
 // It has the time of the newest thing in it, so that it is the same each night.
 func (w *walker) madeUp(c folder, name string) (*repository.Node, *promise, error) {
 	c.src = nil
@@ -341,10 +347,14 @@ func (w *walker) madeUp(c folder, name string) (*repository.Node, *promise, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	return &repository.Node{
+	n := &repository.Node{
 		Name: name, Type: repository.NodeDir, Mode: repository.FileMode(disk.ModeDir | 0o755),
 		ModTime: newest, AccessTime: newest, ChangeTime: newest,
-	}, tree, nil
+	}
+	if !c.leftOut {
+		n.AddFlag(repository.FlagMadeUp)
+	}
+	return n, tree, nil
 }
 
 // subfolder walks a folder of a disk.
