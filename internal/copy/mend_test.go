@@ -139,19 +139,23 @@ func (p place) restores(src string) {
 }
 
 // repaired verifies one place with another to take what is lost from.
-func repaired(t *testing.T, p, other place) *verify.Report {
+func repaired(t *testing.T, p, other place, change ...func(*verify.Options)) *verify.Report {
 	t.Helper()
 	from := other.open(local.New(other.dir))
 	repo, err := repository.Open(t.Context(), local.New(p.dir), []byte(p.password), repository.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := verify.Run(t.Context(), repo, verify.Options{
+	o := verify.Options{
 		Mode: verify.Full, Repair: true,
 		Source: func(ctx context.Context, b repository.Blob) ([]byte, error) {
 			return from.LoadBlob(ctx, b.Type, b.ID, nil)
 		},
-	})
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	report, err := verify.Run(t.Context(), repo, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,6 +194,37 @@ func TestHeal(t *testing.T) {
 				p.restic("prune", "--max-unused", "0")
 				p.restores(src)
 			}
+		})
+	}
+}
+
+// What the structure shows to be lost comes back without the content being read, also of
+// one VM alone.
+func TestHealQuick(t *testing.T) {
+	for name, change := range map[string]func(*verify.Options){
+		"all": func(o *verify.Options) { o.Mode = verify.Quick },
+		"one VM": func(o *verify.Options) {
+			o.Mode, o.Wanted = verify.Quick, func(s *repository.Snapshot) bool { return s.Hostname == "web" }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := newPlace(t, "one key"), newPlace(t, "another key")
+			src := fill(t, from)
+			from.restic("backup", "--host", "mail", src)
+			if _, err := run(t, from.open(local.New(from.dir)), to.open(local.New(to.dir))); err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range to.files("data") {
+				remove(t, f)
+			}
+			if r := repaired(t, to, from, change); !r.Good() || len(r.Replaced) == 0 || r.Rescued == 0 || r.BytesRead != 0 || len(r.Backups) < 2 {
+				t.Errorf("%+v", r)
+			}
+			to.restores(src)
+			if r := repaired(t, to, from); !r.Good() {
+				t.Errorf("%+v", r)
+			}
+			to.restic("check", "--read-data")
 		})
 	}
 }
@@ -320,7 +355,7 @@ func (k keeper) Remove(ctx context.Context, h backend.Handle) error {
 // says so again, and nothing is stored a second time.
 func TestMendWhereNothingIsRemoved(t *testing.T) {
 	from, to := newPlace(t, "one key"), newPlace(t, "another key")
-	src := fill(t, from)
+	fill(t, from)
 	if _, err := run(t, from.open(local.New(from.dir)), to.open(local.New(to.dir))); err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +375,15 @@ func TestMendWhereNothingIsRemoved(t *testing.T) {
 		}
 		stored = n
 	}
-	to.restores(src)
+	report := repaired(t, to, from, func(o *verify.Options) { o.Repair = false })
+	for _, b := range report.Backups {
+		if !b.Good() {
+			t.Errorf("of %s is lost: %+v", b.ID.Short(), b.Damaged)
+		}
+	}
+	if report.DamageTotal == 0 {
+		t.Error("the pack that is gone is not named")
+	}
 }
 
 // dying is a place whose process dies: after some changes there are no more, but to locks,

@@ -101,9 +101,12 @@ func (c *checker) heal(ctx context.Context) error {
 	return c.end(ctx)
 }
 
-// find looks again for the blobs that were lost.
+// find looks again for the blobs that were lost, but where nothing has changed.
 func (c *checker) find(ctx context.Context) error {
 	for b := range c.lost.cause {
+		if !slices.ContainsFunc(c.repo.PackOf(b), func(pack repository.ID) bool { return c.broken.packs[pack] == nil }) {
+			continue
+		}
 		_, err := c.repo.LoadBlob(ctx, b.Type, b.ID, nil)
 		if err != nil && !repository.IsDamage(err) {
 			return err
