@@ -69,7 +69,7 @@ func (h *host) folder(repo *repository.Repository, name string, nodes []reposito
 	h.t.Helper()
 	data, err := repository.EncodeTree(nodes)
 	must(h.t, err)
-	id, _, err := repo.SaveBlob(h.t.Context(), repository.TreeBlob, data)
+	id, _, err := repo.SaveTree(h.t.Context(), data)
 	must(h.t, err)
 	return repository.Node{Name: name, Type: repository.NodeDir, Mode: fs.ModeDir | 0o755, Subtree: &id, ModTime: time.Unix(1e9, 0)}
 }
@@ -81,44 +81,8 @@ func (h *host) peak(args ...string) (mib int, took time.Duration, out string) {
 	var text strings.Builder
 	c := h.command(h.t.Context(), args...)
 	c.Stdout, c.Stderr = &text, os.Stderr
-	begun := time.Now()
-	must(h.t, c.Start())
-	done := make(chan error, 1)
-	go func() { done <- c.Wait() }()
-	for {
-		select {
-		case err := <-done:
-			if err != nil {
-				h.t.Fatalf("drydock %q: %v", args, err)
-			}
-			return mib, time.Since(begun), text.String()
-		case <-time.After(20 * time.Millisecond):
-			mib = max(mib, int(treeHighWater(c.Process.Pid)>>20))
-		}
-	}
-}
-
-// treeHighWater is the most memory that a process and those below it have had, in bytes. A
-// VM that it has started is no part of it, nor is a fork, which is in its memory
-// until it runs another program.
-func treeHighWater(pid int) int64 {
-	own := commandLine(pid)
-	if strings.HasPrefix(own, "qemu-system") {
-		return 0
-	}
-	sum := highWater(pid)
-	for _, child := range children(pid) {
-		if commandLine(child) != own {
-			sum += treeHighWater(child)
-		}
-	}
-	return sum
-}
-
-// commandLine is that of a process, which may have ended.
-func commandLine(pid int) string {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return string(text)
+	bytes, took := memory(h.t, c)
+	return int(bytes >> 20), took, text.String()
 }
 
 // TestCompareMillionFiles measures what it takes to compare, to search, to pack and to restore

@@ -148,10 +148,24 @@ func (h *host) restoreVM(ctx context.Context, repo *repository.Repository, name 
 	if err != nil {
 		return err
 	}
-	if err := h.app.runPlan(ctx, plan, o); err != nil || o.dryRun || !o.start {
+	if err := h.app.runPlan(ctx, plan, o); err != nil || o.dryRun {
 		return err
 	}
+	if !o.start {
+		h.app.tellDomain(d)
+		return nil
+	}
 	return h.app.startRestored(ctx, d)
+}
+
+// tellDomain says what makes a restored domain known to libvirt, which reads its files
+// when it starts.
+func (a *app) tellDomain(d *definition.Definition) {
+	for _, f := range d.Files {
+		if f.Role == definition.RoleDomain && !a.json {
+			a.printf("libvirt knows the domain after virsh define %s (--start does that, too)\n", escape.Line(f.Path))
+		}
+	}
 }
 
 // vmHost is this host: as its configuration says, or as the flags say where it has

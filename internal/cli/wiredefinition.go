@@ -55,7 +55,10 @@ func (b *backups) describe(ctx context.Context, v round.VM, disks []round.Source
 		d.Command = told.Command
 		for i, path := range told.Files {
 			role := definition.RoleDropIn
-			if i == 0 {
+			switch {
+			case c.Driver == config.DriverLibvirt:
+				role = definition.RoleDomain
+			case i == 0:
 				role = definition.RoleUnit
 			}
 			out.files = append(out.files, definition.HostFile{Path: path, Role: role})

@@ -1,6 +1,11 @@
 package repository
 
-import "time"
+import (
+	"bytes"
+	"time"
+
+	"github.com/restic/chunker"
+)
 
 // What tests reach into.
 
@@ -8,3 +13,15 @@ import "time"
 func (r *Repository) SetLockTimes(refresh, settle, lost time.Duration) {
 	r.times = lockTimes{refresh, settle, lost}
 }
+
+// Bytes are those of a tree.
+func (t *Tree) Bytes() []byte {
+	var b bytes.Buffer
+	if _, err := t.writeTo(&b); err != nil {
+		panic(err) // it was read before
+	}
+	return b.Bytes()
+}
+
+// Polynomial is that of the configuration.
+func (r *Repository) Polynomial() chunker.Pol { return r.cfg.Polynomial }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/drydock-vm/drydock/internal/repository/crypto"
@@ -128,7 +129,7 @@ func TestIndexFile(t *testing.T) {
 		t.Errorf("%s, and encoding/json writes %s", data, text)
 	}
 	var got []finishedPack
-	err = decodeIndex(data, func(pack ID, blobs []blobEntry) error {
+	err = decodeIndex(bytes.NewReader(data), func(pack ID, blobs []blobEntry) error {
 		got = append(got, finishedPack{pack, slices.Clone(blobs)})
 		return nil
 	})
@@ -192,13 +193,13 @@ func TestDecodeIndex(t *testing.T) {
 		"cut off":            {`{"packs":[{"id":"` + id, false},
 		"nothing":            {``, false},
 	} {
-		err := decodeIndex([]byte(test.json), newIndex().add)
+		err := decodeIndex(strings.NewReader(test.json), newIndex().add)
 		if (err == nil) != test.ok {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	stop := errors.New("stop")
-	err := decodeIndex([]byte(`{"packs":[{"id":"`+id+`"}]}`), func(ID, []blobEntry) error { return stop })
+	err := decodeIndex(strings.NewReader(`{"packs":[{"id":"`+id+`"}]}`), func(ID, []blobEntry) error { return stop })
 	if !errors.Is(err, stop) {
 		t.Errorf("add failed, and decodeIndex says %v", err)
 	}

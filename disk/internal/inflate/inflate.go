@@ -117,10 +117,10 @@ func (d *decoder) stored() error {
 
 // The fast loop of a block needs this much room, in bytes: 8 of input are loaded at
 // once, twice a turn; a turn makes at most four literals and a match, whose copy
-// may write up to 7 bytes too many.
+// may write up to 16 bytes too many.
 const (
 	fastInput  = 16
-	fastOutput = 4 + maxMatch + 8
+	fastOutput = 4 + maxMatch + 16
 	// shortMatch is up to where copying 8 bytes at a time beats calling copy.
 	shortMatch = 40
 )
@@ -142,6 +142,8 @@ func (d *decoder) compressed(literals *literalTable, distances *distanceTable) e
 }
 
 // fast decodes as long as there is room at both ends. It reports the end of the block.
+// Its state is in local variables, of which no closure may know: they would be in memory
+// and not in registers.
 func (d *decoder) fast(literals *literalTable, distances *distanceTable) (end bool, err error) {
 	var (
 		dst, src = d.dst, d.in.src
@@ -149,8 +151,8 @@ func (d *decoder) fast(literals *literalTable, distances *distanceTable) (end bo
 		pos      = d.in.pos
 		buf, has = d.in.buf, d.in.has
 	)
-	defer func() { d.n, d.in.pos, d.in.buf, d.in.has = n, pos, buf, has }()
 	lastIn, lastOut := len(src)-fastInput, len(dst)-fastOutput
+loop:
 	for pos <= lastIn && n <= lastOut {
 		// At least 56 bits. What lies above them in buf is what comes next in the
 		// input, too.
@@ -160,25 +162,29 @@ func (d *decoder) fast(literals *literalTable, distances *distanceTable) (end bo
 
 		e := literals[buf&literalMask]
 		if e&isLiteral != 0 { // at most 11 bits each
+			out := (*[4]byte)(dst[n:])
 			buf >>= e & lengthMask
 			has -= uint(e & lengthMask)
-			dst[n] = byte(e >> 16)
-			n++
-			if e = literals[buf&literalMask]; e&isLiteral != 0 {
+			out[0] = byte(e >> 16)
+			if e = literals[buf&literalMask]; e&isLiteral == 0 {
+				n++
+			} else {
 				buf >>= e & lengthMask
 				has -= uint(e & lengthMask)
-				dst[n] = byte(e >> 16)
-				n++
-				if e = literals[buf&literalMask]; e&isLiteral != 0 {
+				out[1] = byte(e >> 16)
+				if e = literals[buf&literalMask]; e&isLiteral == 0 {
+					n += 2
+				} else {
 					buf >>= e & lengthMask
 					has -= uint(e & lengthMask)
-					dst[n] = byte(e >> 16)
-					n++
-					if e = literals[buf&literalMask]; e&isLiteral != 0 {
+					out[2] = byte(e >> 16)
+					if e = literals[buf&literalMask]; e&isLiteral == 0 {
+						n += 3
+					} else {
 						buf >>= e & lengthMask
 						has -= uint(e & lengthMask)
-						dst[n] = byte(e >> 16)
-						n++
+						out[3] = byte(e >> 16)
+						n += 4
 						continue
 					}
 				}
@@ -188,23 +194,27 @@ func (d *decoder) fast(literals *literalTable, distances *distanceTable) (end bo
 			pos += int(63-has) >> 3
 			has |= 56
 		}
-		if e&isSubtable != 0 {
-			e = literals[(e>>16+uint32(buf>>literalBits)&(1<<(e>>8&extraMask)-1))%uint32(len(literals))]
-			if e&isLiteral != 0 {
+		if e&(isSubtable|isEnd|isInvalid) != 0 {
+			if e&isSubtable != 0 {
+				e = literals[(e>>16+uint32(buf>>literalBits)&(1<<(e>>8&extraMask)-1))%uint32(len(literals))]
+				if e&isLiteral != 0 {
+					buf >>= e & lengthMask
+					has -= uint(e & lengthMask)
+					dst[n] = byte(e >> 16)
+					n++
+					continue
+				}
+			}
+			if e&(isEnd|isInvalid) != 0 {
+				if e&isInvalid != 0 {
+					err = ErrCorrupt
+					break loop
+				}
 				buf >>= e & lengthMask
 				has -= uint(e & lengthMask)
-				dst[n] = byte(e >> 16)
-				n++
-				continue
+				end = true
+				break loop
 			}
-		}
-		if e&(isEnd|isInvalid) != 0 {
-			if e&isInvalid != 0 {
-				return false, ErrCorrupt
-			}
-			buf >>= e & lengthMask
-			has -= uint(e & lengthMask)
-			return true, nil
 		}
 		buf >>= e & lengthMask
 		extra := e >> 8 & extraMask
@@ -213,11 +223,14 @@ func (d *decoder) fast(literals *literalTable, distances *distanceTable) (end bo
 		has -= uint(e&lengthMask + extra)
 
 		e = distances[buf&distanceMask]
-		if e&isSubtable != 0 {
-			e = distances[(e>>16+uint32(buf>>distanceBits)&(1<<(e>>8&extraMask)-1))%uint32(len(distances))]
-		}
-		if e&isInvalid != 0 {
-			return false, ErrCorrupt
+		if e&(isSubtable|isInvalid) != 0 {
+			if e&isSubtable != 0 {
+				e = distances[(e>>16+uint32(buf>>distanceBits)&(1<<(e>>8&extraMask)-1))%uint32(len(distances))]
+			}
+			if e&isInvalid != 0 {
+				err = ErrCorrupt
+				break loop
+			}
 		}
 		buf >>= e & lengthMask
 		extra = e >> 8 & extraMask
@@ -226,12 +239,15 @@ func (d *decoder) fast(literals *literalTable, distances *distanceTable) (end bo
 		has -= uint(e&lengthMask + extra)
 
 		if distance > n {
-			return false, ErrCorrupt
+			err = ErrCorrupt
+			break loop
 		}
 		if distance >= 8 && length <= shortMatch {
-			// dst has room for 8 bytes more than the longest match.
+			// dst has room for 16 bytes more than the longest match.
 			from, to := dst[n-distance:], dst[n:]
-			for i := 0; i < length; i += 8 {
+			binary.LittleEndian.PutUint64(to, binary.LittleEndian.Uint64(from))
+			binary.LittleEndian.PutUint64(to[8:], binary.LittleEndian.Uint64(from[8:]))
+			for i := 16; i < length; i += 8 {
 				binary.LittleEndian.PutUint64(to[i:], binary.LittleEndian.Uint64(from[i:]))
 			}
 		} else {
@@ -239,7 +255,8 @@ func (d *decoder) fast(literals *literalTable, distances *distanceTable) (end bo
 		}
 		n += length
 	}
-	return false, nil
+	d.n, d.in.pos, d.in.buf, d.in.has = n, pos, buf, has
+	return end, err
 }
 
 // repeat copies a match that may overlap what it is copied to. dst has room for it.

@@ -123,6 +123,12 @@ func agree(t testing.TB, packed []byte, room int) error {
 	}
 	in := bytes.NewReader(packed)
 	want, stderr := io.ReadAll(io.LimitReader(flate.NewReader(in), int64(room)+1))
+	if errors.Is(err, inflate.ErrFull) && errors.Is(stderr, io.ErrUnexpectedEOF) {
+		// Where a stream is cut the standard library does not give what it has read
+		// last, which zlib does.
+		in.Reset(append(bytes.Clone(packed), 0, 0))
+		want, stderr = io.ReadAll(io.LimitReader(flate.NewReader(in), int64(room)+1))
+	}
 	switch {
 	case err == nil:
 		if stderr != nil || !bytes.Equal(want, dst[:n]) || len(packed)-in.Len() != used {

@@ -37,13 +37,13 @@ type (
 
 // An entry:
 //
-//	bits 0 to 4     length of the code in bits, all of it
+//	bits 0 to 5     length of the code in bits, all of it
 //	bits 8 to 11    how many bits follow the code; of a subtable, how many choose in it
 //	bits 12 to 15   what it is, below; none of them: a length or a distance
 //	bits 16 to 31   the literal, the base of the length or the distance, or where in the
 //	                table the subtable starts
 const (
-	lengthMask = 0x1f
+	lengthMask = 0x3f // what a processor takes of the distance of a shift
 	extraMask  = 0xf
 
 	isEnd      = 1 << 12
