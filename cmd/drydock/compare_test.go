@@ -105,7 +105,7 @@ func TestCompareMillion(t *testing.T) {
 }
 
 // memory runs a command to its end. It returns the most memory that it had together with
-// the processes that it began, in bytes, and how long it took.
+// the processes that it started, in bytes, and how long it took.
 func memory(t *testing.T, c *exec.Cmd) (most int64, took time.Duration) {
 	t.Helper()
 	must(t, c.Start())

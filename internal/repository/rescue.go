@@ -272,8 +272,7 @@ func (d *dropper) replace(ctx context.Context, id ID) error {
 		}
 	}
 	if len(keep) > 0 {
-		plain := encodeIndex(keep)
-		other, err := d.r.saveFile(ctx, d.op, backend.IndexFile, plain)
+		other, err := d.r.saveFile(ctx, d.op, backend.IndexFile, encodeIndex(keep))
 		if err != nil {
 			return err
 		}
