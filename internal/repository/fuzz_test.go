@@ -3,8 +3,10 @@ package repository
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -22,14 +24,73 @@ import (
 // maxFuzzWork bounds what the parsers may make of an input, in entries a byte.
 const maxFuzzWork = 1
 
+// oddTrees are trees of which a part is not as restic writes it.
+func oddTrees(t testing.TB) (trees [][]byte) {
+	t.Helper()
+	nodes := []Node{{Name: "a", Type: NodeFile, Content: []ID{}}, fullNode(), {Name: "z", Type: NodeDir, Subtree: &someID}}
+	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	tree, err := EncodeTree(nodes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for old, odd := range map[string]string{
+		`,"uid":`: `, "uid":`, `"content":[`: `"content":[ `, `"gid":0`: `"gid":00`, `"name":"z"`: `"name":"\u007a"`, `{"nodes":[`: `{"nodes": [`,
+		"]}\n": "]}", `"subtree":"`: `"subtree":"0`, `"type":"dir"`: `"type":"Dir"`, `"uid":0`: `"uid":4294967296`, `"mode":`: `"unknown":[{}],"mode":`,
+	} {
+		if !bytes.Contains(tree, []byte(old)) {
+			t.Fatalf("no %s in %s", old, tree)
+		}
+		trees = append(trees, bytes.Replace(tree, []byte(old), []byte(odd), 1), bytes.ReplaceAll(tree, []byte(old), []byte(odd)))
+	}
+	for _, n := range []int{1, 2, 5, len(tree) / 2, len(tree) - 1} {
+		trees = append(trees, tree[:n])
+	}
+	return append(trees, append(bytes.Clone(tree), ' '), append(bytes.Clone(tree), '{'), bytes.Replace(tree, []byte(`"name":"z"`), []byte(`"name":"a"`), 1))
+}
+
+// sameAsJSON fails unless a tree that is read as restic writes it, as far as it is so,
+// is what it is as JSON.
+func sameAsJSON(t testing.TB, data []byte, nodes []Node, err error) {
+	t.Helper()
+	var want []Node
+	wantErr := walkJSON(data, 0, func(n *Node) error { want = append(want, *n); return nil })
+	if fmt.Sprint(err) != fmt.Sprint(wantErr) {
+		t.Fatalf("error %v, as JSON %v\n%s", err, wantErr, data)
+	}
+	if err == nil && !reflect.DeepEqual(nodes, want) {
+		t.Fatalf("%+v\nas JSON\n%+v", nodes, want)
+	}
+}
+
+// TestPlainTree: trees as restic writes them are read as such to their end, and others
+// come out as they do as JSON.
+func TestPlainTree(t *testing.T) {
+	nodes := []Node{fullNode(), {Name: "z", Type: NodeDir, Subtree: &someID, ModTime: time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600))}}
+	tree, err := EncodeTree(nodes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, whole, err := walkPlain(tree, func(*Node) error { return nil }); n != 2 || !whole || err != nil {
+		t.Errorf("%d nodes of 2 are plain, %v, %v\n%s", n, whole, err, tree)
+	}
+	for _, tree := range append(oddTrees(t), tree) {
+		nodes, err := DecodeTree(tree)
+		sameAsJSON(t, tree, nodes, err)
+	}
+}
+
 func FuzzDecodeTree(f *testing.F) {
 	tree, err := EncodeTree([]Node{fullNode(), {Name: "b", Type: NodeDir, Subtree: &someID}})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(tree)
+	for _, odd := range oddTrees(f) {
+		f.Add(odd)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		nodes, err := DecodeTree(data)
+		sameAsJSON(t, data, nodes, err)
 		if err != nil {
 			return
 		}

@@ -319,6 +319,16 @@ func (r *Repository) LoadSmall(ctx context.Context, n *Node, limit int) ([]byte,
 // WalkTree does what DecodeTree does node by node, for folders that are too large
 // to hold. It stops at the first error of yield, and returns that.
 func WalkTree(data []byte, yield func(*Node) error) error {
+	done, whole, err := walkPlain(data, yield)
+	if whole || err != nil {
+		return err
+	}
+	return walkJSON(data, done, yield)
+}
+
+// walkJSON is WalkTree for any notation, behind the first nodes, which were passed to
+// yield already.
+func walkJSON(data []byte, done int, yield func(*Node) error) error {
 	w := newJSONWalker(data)
 	count, last := 0, ""
 	var stopped error
@@ -338,7 +348,9 @@ func WalkTree(data []byte, yield func(*Node) error) error {
 				return fmt.Errorf("%w: more than %d entries", ErrLimit, maxTreeNodes)
 			}
 			last = n.Name
-			stopped = yield(&n)
+			if count > done {
+				stopped = yield(&n)
+			}
 			return stopped
 		})
 	})
