@@ -95,35 +95,37 @@ func TestCompareMillion(t *testing.T) {
 			path := benchdisk.Million(t, fstype)
 			c := exec.Command(drydock, "tar", path)
 			c.Stdout = nil // a file, which tar of our own does read for
-			if err := c.Start(); err != nil {
-				t.Fatal(err)
-			}
-			done := make(chan error, 1)
-			start := time.Now()
-			go func() { done <- c.Wait() }()
-			peak := map[int]int64{}
-			for running := true; running; {
-				select {
-				case err := <-done:
-					if err != nil {
-						t.Fatal(err)
-					}
-					running = false
-				case <-time.After(20 * time.Millisecond):
-					for _, pid := range append(children(c.Process.Pid), c.Process.Pid) {
-						peak[pid] = max(peak[pid], highWater(pid))
-					}
-				}
-			}
-			var sum int64
-			for _, n := range peak {
-				sum += n
-			}
-			t.Logf("%s: a million files in %.1f s, at most %d MiB in %d processes", fstype, time.Since(start).Seconds(), sum>>20, len(peak))
+			sum, took := memory(t, c)
+			t.Logf("%s: a million files in %.1f s, at most %d MiB", fstype, took.Seconds(), sum>>20)
 			if limit := int64(300e6); sum > limit {
 				t.Errorf("%d bytes of memory, more than %d", sum, limit)
 			}
 		})
+	}
+}
+
+// memory runs a command to its end. It returns the most memory that it and each process
+// that it started have had in use, added up, in bytes, and how long it took.
+func memory(t *testing.T, c *exec.Cmd) (sum int64, took time.Duration) {
+	t.Helper()
+	must(t, c.Start())
+	done, begun, peak := make(chan error, 1), time.Now(), map[int]int64{}
+	go func() { done <- c.Wait() }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatalf("%q: %v", c.Args, err)
+			}
+			for _, n := range peak {
+				sum += n
+			}
+			return sum, time.Since(begun)
+		case <-time.After(20 * time.Millisecond):
+			for _, pid := range append(children(c.Process.Pid), c.Process.Pid) {
+				peak[pid] = max(peak[pid], highWater(pid))
+			}
+		}
 	}
 }
 

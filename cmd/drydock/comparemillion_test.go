@@ -67,33 +67,20 @@ func (h *host) folder(repo *repository.Repository, name string, nodes []reposito
 	h.t.Helper()
 	data, err := repository.EncodeTree(nodes)
 	must(h.t, err)
-	id, _, err := repo.SaveBlob(h.t.Context(), repository.TreeBlob, data)
+	id, _, err := repo.SaveTree(h.t.Context(), data)
 	must(h.t, err)
 	return repository.Node{Name: name, Type: repository.NodeDir, Mode: fs.ModeDir | 0o755, Subtree: &id, ModTime: time.Unix(1e9, 0)}
 }
 
-// peak runs drydock, and returns the most memory that it had, in MiB, and how long it
-// took.
+// peak runs drydock, and returns the most memory that it and its workers had, in MiB, and
+// how long it took.
 func (h *host) peak(args ...string) (mib int, took time.Duration, out string) {
 	h.t.Helper()
 	var text strings.Builder
 	c := h.command(h.t.Context(), args...)
 	c.Stdout, c.Stderr = &text, os.Stderr
-	begun := time.Now()
-	must(h.t, c.Start())
-	done := make(chan error, 1)
-	go func() { done <- c.Wait() }()
-	for {
-		select {
-		case err := <-done:
-			if err != nil {
-				h.t.Fatalf("drydock %q: %v", args, err)
-			}
-			return mib, time.Since(begun), text.String()
-		case <-time.After(20 * time.Millisecond):
-			mib = max(mib, int(highWater(c.Process.Pid)>>20))
-		}
-	}
+	bytes, took := memory(h.t, c)
+	return int(bytes >> 20), took, text.String()
 }
 
 // TestCompareMillionFiles measures what it takes to compare, to search, to pack and to restore

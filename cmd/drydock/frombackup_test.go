@@ -2,11 +2,19 @@ package main_test
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/drydock-vm/drydock/internal/imagelock"
+	"github.com/drydock-vm/drydock/internal/testguest"
+	"github.com/drydock-vm/drydock/internal/testsystemd"
 )
 
 // TestStartFromBackupUnbegun: what cannot have an image in its place is refused, and a
@@ -46,5 +54,104 @@ func TestStartFromBackupUnbegun(t *testing.T) {
 	left("no file")
 	if _, err := os.Lstat(disk + ".from-backup"); err == nil {
 		t.Error("an image was made")
+	}
+}
+
+// TestStartFromBackupGoesOff: a VM that goes off as soon as it was healthy has disks that
+// are not filled in. That is an error, which says so, and the same command goes on.
+func TestStartFromBackupGoesOff(t *testing.T) {
+	h := newHost(t)
+	var stays atomic.Bool
+	probed := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		pid, err := os.ReadFile(h.path("run", "vm", "web", "pid"))
+		for !stays.Load() && err == nil && exec.Command("kill", "-9", strings.TrimSpace(string(pid))).Run() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}))
+	defer probed.Close()
+	disk := h.path("web.qcow2")
+	must(t, os.WriteFile(h.config, fmt.Appendf(nil, `state: %[1]s/state
+runtime: %[1]s/run
+repository: {path: %[1]s/repository}
+vms:
+  web:
+    driver: qemu
+    command: [qemu-system-x86_64, -accel, tcg, -nodefaults, -drive, "file=%[2]s,format=qcow2,if=virtio"]
+    shutdown_timeout: 1s
+    health: {timeout: 60s, interval: 200ms, probes: [{http: %[3]q}]}
+    disks:
+      data: {path: %[2]s, format: qcow2, backup: image}
+`, h.dir, disk, probed.URL), 0o600))
+	tool(t, "qemu-img", "create", "-q", "-f", "qcow2", disk, "8M")
+	tool(t, "qemu-io", "-c", "write -P 7 0 1M", disk)
+	h.run(0, "run")
+
+	r := h.run(1, "start-from-backup", "web")
+	for _, want := range []string{"web is off, and its disks are not filled in", "drydock start-from-backup web"} {
+		if !strings.Contains(r.stderr, want) {
+			t.Errorf("%q is not in %s", want, r.stderr)
+		}
+	}
+	stays.Store(true)
+	h.run(0, "start-from-backup", "web")
+	h.run(0, "stop", "--kill")
+	tool(t, "qemu-io", "-c", "read -P 7 0 1M", disk)
+	if info := tool(t, "qemu-img", "info", disk); strings.Contains(info, "backing") {
+		t.Errorf("%s", info)
+	}
+}
+
+// TestStartFromBackupAsUser: a VM that a unit of a real systemd runs as another user
+// reaches the backup, and the disks are that user's.
+func TestStartFromBackupAsUser(t *testing.T) {
+	dir := t.TempDir()
+	site, config := filepath.Join(dir, "site"), filepath.Join(dir, "drydock.yaml")
+	must(t, os.Mkdir(site, 0o755))
+	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1", Dir: site})
+	tool(t, "cp", filepath.Join(testguest.KernelFolder(t), "vmlinuz"), site)
+	for i, arg := range g.Command {
+		if arg == "-kernel" {
+			g.Command[i+1] = filepath.Join(site, "vmlinuz")
+		}
+	}
+	tool(t, "chown", "-R", "nobody", site)
+	sys := testsystemd.Start(t, testsystemd.Options{Bind: []string{dir, filepath.Dir(drydock)}, HostNetwork: true})
+	sys.Write("/etc/systemd/system/web.service", unit(g, site)+"User=nobody\n")
+	must(t, os.WriteFile(config, fmt.Appendf(nil, `state: %[1]s/state
+runtime: %[1]s/run
+repository: {path: %[1]s/repository}
+vms:
+  web:
+    driver: systemd
+    unit: web.service
+    qmp: %[2]s/web.qmp
+    shutdown_timeout: 60s
+    health: {timeout: 60s, interval: 200ms, probes: [{http: %[3]q}]}
+    disks:
+      root: {path: %[4]s, format: raw, mount: /, backup: off}
+      data: {path: %[5]s, format: qcow2, backup: image}
+`, dir, site, g.URL()+"/healthz", g.RootPath, g.DataPath), 0o600))
+	run := func(args ...string) {
+		t.Helper()
+		sys.Run(drydock, append([]string{"--config", config}, args...)...)
+	}
+	sys.Run("systemctl", "daemon-reload")
+	sys.Run("systemctl", "start", "web.service")
+	healthy(t, g)
+	must(t, g.Put(t.Context(), "/var/letter", []byte("of a user's VM")))
+	must(t, g.Sync(t.Context()))
+	run("run")
+	for _, there := range []bool{true, false} {
+		run("stop")
+		if !there {
+			must(t, os.Remove(g.DataPath))
+		}
+		run("start-from-backup", "web")
+		if letter, err := g.Get(t.Context(), "/var/letter"); err != nil || string(letter) != "of a user's VM" {
+			t.Errorf("the letter is %q, %v", letter, err)
+		}
+		if got := tool(t, "stat", "-c", "%U %a", g.DataPath); got != "nobody 644\n" {
+			t.Errorf("the disk is %s", got)
+		}
 	}
 }

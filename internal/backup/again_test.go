@@ -121,7 +121,7 @@ func TestLostContentIsReadAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if parent.Tree, _, err = r.SaveBlob(t.Context(), repository.TreeBlob, forged); err != nil {
+	if parent.Tree, _, err = r.SaveTree(t.Context(), forged); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Flush(t.Context()); err != nil {

@@ -123,7 +123,7 @@ func (t *tree) save(p *promise) error {
 		}
 		t.encodeFirst()
 	}
-	id, stored, err := t.w.repo.SaveBlob(t.w.ctx, repository.TreeBlob, t.enc.Finish())
+	id, stored, err := t.w.repo.SaveTree(t.w.ctx, t.enc.Finish())
 	if err != nil {
 		return fmt.Errorf("save a folder: %w", err)
 	}
@@ -139,11 +139,11 @@ func (t *tree) count(id repository.ID) {
 	switch old := t.f.old; {
 	case t.node == nil:
 	case old == nil:
-		t.w.report.dir(isNew)
+		t.w.report.dir(Added)
 	case old.Subtree != nil && *old.Subtree == id && (t.f.depth == 0 || sameMeta(old, t.node)):
-		t.w.report.dir(unchanged)
+		t.w.report.dir(Unchanged)
 	default:
-		t.w.report.dir(changed)
+		t.w.report.dir(Changed)
 	}
 }
 
@@ -160,7 +160,7 @@ func (w *walker) before(old *repository.Node) *oldTree {
 	if old == nil || old.Subtree == nil {
 		return &oldTree{}
 	}
-	data, err := w.repo.LoadBlob(w.ctx, repository.TreeBlob, *old.Subtree, nil)
+	tree, err := w.repo.LoadTree(w.ctx, *old.Subtree)
 	if err != nil {
 		if w.ctx.Err() == nil {
 			w.report.warn(fmt.Errorf("the last backup: %w", err))
@@ -169,7 +169,7 @@ func (w *walker) before(old *repository.Node) *oldTree {
 	}
 	o := &oldTree{}
 	o.next, o.stop = iter.Pull(func(yield func(*repository.Node) bool) {
-		err := repository.WalkTree(data, func(n *repository.Node) error {
+		err := tree.Walk(func(n *repository.Node) error {
 			if !yield(n) {
 				return errStopped
 			}

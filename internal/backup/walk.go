@@ -310,14 +310,14 @@ func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository
 // object counts an object, which old is in the parent if that is not told otherwise,
 // and returns its node.
 func (w *walker) object(o *Object, old *repository.Node) *repository.Node {
-	if o.Told {
-		old = o.Old
-	}
-	n, c := &o.Node, isNew
-	if old != nil && old.Type == repository.NodeFile {
-		c = changed
+	n, c := &o.Node, Added
+	switch {
+	case o.Told:
+		c = o.Change
+	case old != nil && old.Type == repository.NodeFile:
+		c = Changed
 		if old.Size == n.Size && slices.Equal(old.Content, n.Content) {
-			c = unchanged
+			c = Unchanged
 		}
 	}
 	w.report.object(c, int64(n.Size))

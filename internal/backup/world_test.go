@@ -229,11 +229,11 @@ func compare(t *testing.T, got, want []string) {
 func nodeAt(t *testing.T, r repo, tree repository.ID, path string) *repository.Node {
 	t.Helper()
 	name, rest, deeper := strings.Cut(path, "/")
-	data, err := r.LoadBlob(t.Context(), repository.TreeBlob, tree, nil)
+	folder, err := r.LoadTree(t.Context(), tree)
 	if err != nil {
 		t.Fatal(err)
 	}
-	nodes, err := repository.DecodeTree(data)
+	nodes, err := folder.Nodes()
 	if err != nil {
 		t.Fatal(err)
 	}

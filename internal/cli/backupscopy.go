@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/config"
-	"github.com/drydock-vm/drydock/internal/copy"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/retain"
 	"github.com/drydock-vm/drydock/internal/round"
@@ -67,7 +65,7 @@ func (a *app) backupsCopy(ctx context.Context, names []string) error {
 		_, rep, err := h.copyTo(ctx, from, c, names)
 		if rep != nil {
 			l.Copied, l.Present, l.Unwanted, l.Blobs, l.Stored = rep.Copied, rep.Present, rep.unwanted, rep.Blobs, rep.Stored
-			l.Mended = mendedText(rep.mended)
+			l.Mended = rep.mendedText()
 		}
 		if err != nil {
 			l.Error = err.Error()
@@ -88,61 +86,6 @@ func (a *app) backupsCopy(ctx context.Context, names []string) error {
 	return errors.Join(append(failed, err)...)
 }
 
-// copyTo copies to one place what its policies keep. What the place has lost, as far as
-// that can be seen from here, comes first: what else is copied may hang on it.
-func (h *host) copyTo(ctx context.Context, from *repository.Repository, c config.Copy, names []string) (to *repository.Repository, rep *copied, err error) {
-	if to, err = h.openOrCreateUnindexed(ctx, c.Repository); err != nil {
-		return nil, nil, err
-	}
-	mended, merr := copy.Mend(ctx, from, to, lockPatience)
-	if merr != nil && (ctx.Err() != nil || !repository.IsDamage(merr)) {
-		return nil, nil, repositoryError(c.Repository, merr)
-	}
-	rep, err = h.copyMissing(ctx, from, to, c, names)
-	if rep == nil {
-		return nil, nil, errors.Join(merr, err)
-	}
-	rep.mended = mended
-	return to, rep, errors.Join(merr, err)
-}
-
-// copyMissing copies what a place lacks, under locks at both.
-func (h *host) copyMissing(ctx context.Context, from, to *repository.Repository, c config.Copy, names []string) (rep *copied, err error) {
-	for _, r := range []*repository.Repository{from, to} {
-		lock, lerr := r.Lock(ctx, false)
-		if lerr != nil {
-			return nil, lerr
-		}
-		defer func() {
-			if uerr := lock.Unlock(context.WithoutCancel(ctx)); err == nil {
-				err = uerr
-			}
-		}()
-		ctx = lock.Context()
-	}
-	all, unread := from.Snapshots(ctx) // what cannot be read does not keep the others
-	if all == nil || ctx.Err() != nil {
-		return nil, errors.Join(context.Cause(ctx), unread)
-	}
-	ours := slices.DeleteFunc(all, func(s *repository.Snapshot) bool {
-		return !slices.Contains(s.Tags, backup.TagProgram) || len(names) > 0 && !slices.Contains(names, s.Hostname)
-	})
-	missing, unreadThere := copy.Missing(ctx, to, ours)
-	if missing == nil {
-		return nil, unreadThere
-	}
-	wanted, err := retain.Wanted(ctx, to, missing, h.copyPolicies(c), h.app.now())
-	if err != nil {
-		return nil, err
-	}
-	done, err := copy.Run(ctx, from, to, wanted)
-	if done == nil {
-		return nil, err
-	}
-	done.Present += len(ours) - len(missing)
-	return &copied{Report: done, unwanted: len(missing) - len(wanted)}, errors.Join(unread, unreadThere, err)
-}
-
 // known refuses names of VMs that are neither configured nor in a repository.
 func (h *host) known(ctx context.Context, repo *repository.Repository, names []string) error {
 	for _, name := range names {
@@ -158,22 +101,6 @@ func (h *host) known(ctx context.Context, repo *repository.Repository, names []s
 		}
 	}
 	return nil
-}
-
-// copied is what was copied, how many backups are not wanted there, and what the place
-// had lost.
-type copied struct {
-	*copy.Report
-	unwanted int
-	mended   *copy.Mended
-}
-
-// mendedText says what a place had lost, or "".
-func mendedText(m *copy.Mended) string {
-	if !m.Any() {
-		return ""
-	}
-	return fmt.Sprintf("%d packs were gone and %d index files could not be read; what they held is there again (blobs copied: %d)", len(m.Packs), len(m.Indexes), m.Blobs)
 }
 
 // copyPolicies returns what is kept of the VMs' backups at a place.

@@ -45,6 +45,7 @@ var programs = []struct {
 	{"mke2fs", "e2fsprogs", "new disk images with ext4", false},
 	{"mkfs.xfs", "xfsprogs", "new disk images with XFS", false},
 	{"mkfs.btrfs", "btrfs-progs", "new disk images with btrfs", false},
+	{"virsh", "libvirt-clients", "looking at VMs of driver libvirt by hand", false},
 	{"systemctl", "systemd", "VMs of driver systemd, and the nightly timer", false},
 }
 

@@ -49,6 +49,7 @@ type filling struct {
 	round  round.VM
 	src    *opened
 	record *fromBackup
+	runner *fill.Owner // who runs QEMU, if not root
 	files  fill.Files
 	disks  []fill.Disk
 }
@@ -122,6 +123,9 @@ func (f *filling) run(ctx context.Context) error {
 		return err
 	}
 	defer lock.Release()
+	if err := f.findRunner(ctx); err != nil {
+		return err
+	}
 	if err := f.prepare(ctx); err != nil {
 		return err
 	}
@@ -140,18 +144,28 @@ func (f *filling) run(ctx context.Context) error {
 	}
 	unhealthy := told.startVM(ctx, f.h, f.round)
 	if st, err := f.round.Machine.State(ctx); err != nil || !st.UsesDisks() {
-		return errors.Join(unhealthy, err)
+		return errors.Join(unhealthy, err, f.unfilled(st))
 	}
 	if err := lock.Release(); err != nil {
 		return err
 	}
 	if err := f.fill(ctx); err != nil {
+		st, stateErr := f.round.Machine.State(context.WithoutCancel(ctx))
+		if stateErr == nil && !st.UsesDisks() {
+			err = fmt.Errorf("%w: %w", f.unfilled(st), err)
+		}
 		return errors.Join(unhealthy, err)
 	}
 	if err := os.RemoveAll(f.h.fromFolder(f.v.Name)); err != nil {
 		return err
 	}
 	return errors.Join(unhealthy, f.told())
+}
+
+// unfilled says of a VM that is off what state its disks are in: a guest fills none in.
+func (f *filling) unfilled(st vm.State) error {
+	return fmt.Errorf("%s is %s, and its disks are not filled in: what the guest wrote is in them, and the rest is in backup %s alone (drydock start-from-backup %s starts it again, and goes on; nothing else can)",
+		f.v.Name, cmp.Or(st, "in a state that is not known"), f.src.backup.ID.Short(), f.v.Name)
 }
 
 // told says that it is done, and what is kept.
@@ -201,7 +215,11 @@ func (f *filling) prepare(ctx context.Context) error {
 		if was, _ := backup.FilesystemOf(f.src.backup, d.Name); files && was.Type == "btrfs" {
 			f.h.app.warn(fmt.Errorf("disk %s: btrfs will have no checksums of the files that it gets from the backup (drydock restore makes one that has)", d.Name))
 		}
-		f.disks = append(f.disks, fill.Disk{Name: d.Name, Path: d.Path, Kept: d.Kept, Content: content})
+		owner, err := f.owner(d.Name)
+		if err != nil {
+			return err
+		}
+		f.disks = append(f.disks, fill.Disk{Name: d.Name, Path: d.Path, Kept: d.Kept, Content: content, Owner: owner})
 	}
 	return f.h.writeFromBackup(f.record)
 }
@@ -253,17 +271,15 @@ func (f *filling) put(ctx context.Context) error {
 		if f.record.Disks[i].Put {
 			continue
 		}
-		var err error
-		if d.Path, err = realPath(d.Path); err == nil {
-			err = f.files.Put(ctx, d)
+		recorded, err := definedDisk(f.src, d.Name)
+		if err == nil {
+			d.Path, err = realPath(d.Path)
+		}
+		if err == nil {
+			err = f.h.putRestored(f.v.Disks[d.Name], recorded, f.v.Name, func() error { return f.files.Put(ctx, d) })
 		}
 		if err != nil {
 			return fmt.Errorf("disk %s: %w", d.Name, err)
-		}
-		if f.v.Disks[d.Name].Image != "" { // the backup may have another version
-			if err := f.h.images.Forget(f.v.Name, d.Name); err != nil {
-				return err
-			}
 		}
 		f.record.Disks[i].Put = true
 		if err := f.h.writeFromBackup(f.record); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/snapshot"
 	"github.com/drydock-vm/drydock/internal/state"
 	"github.com/drydock-vm/drydock/internal/vm"
+	"github.com/drydock-vm/drydock/internal/vm/libvirt"
 	"github.com/drydock-vm/drydock/internal/vm/qemu"
 	"github.com/drydock-vm/drydock/internal/vm/systemd"
 )
@@ -90,8 +91,11 @@ func (h *host) lock(verb string) (*state.Lock, error) { return state.AcquireLock
 
 // machine makes the driver of a VM.
 func machine(c *config.Config, v *config.VM) (vm.Machine, error) {
-	if v.Driver == config.DriverSystemd {
+	switch v.Driver {
+	case config.DriverSystemd:
 		return systemd.New(systemd.Options{Unit: v.Unit, QMPSocket: v.QMP, Console: v.Console})
+	case config.DriverLibvirt:
+		return libvirt.New(libvirt.Options{Domain: v.Domain, Socket: v.Socket, Console: v.Console})
 	}
 	return qemu.New(qemu.Options{
 		Name: v.Name, Command: v.Command,

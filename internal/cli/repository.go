@@ -41,7 +41,9 @@ func (h *host) openAt(ctx context.Context, c config.Repository, be backend.Backe
 	return repo, nil
 }
 
-// openUnindexed opens the repository c, whose place is be, without its index.
+// openUnindexed opens the repository c, whose place is be, without its index. From here
+// on memory is dearer than time: what a million files leave behind in the index alone
+// takes 100 MB, and no part of a round is to take twice what it holds.
 func (h *host) openUnindexed(ctx context.Context, c config.Repository, be backend.Backend) (*repository.Repository, error) {
 	password, err := readPassword(c.PasswordFile)
 	if err != nil {
@@ -56,13 +58,13 @@ func (h *host) openUnindexed(ctx context.Context, c config.Repository, be backen
 	if err != nil {
 		return nil, repositoryError(c, err)
 	}
+	debug.SetGCPercent(backup.GCPercent)
 	return repo, nil
 }
 
 // lockRepository opens the repository, with its index, and locks it for reading: a
 // prune meanwhile could take away what is being read. What reads uses the context,
-// which ends with the lock. From here on memory is dearer than time: what a million
-// files leave behind in the index alone takes 100 MB.
+// which ends with the lock.
 func (a *app) lockRepository(ctx context.Context) (*repository.Repository, context.Context, func(), error) {
 	h, err := a.openHost(ctx, nil)
 	if err != nil {
@@ -77,7 +79,6 @@ func (a *app) lockRepository(ctx context.Context) (*repository.Repository, conte
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	debug.SetGCPercent(backup.GCPercent)
 	return repo, lock.Context(), func() {
 		if err := lock.Unlock(context.WithoutCancel(ctx)); err != nil {
 			fmt.Fprintf(a.stderr, "drydock: %v\n", err)

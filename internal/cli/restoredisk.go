@@ -2,13 +2,13 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/imagelock"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/restore"
@@ -71,6 +71,10 @@ func (a *app) restoreInPlace(ctx context.Context, src *opened, t target, out *di
 		return err
 	}
 	defer h.close()
+	recorded, err := definedDisk(src, t.disk)
+	if err != nil {
+		return err
+	}
 	_, d, err := a.liveDisk(target{vm: t.vm, disk: t.disk})
 	if err != nil {
 		return err
@@ -113,8 +117,30 @@ func (a *app) restoreInPlace(ctx context.Context, src *opened, t target, out *di
 		return err
 	}
 	out.Kept = out.Path + ".before-" + strings.ReplaceAll(a.now().UTC().Format("20060102-150405.000"), ".", "-")
-	if err := restore.Replace(out.Path, restored, out.Kept); err != nil {
-		return errors.Join(fmt.Errorf("put %s in its place: %w", restored, err))
+	return h.putRestored(d, recorded, t.vm, func() error {
+		if err := restore.Replace(out.Path, restored, out.Kept); err != nil {
+			return fmt.Errorf("put %s in its place: %w", restored, err)
+		}
+		return nil
+	})
+}
+
+// putRestored puts a disk in its place that came out of a backup which says k of it. What
+// the image store has on record is of the disk that was there before: a round would take
+// the two for the same version. In between there is no record.
+func (h *host) putRestored(d *config.Disk, k *definition.Disk, vm string, put func() error) error {
+	if d.Image == "" {
+		return put()
 	}
-	return nil
+	if err := h.images.Forget(vm, d.Name); err != nil {
+		return err
+	}
+	if err := put(); err != nil {
+		return err
+	}
+	r := definition.Release{}
+	if k.Release != nil {
+		r = *k.Release
+	}
+	return h.images.Restored(vm, d.Name, d.Path, r.Image, r.SHA256)
 }

@@ -29,6 +29,7 @@ type vmFlags struct {
 	to                        string
 	allow, without            []string
 	overwrite, dryRun, start  bool
+	withoutConfig             bool
 	repository, key, password string // where it is, and the files with its key and its login
 	state                     string
 	writer                    config.Writer
@@ -53,8 +54,8 @@ of drydock's configuration.
 The backup says where each file comes, and it may be a stranger's: without --to,
 which puts everything below a folder, nothing is written outside of the folders
 that --allow names. A file that is there is never replaced, unless --overwrite is
-given, which keeps it as FILE.previous, and stops if there is one. A restore that was cut off is gone on with
-when it is started again. It takes root.`,
+given, which keeps it as FILE.previous, and stops if there is one. A restore that was
+cut off is gone on with when it is started again. It takes root.`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error { return a.restoreVM(c.Context(), names[0], o) },
 	}
@@ -63,6 +64,7 @@ when it is started again. It takes root.`,
 	f.StringArrayVar(&o.allow, "allow", nil, "folder that files may come into, at their own paths (can be given again)")
 	f.BoolVar(&o.overwrite, "overwrite", false, "replace what is there, and keep it as FILE.previous")
 	f.StringArrayVar(&o.without, "without", nil, "disk to leave out (can be given again)")
+	f.BoolVar(&o.withoutConfig, "without-config", false, "leave drydock's configuration as it is, and write the VM's part of it beside it")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "print what would be done, and change nothing")
 	f.BoolVar(&o.start, "start", false, "start the VM when all is there as it was")
 	f.StringVar(&o.repository, "repository", "", "where the repository is, on a host without a configuration")
@@ -86,6 +88,8 @@ func (o *vmFlags) check() error {
 		return usageError("--to puts everything below a folder, --allow to its own path: give one of them")
 	case o.to != "" && o.start:
 		return usageError("--start is for a VM at its own paths, and not --to a folder")
+	case o.withoutConfig && o.start:
+		return usageError("--start is for a VM that is in the configuration, and not --without-config")
 	case o.to == "" && o.allow == nil && !o.dryRun:
 		return usageError("--to is missing: a folder; or --allow, for each folder of this host that files may come into (--dry-run shows which there are)")
 	}
@@ -144,10 +148,24 @@ func (h *host) restoreVM(ctx context.Context, repo *repository.Repository, name 
 	if err != nil {
 		return err
 	}
-	if err := h.app.runPlan(ctx, plan, o); err != nil || o.dryRun || !o.start {
+	if err := h.app.runPlan(ctx, plan, o); err != nil || o.dryRun {
 		return err
 	}
+	if !o.start {
+		h.app.tellDomain(d)
+		return nil
+	}
 	return h.app.startRestored(ctx, d)
+}
+
+// tellDomain says what makes a restored domain known to libvirt, which reads its files
+// when it starts.
+func (a *app) tellDomain(d *definition.Definition) {
+	for _, f := range d.Files {
+		if f.Role == definition.RoleDomain && !a.json {
+			a.printf("libvirt knows the domain after virsh define %s (--start does that, too)\n", escape.Line(f.Path))
+		}
+	}
 }
 
 // vmHost is this host: as its configuration says, or as the flags say where it has
@@ -209,64 +227,13 @@ func (h *host) planVM(ctx context.Context, repo *repository.Repository, name bac
 	}
 	opts.State = filepath.Join(opts.To, h.config.State)
 	opts.Store = image.New(image.Options{Dir: filepath.Join(opts.State, "images"), Now: h.app.now})
-	if opts.Config, err = h.mergedConfig(tree, d, opts.To); err != nil {
+	if opts.Config, err = h.newConfig(tree, d, opts.To, o.withoutConfig); err != nil {
 		return nil, nil, err
 	}
 	est := newEstimate(h.app)
 	opts.Progress = est.tell
 	plan, err := rebuild.Make(d, opts)
 	return plan, d, err
-}
-
-// mergedConfig is the configuration with the VM's part in it.
-func (h *host) mergedConfig(tree disk.Filesystem, d *definition.Definition, to string) (rebuild.Config, error) {
-	path, err := filepath.Abs(h.app.configPath)
-	if err != nil {
-		return rebuild.Config{}, err
-	}
-	out := rebuild.Config{Path: path}
-	if to != "" {
-		out.Path = filepath.Join(to, config.DefaultPath)
-	}
-	text, err := definition.LoadConfig(tree)
-	if err != nil {
-		return out, err
-	}
-	part, err := config.ParsePart("/.drydock/drydock.yaml", d.VM, text)
-	if err != nil { // it shows lines of what the repository says
-		return out, fmt.Errorf("what the backup has of drydock's configuration is not valid: %s", escape.Line(err.Error()))
-	}
-	moved := otherDisk(d, part.VM())
-	data, err := os.ReadFile(out.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		out.Note, out.Problem = "a new one, with this VM alone", moved
-		out.Text, err = part.File(h.config.State, h.config.Repository)
-		return out, err
-	}
-	if err != nil {
-		return out, err
-	}
-	text, added, err := part.Merge(out.Path, data)
-	switch {
-	case err != nil:
-		return out, err
-	case added:
-		out.Was, out.Text, out.Note, out.Problem = data, text, "with this VM added to it", moved
-	default:
-		out.Note = "it has this VM already, and stays as it is"
-	}
-	return out, nil
-}
-
-// otherDisk says which disk the configuration has elsewhere than the definition, or
-// otherwise: rounds would write to one that no plan has shown and nobody has allowed.
-func otherDisk(d *definition.Definition, v *config.VM) string {
-	for _, k := range v.SortedDisks() {
-		if was := d.Disk(k.Name); was == nil || was.Path != k.Path || was.Format != k.Format || was.Image != k.Image {
-			return fmt.Sprintf("it has disk %s at %s, and the definition has it elsewhere or otherwise: no backup of drydock says so", k.Name, k.Path)
-		}
-	}
-	return ""
 }
 
 // readNew opens the filesystem of a new image in a confined reader.

@@ -602,6 +602,52 @@ func TestRestoreVMOfAStranger(t *testing.T) {
 	w.run(0, w.flags("--allow", allowed)...)
 }
 
+// TestRestoreVMWithoutConfig: a part of the configuration that this drydock does not
+// understand is named, and the VM comes back without it. What it says lies beside the
+// configuration.
+func TestRestoreVMWithoutConfig(t *testing.T) {
+	w := &vmWorld{world: newWorld(t), host: t.TempDir()}
+	w.config = filepath.Join(w.host, "etc/drydock.yaml")
+	disk, beside := filepath.Join(w.host, "a.raw"), w.config+".web"
+	d := definition.Definition{VM: "web", Driver: "qemu", Disks: []definition.Disk{{Name: "a", Path: disk, Format: "raw", Size: 1 << 20, Backup: "off"}}}
+	part := "vms: {web: {driver: qemu, command: [qemu-system-x86_64], frobnicate: 7, disks: {a: {path: " + disk + ", format: raw, backup: off}}}}\n"
+	w.forge(d, part)
+	_, errs, _ := run(t, append([]string{"-c", w.config}, w.flags("--allow", w.host)...)...)
+	for _, want := range []string{`vms.web: unknown key "frobnicate"`, "--without-config", beside} {
+		if !strings.Contains(errs, want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%q is not in %q", want, errs)
+		}
+	}
+	if _, err := os.Lstat(disk); err == nil {
+		t.Error("the disk was restored")
+	}
+	w.run(2, w.flags("--allow", w.host, "--without-config", "--start")...)
+	for range 2 { // the second time all is there
+		out, _ := w.run(0, w.flags("--allow", w.host, "--without-config")...)
+		if !strings.Contains(out, "by hand") {
+			t.Errorf("%s", out)
+		}
+	}
+	if got, err := os.ReadFile(beside); err != nil || string(got) != part {
+		t.Errorf("%s has %q, %v", beside, got, err)
+	}
+	if info, err := os.Stat(disk); err != nil || info.Size() != 1<<20 {
+		t.Errorf("the disk: %v, %v", info, err)
+	}
+	if _, err := os.Lstat(w.config); err == nil {
+		t.Error("there is a configuration")
+	}
+	write(t, beside, "notes of somebody's")
+	if _, errs := w.run(1, w.flags("--allow", w.host, "--without-config")...); !strings.Contains(errs, "another file is there already") {
+		t.Errorf("%s", errs)
+	}
+	d.Disks[0].Path = w.config
+	w.forge(d, part)
+	if _, errs := w.run(1, w.flags("--allow", w.host, "--without-config")...); !strings.Contains(errs, "drydock's own configuration") {
+		t.Errorf("%s", errs)
+	}
+}
+
 // TestDiskOfAStranger: pieces that somebody forged make no disk without a restore either,
 // and one of which nobody knows what was around its filesystem is not started from.
 func TestDiskOfAStranger(t *testing.T) {

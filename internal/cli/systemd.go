@@ -71,8 +71,12 @@ func (a *app) units() ([]unit.File, error) {
 	}
 	o := unit.Options{Executable: exe, ConfigPath: path, Schedule: c.Schedule, OnlyUnits: true}
 	for _, v := range c.SortedVMs() {
-		if v.Driver != config.DriverSystemd {
+		switch v.Driver {
+		case config.DriverQEMU:
 			o.OnlyUnits = false
+			continue
+		case config.DriverLibvirt:
+			o.Libvirt = true
 			continue
 		}
 		o.VMUnits = append(o.VMUnits, v.Unit)

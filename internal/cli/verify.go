@@ -121,10 +121,10 @@ func (a *app) verify(ctx context.Context, names []string, o verifyOptions) error
 		}
 	}
 	if a.json {
-		if err := a.printJSON(verifyLines(p.copy, report)); err != nil {
+		if err := a.printJSON(verifyLines(p, report)); err != nil {
 			return err
 		}
-	} else if err := a.printVerify(report); err != nil {
+	} else if err := a.printVerify(p, report); err != nil {
 		return err
 	}
 	if !report.Good() {
@@ -167,6 +167,7 @@ type verifyReport struct {
 	Replaced  []string       `json:"replaced,omitempty"`  // packs that are not needed any more
 	Rescued   int            `json:"rescued,omitempty"`   // blobs of these, which were stored anew
 	Reindexed []string       `json:"reindexed,omitempty"` // index files that were made again
+	Returned  []string       `json:"returned,omitempty"`  // backups that could not be read, and are there again under other IDs
 	Damage    []string       `json:"damage"`              // of the repository's files, the first 100
 	Total     int            `json:"damage_total"`
 }
@@ -185,13 +186,13 @@ type verifyFile struct {
 	Error string `json:"error"`
 }
 
-func verifyLines(place string, r *verify.Report) verifyReport {
+func verifyLines(p *proofs, r *verify.Report) verifyReport {
 	out := verifyReport{
-		Copy: place, Mode: r.Mode, Good: r.Good(), Duration: r.Duration, Folders: r.Folders, Packs: r.Packs, PacksRead: r.PacksRead,
+		Copy: p.copy, Mode: r.Mode, Good: r.Good(), Duration: r.Duration, Folders: r.Folders, Packs: r.Packs, PacksRead: r.PacksRead,
 		Bytes: r.Bytes, BytesRead: r.BytesRead, Spare: r.Spare, Backups: []verifyBackup{}, Repaired: []string{}, Damage: []string{}, Total: r.DamageTotal,
 	}
 	out.Rescued = r.Rescued
-	for list, ids := range map[*[]string][]repository.ID{&out.Repaired: r.Repaired, &out.Replaced: r.Replaced, &out.Reindexed: r.Reindexed} {
+	for list, ids := range map[*[]string][]repository.ID{&out.Repaired: r.Repaired, &out.Replaced: r.Replaced, &out.Reindexed: r.Reindexed, &out.Returned: p.replaced} {
 		for _, id := range ids {
 			*list = append(*list, id.String())
 		}
@@ -210,7 +211,7 @@ func verifyLines(place string, r *verify.Report) verifyReport {
 }
 
 // printVerify prints a verification for people.
-func (a *app) printVerify(r *verify.Report) error {
+func (a *app) printVerify(p *proofs, r *verify.Report) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "BACKUP\tVM\tTIME\tRESULT")
 	for _, b := range r.Backups {
@@ -233,6 +234,9 @@ func (a *app) printVerify(r *verify.Report) error {
 	}
 	for _, id := range r.Replaced {
 		a.printf("replaced: pack %s; what it held is stored anew\n", id.Short())
+	}
+	for _, id := range p.replaced {
+		a.printf("brought back: backup %s, which has another ID now\n", id.Short())
 	}
 	for _, id := range r.Reindexed {
 		a.printf("made again: index file %s\n", id.Short())

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -239,5 +240,68 @@ func TestRoundHealsCopies(t *testing.T) {
 	}
 	if out, errs, code := run(t, "-c", config, "verify", "--mode", "full", "--copy", "nas"); code != 0 {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
+	}
+}
+
+// A backup whose own file cannot be read comes back from the other place, and its file
+// goes; one of which nobody knows what it was is said, and stays.
+func TestUnreadableBackups(t *testing.T) {
+	config, there := withCopy(t, ", name: nas")
+	here := filepath.Join(filepath.Dir(config), "repo")
+	snapshot := func(repo string) string {
+		t.Helper()
+		all, err := filepath.Glob(filepath.Join(repo, "snapshots", "*"))
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%q, %v", all, err)
+		}
+		return all[0]
+	}
+	// At the copy: copying does it.
+	bad := snapshot(there)
+	flip(t, bad)
+	if out, errs, code := run(t, "-c", config, "backups", "copy"); code != 0 || !strings.Contains(out, "1 copied, 0 there already") || !strings.Contains(out, "1 backups could not be read; all of it is there again") {
+		t.Errorf("exit code %d, %q, %q", code, out, errs)
+	}
+	if snapshot(there) == bad {
+		t.Error("the file that cannot be read is there still")
+	}
+	// And so does a repair, at either place.
+	for _, c := range []struct {
+		repo string
+		args []string
+	}{{there, []string{"--copy", "nas"}}, {here, nil}} {
+		bad := snapshot(c.repo)
+		flip(t, bad)
+		args := append([]string{"-c", config, "verify"}, c.args...)
+		if out, _, code := run(t, args...); code != 1 || !strings.Contains(out, filepath.Base(bad)) {
+			t.Errorf("%v: exit code %d, %q", args, code, out)
+		}
+		if out, errs, code := run(t, append(args, "--repair")...); code != 0 || !strings.Contains(out, "brought back: backup "+filepath.Base(bad)[:8]) || strings.Count(out, "  good\n") != 1 {
+			t.Errorf("%v: exit code %d, %q, %q", args, code, out, errs)
+		}
+		if snapshot(c.repo) == bad {
+			t.Error("the file that cannot be read is there still")
+		}
+	}
+	if out, errs, code := run(t, "-c", config, "backups", "copy"); code != 0 || !strings.Contains(out, "0 copied, 1 there already") {
+		t.Errorf("afterwards: exit code %d, %q, %q", code, out, errs)
+	}
+	for _, repo := range []string{here, there} {
+		key := filepath.Join(filepath.Dir(config), "state", "repository.key")
+		out, err := exec.Command("restic", "--no-cache", "-r", repo, "--password-file", key, "check", "--read-data").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "no errors were found") {
+			t.Errorf("restic check: %v\n%s", err, out)
+		}
+	}
+	// Somebody else's, which never was at the repository.
+	strange := filepath.Join(there, "snapshots", strings.Repeat("ab", 32))
+	if err := os.WriteFile(strange, []byte("no snapshot"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, errs, code := run(t, "-c", config, "backups", "copy"); code != 1 || !strings.Contains(out, "0 copied, 1 there already") || !strings.Contains(errs, filepath.Base(strange)) {
+		t.Errorf("of somebody else: exit code %d, %q, %q", code, out, errs)
+	}
+	if _, err := os.Stat(strange); err != nil {
+		t.Error(err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/backup"
@@ -46,7 +45,6 @@ func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks 
 	if err != nil {
 		return nil, err
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(backup.GCPercent))
 	opts := backup.Options{
 		VM: v.Name, Round: roundID, Time: b.h.app.now(), Program: "drydock",
 		Progress: paced(func(p backup.Progress) {

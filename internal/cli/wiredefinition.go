@@ -14,6 +14,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/definition"
+	"github.com/drydock-vm/drydock/internal/image"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/round"
@@ -54,7 +55,10 @@ func (b *backups) describe(ctx context.Context, v round.VM, disks []round.Source
 		d.Command = told.Command
 		for i, path := range told.Files {
 			role := definition.RoleDropIn
-			if i == 0 {
+			switch {
+			case c.Driver == config.DriverLibvirt:
+				role = definition.RoleDomain
+			case i == 0:
 				role = definition.RoleUnit
 			}
 			out.files = append(out.files, definition.HostFile{Path: path, Role: role})
@@ -102,8 +106,11 @@ func (b *backups) describeDisk(v round.VM, k *config.Disk, disks []round.Source,
 		owner := definition.OwnerOf(info)
 		out.Owner = &owner
 	}
+	release := func() (image.Version, error) { return b.installed(v.Name, k) }
 	if i := slices.IndexFunc(disks, func(s round.Source) bool { return s.Disk.Name == k.Name }); i >= 0 {
 		read := r.Disks()[i]
+		// What is backed up was frozen before this round's update.
+		release = func() (image.Version, error) { return b.ofDigest(k.Image, disks[i].Identity) }
 		out.Size, out.ClusterSize = read.Size(), read.Info().ClusterSize
 	} else if size, err := diskSize(k); err != nil {
 		d.Missing = append(d.Missing, fmt.Sprintf("the size of disk %s: %v", k.Name, err))
@@ -113,25 +120,30 @@ func (b *backups) describeDisk(v round.VM, k *config.Disk, disks []round.Source,
 	if k.Image == "" {
 		return out
 	}
-	release, err := b.release(v.Name, k)
-	if err != nil {
+	switch version, err := release(); {
+	case err != nil:
 		d.Missing = append(d.Missing, fmt.Sprintf("the version of disk %s: %v", k.Name, err))
+	case version.ID != "":
+		out.Release = &definition.Release{Image: version.Image, Version: version.ID, Size: version.Size, SHA256: version.SHA256}
 	}
-	out.Release = release
 	return out
 }
 
-// release is the version of an image that a disk was made from, or nil.
-func (b *backups) release(vm string, k *config.Disk) (*definition.Release, error) {
+// installed is the version of an image that a disk is made from; none has no ID.
+func (b *backups) installed(vm string, k *config.Disk) (image.Version, error) {
 	in, ok, err := b.h.images.Installed(vm, k.Name)
 	if err != nil || !ok {
-		return nil, err
+		return image.Version{}, err
 	}
-	version, err := b.h.images.Get(in.Image, in.Version)
-	if err != nil {
-		return nil, err
+	return b.h.images.Get(in.Image, in.Version)
+}
+
+// ofDigest is the version with that digest; of no digest it is none, and has no ID.
+func (b *backups) ofDigest(name, sha256 string) (image.Version, error) {
+	if sha256 == "" {
+		return image.Version{}, nil
 	}
-	return &definition.Release{Image: version.Image, Version: version.ID, Size: version.Size, SHA256: version.SHA256}, nil
+	return b.h.images.ByDigest(name, sha256)
 }
 
 // diskSize is how large the guest sees a disk that no reader has opened, in bytes.

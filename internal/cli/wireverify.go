@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/state"
 	"github.com/drydock-vm/drydock/internal/verify"
@@ -22,6 +23,8 @@ type proofs struct {
 	percent int
 	vms     []string // none: all
 	repair  bool
+
+	replaced []repository.ID // backups that could not be read, and are there again
 }
 
 // proofs are those of the repository, as the configuration wants them.
@@ -62,7 +65,7 @@ func (p *proofs) Prove(ctx context.Context, progress func(string)) (*round.Proof
 	out := &round.ProofReport{
 		Mode: string(r.Mode), Duration: r.Duration, Backups: len(r.Backups), BytesRead: r.BytesRead,
 		Damage: lines[:min(len(lines), maxRoundDamage)], DamageTotal: len(lines),
-		Mended: len(r.Repaired) + len(r.Replaced) + len(r.Reindexed),
+		Mended: len(r.Repaired) + len(r.Replaced) + len(r.Reindexed) + len(p.replaced),
 	}
 	for _, b := range r.Backups {
 		if !b.Good() {
@@ -105,6 +108,11 @@ func (p *proofs) run(ctx context.Context, progress func(string)) (*verify.Report
 	repo, err := p.h.openUnindexed(ctx, p.at, be)
 	if err != nil {
 		return nil, err
+	}
+	if p.repair {
+		if p.replaced, err = p.rescueBackups(ctx, repo); err != nil {
+			return nil, err
+		}
 	}
 	since, err := p.last(ctx, config.VerifySample, config.VerifyFull)
 	if err != nil {

@@ -146,16 +146,24 @@ func (r *reader) checkSink(key string, vm *VM, s *Sink) {
 }
 
 func (r *reader) checkDriver(key string, vm *VM) {
-	belongs := func(name string, given bool, driver string) {
-		if given {
-			r.problem(key+"."+name, fmt.Sprintf("driver %s does not know it", vm.Driver), fmt.Sprintf("it is for driver %s", driver))
+	for _, k := range []struct {
+		name    string
+		given   bool
+		drivers []string
+	}{
+		{"command", vm.Command != nil, []string{DriverQEMU}},
+		{"unit", vm.Unit != "", []string{DriverSystemd}},
+		{"qmp", vm.QMP != "", []string{DriverSystemd}},
+		{"domain", vm.Domain != "", []string{DriverLibvirt}},
+		{"socket", vm.Socket != "", []string{DriverLibvirt}},
+		{"console", vm.Console != "", []string{DriverSystemd, DriverLibvirt}},
+	} {
+		if k.given && !slices.Contains(k.drivers, vm.Driver) {
+			r.problem(key+"."+k.name, fmt.Sprintf("driver %s does not know it", vm.Driver), "it is for driver "+strings.Join(k.drivers, " and "))
 		}
 	}
 	switch vm.Driver {
 	case DriverQEMU:
-		belongs("unit", vm.Unit != "", DriverSystemd)
-		belongs("qmp", vm.QMP != "", DriverSystemd)
-		belongs("console", vm.Console != "", DriverSystemd)
 		if len(vm.Command) == 0 {
 			r.problem(key, `driver qemu needs "command"`, "command: [qemu-system-x86_64, …]")
 		}
@@ -165,15 +173,22 @@ func (r *reader) checkDriver(key string, vm *VM) {
 			}
 		}
 	case DriverSystemd:
-		belongs("command", vm.Command != nil, DriverQEMU)
 		if vm.Unit == "" {
 			r.problem(key, `driver systemd needs "unit"`, "unit: "+vm.Name+".service")
 		} else if !unitName.MatchString(vm.Unit) {
 			r.problem(key+".unit", fmt.Sprintf("%q is not the name of a unit that a VM can be", vm.Unit), "a name like "+vm.Name+".service")
 		}
 		r.checkPath(key+".qmp", vm.QMP)
-		r.checkPath(key+".console", vm.Console)
+	case DriverLibvirt:
+		switch {
+		case vm.Domain == "":
+			r.problem(key, `driver libvirt needs "domain"`, "domain: "+vm.Name)
+		case strings.ContainsAny(vm.Domain, "/\n\x00"):
+			r.problem(key+".domain", fmt.Sprintf("%q cannot be the name of a domain", vm.Domain), "virsh list --all shows those that there are")
+		}
+		r.checkPath(key+".socket", vm.Socket)
 	}
+	r.checkPath(key+".console", vm.Console)
 }
 
 func (r *reader) checkHealth(key string, vm *VM) {

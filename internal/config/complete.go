@@ -60,7 +60,7 @@ func (c *Config) complete(dir string) {
 	c.completeRetain()
 	for name, vm := range c.VMs {
 		vm.Name = name
-		abs(&vm.QMP, &vm.Console)
+		abs(&vm.QMP, &vm.Console, &vm.Socket)
 		if vm.Health.Probes == nil {
 			vm.Health.Probes = []Probe{{Active: true}}
 		}

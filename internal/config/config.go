@@ -241,6 +241,7 @@ type Writer struct {
 const (
 	DriverQEMU    = "qemu"
 	DriverSystemd = "systemd"
+	DriverLibvirt = "libvirt"
 )
 
 // The values of [VM.OnShutdownTimeout].
@@ -256,15 +257,19 @@ type VM struct {
 	// Name is the VM's key in Config.VMs.
 	Name string `yaml:"-"`
 
-	// Driver says who runs the machine: drydock itself (qemu), or systemd.
-	Driver string `yaml:"driver" jsonschema:"required,enum=qemu,enum=systemd"`
+	// Driver says who runs the machine: drydock itself (qemu), systemd, or libvirt.
+	Driver string `yaml:"driver" jsonschema:"required,enum=qemu,enum=systemd,enum=libvirt"`
 	// Command is the command line that starts the machine, for driver qemu.
 	Command []string `yaml:"command,omitempty"`
 	// Unit is the unit that is the machine, for driver systemd.
 	Unit string `yaml:"unit,omitempty"`
+	// Domain is the domain that is the machine, for driver libvirt.
+	Domain string `yaml:"domain,omitempty"`
+	// Socket is that of libvirt's daemon, where it is not /run/libvirt/libvirt-sock.
+	Socket string `yaml:"socket,omitempty"`
 	// QMP is the machine's QMP socket, where a unit has one.
 	QMP string `yaml:"qmp,omitempty"`
-	// Console is the file that a unit's serial console is written to.
+	// Console is the file that a unit's or a domain's serial console is written to.
 	Console string `yaml:"console,omitempty"`
 	// Order is the place in a round: lower comes first, and the name decides
 	// between equals.

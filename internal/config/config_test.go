@@ -147,7 +147,7 @@ func TestOrders(t *testing.T) {
 	for _, d := range c.VMs["web"].SortedDisks() {
 		disks = append(disks, d.Name)
 	}
-	if got := strings.Join(vms, " "); got != "mail builder web" {
+	if got := strings.Join(vms, " "); got != "mail builder db web" {
 		t.Errorf("the VMs are in the order %s", got)
 	}
 	if got := strings.Join(disks, " "); got != "swap root data log" {

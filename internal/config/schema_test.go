@@ -100,8 +100,9 @@ func refine(s *generator.Schema) {
 		return s
 	}
 	vm.AllOf = []*generator.Schema{
-		{If: has("driver", "qemu"), Then: &generator.Schema{AllOf: []*generator.Schema{require("command"), without("unit", "qmp", "console")}}},
-		{If: has("driver", "systemd"), Then: &generator.Schema{AllOf: []*generator.Schema{require("unit"), without("command")}}},
+		{If: has("driver", "qemu"), Then: &generator.Schema{AllOf: []*generator.Schema{require("command"), without("unit", "qmp", "domain", "socket", "console")}}},
+		{If: has("driver", "systemd"), Then: &generator.Schema{AllOf: []*generator.Schema{require("unit"), without("command", "domain", "socket")}}},
+		{If: has("driver", "libvirt"), Then: &generator.Schema{AllOf: []*generator.Schema{require("domain"), without("command", "unit", "qmp")}}},
 	}
 	probe.OneOf = []*generator.Schema{require("tcp"), require("http"), require("console"), has("active", true)}
 	probe.AllOf = []*generator.Schema{{AnyOf: []*generator.Schema{require("http"), without("status", "text")}}}

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/drydock-vm/drydock/internal/repository"
 )
@@ -29,18 +30,27 @@ type Report struct {
 	Blobs   int64 // that were missing
 	Bytes   int64 // of their content
 	Stored  int64 // bytes that they take at the second place
+	// Originals are those of the snapshots that were copied, by the IDs that they have
+	// at the second place.
+	Originals map[repository.ID]repository.ID
 }
 
 // Missing returns those of the snapshots that a repository does not have, neither
-// themselves nor as copies. Snapshots there that cannot be read count for nothing: the
-// error that comes with a list names them.
-func Missing(ctx context.Context, to *repository.Repository, snapshots []*repository.Snapshot) ([]*repository.Snapshot, error) {
-	present, err := originals(ctx, to)
+// themselves nor as copies, and the originals of those that it has, by their IDs.
+// Snapshots there that cannot be read count for nothing: the error that comes with a
+// list names them.
+func Missing(ctx context.Context, to *repository.Repository, snapshots []*repository.Snapshot) ([]*repository.Snapshot, map[repository.ID]repository.ID, error) {
+	all, err := to.Snapshots(ctx)
 	if err != nil {
 		err = fmt.Errorf("list the copies: %w", err)
 	}
-	if present == nil {
-		return nil, err
+	if all == nil {
+		return nil, nil, err
+	}
+	there := Originals(all)
+	present := make(map[repository.ID]bool, len(there))
+	for _, id := range there {
+		present[id] = true
 	}
 	out := []*repository.Snapshot{}
 	for _, s := range snapshots {
@@ -48,7 +58,16 @@ func Missing(ctx context.Context, to *repository.Repository, snapshots []*reposi
 			out = append(out, s)
 		}
 	}
-	return out, err
+	return out, there, err
+}
+
+// Originals returns the IDs that snapshots had first, by the ones that they have.
+func Originals(all []*repository.Snapshot) map[repository.ID]repository.ID {
+	out := make(map[repository.ID]repository.ID, len(all))
+	for _, s := range all {
+		out[s.ID] = original(s)
+	}
+	return out
 }
 
 // Run copies the snapshots of from that to does not have, in the order given. The
@@ -60,15 +79,16 @@ func Run(ctx context.Context, from, to *repository.Repository, snapshots []*repo
 	if present == nil {
 		return nil, fmt.Errorf("list the copies: %w", err)
 	}
-	c := &copier{from: from, to: to, walked: make(map[repository.ID]bool)}
-	rep := &Report{}
+	c := &copier{from: from, to: to, walked: make(map[repository.ID]bool), room: semaphore.NewWeighted(maxHeld)}
+	rep := &Report{Originals: make(map[repository.ID]repository.ID)}
 	var failed []error
 	for _, s := range snapshots {
 		if present[original(s)] {
 			rep.Present++
 			continue
 		}
-		if err := c.snapshot(ctx, s); err != nil {
+		id, err := c.snapshot(ctx, s)
+		if err != nil {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
@@ -79,6 +99,7 @@ func Run(ctx context.Context, from, to *repository.Repository, snapshots []*repo
 			continue
 		}
 		rep.Copied++
+		rep.Originals[id] = original(s)
 	}
 	rep.Blobs, rep.Bytes, rep.Stored = c.blobs.Load(), c.bytes.Load(), c.stored.Load()
 	return rep, errors.Join(failed...)
@@ -96,12 +117,20 @@ func ofSnapshot(err error) bool {
 }
 
 // load reads a blob of the first repository.
-func (c *copier) load(ctx context.Context, t repository.BlobType, id repository.ID) ([]byte, error) {
-	data, err := c.from.LoadBlob(ctx, t, id, nil)
+func (c *copier) load(ctx context.Context, id repository.ID) ([]byte, error) {
+	data, err := c.from.LoadBlob(ctx, repository.DataBlob, id, nil)
 	if err != nil {
 		return nil, &readError{err}
 	}
 	return data, nil
+}
+
+func (c *copier) loadTree(ctx context.Context, id repository.ID) (*repository.Tree, error) {
+	tree, err := c.from.LoadTree(ctx, id)
+	if err != nil {
+		return nil, &readError{err}
+	}
+	return tree, nil
 }
 
 // original is the ID of the snapshot that s is a copy of, or its own.
@@ -126,14 +155,19 @@ func originals(ctx context.Context, r *repository.Repository) (map[repository.ID
 	return ids, err
 }
 
+// maxHeld bounds the contents that are on their way, in bytes: each is held two or three
+// times, as it was stored, as it is, and as it will be stored.
+const maxHeld = 2 * repository.MaxChunk
+
 type copier struct {
 	from, to             *repository.Repository
 	walked               map[repository.ID]bool // trees whose contents are all there
+	room                 *semaphore.Weighted    // of maxHeld
 	blobs, bytes, stored atomic.Int64
 }
 
-// snapshot copies what a snapshot reaches, and then itself.
-func (c *copier) snapshot(ctx context.Context, s *repository.Snapshot) error {
+// snapshot copies what a snapshot reaches, and then itself. It returns the ID of the copy.
+func (c *copier) snapshot(ctx context.Context, s *repository.Snapshot) (repository.ID, error) {
 	g, work := errgroup.WithContext(ctx)
 	g.SetLimit(2 * runtime.GOMAXPROCS(0))
 	trees, err := c.walk(work, g, s.Tree)
@@ -144,7 +178,7 @@ func (c *copier) snapshot(ctx context.Context, s *repository.Snapshot) error {
 		err = c.to.Flush(ctx)
 	}
 	if err != nil {
-		return err
+		return repository.ID{}, err
 	}
 	for _, id := range trees {
 		c.walked[id] = true
@@ -152,8 +186,7 @@ func (c *copier) snapshot(ctx context.Context, s *repository.Snapshot) error {
 	origin := original(s)
 	twin := *s
 	twin.Original, twin.Parent = &origin, nil // the parent has another name there
-	_, err = c.to.SaveSnapshot(ctx, &twin)
-	return err
+	return c.to.SaveSnapshot(ctx, &twin)
 }
 
 // walk copies trees, and has g copy the contents of files. It returns the trees. It
@@ -167,15 +200,18 @@ func (c *copier) walk(ctx context.Context, g *errgroup.Group, root repository.ID
 		if c.walked[id] {
 			continue
 		}
-		data, err := c.load(ctx, repository.TreeBlob, id)
+		tree, err := c.loadTree(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		if err := c.save(ctx, repository.TreeBlob, id, data); err != nil {
-			return nil, err
+		if !c.to.HasBlob(repository.TreeBlob, id) {
+			got, stored, err := c.to.SaveTree(ctx, tree)
+			if err := c.saved(id, got, tree.Size(), stored, err); err != nil {
+				return nil, err
+			}
 		}
 		trees = append(trees, id)
-		err = repository.WalkTree(data, func(n *repository.Node) error {
+		err = tree.Walk(func(n *repository.Node) error {
 			if n.Subtree != nil && !seen[*n.Subtree] {
 				seen[*n.Subtree] = true
 				stack = append(stack, *n.Subtree)
@@ -199,19 +235,22 @@ func (c *copier) data(ctx context.Context, id repository.ID) error {
 	if c.to.HasBlob(repository.DataBlob, id) {
 		return nil // since it was noticed
 	}
-	data, err := c.load(ctx, repository.DataBlob, id)
+	size, _ := c.from.BlobSize(repository.DataBlob, id) // 0 where there is none
+	size = min(size, maxHeld)
+	if err := c.room.Acquire(ctx, size); err != nil {
+		return err
+	}
+	defer c.room.Release(size)
+	data, err := c.load(ctx, id)
 	if err != nil {
 		return err
 	}
-	return c.save(ctx, repository.DataBlob, id, data)
+	got, stored, err := c.to.SaveBlob(ctx, repository.DataBlob, data)
+	return c.saved(id, got, len(data), stored, err)
 }
 
-// save stores a blob, unless it is there.
-func (c *copier) save(ctx context.Context, t repository.BlobType, id repository.ID, data []byte) error {
-	if c.to.HasBlob(t, id) {
-		return nil
-	}
-	got, stored, err := c.to.SaveBlob(ctx, t, data)
+// saved counts a blob that was stored, or passes on why it was not.
+func (c *copier) saved(id, got repository.ID, size int, stored int64, err error) error {
 	if err != nil {
 		return err
 	}
@@ -219,7 +258,7 @@ func (c *copier) save(ctx context.Context, t repository.BlobType, id repository.
 		return fmt.Errorf("%w: blob %s was stored as %s", repository.ErrDamaged, id.Short(), got.Short())
 	}
 	c.blobs.Add(1)
-	c.bytes.Add(int64(len(data)))
+	c.bytes.Add(int64(size))
 	c.stored.Add(stored)
 	return nil
 }

@@ -16,13 +16,11 @@ type Mended struct {
 	Blobs   int             // of these, which were brought there again
 }
 
-// Any reports whether anything was wrong.
-func (m *Mended) Any() bool { return m != nil && len(m.Indexes)+len(m.Packs)+m.Blobs > 0 }
-
 // Mend loads the index of to, and brings there again from from what it says is there
 // and is not: a copy believes it. Index files that cannot be read are made again. What
 // from does not have either stays lost. It takes an exclusive lock where something is
-// wrong, and waits for it as long as patience says; from has its index loaded.
+// wrong, and waits for it as long as patience says; from has its index loaded. Without a
+// report the place could not be worked on.
 func Mend(ctx context.Context, from, to *repository.Repository, patience time.Duration) (m *Mended, err error) {
 	index := to.LoadIndex(ctx)
 	if index != nil && !repository.IsDamage(index) {
@@ -30,7 +28,7 @@ func Mend(ctx context.Context, from, to *repository.Repository, patience time.Du
 	}
 	gone, err := gonePacks(ctx, to)
 	if err != nil || index == nil && len(gone) == 0 {
-		return nil, err
+		return &Mended{}, err
 	}
 	lock, err := to.LockPatiently(ctx, true, patience)
 	if err != nil {
@@ -46,7 +44,7 @@ func Mend(ctx context.Context, from, to *repository.Repository, patience time.Du
 func mend(ctx context.Context, from, to *repository.Repository) (*Mended, error) {
 	m := &Mended{}
 	if err := to.LoadIndex(ctx); err != nil && !repository.IsDamage(err) {
-		return nil, err
+		return m, err
 	}
 	var err error
 	if m.Indexes, err = to.Reindex(ctx); err != nil {

@@ -3,6 +3,7 @@ package copy_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/copy"
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend"
 	"github.com/drydock-vm/drydock/internal/repository/backend/local"
 	"github.com/drydock-vm/drydock/internal/verify"
 )
@@ -233,7 +235,7 @@ func TestMend(t *testing.T) {
 			}
 			first := from.open(local.New(from.dir))
 			m, err := copy.Mend(t.Context(), first, repo, 0)
-			if err != nil || m.Any() != (name != "") || m.Any() && (len(m.Packs) != want.packs || len(m.Indexes) != want.indexes) {
+			if err != nil || len(m.Packs) != want.packs || len(m.Indexes) != want.indexes || (m.Blobs > 0) != (want.packs > 0) {
 				t.Errorf("%+v, %v", m, err)
 			}
 			if rep, err := copy.Run(t.Context(), first, repo, all); err != nil || rep.Copied != 1 || rep.Present != 1 {
@@ -254,14 +256,60 @@ func TestUnreadableSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := to.files("snapshots")[0]
-	flipBits(t, bad)
 	repo := to.open(local.New(to.dir))
-	if missing, err := copy.Missing(t.Context(), repo, all); len(missing) != 2 || !errors.Is(err, repository.ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(bad)) {
+	known := copy.Originals(to.snapshots())
+	flipBits(t, bad)
+	if missing, _, err := copy.Missing(t.Context(), repo, all); len(missing) != 2 || !errors.Is(err, repository.ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(bad)) {
 		t.Errorf("%d are missing, %v", len(missing), err)
 	}
 	if rep, err := copy.Run(t.Context(), from.open(local.New(from.dir)), repo, all); err != nil || rep.Copied != 2 {
 		t.Errorf("%+v, %v", rep, err)
 	}
-	remove(t, bad)
+	if removed, err := copy.RemoveUnreadable(t.Context(), repo, nil, 0); len(removed) > 0 || !errors.Is(err, repository.ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(bad)) {
+		t.Errorf("what nobody knows was removed: %q, %v", removed, err)
+	}
+	if removed, err := copy.RemoveUnreadable(t.Context(), repo, known, 0); err != nil || len(removed) != 1 || removed[0].String() != filepath.Base(bad) {
+		t.Errorf("removed are %q, %v", removed, err)
+	}
+	if removed, err := copy.RemoveUnreadable(t.Context(), repo, known, 0); err != nil || len(removed) > 0 {
+		t.Errorf("again: %q, %v", removed, err)
+	}
 	to.restic("check", "--read-data")
+}
+
+// keeper is a server that lets nobody remove anything but locks.
+type keeper struct{ backend.Backend }
+
+func (k keeper) Remove(ctx context.Context, h backend.Handle) error {
+	if h.Type == backend.LockFile {
+		return k.Backend.Remove(ctx, h)
+	}
+	return fmt.Errorf("remove %s: %w", h, backend.ErrRefused)
+}
+
+// Where nothing can be removed, what was gone is there again all the same, the next copy
+// says so again, and nothing is stored a second time.
+func TestMendWhereNothingIsRemoved(t *testing.T) {
+	from, to := newPlace(t, "one key"), newPlace(t, "another key")
+	src := fill(t, from)
+	if _, err := run(t, from.open(local.New(from.dir)), to.open(local.New(to.dir))); err != nil {
+		t.Fatal(err)
+	}
+	harm["the folders are gone"](t, to)
+	stored := 0
+	for range 3 {
+		repo, err := repository.Open(t.Context(), keeper{local.New(to.dir)}, []byte(to.password), repository.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := copy.Mend(t.Context(), from.open(local.New(from.dir)), repo, 0); !errors.Is(err, backend.ErrRefused) {
+			t.Errorf("%v", err)
+		}
+		n := len(to.files("data")) + len(to.files("index"))
+		if stored != 0 && n != stored {
+			t.Errorf("%d files are stored after %d", n, stored)
+		}
+		stored = n
+	}
+	to.restores(src)
 }

@@ -1,6 +1,10 @@
 package definition
 
-import "strings"
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+)
 
 // HostFile is a file of the host that is to come into a backup.
 type HostFile struct {
@@ -79,11 +83,37 @@ func on(value string) bool { return value == "on" || value == "yes" || value == 
 // properties reads KEY=VALUE,KEY=VALUE as QEMU writes it: a comma in a value is
 // doubled. What has no "=" is a key without a value.
 func properties(text string) map[string]string {
+	if strings.HasPrefix(text, "{") {
+		return propertiesJSON(text)
+	}
 	const comma = "\x00" // is in no argument of a program
 	out := map[string]string{}
 	for part := range strings.SplitSeq(strings.ReplaceAll(text, ",,", comma), ",") {
 		key, value, _ := strings.Cut(part, "=")
 		out[key] = strings.ReplaceAll(value, comma, ",")
+	}
+	return out
+}
+
+// propertiesJSON reads an object, as libvirt writes it, with the keys that QEMU's other
+// form has for what lies deeper: file.filename. What is no object has none.
+func propertiesJSON(text string) map[string]string {
+	var object map[string]any
+	if json.Unmarshal([]byte(text), &object) != nil {
+		return nil
+	}
+	out := map[string]string{}
+	for key, value := range object {
+		switch v := value.(type) {
+		case string:
+			out[key] = v
+		case bool:
+			out[key] = strconv.FormatBool(v)
+		case map[string]any:
+			if name, ok := v["filename"].(string); ok {
+				out[key+".filename"] = name
+			}
+		}
 	}
 	return out
 }

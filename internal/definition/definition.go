@@ -42,7 +42,7 @@ const (
 type Definition struct {
 	Version int      `json:"version"`
 	VM      string   `json:"vm"`
-	Driver  string   `json:"driver"` // as the configuration has it: "qemu", "systemd"
+	Driver  string   `json:"driver"` // as the configuration has it: "qemu", "systemd", "libvirt"
 	Unit    string   `json:"unit,omitempty"`
 	Command []string `json:"command,omitempty"` // QEMU and its arguments
 	Disks   []Disk   `json:"disks"`
@@ -107,6 +107,7 @@ type Role string
 const (
 	RoleUnit     Role = "unit"
 	RoleDropIn   Role = "drop-in"
+	RoleDomain   Role = "domain"   // libvirt's XML
 	RoleFirmware Role = "firmware" // variables of UEFI: pflash that the VM writes to
 	RoleKernel   Role = "kernel"
 	RoleInitrd   Role = "initrd"

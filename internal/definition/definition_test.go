@@ -342,8 +342,10 @@ func TestCommandFiles(t *testing.T) {
 		"qemu -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/CODE.fd -drive if=pflash,format=raw,file=/srv/a,,b.fd": "[{/srv/a,b.fd firmware}]",
 		"qemu -drive file=/srv/disk.raw,if=virtio":                                                                                "[]",
 		"qemu -pflash /srv/vars.fd": "[{/srv/vars.fd firmware}]",
-		"qemu -machine q35,pflash0=code,pflash1=vars -blockdev driver=file,node-name=f,filename=/srv/vars.fd -blockdev driver=raw,node-name=vars,file=f": "[{/srv/vars.fd firmware}]",
-		"qemu -machine q35,pflash0=code,pflash1=vars -blockdev driver=raw,node-name=code,read-only=on,file.filename=/usr/CODE.fd":                        "[]",
+		"qemu -machine q35,pflash0=code,pflash1=vars -blockdev driver=file,node-name=f,filename=/srv/vars.fd -blockdev driver=raw,node-name=vars,file=f":                                                                                                                                                                                 "[{/srv/vars.fd firmware}]",
+		"qemu -machine q35,pflash0=code,pflash1=vars -blockdev driver=raw,node-name=code,read-only=on,file.filename=/usr/CODE.fd":                                                                                                                                                                                                        "[]",
+		`qemu -machine q35,pflash0=c-format,pflash1=v-format -blockdev {"driver":"file","filename":"/srv/vars.fd","node-name":"v"} -blockdev {"node-name":"v-format","read-only":false,"driver":"raw","file":"v"} -blockdev {"driver":"raw","node-name":"c-format","read-only":true,"file":{"driver":"file","filename":"/usr/CODE.fd"}}`: "[{/srv/vars.fd firmware}]",
+		`qemu -machine pflash0=a -blockdev {"node-name":"a","file":{"driver":"file","filename":"/srv/a.fd"}} -blockdev {`:                                                                                                                                                                                                                "[{/srv/a.fd firmware}]",
 		"qemu -kernel": "[]",
 	} {
 		if got := fmt.Sprint(definition.CommandFiles(strings.Fields(command))); got != want {

@@ -45,12 +45,25 @@ type Disk struct {
 	Path    string // of the image
 	Kept    string // where the one is kept that is at Path
 	Content disk.Sparse
+	// Owner is that of the image if there was none; nil is this process.
+	Owner *Owner
+}
+
+// Owner is who may use an image.
+type Owner struct {
+	UID, GID int         // -1 is that of this process
+	Mode     fs.FileMode // permission bits
 }
 
 // Files puts disks.
 type Files struct {
-	Socket string // of the server; it has to stay the same
+	// Socket is that of the server; it has to stay the same. Its folder and the one
+	// above are drydock's own.
+	Socket string
 	Tool   *qemuimg.Tool
+	// UID is who runs QEMU, if not root: the socket is that user's then, and others may
+	// pass through drydock's two folders, which they cannot list.
+	UID int
 }
 
 // backing is what the header of an image says that it lies on.
@@ -131,10 +144,10 @@ func (f Files) Put(ctx context.Context, d Disk) (err error) {
 	if err := f.Tool.CreateOverlay(ctx, made, backing, d.Content.Size()); err != nil {
 		return err
 	}
-	if err := secure(made); err != nil {
+	if err := secure(made, d.Owner); err != nil {
 		return err
 	}
-	if old != nil {
+	if old != nil { // which the new one gets its owner from
 		return restore.Replace(d.Path, made, d.Kept)
 	}
 	if err := atomicfile.RenameNew(made, d.Path); err != nil {
@@ -163,13 +176,17 @@ func takeOld(d Disk) (*os.File, error) {
 	return old, nil
 }
 
-// secure makes an image durable, and readable by its owner alone.
-func secure(path string) error {
+// secure makes an image durable, and readable by its owner alone unless o says more.
+func secure(path string, o *Owner) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Chmod(0o600), f.Sync(), f.Close())
+	mode := fs.FileMode(0o600)
+	if o != nil {
+		err, mode = f.Chown(o.UID, o.GID), o.Mode.Perm()
+	}
+	return errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 }
 
 // unlink removes the name that a process has made for the old image which then died.
@@ -200,9 +217,44 @@ func (f Files) Listen(disks []Disk, report func(error)) (*nbd.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.admit(); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
 	var exports []nbd.Export
 	for _, d := range disks {
 		exports = append(exports, nbd.Export{Name: d.Name, Disk: d.Content})
 	}
 	return nbd.Start(l, nbd.Options{Exports: exports, Report: report}, report), nil
+}
+
+// admit lets the user who runs QEMU reach the socket, and nobody else.
+func (f Files) admit() error {
+	if f.UID == 0 {
+		return nil
+	}
+	const pass = 0o001
+	dir := filepath.Dir(f.Socket)
+	for range 2 {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if err := os.Chmod(dir, info.Mode().Perm()|pass); err != nil {
+			return err
+		}
+		dir = filepath.Dir(dir)
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if info.Mode()&pass == 0 {
+			return fmt.Errorf("user %d, who runs the VM, cannot reach %s: %s is closed to others (chmod o+x %[3]s, or configure another folder as runtime)", f.UID, f.Socket, dir)
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	return os.Lchown(f.Socket, f.UID, -1)
 }

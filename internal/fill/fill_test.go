@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -122,5 +124,50 @@ func TestPutRefuses(t *testing.T) {
 	}
 	if data, err := os.ReadFile(d.Path); err != nil || string(data) != d.Path {
 		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// TestUser: an image that takes nobody's place has the owner that it should have, and
+// who runs QEMU reaches the server, which nobody else does.
+func TestUser(t *testing.T) {
+	f, d, data := newDisk(t)
+	const uid, other = 65534, 65533
+	top := filepath.Dir(f.Socket)
+	open := func(dir string) {
+		for ; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+			if err := os.Chmod(dir, 0o711); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	open(top)
+	closed := filepath.Join(top, "closed")
+	f.UID, f.Socket = uid, filepath.Join(closed, "run", "from-backup", "s.sock")
+	d.Owner = &fill.Owner{UID: uid, GID: -1, Mode: 0o640}
+	if err := f.Put(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if got := tool(t, "stat", "-c", "%u %g %a", d.Path); got != "65534 0 640\n" {
+		t.Errorf("the image is %s", got)
+	}
+	if _, err := f.Listen(nil, func(err error) { t.Error(err) }); err == nil || !strings.Contains(err.Error(), closed+" is closed to others") {
+		t.Errorf("a folder on the way: %v", err)
+	}
+	open(closed)
+	s, err := f.Listen([]fill.Disk{d}, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	read := func(uid uint32) ([]byte, error) {
+		c := exec.CommandContext(t.Context(), "nbdcopy", "nbd+unix:///data?socket="+f.Socket, "-")
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		return c.Output()
+	}
+	if got, err := read(uid); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if _, err := read(other); err == nil {
+		t.Error("another user reads the backup")
 	}
 }

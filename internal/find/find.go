@@ -173,11 +173,11 @@ func (f *finder) tree(path []byte, t tree, entries map[string]*entry) error {
 	if f.ctx.Err() != nil {
 		return context.Cause(f.ctx)
 	}
-	data, err := f.repo.LoadBlob(f.ctx, repository.TreeBlob, t.id, nil)
+	read, err := f.repo.LoadTree(f.ctx, t.id)
 	if err != nil {
 		return f.damaged(path, err)
 	}
-	err = repository.WalkTree(data, func(n *repository.Node) error {
+	err = read.Walk(func(n *repository.Node) error {
 		dir, matches := n.Type == repository.NodeDir, f.matches(join(path, n.Name), n)
 		if !dir && !matches {
 			return nil

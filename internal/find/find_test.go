@@ -37,7 +37,7 @@ func (s store) tree(nodes ...repository.Node) repository.ID {
 	if err != nil {
 		s.Fatal(err)
 	}
-	id, _, err := s.SaveBlob(s.Context(), repository.TreeBlob, data)
+	id, _, err := s.SaveTree(s.Context(), data)
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -413,6 +413,14 @@ func TestCommitRecords(t *testing.T) {
 	if all, err := s.AllInstalled(); err != nil || len(all) != 1 {
 		t.Errorf("all that is installed: %+v, %v", all, err)
 	}
+	for _, c := range []struct{ sha256, want string }{{a.SHA256, "a"}, {"", ""}, {b.SHA256, "b"}, {strings.Repeat("0", 64), ""}, {a.SHA256, "a"}} {
+		if err := s.Restored("vm", "root", "/no/such/disk", a.Image, c.sha256); err != nil {
+			t.Fatal(err)
+		}
+		if in, ok, err := s.Installed("vm", "root"); in.Version != c.want || ok != (c.want != "") || err != nil {
+			t.Errorf("restored from a backup with %q: %+v, %v", c.sha256, in, err)
+		}
+	}
 	if err := s.Forget("vm", "root"); err != nil {
 		t.Fatal(err)
 	}

@@ -87,8 +87,25 @@ func (s *Store) Commit(vm, disk, path string, v Version) error {
 	})
 }
 
-// Forget removes the record of a VM's disk, as after restoring the disk from a
-// backup.
+// Restored records what a VM's disk at path was made from that came out of a backup: the
+// version of the image with that SHA-256. A disk without one, or of a version that this
+// store does not have, has no record.
+func (s *Store) Restored(vm, disk, path, image, sha256 string) error {
+	err := ErrNoVersion
+	var v Version
+	if sha256 != "" {
+		v, err = s.ByDigest(image, sha256)
+	}
+	if errors.Is(err, ErrNoVersion) {
+		return s.Forget(vm, disk)
+	}
+	if err != nil {
+		return err
+	}
+	return s.Commit(vm, disk, path, v)
+}
+
+// Forget removes the record of a VM's disk, as before another is put in its place.
 func (s *Store) Forget(vm, disk string) error {
 	if err := validNames(vm, disk); err != nil {
 		return err

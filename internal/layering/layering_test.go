@@ -81,7 +81,7 @@ var within = map[string][]string{
 }
 
 // testOnly rooms are imported by tests alone.
-var testOnly = []string{"internal/benchdisk", "internal/testguest", "internal/testlvm", "internal/testserver", "internal/testsystemd", "internal/layering", "internal/vm/vmtest", "internal/repository/testrepo", "disk/internal/disktest"}
+var testOnly = []string{"internal/benchdisk", "internal/testguest", "internal/testlibvirt", "internal/testlvm", "internal/testserver", "internal/testsystemd", "internal/layering", "internal/vm/vmtest", "internal/repository/testrepo", "disk/internal/disktest"}
 
 // readers are what only the sandbox may import: they parse what a guest wrote.
 var readers = []string{
@@ -180,7 +180,7 @@ func TestFloors(t *testing.T) {
 
 // TestDriversStandAlone: drivers of one contract never import each other.
 func TestDriversStandAlone(t *testing.T) {
-	drivers := []string{"internal/vm/qemu", "internal/vm/systemd"}
+	drivers := []string{"internal/vm/qemu", "internal/vm/systemd", "internal/vm/libvirt"}
 	for _, p := range packages(t) {
 		name := strings.TrimPrefix(p.ImportPath, module)
 		for _, i := range p.Imports {

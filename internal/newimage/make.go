@@ -109,7 +109,7 @@ func (m *maker) make() error {
 		return err
 	}
 	if _, err := os.Lstat(m.target); err == nil && !m.opts.Overwrite {
-		return fmt.Errorf("%w: it is there already (use another name, or allow to overwrite)", ErrTarget)
+		return fmt.Errorf("%w: it is there already (use another name; --overwrite replaces it)", ErrTarget)
 	}
 	if err := m.begin(openWorkplace); err != nil {
 		return err

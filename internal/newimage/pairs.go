@@ -19,7 +19,7 @@ func (m *maker) pairs(path string, each func(made disk.Filesystem, ino, there ui
 	defer image.Close()
 	made, stop, err := m.opts.Read(m.ctx, image)
 	if err != nil {
-		return err
+		return ofMade(err)
 	}
 	defer stop()
 	p := &pairing{ctx: m.ctx, src: m.src, made: made, each: each, missing: missing, seen: map[uint64]bool{}}
@@ -43,14 +43,11 @@ func (p *pairing) folder(ino, made uint64, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("folders lie more than %d deep: %w", maxDepth, disk.ErrLimit)
 	}
-	there := map[string]disk.DirEntry{}
-	if err := p.made.ReadDir(made, func(e disk.DirEntry) error {
-		there[string(e.Name)] = e
-		return nil
-	}); err != nil {
+	entries, err := disk.List(p.src, ino)
+	if err != nil {
 		return err
 	}
-	entries, err := disk.List(p.src, ino)
+	there, err := p.find(entries, made)
 	if err != nil {
 		return err
 	}
@@ -58,8 +55,8 @@ func (p *pairing) folder(ino, made uint64, depth int) error {
 		if e.Type != disk.ModeDir && e.Type != disk.ModeRegular {
 			continue
 		}
-		at, ok := there[string(e.Name)]
-		if !ok || at.Type != e.Type {
+		at := there[string(e.Name)]
+		if at.Type != e.Type {
 			err = p.missing(p.src.paths[e.Ino])
 		} else if e.Type == disk.ModeDir {
 			err = p.folder(e.Ino, at.Ino, depth+1)
@@ -71,6 +68,31 @@ func (p *pairing) folder(ino, made uint64, depth int) error {
 		}
 	}
 	return nil
+}
+
+// find returns those of the entries that are in a folder of the new filesystem, by name;
+// what else is there is passed over, however much that is.
+func (p *pairing) find(entries []disk.DirEntry, made uint64) (map[string]disk.DirEntry, error) {
+	there := make(map[string]disk.DirEntry, len(entries))
+	for _, e := range entries {
+		there[string(e.Name)] = disk.DirEntry{}
+	}
+	err := p.made.ReadDir(made, func(e disk.DirEntry) error {
+		if _, wanted := there[string(e.Name)]; wanted {
+			there[string(e.Name)] = disk.DirEntry{Ino: e.Ino, Type: e.Type}
+		}
+		return nil
+	})
+	return there, ofMade(err)
+}
+
+// ofMade is an error of the new filesystem. It does not wrap: who looks for damage in an
+// error looks for that of the backup.
+func ofMade(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("read the new filesystem: %v", err)
 }
 
 func (p *pairing) file(ino, made uint64) error {

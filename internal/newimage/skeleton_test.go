@@ -1,6 +1,7 @@
 package newimage
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/restore/treetest"
 )
 
 // TestSeveralAtOnce: a second one works beside the first, and clears away what is left of
@@ -63,9 +65,18 @@ func TestSeveralAtOnce(t *testing.T) {
 func TestPlacesThatMakeNoSense(t *testing.T) {
 	const size = 16 * blockSize
 	good := disk.Location{Offset: blockSize, Length: 2*blockSize + 1, At: 13 * blockSize}
-	runs, err := addRun(nil, 7, good, size)
-	if want := (Run{Offset: 13 * blockSize, Length: 3 * blockSize, Ino: 7, At: blockSize}); err != nil || len(runs) != 1 || runs[0] != want {
-		t.Errorf("%+v, %v", runs, err)
+	runs := func(list ...disk.Location) ([]Run, error) {
+		l := &runList{size: size}
+		for i, at := range list {
+			if err := l.add(uint64(7+i/2), at); err != nil {
+				return nil, err
+			}
+		}
+		return l.runs, sortRuns(l.runs)
+	}
+	want := Run{Offset: 13 * blockSize, Length: 3 * blockSize, Ino: 7, At: blockSize}
+	if got, err := runs(good); err != nil || len(got) != 1 || got[0] != want {
+		t.Errorf("%+v, %v", got, err)
 	}
 	for name, change := range map[string]func(*disk.Location){
 		"nowhere":            func(l *disk.Location) { l.Device = -1 },
@@ -77,28 +88,95 @@ func TestPlacesThatMakeNoSense(t *testing.T) {
 	} {
 		bad := good
 		change(&bad)
-		if runs, err := addRun(nil, 7, bad, size); !errors.Is(err, errRuns) {
-			t.Errorf("%s: %+v, %v", name, runs, err)
+		if got, err := runs(bad); !errors.Is(err, errRuns) {
+			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
-	next := disk.Location{Offset: 4 * blockSize, Length: blockSize}
-	for at, want := range map[int64]int{0: 2, 3 * blockSize: 2} {
-		next.At = at
-		if more, err := addRun(runs, 7, next, size); err != nil || len(more) != want {
-			t.Errorf("at %d: %+v, %v", at, more, err)
+	block := func(offset, at int64) disk.Location {
+		return disk.Location{Offset: offset * blockSize, Length: blockSize, At: at * blockSize}
+	}
+	for name, c := range map[string]struct {
+		list []disk.Location
+		want int
+	}{
+		"what continues":      {[]disk.Location{block(0, 1), block(1, 2)}, 1},
+		"what lies elsewhere": {[]disk.Location{block(0, 1), block(1, 5)}, 2},
+		"what lies before":    {[]disk.Location{block(0, 1), block(1, 0)}, 2},
+		"of another file":     {[]disk.Location{block(0, 1), block(1, 2), block(2, 3)}, 2},
+	} {
+		if got, err := runs(c.list...); err != nil || len(got) != c.want {
+			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}
-	first, err := addRun(nil, 7, disk.Location{Length: blockSize, At: blockSize}, size)
-	if err != nil {
+	if got, err := runs(block(0, 1), block(1, 2), block(0, 2)); !errors.Is(err, errRuns) {
+		t.Errorf("a block of two: %+v, %v", got, err)
+	}
+}
+
+// lying is a file that says where it lies.
+type lying struct {
+	treetest.Content
+	at int64
+}
+
+func (l lying) Locate(off, length int64, yield func(disk.Location) error) error {
+	return yield(disk.Location{Offset: off, Length: length, At: l.at + off})
+}
+
+// TestFilesystemsThatLie: what is missing in the filesystem that was made is told, what is
+// too much passed over, and a file of another size is an error, that is no damage of the
+// backup.
+func TestFilesystemsThatLie(t *testing.T) {
+	content := treetest.Content{Data: make([]byte, 5000)}
+	was, made := treetest.NewFake(), treetest.NewFake()
+	for i, name := range []string{"good", "missing", "a folder", "damaged"} {
+		was.File(treetest.Root, name, uint64(10+i), content)
+	}
+	was.File(was.Dir(treetest.Root, "lost", 20), "in it", 21, content)
+	made.File(treetest.Root, "good", 100, lying{content, 3 * blockSize})
+	made.File(treetest.Root, "too much", 101, lying{content, 9 * blockSize})
+	made.Dir(treetest.Root, "a folder", 102)
+	made.File(treetest.Root, "lost", 103, lying{content, 9 * blockSize})
+	made.File(treetest.Root, "damaged", 104, lying{content, 6 * blockSize})
+	for _, f := range []*treetest.Fake{was, made} {
+		for dir, list := range f.Entries {
+			for i := range list {
+				inode := f.Inodes[list[i].Ino]
+				f.Entries[dir][i].Type = inode.Type()
+			}
+		}
+	}
+	var missing []string
+	m := newHollow(t.Context(), was, "", Options{
+		Filesystem: "xfs", Size: 16 * blockSize,
+		Read: func(context.Context, *os.File) (disk.Filesystem, func(), error) { return made, func() {}, nil },
+		Warn: func(path []byte, _ string) { missing = append(missing, string(path)) },
+	})
+	if _, err := m.src.survey(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if joined, err := addRun(slices.Clone(first), 7, disk.Location{Offset: blockSize, Length: 1, At: 2 * blockSize}, size); err != nil || len(joined) != 1 || joined[0].Length != 2*blockSize {
-		t.Errorf("what continues: %+v, %v", joined, err)
+	runs, err := m.locate(os.DevNull)
+	want := []Run{{Offset: 6 * blockSize, Length: 2 * blockSize, Ino: 13}, {Offset: 3 * blockSize, Length: 2 * blockSize, Ino: 10}}
+	if err != nil || !slices.Equal(runs, want) {
+		t.Errorf("%+v, %v, want %+v", runs, err, want)
 	}
-	if apart, err := addRun(first, 8, disk.Location{Offset: blockSize, Length: 1, At: 2 * blockSize}, size); err != nil || len(apart) != 2 || sortRuns(apart) != nil {
-		t.Errorf("of another file: %+v, %v", apart, err)
+	if want := []string{"/a folder", "/lost", "/missing"}; !slices.Equal(missing, want) {
+		t.Errorf("%q, want %q", missing, want)
 	}
-	if err := sortRuns([]Run{{Offset: 2 * blockSize, Length: blockSize}, {Length: 3 * blockSize}}); !errors.Is(err, errRuns) {
-		t.Errorf("a block of two: %v", err)
+	made.Files[100] = lying{treetest.Content{Data: content.Data[:4999]}, 3 * blockSize}
+	if runs, err := m.locate(os.DevNull); !errors.Is(err, errRuns) {
+		t.Errorf("of another size: %+v, %v", runs, err)
 	}
+	made.Files[100] = unlocated{content}
+	damage := (*disk.Error)(nil)
+	if runs, err := m.locate(os.DevNull); err == nil || errors.As(err, &damage) {
+		t.Errorf("that cannot be read: %+v, %v", runs, err)
+	}
+}
+
+// unlocated is a file whose places cannot be read.
+type unlocated struct{ treetest.Content }
+
+func (unlocated) Locate(int64, int64, func(disk.Location) error) error {
+	return &disk.Error{Layer: "made", Structure: "file", Offset: -1, Err: disk.ErrCorrupt}
 }

@@ -82,6 +82,9 @@ type Config struct {
 	Was  []byte // what is there, and Text was made from; nil where nothing is
 	Text []byte // the new content; nil leaves the file as it is
 	Note string // why
+	// Beside is drydock's configuration if Path is another file, for a VM's part that is
+	// not put into it.
+	Beside string
 	// Problem is why it must not be written.
 	Problem string
 }
@@ -162,7 +165,7 @@ func Make(d *definition.Definition, o Options) (*Plan, error) {
 		if err := p.look(it); err != nil {
 			return nil, err
 		}
-		if it.From != FromConfig && it.Path == o.Config.Path {
+		if it.From != FromConfig && (it.Path == o.Config.Path || it.Path == o.Config.Beside) {
 			it.Problem = "that is drydock's own configuration, whose commands are executed: no backup of drydock says so"
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/drydock-vm/drydock/internal/image"
+	"github.com/drydock-vm/drydock/internal/definition"
 )
 
 // maxWarnings is how many warnings a report keeps. All are counted.
@@ -72,18 +72,11 @@ func (x *run) commit() error {
 		if it.disk == nil || it.Action == LeftOut || it.From != FromVersion && it.disk.Image == "" {
 			continue
 		}
-		err := image.ErrNoVersion
-		var v image.Version
-		if r := it.disk.Release; r != nil {
-			v, err = x.opts.Store.ByDigest(r.Image, r.SHA256)
+		r := definition.Release{}
+		if it.disk.Release != nil {
+			r = *it.disk.Release
 		}
-		switch {
-		case err == nil:
-			err = x.opts.Store.Commit(x.VM, it.disk.Name, it.Path, v)
-		case it.From != FromVersion && errors.Is(err, image.ErrNoVersion):
-			err = x.opts.Store.Forget(x.VM, it.disk.Name)
-		}
-		if err != nil {
+		if err := x.opts.Store.Restored(x.VM, it.disk.Name, it.Path, r.Image, r.SHA256); err != nil {
 			return err
 		}
 	}

@@ -59,7 +59,7 @@ func TestOddXattrsHaveTheirPlace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nodes, err := repository.DecodeTree(tree)
+		nodes, err := tree.Nodes()
 		if err != nil || len(nodes) != 1 || len(nodes[0].Xattrs) != inside {
 			t.Fatalf("%s: %v, %v", kind, nodes, err)
 		}

@@ -89,7 +89,7 @@ func store(t testing.TB, r *repository.Repository, dir string) repository.ID {
 			t.Fatal(err)
 		}
 	}
-	id, _, err := r.SaveBlob(t.Context(), repository.TreeBlob, tree.Finish())
+	id, _, err := r.SaveTree(t.Context(), tree.Finish())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,16 +195,16 @@ func restore(t testing.TB, r *repository.Repository, tree repository.ID, dir str
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	data, err := r.LoadBlob(t.Context(), repository.TreeBlob, tree, nil)
+	folder, err := r.LoadTree(t.Context(), tree)
 	if err != nil {
 		t.Fatal(err)
 	}
-	nodes, err := repository.DecodeTree(data)
+	nodes, err := folder.Nodes()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, err := repository.EncodeTree(nodes); err != nil || !bytes.Equal(again, data) {
-		t.Errorf("the tree of %s encodes otherwise: %v\n%.2000s\n%.2000s", dir, err, data, again)
+	if again, err := repository.EncodeTree(nodes); err != nil || !bytes.Equal(again.Bytes(), folder.Bytes()) {
+		t.Errorf("the tree of %s encodes otherwise: %v\n%.2000s\n%.2000s", dir, err, folder.Bytes(), again.Bytes())
 	}
 	for _, n := range nodes {
 		path := filepath.Join(dir, n.Name)

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,50 +20,18 @@ const (
 	maxAttributes = 1 << 10
 )
 
-// contentJSON is the blobs of a file. Nothing but IDs as restic writes them is in
-// it: null would be a blob as well, and 32 bytes for 5.
+// contentJSON is the blobs of a file. [treeReader] reads them, and passes null on.
 type contentJSON []ID
 
 var errContent = errors.New("content is not an array of IDs of 64 hex digits")
 
-// UnmarshalJSON reads null, or an array of IDs.
+// UnmarshalJSON reads null.
 func (c *contentJSON) UnmarshalJSON(b []byte) error {
-	*c = nil
-	if string(b) == "null" {
-		return nil
-	}
-	if len(b) < 2 || b[0] != '[' {
+	if string(b) != "null" {
 		return errContent
 	}
-	const quoted = 1 + 2*len(ID{}) + 1
-	ids := make([]ID, 0, len(b)/(quoted+1)+1)
-	b = skipSpace(b[1:])
-	for len(b) > 0 && b[0] != ']' {
-		if len(ids) > 0 {
-			if b[0] != ',' {
-				return errContent
-			}
-			b = skipSpace(b[1:])
-		}
-		if len(b) < quoted || b[0] != '"' || b[quoted-1] != '"' {
-			return errContent
-		}
-		var id ID
-		if err := id.UnmarshalText(b[1 : quoted-1]); err != nil {
-			return err
-		}
-		ids = append(ids, id)
-		b = skipSpace(b[quoted:])
-	}
-	*c = ids
+	*c = nil
 	return nil
-}
-
-func skipSpace(b []byte) []byte {
-	for len(b) > 0 && (b[0] == ' ' || b[0] == '\n' || b[0] == '\r' || b[0] == '\t') {
-		b = b[1:]
-	}
-	return b
 }
 
 // xattrsJSON is the extended attributes of a file.
@@ -71,7 +40,7 @@ type xattrsJSON []Xattr
 // UnmarshalJSON reads null, or an array of no more than a file can have.
 func (x *xattrsJSON) UnmarshalJSON(b []byte) error {
 	*x = nil
-	w := newJSONWalker(b)
+	w := newJSONWalker(bytes.NewReader(b))
 	return w.array(func() error {
 		if len(*x) == maxXattrs {
 			return fmt.Errorf("%w: more than %d extended attributes", ErrLimit, maxXattrs)
@@ -94,7 +63,7 @@ func (a *attributesJSON) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		return nil
 	}
-	w := newJSONWalker(b)
+	w := newJSONWalker(bytes.NewReader(b))
 	got := attributesJSON{}
 	err := w.object(func(key string) error {
 		if len(got) == maxAttributes {

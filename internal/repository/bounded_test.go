@@ -32,7 +32,7 @@ func TestNodesAreBounded(t *testing.T) {
 		"keys twice":        {`"generic_attributes":{"a":1,"a":2}`, ErrDamaged},
 		"xattrs, no object": {`"extended_attributes":[1]`, ErrDamaged},
 	} {
-		if nodes, err := DecodeTree(file(c.fields)); !errors.Is(err, c.want) {
+		if nodes, err := decodeTree(file(c.fields)); !errors.Is(err, c.want) {
 			t.Errorf("%s: %d nodes, %v", name, len(nodes), err)
 		}
 	}
@@ -40,7 +40,7 @@ func TestNodesAreBounded(t *testing.T) {
 	for content, want := range map[string][]ID{
 		"null": nil, "[]": {}, "[" + id + "]": {someID}, " [ " + id + " ,\n" + id + " ] ": {someID, someID},
 	} {
-		nodes, err := DecodeTree(file(`"content":` + content + `,"extended_attributes":null,"generic_attributes":null`))
+		nodes, err := decodeTree(file(`"content":` + content + `,"extended_attributes":null,"generic_attributes":null`))
 		if err != nil || !slices.Equal(nodes[0].Content, want) || (nodes[0].Content == nil) != (want == nil) {
 			t.Errorf("%q: %v, %v", content, nodes, err)
 		}

@@ -1,8 +1,11 @@
 package repository
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -25,6 +28,10 @@ const (
 	zstdWindow = 512 << 10
 )
 
+// largeFile is the size in bytes above which a compressed index is decompressed as it is
+// parsed.
+const largeFile = 512 << 10
+
 // The first byte of the plaintext of unpacked files in format 2. An opening
 // bracket instead is JSON as it stands.
 const encodingZstd = 2
@@ -35,6 +42,7 @@ type codec struct {
 	key         *crypto.Key
 	compress    bool // format 2
 	compression Compression
+	options     []zstd.EOption // of enc
 	enc         *zstd.Encoder
 	dec         *zstd.Decoder
 	scratch     sync.Pool // of *[]byte, to compress and seal in
@@ -51,10 +59,13 @@ var levels = map[Compression]zstd.EncoderLevel{
 
 // newCodec returns the codec of a repository with that key.
 func newCodec(key *crypto.Key, version int, compression Compression) (*codec, error) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(levels[compression]), zstd.WithEncoderCRC(false), zstd.WithWindowSize(zstdWindow),
+	options := []zstd.EOption{
+		zstd.WithEncoderLevel(levels[compression]), zstd.WithEncoderCRC(false), zstd.WithWindowSize(zstdWindow),
 		// Base64, samples and the like repeat nothing, and are a quarter smaller all
 		// the same.
-		zstd.WithAllLitEntropyCompression(true))
+		zstd.WithAllLitEntropyCompression(true),
+	}
+	enc, err := zstd.NewWriter(nil, options...)
 	if err != nil {
 		return nil, fmt.Errorf("make compressor: %w", err)
 	}
@@ -62,7 +73,7 @@ func newCodec(key *crypto.Key, version int, compression Compression) (*codec, er
 	if err != nil {
 		return nil, err
 	}
-	return &codec{key: key, compress: version >= formatCompressed, compression: compression, enc: enc, dec: dec}, nil
+	return &codec{key: key, compress: version >= formatCompressed, compression: compression, options: options, enc: enc, dec: dec}, nil
 }
 
 func newDecoder() (*zstd.Decoder, error) {
@@ -101,6 +112,33 @@ func (c *codec) sealBlob(buf []byte, t BlobType, data []byte) (sealed []byte, co
 	return c.key.SealInPlace(buf, 0), compressed
 }
 
+// sealTree does what sealBlob does for a tree that is not whole in memory.
+func (c *codec) sealTree(t *Tree) (sealed []byte, compressed bool, err error) {
+	// IDs take half of their digits and a little more. Memory that is not used is not
+	// touched.
+	const slack = 64 << 10 // for what else is there, and the pack's header
+	out := bytes.NewBuffer(make([]byte, crypto.NonceSize, t.Size()/2+t.Size()/16+slack))
+	if c.compress {
+		enc, err := zstd.NewWriter(nil, append(slices.Clip(c.options), zstd.WithEncoderConcurrency(1))...)
+		if err != nil {
+			return nil, false, fmt.Errorf("make compressor: %w", err)
+		}
+		enc.ResetContentSize(out, int64(t.Size()))
+		_, err = t.writeTo(enc)
+		if err := errors.Join(err, enc.Close()); err != nil {
+			return nil, false, fmt.Errorf("compress: %w", err)
+		}
+		compressed = out.Len()-crypto.NonceSize < t.Size()
+	}
+	if !compressed {
+		out.Truncate(crypto.NonceSize)
+		if _, err := t.writeTo(out); err != nil {
+			return nil, false, err
+		}
+	}
+	return c.key.SealInPlace(out.Bytes(), 0), compressed, nil
+}
+
 // openBlob decrypts sealed in place, and decompresses it into dst if the content
 // is said to be size bytes compressed. It checks the hash.
 func (c *codec) openBlob(dst, sealed []byte, e blobEntry) ([]byte, error) {
@@ -119,10 +157,13 @@ func (c *codec) openBlob(dst, sealed []byte, e blobEntry) ([]byte, error) {
 		plain = append(dst[:0], plain...)
 	}
 	if Hash(plain) != e.id {
-		return nil, errors.New("the content has another hash")
+		return nil, errHash
 	}
 	return plain, nil
 }
+
+// errHash is of a blob that is not what it is called by.
+var errHash = errors.New("the content has another hash")
 
 // sealFile returns the stored form of an index, snapshot or lock file.
 func (c *codec) sealFile(plain []byte) []byte {
@@ -142,6 +183,47 @@ func (c *codec) openFile(sealed []byte) ([]byte, error) {
 		return plain, err
 	}
 	return decodeFile(c.dec, plain)
+}
+
+// openStream decrypts the stored form of such a file in place, and returns a reader of the
+// plaintext. An index of a hundred thousand tiny blobs has 20 MB and more.
+func (c *codec) openStream(sealed []byte) (io.Reader, error) {
+	plain, err := c.key.Open(sealed)
+	if err != nil {
+		return nil, err
+	}
+	if !c.compress || len(plain) < largeFile || plain[0] != encodingZstd {
+		if c.compress {
+			plain, err = decodeFile(c.dec, plain)
+		}
+		return bytes.NewReader(plain), err
+	}
+	dec, err := newStream(plain[1:])
+	return &boundedReader{rd: dec, left: maxUnpackedSize}, err
+}
+
+// newStream returns a decompressor that holds no more than a window, which a hostile
+// stream may make as large as a blob can be.
+func newStream(packed []byte) (*zstd.Decoder, error) {
+	dec, err := zstd.NewReader(bytes.NewReader(packed), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxBlobSize))
+	if err != nil {
+		return nil, fmt.Errorf("make decompressor: %w", err)
+	}
+	return dec, nil
+}
+
+// boundedReader reads a file of at most left bytes.
+type boundedReader struct {
+	rd   io.Reader
+	left int
+}
+
+func (r *boundedReader) Read(p []byte) (int, error) {
+	n, err := r.rd.Read(p)
+	if r.left -= n; r.left < 0 {
+		return 0, fmt.Errorf("%w: more than %d bytes", ErrLimit, maxUnpackedSize)
+	}
+	return n, err
 }
 
 // decodeFile undoes the encoding that format 2 knows for such files.

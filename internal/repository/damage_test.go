@@ -42,11 +42,11 @@ func readAll(ctx context.Context, p place) error {
 }
 
 func readTree(ctx context.Context, r *repository.Repository, id repository.ID) error {
-	data, err := r.LoadBlob(ctx, repository.TreeBlob, id, nil)
+	folder, err := r.LoadTree(ctx, id)
 	if err != nil {
 		return err
 	}
-	nodes, err := repository.DecodeTree(data)
+	nodes, err := folder.Nodes()
 	errs := []error{err}
 	for _, n := range nodes {
 		for _, c := range n.Content {

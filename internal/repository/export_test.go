@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/restic/chunker"
@@ -11,6 +12,15 @@ import (
 // SetLockTimes makes a repository's locks refresh, settle and get lost sooner.
 func (r *Repository) SetLockTimes(refresh, settle, lost time.Duration) {
 	r.times = lockTimes{refresh, settle, lost}
+}
+
+// Bytes are those of a tree.
+func (t *Tree) Bytes() []byte {
+	var b bytes.Buffer
+	if _, err := t.writeTo(&b); err != nil {
+		panic(err) // it was read before
+	}
+	return b.Bytes()
 }
 
 // Polynomial is that of the configuration.

@@ -67,12 +67,17 @@ func (r *Repository) LoadIndex(ctx context.Context) error {
 
 // loadIndexFile adds what one index file says.
 func (r *Repository) loadIndexFile(ctx context.Context, op string, idx *index, id ID) error {
-	plain, err := r.loadFile(ctx, op, backend.IndexFile, id)
+	h := backend.Handle{Type: backend.IndexFile, Name: id.String()}
+	sealed, err := r.loadSealedFile(ctx, op, h, id)
 	if err != nil {
 		return err
 	}
-	if err := decodeIndex(plain, idx.add); err != nil {
-		return damaged(op, backend.Handle{Type: backend.IndexFile, Name: id.String()}, "%w", err)
+	rd, err := r.codec.openStream(sealed)
+	if err == nil {
+		err = decodeIndex(rd, idx.add)
+	}
+	if err != nil {
+		return damaged(op, h, "%w", err)
 	}
 	r.setLoaded(id)
 	return nil
@@ -102,4 +107,24 @@ func (r *Repository) anyGone(ids []ID) bool {
 		}
 	}
 	return n < len(r.loaded)
+}
+
+// renewIndex starts the index anew with what this process stored and no index
+// file has yet.
+func (r *Repository) renewIndex() (*index, error) {
+	s := &r.saver
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	idx := newIndex()
+	var err error
+	for _, p := range s.unindexed {
+		err = errors.Join(err, idx.add(p.id, p.blobs))
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.idx, r.loaded = idx, make(map[ID]bool)
+	return idx, nil
 }

@@ -141,7 +141,8 @@ type packer struct {
 	done  chan struct{} // closed when it is stored, or has failed
 }
 
-// add appends a sealed blob, and returns its entry.
+// add appends a sealed blob, and returns its entry. The first one it takes as its buffer
+// if it has none.
 func (p *packer) add(id ID, sealed []byte, size int, compressed bool) (*blobEntry, error) {
 	var uncompressed uint64
 	if compressed {
@@ -151,7 +152,11 @@ func (p *packer) add(id ID, sealed []byte, size int, compressed bool) (*blobEntr
 	if err != nil {
 		return nil, err
 	}
-	p.buf = append(p.buf, sealed...)
+	if p.buf == nil {
+		p.buf = sealed
+	} else {
+		p.buf = append(p.buf, sealed...)
+	}
 	p.blobs = append(p.blobs, e)
 	return &e, nil
 }

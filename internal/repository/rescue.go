@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -189,8 +190,23 @@ func (r *Repository) drop(ctx context.Context, gone map[ID]bool, did *Rescued) e
 	if err != nil {
 		return err
 	}
+	d := &dropper{r: r, op: op, gone: gone, named: make(map[indexedPack]int)}
+	var hit []ID // those that name one of the packs
 	for _, id := range ids {
-		if err := r.dropFrom(ctx, op, id, gone); err != nil && !IsDamage(err) {
+		names := false
+		err := d.read(ctx, id, func(p indexedPack, _ []blobEntry) {
+			d.named[p]++
+			names = names || gone[p.id]
+		})
+		if err != nil && !IsDamage(err) {
+			return err
+		}
+		if err == nil && names {
+			hit = append(hit, id)
+		}
+	}
+	for _, id := range hit {
+		if err := d.replace(ctx, id); err != nil && !errors.Is(err, backend.ErrNotExist) {
 			return err
 		}
 	}
@@ -204,41 +220,69 @@ func (r *Repository) drop(ctx context.Context, gone map[ID]bool, did *Rescued) e
 	return nil
 }
 
-// dropFrom replaces an index file that names one of the packs.
-func (r *Repository) dropFrom(ctx context.Context, op string, id ID, gone map[ID]bool) error {
-	plain, err := r.loadFile(ctx, op, backend.IndexFile, id)
+// dropper takes packs out of index files.
+type dropper struct {
+	r     *Repository
+	op    string
+	gone  map[ID]bool
+	named map[indexedPack]int // by how many files
+}
+
+// indexedPack is a pack as an index file describes it. Two that have as many blobs of it
+// say the same.
+type indexedPack struct {
+	id    ID
+	blobs int
+}
+
+// read calls see for each pack that an index file names. The blobs are see's only until
+// it returns.
+func (d *dropper) read(ctx context.Context, id ID, see func(indexedPack, []blobEntry)) error {
+	plain, err := d.r.loadFile(ctx, d.op, backend.IndexFile, id)
 	if err != nil {
 		return err
 	}
-	var keep []finishedPack
-	names := false
-	err = decodeIndex(plain, func(pack ID, blobs []blobEntry) error {
-		if gone[pack] {
-			names = true
-		} else {
-			keep = append(keep, finishedPack{pack, slices.Clone(blobs)})
-		}
+	err = decodeIndex(bytes.NewReader(plain), func(pack ID, blobs []blobEntry) error {
+		see(indexedPack{pack, len(blobs)}, blobs)
 		return nil
 	})
-	h := backend.Handle{Type: backend.IndexFile, Name: id.String()}
 	if err != nil {
-		return damaged(op, h, "%w", err)
+		return damaged(d.op, backend.Handle{Type: backend.IndexFile, Name: id.String()}, "%w", err)
 	}
-	if !names {
-		return nil
+	return nil
+}
+
+// replace puts another index file in the place of one that names some of the packs, if
+// it names others that no other file names. Where files cannot be removed that is so only
+// the first time.
+func (d *dropper) replace(ctx context.Context, id ID) error {
+	var keep []finishedPack
+	var all []indexedPack
+	err := d.read(ctx, id, func(p indexedPack, blobs []blobEntry) {
+		all = append(all, p)
+		if !d.gone[p.id] && d.named[p] == 1 {
+			keep = append(keep, finishedPack{p.id, slices.Clone(blobs)})
+			d.named[p]++ // in the file that follows
+		}
+	})
+	if err != nil {
+		return err
 	}
 	if len(keep) > 0 {
 		plain, err := encodeIndex(keep)
 		if err != nil {
-			return &Error{Op: op, Err: err}
+			return &Error{Op: d.op, Err: err}
 		}
-		other, err := r.saveFile(ctx, op, backend.IndexFile, plain)
+		other, err := d.r.saveFile(ctx, d.op, backend.IndexFile, plain)
 		if err != nil {
 			return err
 		}
-		r.setLoaded(other)
+		d.r.setLoaded(other)
 	}
-	return r.removeIndexFile(ctx, op, id)
+	for _, p := range all {
+		d.named[p]--
+	}
+	return d.r.removeIndexFile(ctx, d.op, id)
 }
 
 // removeIndexFile removes an index file of which nothing is needed any more.

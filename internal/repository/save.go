@@ -2,7 +2,6 @@ package repository
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -91,8 +90,8 @@ func (r *Repository) SaveBlob(ctx context.Context, t BlobType, data []byte) (id 
 	if err := r.writable(); err != nil {
 		return ID{}, 0, err
 	}
-	if len(data) > maxBlobSize {
-		return ID{}, 0, &Error{Op: "save blob", Err: fmt.Errorf("%w: %d bytes, and the limit is %d", ErrLimit, len(data), maxBlobSize), Hint: "a folder can have about a million entries"}
+	if err := checkSize(len(data)); err != nil {
+		return ID{}, 0, err
 	}
 	id = Hash(data)
 	mine, err := r.claim(ctx, blobKey{t, id}, int64(len(data)))
@@ -101,14 +100,30 @@ func (r *Repository) SaveBlob(ctx context.Context, t BlobType, data []byte) (id 
 	}
 	buf := r.codec.buffer()
 	sealed, compressed := r.codec.sealBlob(*buf, t, data)
-	stored, full, err := r.pack(t, id, sealed, len(data), compressed)
-	*buf = sealed
-	r.codec.release(buf)
+	stored, err = r.add(ctx, t, id, sealed, len(data), compressed)
+	if len(sealed) < r.opts.PackSize { // else it is a pack by now
+		*buf = sealed
+		r.codec.release(buf)
+	}
+	return id, stored, err
+}
+
+// checkSize refuses a blob that is too large.
+func checkSize(n int) error {
+	if n > maxBlobSize {
+		return &Error{Op: "save blob", Err: fmt.Errorf("%w: %d bytes, and the limit is %d", ErrLimit, n, maxBlobSize), Hint: "a folder can have about a million entries"}
+	}
+	return nil
+}
+
+// add adds a claimed and sealed blob to a pack. It keeps what is as large as a pack.
+func (r *Repository) add(ctx context.Context, t BlobType, id ID, sealed []byte, size int, compressed bool) (stored int64, err error) {
+	stored, full, err := r.pack(t, id, sealed, size, compressed)
 	r.settle(blobKey{t, id}, err)
 	if full != nil {
 		r.upload(ctx, full)
 	}
-	return id, stored, err
+	return stored, err
 }
 
 // claim reports whether the caller is to save the blob, and then to settle it; if
@@ -162,7 +177,8 @@ func (r *Repository) settle(key blobKey, err error) {
 }
 
 // pack adds a sealed blob to the open pack, and returns what it takes there. A
-// pack that is full then is the caller's to upload.
+// pack that is full then is the caller's to upload. A blob that is as large as a pack is
+// one by itself, and not copied.
 func (r *Repository) pack(t BlobType, id ID, sealed []byte, size int, compressed bool) (stored int64, full *packer, err error) {
 	s := &r.saver
 	s.mu.Lock()
@@ -170,16 +186,8 @@ func (r *Repository) pack(t BlobType, id ID, sealed []byte, size int, compressed
 	if s.err != nil {
 		return 0, nil, s.err
 	}
-	p := s.open[t]
-	if p == nil {
-		p = &packer{t: t, done: make(chan struct{})}
-		if n := len(s.spare); n > 0 {
-			p.buf, s.spare = s.spare[n-1][:0], s.spare[:n-1]
-		} else {
-			p.buf = make([]byte, 0, r.opts.PackSize+packSlack)
-		}
-		s.open[t] = p
-	}
+	alone := len(sealed) >= r.opts.PackSize
+	p := s.packer(t, alone, r.opts.PackSize)
 	e, err := p.add(id, sealed, size, compressed)
 	if err != nil {
 		return 0, nil, err
@@ -193,9 +201,30 @@ func (r *Repository) pack(t BlobType, id ID, sealed []byte, size int, compressed
 	return stored, full, nil
 }
 
+// packer returns the open pack, or a new one for a blob that is alone in it. The caller
+// holds s.mu.
+func (s *saver) packer(t BlobType, alone bool, size int) *packer {
+	if p := s.open[t]; p != nil && !alone {
+		return p
+	}
+	p := &packer{t: t, done: make(chan struct{})}
+	switch n := len(s.spare); {
+	case alone:
+		return p
+	case n > 0:
+		p.buf, s.spare = s.spare[n-1][:0], s.spare[:n-1]
+	default:
+		p.buf = make([]byte, 0, size+packSlack)
+	}
+	s.open[t] = p
+	return p
+}
+
 // detach makes p one that is being uploaded. The caller holds s.mu.
 func (s *saver) detach(p *packer) {
-	s.open[p.t] = nil
+	if s.open[p.t] == p {
+		s.open[p.t] = nil
+	}
 	s.uploading[p] = struct{}{}
 }
 
@@ -367,24 +396,4 @@ func (s *saver) allUploads() []*packer {
 		packs = append(packs, p)
 	}
 	return packs
-}
-
-// renewIndex starts the index anew with what this process stored and no index
-// file has yet.
-func (r *Repository) renewIndex() (*index, error) {
-	s := &r.saver
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	idx := newIndex()
-	var err error
-	for _, p := range s.unindexed {
-		err = errors.Join(err, idx.add(p.id, p.blobs))
-	}
-	if err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.idx, r.loaded = idx, make(map[ID]bool)
-	return idx, nil
 }

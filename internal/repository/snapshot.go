@@ -161,6 +161,33 @@ func (r *Repository) Snapshots(ctx context.Context) ([]*Snapshot, error) {
 	return snapshots, errors.Join(errs...)
 }
 
+// DamagedSnapshots returns the snapshot files that cannot be read, which are none of
+// those that were read. What keeps us from looking is an error.
+func (r *Repository) DamagedSnapshots(ctx context.Context, read []*Snapshot) ([]ID, error) {
+	ids, err := r.listFiles(ctx, "list snapshots", backend.SnapshotFile)
+	if err != nil {
+		return nil, err
+	}
+	fine := make(map[ID]bool, len(read))
+	for _, s := range read {
+		fine[s.ID] = true
+	}
+	var bad []ID
+	for _, id := range ids {
+		if fine[id] {
+			continue
+		}
+		_, err := r.LoadSnapshot(ctx, id)
+		switch {
+		case errors.Is(err, ErrDamaged) || errors.Is(err, ErrLimit):
+			bad = append(bad, id)
+		case err != nil && !errors.Is(err, backend.ErrNotExist):
+			return nil, err
+		}
+	}
+	return bad, nil
+}
+
 // SetTags gives a snapshot other tags, as restic tag does: a new snapshot with the
 // first one's ID as its original is stored, and then the old one removed. It
 // returns the new one. The caller holds an exclusive lock, and has loaded the

@@ -1,13 +1,9 @@
 package repository
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -17,8 +13,9 @@ import (
 // bytes that restic writes for them, so that both deduplicate against each other.
 // The zero value is not ready: use [NewTreeEncoder].
 type TreeEncoder struct {
-	buf  []byte
-	last string
+	buf   []byte
+	lists []contentList
+	last  string
 }
 
 const (
@@ -29,11 +26,13 @@ const (
 // NewTreeEncoder returns an encoder of an empty folder.
 func NewTreeEncoder() *TreeEncoder { return &TreeEncoder{buf: []byte(treeStart)} }
 
-// Size is the bytes that were encoded so far. SaveBlob refuses more than 512 MiB.
-func (e *TreeEncoder) Size() int { return len(e.buf) }
+// Size is the bytes that were encoded so far. [Repository.SaveTree] refuses more than
+// 512 MiB.
+func (e *TreeEncoder) Size() int { return len(e.buf) + listsSize(e.lists) }
 
-// Add adds a node. Nodes come in ascending byte order of their names. The node is
-// not kept. After an error the encoder is as it was before.
+// Add adds a node. Nodes come in ascending byte order of their names. Of the node, a
+// Content that is long is kept, and not to be changed; nothing else is. After an error
+// the encoder is as it was before.
 func (e *TreeEncoder) Add(n *Node) error {
 	if err := n.validate(); err != nil {
 		return err
@@ -45,26 +44,28 @@ func (e *TreeEncoder) Add(n *Node) error {
 	if e.last != "" {
 		e.buf = append(e.buf, ',')
 	}
-	buf, err := appendNode(e.buf, n)
+	buf, at, err := appendNode(e.buf, n)
 	if err != nil {
 		e.buf = e.buf[:start]
 		return fmt.Errorf("encode %.300q: %w", n.Name, err)
+	}
+	if len(n.Content) >= longContent {
+		e.lists = append(e.lists, contentList{at, n.Content})
 	}
 	e.buf, e.last = buf, n.Name
 	return nil
 }
 
-// Finish returns the tree blob, which is the caller's. The encoder is then that of
-// an empty folder again.
-func (e *TreeEncoder) Finish() []byte {
-	tree := append(e.buf, treeEnd...)
+// Finish returns the tree. The encoder is then that of an empty folder again.
+func (e *TreeEncoder) Finish() *Tree {
+	tree := &Tree{text: append(e.buf, treeEnd...), lists: e.lists}
 	*e = *NewTreeEncoder()
 	return tree
 }
 
-// EncodeTree returns the tree blob of nodes, which are in ascending byte order of
-// their names.
-func EncodeTree(nodes []Node) ([]byte, error) {
+// EncodeTree returns the tree of nodes, which are in ascending byte order of their
+// names.
+func EncodeTree(nodes []Node) (*Tree, error) {
 	e := NewTreeEncoder()
 	for i := range nodes {
 		if err := e.Add(&nodes[i]); err != nil {
@@ -74,9 +75,10 @@ func EncodeTree(nodes []Node) ([]byte, error) {
 	return e.Finish(), nil
 }
 
-// appendNode appends a node as encoding/json would write [nodeJSON]. It is
-// written out because a backup of an unchanged guest does little else.
-func appendNode(b []byte, n *Node) ([]byte, error) {
+// appendNode appends a node as encoding/json would write [nodeJSON], and returns where
+// its content ends, or is to be put in where that is long. It is written out because a
+// backup of an unchanged guest does little else.
+func appendNode(b []byte, n *Node) (_ []byte, at int, err error) {
 	b = append(b, `{"name":`...)
 	b = appendString(b, quoteName(n.Name))
 	b = appendString(append(b, `,"type":`...), string(n.Type))
@@ -85,10 +87,9 @@ func appendNode(b []byte, n *Node) ([]byte, error) {
 		key  string
 		time time.Time
 	}{{"mtime", n.ModTime}, {"atime", n.AccessTime}, {"ctime", n.ChangeTime}} {
-		var err error
 		b = append(append(append(b, `,"`...), t.key...), `":"`...)
 		if b, err = fixTime(t.time).AppendText(b); err != nil {
-			return nil, fmt.Errorf("%w: %w", errZone, err)
+			return nil, 0, fmt.Errorf("%w: %w", errZone, err)
 		}
 		b = append(b, '"')
 	}
@@ -105,17 +106,16 @@ func appendNode(b []byte, n *Node) ([]byte, error) {
 		b = appendBase64(append(b, `,"linktarget_raw":`...), []byte(n.LinkTarget))
 	}
 	b = appendXattrs(b, n.Xattrs)
-	b, err := appendAttributes(b, n.Attributes)
-	if err != nil {
-		return nil, err
+	if b, err = appendAttributes(b, n.Attributes); err != nil {
+		return nil, 0, err
 	}
 	b = appendUint(b, "device", n.Device)
-	b = appendContent(append(b, `,"content":`...), n.Content)
+	b, at = appendContent(append(b, `,"content":`...), n.Content)
 	if n.Subtree != nil {
 		b = appendID(append(b, `,"subtree":`...), *n.Subtree)
 	}
 	b = appendOptional(b, "error", n.Error)
-	return append(b, '}'), nil
+	return append(b, '}'), at, nil
 }
 
 // quoteName is how restic makes any name valid UTF-8: as Go writes it in source,
@@ -192,18 +192,29 @@ func appendAttributes(b []byte, attrs map[string]json.RawMessage) ([]byte, error
 	return append(append(b, `,"generic_attributes":`...), j...), nil
 }
 
-func appendContent(b []byte, content []ID) []byte {
+// appendContent appends the content of a file, as far as it is not long, and returns
+// where it ends.
+func appendContent(b []byte, content []ID) (_ []byte, at int) {
 	if content == nil {
-		return append(b, "null"...)
+		return append(b, "null"...), 0
 	}
 	b = append(b, '[')
-	for i, id := range content {
+	if len(content) < longContent {
+		b = appendIDs(b, content)
+	}
+	at = len(b)
+	return append(b, ']'), at
+}
+
+// appendIDs appends what is in the array of a file's content.
+func appendIDs(b []byte, ids []ID) []byte {
+	for i, id := range ids {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = appendID(b, id)
 	}
-	return append(b, ']')
+	return b
 }
 
 func appendID(b []byte, id ID) []byte {
@@ -221,171 +232,4 @@ func fixTime(t time.Time) time.Time {
 		return t.AddDate(last-year, 0, 0)
 	}
 	return t
-}
-
-// nodeJSON is a node as the format spells it. The order of the fields is restic's,
-// and part of what makes the bytes the same.
-type nodeJSON struct {
-	Name          string         `json:"name"`
-	Type          NodeType       `json:"type"`
-	Mode          uint32         `json:"mode,omitempty"`
-	ModTime       time.Time      `json:"mtime"`
-	AccessTime    time.Time      `json:"atime"`
-	ChangeTime    time.Time      `json:"ctime"`
-	UID           uint32         `json:"uid"`
-	GID           uint32         `json:"gid"`
-	User          string         `json:"user,omitempty"`
-	Group         string         `json:"group,omitempty"`
-	Inode         uint64         `json:"inode,omitempty"`
-	DeviceID      uint64         `json:"device_id,omitempty"`
-	Size          uint64         `json:"size,omitempty"`
-	Links         uint64         `json:"links,omitempty"`
-	LinkTarget    string         `json:"linktarget,omitempty"`
-	LinkTargetRaw []byte         `json:"linktarget_raw,omitempty"` // where LinkTarget is not UTF-8
-	Xattrs        xattrsJSON     `json:"extended_attributes,omitempty"`
-	Attributes    attributesJSON `json:"generic_attributes,omitempty"`
-	Device        uint64         `json:"device,omitempty"`
-	Content       contentJSON    `json:"content"`
-	Subtree       *ID            `json:"subtree,omitempty"`
-	Error         string         `json:"error,omitempty"`
-}
-
-// maxTreeNodes bounds a folder: at some 400 bytes a node, more could not be in a
-// blob that SaveBlob takes.
-const maxTreeNodes = 2 << 20
-
-// DecodeTree reads a tree blob. It refuses names that could leave the folder,
-// names that come twice or out of order, and nodes that cannot be what they say
-// they are, with [ErrDamaged]. Fields that it does not know it passes over.
-func DecodeTree(data []byte) ([]Node, error) {
-	var nodes []Node
-	err := WalkTree(data, func(n *Node) error {
-		nodes = append(nodes, *n)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return nodes, nil
-}
-
-// errFound ends a search.
-var errFound = errors.New("found")
-
-// Children returns the nodes of these names in the folder whose tree is given; nil for
-// one that is not there. A folder with large nodes is read but once.
-func (r *Repository) Children(ctx context.Context, folder ID, names ...string) ([]*Node, error) {
-	data, err := r.LoadBlob(ctx, TreeBlob, folder, nil)
-	if err != nil {
-		return nil, err
-	}
-	found, missing := make([]*Node, len(names)), len(names)
-	err = WalkTree(data, func(n *Node) error {
-		i := slices.Index(names, n.Name)
-		if i < 0 {
-			return nil
-		}
-		found[i] = n
-		if missing--; missing == 0 {
-			return errFound
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, errFound) {
-		return nil, err
-	}
-	return found, nil
-}
-
-// LoadSmall returns the content of a file of at most limit bytes. A larger one, and
-// what is no file, is [ErrLimit].
-func (r *Repository) LoadSmall(ctx context.Context, n *Node, limit int) ([]byte, error) {
-	if n.Type != NodeFile || n.Size > uint64(limit) {
-		return nil, fmt.Errorf("%w: a %s of %d bytes, and it should be a file of at most %d", ErrLimit, n.Type, n.Size, limit)
-	}
-	var text []byte
-	for _, id := range n.Content {
-		part, err := r.LoadBlob(ctx, DataBlob, id, nil)
-		if err != nil {
-			return nil, err
-		}
-		if text = append(text, part...); len(text) > limit {
-			return nil, fmt.Errorf("%w: a file has more than %d bytes", ErrLimit, limit)
-		}
-	}
-	return text, nil
-}
-
-// WalkTree does what DecodeTree does node by node, for folders that are too large
-// to hold. It stops at the first error of yield, and returns that.
-func WalkTree(data []byte, yield func(*Node) error) error {
-	done, whole, err := walkPlain(data, yield)
-	if whole || err != nil {
-		return err
-	}
-	return walkJSON(data, done, yield)
-}
-
-// walkJSON is WalkTree for any notation, behind the first nodes, which were passed to
-// yield already.
-func walkJSON(data []byte, done int, yield func(*Node) error) error {
-	w := newJSONWalker(data)
-	count, last := 0, ""
-	var stopped error
-	err := w.object(func(key string) error {
-		if key != "nodes" {
-			return w.skip()
-		}
-		return w.array(func() error {
-			n, err := decodeNode(w)
-			if err != nil {
-				return err
-			}
-			if n.Name <= last { // no valid name is empty
-				return fmt.Errorf("%.300q comes after %.300q", n.Name, last)
-			}
-			if count++; count > maxTreeNodes {
-				return fmt.Errorf("%w: more than %d entries", ErrLimit, maxTreeNodes)
-			}
-			last = n.Name
-			if count > done {
-				stopped = yield(&n)
-			}
-			return stopped
-		})
-	})
-	if stopped != nil {
-		return stopped
-	}
-	if err == nil {
-		err = w.end()
-	}
-	if err != nil {
-		return fmt.Errorf("tree: %w: %w", ErrDamaged, err)
-	}
-	return nil
-}
-
-// decodeNode reads one node, and checks it.
-func decodeNode(w jsonWalker) (Node, error) {
-	var j nodeJSON
-	if err := w.value(&j); err != nil {
-		return Node{}, err
-	}
-	name, err := strconv.Unquote(`"` + j.Name + `"`)
-	if err != nil {
-		return Node{}, fmt.Errorf("the name %.300q is not quoted as it should be: %w", j.Name, err)
-	}
-	n := Node{
-		Name: name, Type: j.Type, Mode: fs.FileMode(j.Mode),
-		ModTime: j.ModTime, AccessTime: j.AccessTime, ChangeTime: j.ChangeTime,
-		UID: j.UID, GID: j.GID, User: j.User, Group: j.Group,
-		Inode: j.Inode, DeviceID: j.DeviceID, Size: j.Size, Links: j.Links,
-		LinkTarget: j.LinkTarget, Xattrs: j.Xattrs, Device: j.Device,
-		Content: j.Content, Subtree: j.Subtree, Attributes: j.Attributes, Error: j.Error,
-	}
-	if j.LinkTargetRaw != nil {
-		n.LinkTarget = string(j.LinkTargetRaw)
-	}
-	return n, n.validate()
 }

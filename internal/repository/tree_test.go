@@ -63,10 +63,10 @@ func TestEncodeTree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(`{"nodes":[`+strings.Join(want, ",")+"]}\n", string(got)); diff != "" {
+	if diff := cmp.Diff(`{"nodes":[`+strings.Join(want, ",")+"]}\n", string(got.Bytes())); diff != "" {
 		t.Errorf("not as encoding/json has it (-want +got):\n%s", diff)
 	}
-	back, err := DecodeTree(got)
+	back, err := got.Nodes()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +75,8 @@ func TestEncodeTree(t *testing.T) {
 	if diff := cmp.Diff(nodes, back); diff != "" {
 		t.Errorf("came back as something else (-want +got):\n%s", diff)
 	}
-	if got, err := EncodeTree(nil); err != nil || string(got) != "{\"nodes\":[]}\n" {
-		t.Errorf("no nodes: %q, %v", got, err)
+	if got, err := EncodeTree(nil); err != nil || string(got.Bytes()) != "{\"nodes\":[]}\n" {
+		t.Errorf("no nodes: %q, %v", got.Bytes(), err)
 	}
 }
 
@@ -92,10 +92,10 @@ func TestEncodeTimes(t *testing.T) {
 		{1<<34 - 1, `"mtime":"2514-05-30T01:53:03Z"`},
 	} {
 		tree, err := EncodeTree([]Node{{Name: "a", Type: NodeFIFO, ModTime: time.Unix(test.sec, 0).UTC()}})
-		if err != nil || !bytes.Contains(tree, []byte(test.want)) {
-			t.Errorf("%d seconds: %s, %v; want %s", test.sec, tree, err, test.want)
+		if err != nil || !bytes.Contains(tree.Bytes(), []byte(test.want)) {
+			t.Errorf("%d seconds: %s, %v; want %s", test.sec, tree.Bytes(), err, test.want)
 		}
-		if _, err := DecodeTree(tree); err != nil {
+		if _, err := tree.Nodes(); err != nil {
 			t.Errorf("%d seconds: %v", test.sec, err)
 		}
 	}
@@ -128,7 +128,7 @@ func TestEncodeRefuses(t *testing.T) {
 			t.Errorf("%q: %v", step.n.Name, err)
 		}
 	}
-	if nodes, err := DecodeTree(e.Finish()); err != nil || len(nodes) != 2 {
+	if nodes, err := e.Finish().Nodes(); err != nil || len(nodes) != 2 {
 		t.Errorf("decoded %v, %v", nodes, err)
 	}
 }
@@ -169,7 +169,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"empty object":       `{}`,
 	} {
 		for _, tree := range []string{`{"nodes":[` + nodes + "]}\n"} {
-			got, err := DecodeTree([]byte(tree))
+			got, err := decodeTree([]byte(tree))
 			if !errors.Is(err, ErrDamaged) || got != nil {
 				t.Errorf("%s: decoded %+v, %v", name, got, err)
 			}
@@ -179,7 +179,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"", "{", "[]", "null", `{"nodes":{}}`, `{"nodes":[]`, `{"nodes":[]}{}`, `{"nodes":[],"nodes":[]}`, `{"nodes":[` + node("a", "") + `}`,
 		`{"nodes":` + strings.Repeat("[", 100_000),
 	} {
-		if _, err := DecodeTree([]byte(tree)); !errors.Is(err, ErrDamaged) {
+		if _, err := decodeTree([]byte(tree)); !errors.Is(err, ErrDamaged) {
 			t.Errorf("%.80q: %v", tree, err)
 		}
 	}
@@ -192,16 +192,16 @@ func TestDecodeAccepts(t *testing.T) {
 		`{"future":{"a":[1]},"nodes":[` + node("a", `,"future":1`) + `]}`: 1,
 		` { "nodes" : [ ] } `: 0,
 	} {
-		if nodes, err := DecodeTree([]byte(tree)); err != nil || len(nodes) != want {
+		if nodes, err := decodeTree([]byte(tree)); err != nil || len(nodes) != want {
 			t.Errorf("%s: %v, %v", tree, nodes, err)
 		}
 	}
 }
 
-func TestWalkTreeStops(t *testing.T) {
+func TestWalkStops(t *testing.T) {
 	stop := errors.New("stop")
 	calls := 0
-	err := WalkTree([]byte(`{"nodes":[`+node("a", "")+","+node("b", "")+"]}"), func(*Node) error {
+	err := (&Tree{text: []byte(`{"nodes":[` + node("a", "") + "," + node("b", "") + "]}")}).Walk(func(*Node) error {
 		calls++
 		return stop
 	})

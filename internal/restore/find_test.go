@@ -20,7 +20,7 @@ func (r repo) save(t *testing.T, host string, at time.Time, tags ...string) *rep
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, _, err := r.SaveBlob(t.Context(), repository.TreeBlob, tree)
+	root, _, err := r.SaveTree(t.Context(), tree)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -229,7 +229,7 @@ func (r *restorer) empty() error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: it is not empty, there is %s in it (use another folder, or allow to overwrite)", ErrTarget, escape.Bytes([]byte(names[0])))
+	return fmt.Errorf("%w: it is not empty, there is %s in it (use another folder; --overwrite replaces what is there)", ErrTarget, escape.Bytes([]byte(names[0])))
 }
 
 func (r *restorer) top() (*folder, error) {

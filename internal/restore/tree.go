@@ -292,18 +292,18 @@ func (t *Tree) folder(dir int) ([]repository.Node, error) {
 	t.mu.Lock()
 	id := t.dirs[dir].id
 	t.mu.Unlock()
-	data, err := t.repo.LoadBlob(t.ctx, repository.TreeBlob, id, nil)
+	tree, err := t.repo.LoadTree(t.ctx, id)
 	if err != nil {
 		return nil, t.failed("folder "+id.Short(), err)
 	}
-	nodes, err := repository.DecodeTree(data)
+	nodes, err := tree.Nodes()
 	if err != nil {
 		return nil, t.failed("folder "+id.Short(), err)
 	}
 	if err := t.register(dir, nodes); err != nil {
 		return nil, err
 	}
-	t.folders.put(dir, nodes, len(data))
+	t.folders.put(dir, nodes, tree.Size())
 	return nodes, nil
 }
 

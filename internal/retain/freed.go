@@ -80,11 +80,11 @@ func (m *marker) step(ctx context.Context) error {
 	n := min(len(m.todo), runtime.GOMAXPROCS(0))
 	ids := slices.Clone(m.todo[len(m.todo)-n:])
 	m.todo = m.todo[:len(m.todo)-n]
-	trees := make([][]byte, n)
+	trees := make([]*repository.Tree, n)
 	g, gctx := errgroup.WithContext(ctx)
 	for i, id := range ids {
 		g.Go(func() (err error) {
-			trees[i], err = m.repo.LoadBlob(gctx, repository.TreeBlob, id, nil)
+			trees[i], err = m.repo.LoadTree(gctx, id)
 			return err
 		})
 	}
@@ -92,7 +92,7 @@ func (m *marker) step(ctx context.Context) error {
 		return err
 	}
 	for _, tree := range trees {
-		if err := repository.WalkTree(tree, m.node); err != nil {
+		if err := tree.Walk(m.node); err != nil {
 			return err
 		}
 	}

@@ -131,7 +131,7 @@ func trySave(t testing.TB, r *repository.Repository, vm string, at time.Time, f 
 	if err != nil {
 		return nil, err
 	}
-	id, _, err := r.SaveBlob(ctx, repository.TreeBlob, tree)
+	id, _, err := r.SaveTree(ctx, tree)
 	if err != nil {
 		return nil, err
 	}

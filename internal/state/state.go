@@ -1,7 +1,7 @@
 // Package state keeps what drydock must remember across its own death: the
 // journal of the round that is under way, the history of those that ended, the
-// snapshots that still have to be dropped, the builds that were started, and which
-// backups were proven.
+// snapshots that still have to be dropped, the builds that were started, which backups
+// were proven, and which of them were where.
 // It is one SQLite file; every write is on the disk when the call returns.
 //
 // The package promises that what [DB.Record] returned nil for is there after a
@@ -86,6 +86,14 @@ CREATE INDEX proofs_vm ON proofs(vm);
 ALTER TABLE proofs ADD COLUMN place TEXT NOT NULL DEFAULT ''; -- empty: the repository, and not a copy
 DROP INDEX proofs_vm;
 CREATE INDEX proofs_place_vm ON proofs(place, vm);
+`,
+	`
+CREATE TABLE backups_at (
+	place    TEXT NOT NULL,               -- as in proofs
+	id       TEXT NOT NULL,               -- of the backup there
+	original TEXT NOT NULL,               -- the ID that it had first
+	PRIMARY KEY (place, id)
+) STRICT;
 `,
 }
 

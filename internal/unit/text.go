@@ -55,11 +55,15 @@ func recoverText(e escaped) string {
 	if e.vmUnits != "" {
 		before = "Before=" + e.vmUnits + "\n"
 	}
+	daemon := ""
+	if e.libvirt { // those of libvirtd, and of where its daemons are split
+		daemon = "After=libvirtd.service virtqemud.service virtqemud.socket virtproxyd.socket libvirtd.socket\n"
+	}
 	return `
 [Unit]
 Description=Put right what an interrupted round left of the virtual machines
 ` + documentation + `After=local-fs.target remote-fs.target
-` + network + before + `
+` + network + daemon + before + `
 [Service]
 Type=oneshot
 ExecStart=` + e.command + ` recover

@@ -54,8 +54,10 @@ type Options struct {
 	// configuration. Both are empty if the builder is no service, or if there
 	// is none.
 	BuilderUnit, BuilderVM string
-	// OnlyUnits says that all VMs are services, so that drydock itself starts
-	// no QEMU. Only then its services can be confined: a QEMU that it starts
+	// Libvirt says that there are VMs of libvirt: its daemon comes before a recovery.
+	Libvirt bool
+	// OnlyUnits says that all VMs are services, or libvirt's, so that drydock itself
+	// starts no QEMU. Only then its services can be confined: a QEMU that it starts
 	// would be confined as well.
 	OnlyUnits bool
 }
@@ -124,6 +126,7 @@ type escaped struct {
 	vmUnits     string
 	builderUnit string
 	builderVM   string
+	libvirt     bool
 	onlyUnits   bool
 }
 
@@ -166,6 +169,7 @@ func (o Options) escape() (escaped, error) {
 		vmUnits:     words(o.VMUnits, o.BuilderUnit),
 		builderUnit: o.BuilderUnit,
 		builderVM:   o.BuilderVM,
+		libvirt:     o.Libvirt,
 		onlyUnits:   o.OnlyUnits,
 	}, nil
 }

@@ -22,7 +22,7 @@ func saveTree(t *testing.T, repo *repository.Repository, nodes ...repository.Nod
 	t.Helper()
 	data, err := repository.EncodeTree(nodes)
 	check(t, err)
-	id, _, err := repo.SaveBlob(t.Context(), repository.TreeBlob, data)
+	id, _, err := repo.SaveTree(t.Context(), data)
 	check(t, err)
 	return id
 }

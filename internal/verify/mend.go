@@ -45,7 +45,7 @@ func withWords(damage *repository.PackError, format string, args ...any) error {
 
 // mendTree loads a tree that could not be loaded, after the packs that hold it were
 // repaired, or from the source. Then it is still lost here.
-func (c *checker) mendTree(ctx context.Context, id repository.ID) ([]byte, error) {
+func (c *checker) mendTree(ctx context.Context, id repository.ID) (*repository.Tree, error) {
 	b := repository.Blob{Type: repository.TreeBlob, ID: id}
 	for _, pack := range c.repo.PackOf(b) {
 		var damage *repository.PackError
@@ -60,9 +60,9 @@ func (c *checker) mendTree(ctx context.Context, id repository.ID) ([]byte, error
 			return nil, err
 		}
 	}
-	data, err := c.repo.LoadBlob(ctx, b.Type, b.ID, nil)
+	tree, err := c.repo.LoadTree(ctx, id)
 	if err == nil || !repository.IsDamage(err) {
-		return data, err
+		return tree, err
 	}
 	if len(c.repo.PackOf(b)) == 0 {
 		c.broken.miss(b)
@@ -72,7 +72,7 @@ func (c *checker) mendTree(ctx context.Context, id repository.ID) ([]byte, error
 		return nil, err
 	}
 	if data, serr := c.opts.Source(ctx, b); serr == nil && repository.Hash(data) == id {
-		return data, nil // what is below it is looked at too
+		return repository.NewTree(data), nil // what is below it is looked at too
 	}
 	return nil, err
 }

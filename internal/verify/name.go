@@ -91,14 +91,14 @@ type subfolder struct {
 
 // files names the damaged files of a folder, and returns the folders in it.
 func (n *namer) files(path []byte, id repository.ID) (below []subfolder, err error) {
-	data, err := n.repo.LoadBlob(n.ctx, repository.TreeBlob, id, nil)
+	tree, err := n.repo.LoadTree(n.ctx, id)
 	if err != nil {
 		if !repository.IsDamage(err) {
 			return nil, err
 		}
 		return nil, n.damaged(path, err)
 	}
-	return below, repository.WalkTree(data, func(node *repository.Node) error {
+	return below, tree.Walk(func(node *repository.Node) error {
 		if node.Subtree != nil {
 			below = append(below, subfolder{node.Name, *node.Subtree})
 		}

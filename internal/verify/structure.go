@@ -76,12 +76,12 @@ type folderParts struct {
 
 // folder reads one folder. What is lost of it, or wrong with it, is noted.
 func (c *checker) folder(ctx context.Context, id repository.ID) (f folderParts, err error) {
-	data, err := c.repo.LoadBlob(ctx, repository.TreeBlob, id, nil)
+	tree, err := c.repo.LoadTree(ctx, id)
 	if err != nil && c.opts.Repair && repository.IsDamage(err) {
-		data, err = c.mendTree(ctx, id)
+		tree, err = c.mendTree(ctx, id)
 	}
 	if err == nil {
-		err = repository.WalkTree(data, func(n *repository.Node) error {
+		err = tree.Walk(func(n *repository.Node) error {
 			if n.Subtree != nil {
 				f.subtrees = append(f.subtrees, *n.Subtree)
 			}

@@ -86,6 +86,8 @@ type Definition struct {
 	Files []string
 	// Command is QEMU and its arguments, or whatever a unit runs.
 	Command []string
+	// User is who a unit runs it as, a name or a number; empty is who runs drydock.
+	User string
 }
 
 // Errors of a [Machine].

@@ -5,12 +5,13 @@ package systemd
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/drydock-vm/drydock/internal/vm"
 )
 
 // Definition names the unit's file and its drop-ins, as systemd itself has loaded
-// them, and the first command that it runs. Files that the unit has from nobody,
+// them, and the first command that it runs, and as whom. Files that the unit has from nobody,
 // those of generators and of transient units, are among them.
 func (m *Machine) Definition(ctx context.Context) (vm.Definition, error) {
 	var d vm.Definition
@@ -45,6 +46,10 @@ func (c *connection) definition(ctx context.Context) (vm.Definition, error) {
 			return vm.Definition{}, fmt.Errorf("systemd's property ExecStart has a %T, which drydock does not know", runs[0][1])
 		}
 		d.Command = argv
+	}
+	d.User = read[string](&p, "User")
+	if d.User == "" && read[bool](&p, "DynamicUser") {
+		d.User = strings.TrimSuffix(c.name, ".service") // as systemd names one, if it can
 	}
 	return d, p.err
 }

@@ -17,10 +17,12 @@ func TestDefinition(t *testing.T) {
 	h := boot(t)
 	const unit, dropIn = "/etc/systemd/system/web.service", "/etc/systemd/system/web.service.d/10-more.conf"
 	h.Write(unit, "[Service]\nExecStart=/bin/sh -c \"sleep 1000\" '50%%'\n")
-	h.Write(dropIn, "[Service]\nNice=5\n")
+	h.Write(dropIn, "[Service]\nNice=5\nUser=nobody\n")
+	h.Write("/etc/systemd/system/mail.service", "[Service]\nExecStart=/bin/sleep 1\nDynamicUser=yes\n")
 	h.Run("systemctl", "daemon-reload")
 	for name, want := range map[string]vm.Definition{
-		"web.service":  {Files: []string{unit, dropIn}, Command: []string{"/bin/sh", "-c", "sleep 1000", "50%"}},
+		"web.service":  {Files: []string{unit, dropIn}, Command: []string{"/bin/sh", "-c", "sleep 1000", "50%"}, User: "nobody"},
+		"mail.service": {Files: []string{"/etc/systemd/system/mail.service"}, Command: []string{"/bin/sleep", "1"}, User: "mail"},
 		"gone.service": {},
 	} {
 		m, err := systemd.New(systemd.Options{Unit: name, Connect: systemd.At(h.Bus)})

@@ -115,7 +115,7 @@ func backup(t *testing.T, r *repository.Repository, name string, content []byte)
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, _, err := r.SaveBlob(t.Context(), repository.TreeBlob, tree)
+	root, _, err := r.SaveTree(t.Context(), tree)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,11 +135,11 @@ func backup(t *testing.T, r *repository.Repository, name string, content []byte)
 // read returns the content of the file called name, in whatever folder it is.
 func read(t *testing.T, r *repository.Repository, tree repository.ID, name string) []byte {
 	t.Helper()
-	data, err := r.LoadBlob(t.Context(), repository.TreeBlob, tree, nil)
+	folder, err := r.LoadTree(t.Context(), tree)
 	if err != nil {
 		t.Fatal(err)
 	}
-	nodes, err := repository.DecodeTree(data)
+	nodes, err := folder.Nodes()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,32 +9,14 @@ import (
 	"time"
 )
 
-// Trees are nearly always as restic and [TreeEncoder] write them, to the byte, and to
-// read them is most of what the backup of an unchanged guest does. So they are read as
-// such, and from the first node on that is otherwise, or wrong, as any JSON, which also
-// says what is wrong.
-
-// walkPlain calls yield for the nodes of a tree as far as it is plain. It returns how
-// many these were, and whether that is all of the tree.
-func walkPlain(data []byte, yield func(*Node) error) (count int, whole bool, err error) {
-	r := plainReader{b: data}
-	r.expect(treeStart)
-	for last := ""; ; count++ {
-		if r.has(treeEnd) {
-			return count, len(r.b) == 0 && !r.odd, nil
-		}
-		if count > 0 {
-			r.expect(",")
-		}
-		n := r.node()
-		if r.odd || n.validate() != nil || n.Name <= last || count == maxTreeNodes {
-			return count, false, nil
-		}
-		last = n.Name
-		if err := yield(&n); err != nil {
-			return count, false, err
-		}
-	}
+// plainNode returns the node that text is, but for its content, if it is as [appendNode]
+// writes it, and reports whether it is. Nearly all are, and to read them is much of what
+// the backup of an unchanged guest does. What is otherwise, or wrong, is for
+// encoding/json. The node is not validated.
+func plainNode(text []byte) (Node, bool) {
+	r := plainReader{b: text}
+	n := r.node()
+	return n, !r.odd && len(r.b) == 0
 }
 
 // plainReader reads text that is as [appendNode] writes it. What it returns once
@@ -72,7 +54,7 @@ func (r *plainReader) until(end byte) []byte {
 	return text
 }
 
-// node reads a node, which is not validated.
+// node reads a node.
 func (r *plainReader) node() (n Node) {
 	r.expect(`{"name":`)
 	name, plain := r.string()
@@ -82,8 +64,7 @@ func (r *plainReader) node() (n Node) {
 			r.odd = true
 		}
 	}
-	r.expect(`,"type":"`)
-	n.Type = plainType(r.until('"'))
+	n.Type = r.kind(`,"type":"`)
 	n.Mode = fs.FileMode(r.optional(`,"mode":`, math.MaxUint32))
 	n.ModTime = r.time(`,"mtime":"`)
 	n.AccessTime = r.time(`,"atime":"`)
@@ -118,8 +99,7 @@ func (r *plainReader) rest(n *Node) {
 		r.value((*attributesJSON)(&n.Attributes))
 	}
 	n.Device = r.optional(`,"device":`, math.MaxUint64)
-	r.expect(`,"content":`)
-	n.Content = r.content()
+	r.expect(`,"content":null`)
 	if r.has(`,"subtree":"`) {
 		n.Subtree = new(ID)
 		r.odd = n.Subtree.UnmarshalText(r.until('"')) != nil || r.odd
@@ -128,13 +108,16 @@ func (r *plainReader) rest(n *Node) {
 	r.expect("}")
 }
 
-// plainType returns a type of node without keeping its text; "" if it is none.
-func plainType(text []byte) NodeType {
+// kind reads a type of node, and does not keep its text.
+func (r *plainReader) kind(key string) NodeType {
+	r.expect(key)
+	text := r.until('"')
 	for _, t := range []NodeType{NodeFile, NodeDir, NodeSymlink, NodeDev, NodeCharDev, NodeFIFO, NodeSocket, NodeIrregular} {
 		if string(t) == string(text) {
 			return t
 		}
 	}
+	r.odd = true
 	return ""
 }
 
@@ -201,19 +184,6 @@ func (r *plainReader) time(key string) (t time.Time) {
 	r.expect(key)
 	r.odd = t.UnmarshalText(r.until('"')) != nil || r.odd
 	return t
-}
-
-func (r *plainReader) content() []ID {
-	if r.has("null") {
-		return nil
-	}
-	var ids contentJSON
-	text := r.b
-	n := len(r.until(']'))
-	if r.odd || ids.UnmarshalJSON(text[:n+1]) != nil {
-		r.odd = true
-	}
-	return ids
 }
 
 // value reads what is rare, as any JSON.

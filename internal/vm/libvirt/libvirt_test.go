@@ -1,0 +1,198 @@
+//go:build linux
+
+package libvirt_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/testguest"
+	"github.com/drydock-vm/drydock/internal/testlibvirt"
+	"github.com/drydock-vm/drydock/internal/vm"
+	"github.com/drydock-vm/drydock/internal/vm/libvirt"
+	"github.com/drydock-vm/drydock/internal/vm/vmtest"
+)
+
+// host is a libvirtd with domains.
+type host struct {
+	*testlibvirt.Libvirt
+}
+
+// domain is a machine without a disk, and lines that belong into its XML.
+func domain(name string, more ...string) string {
+	return fmt.Sprintf(`<domain type='qemu'><name>%s</name><memory unit='MiB'>16</memory>
+<os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator></devices>%s</domain>`, name, strings.Join(more, "\n"))
+}
+
+func (h *host) machine(t *testing.T, name string) *libvirt.Machine {
+	t.Helper()
+	m, err := libvirt.New(libvirt.Options{Domain: name, Socket: h.Socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func wantState(t *testing.T, m vm.Machine, want vm.State) {
+	t.Helper()
+	if got, err := m.State(t.Context()); err != nil || got != want {
+		t.Errorf("the machine is %q, want %q (%v)", got, want, err)
+	}
+}
+
+// wantError looks for what an error is, and for words of its hint.
+func wantError(t *testing.T, err, is error, hint string) {
+	t.Helper()
+	var failed *vm.Error
+	if !errors.As(err, &failed) || !strings.Contains(failed.Hint, hint) || is != nil && !errors.Is(err, is) {
+		t.Errorf("error %v, want %v with hint %q", err, is, hint)
+	}
+}
+
+func TestMachines(t *testing.T) {
+	h := &host{testlibvirt.Start(t)}
+	t.Run("deaf", func(t *testing.T) {
+		h.Define(domain("deaf"))
+		vmtest.Deaf(t, func() vm.Machine { return h.machine(t, "deaf") })
+	})
+	t.Run("obedient", func(t *testing.T) { h.obedient(t) })
+	t.Run("refused", func(t *testing.T) { h.refused(t) })
+	t.Run("paused", func(t *testing.T) { h.paused(t) })
+	t.Run("saved", func(t *testing.T) { h.saved(t) })
+	t.Run("failures", func(t *testing.T) { h.failures(t) })
+	t.Run("definition", func(t *testing.T) { h.definition(t) })
+}
+
+// obedient hands all of a guest's command line through, since libvirt has no NVMe disks.
+func (h *host) obedient(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a guest")
+	}
+	g := testguest.New(t, testguest.Options{Name: "web"})
+	h.Define(testlibvirt.PassThrough("web", g.Command))
+	vmtest.Obedient(t, func() vm.Machine { return h.machine(t, "web") }, func(ctx context.Context) error {
+		_, err := g.WaitHealthy(ctx)
+		return err
+	})
+}
+
+// What would not stay off, or be gone, is refused while it runs on.
+func (h *host) refused(t *testing.T) {
+	h.Define(domain("restart", "<on_poweroff>restart</on_poweroff>"))
+	m := h.machine(t, "restart")
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, m.Shutdown(t.Context(), time.Second), nil, "<on_poweroff>destroy</on_poweroff>")
+	wantState(t, m, vm.Running)
+	if err := m.Kill(t.Context()); err != nil {
+		t.Error(err)
+	}
+
+	path := filepath.Join(t.TempDir(), "transient.xml")
+	if err := os.WriteFile(path, []byte(domain("transient")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.Virsh("create", path)
+	m = h.machine(t, "transient")
+	wantState(t, m, vm.Running)
+	wantError(t, m.Shutdown(t.Context(), time.Second), nil, "virsh define")
+	wantState(t, m, vm.Running)
+	if err := m.Kill(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func (h *host) paused(t *testing.T) {
+	h.Define(domain("paused"))
+	m := h.machine(t, "paused")
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.Virsh("suspend", "paused")
+	wantState(t, m, vm.Paused)
+	wantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrPaused, "virsh resume")
+	wantError(t, m.Start(t.Context()), vm.ErrPaused, "virsh resume")
+	if err := m.Kill(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wantState(t, m, vm.Off)
+}
+
+// The memory of a domain belongs to its disks, also while libvirt keeps it in a file.
+func (h *host) saved(t *testing.T) {
+	h.Define(domain("saved"))
+	m := h.machine(t, "saved")
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.Virsh("managedsave", "saved")
+	wantState(t, m, vm.Paused)
+	wantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrPaused, "virsh start")
+	wantError(t, m.Start(t.Context()), vm.ErrPaused, "managedsave-remove")
+	if err := m.Kill(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wantState(t, m, vm.Off)
+}
+
+func (h *host) failures(t *testing.T) {
+	for name, m := range map[string]*libvirt.Machine{
+		"virsh list":    h.machine(t, "nobody"),
+		"does libvirtd": h.at(t, filepath.Join(t.TempDir(), "none")),
+	} {
+		_, err := m.State(t.Context())
+		wantError(t, err, nil, name)
+		wantError(t, m.Start(t.Context()), nil, name)
+		wantError(t, m.Shutdown(t.Context(), time.Second), nil, name)
+		wantError(t, m.Kill(t.Context()), nil, name)
+	}
+	h.Define(domain("broken", "<seclabel type='none'/>"))
+	h.Define(strings.Replace(domain("no-disk"), "</devices>", "<disk type='file' device='disk'><source file='/nowhere/disk'/><target dev='vda' bus='virtio'/></disk></devices>", 1))
+	m := h.machine(t, "no-disk")
+	wantError(t, m.Start(t.Context()), nil, "no-disk.log")
+	wantState(t, m, vm.Off)
+	for _, o := range []libvirt.Options{{}, {Domain: "a", Socket: "relative"}, {Domain: "a", Console: "relative"}} {
+		if _, err := libvirt.New(o); err == nil {
+			t.Errorf("%+v: accepted", o)
+		}
+	}
+}
+
+// at is a machine of a daemon at another socket.
+func (h *host) at(t *testing.T, socket string) *libvirt.Machine {
+	t.Helper()
+	m, err := libvirt.New(libvirt.Options{Domain: "web", Socket: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// definition asks for what defines a domain, with names that need quotes.
+func (h *host) definition(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "it's a folder")
+	h.Define(strings.Replace(domain("defined"), "</devices>", fmt.Sprintf(
+		`<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file="%s/disk"/><target dev='vda' bus='virtio'/></disk></devices>`, dir), 1))
+	d, err := h.machine(t, "defined").Definition(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"/etc/libvirt/qemu/defined.xml"}; !slices.Equal(d.Files, want) {
+		t.Errorf("files %q, want %q", d.Files, want)
+	}
+	if d.Command[0] != "/usr/bin/qemu-system-x86_64" || !slices.ContainsFunc(d.Command, func(arg string) bool { return strings.Contains(arg, `"filename":"`+dir+`/disk"`) }) {
+		t.Errorf("command %q", d.Command)
+	}
+	if _, err := os.Stat(h.Files() + d.Files[0]); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,203 @@
+//go:build linux
+
+package libvirt
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/digitalocean/go-libvirt"
+
+	"github.com/drydock-vm/drydock/internal/vm"
+)
+
+const (
+	// startTimeout is how long a start may take.
+	startTimeout = 10 * time.Minute
+	// killTimeout is how long QEMU may take to end: until its disk requests that are
+	// under way have ended.
+	killTimeout = 2 * time.Minute
+	// pollPause is how long to wait before looking at the domain again.
+	pollPause = 100 * time.Millisecond
+)
+
+// The power button is pressed again, since a guest that is booting may not have heard
+// it. The pauses grow from the first to the last.
+const (
+	firstPress = 2 * time.Second
+	lastPress  = 5 * time.Second
+)
+
+// Start starts the domain. libvirt returns when its guest executes.
+func (m *Machine) Start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return m.with(ctx, "start", func(d *domain) error {
+		for {
+			state, err := d.state()
+			if err != nil {
+				return err
+			}
+			switch state {
+			case vm.Running:
+				return nil
+			case vm.Paused:
+				return d.paused()
+			case vm.Stopping:
+			default:
+				_, err = d.conn.DomainCreateWithFlags(d.dom, 0)
+				if err == nil {
+					return d.executes()
+				}
+				// Somebody else was faster, or it cannot start.
+				if now, stateErr := d.state(); stateErr != nil || now != vm.Running {
+					return &hinted{fmt.Errorf("start the domain: %w", err), "/var/log/libvirt/qemu/" + d.dom.Name + ".log may say why"}
+				}
+				return nil
+			}
+			if err := sleep(ctx, pollPause); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// executes makes sure that a domain which has started executes.
+func (d *domain) executes() error {
+	state, err := d.state()
+	switch {
+	case err != nil:
+		return err
+	case state == vm.Paused:
+		return d.paused()
+	case !state.UsesDisks():
+		return &hinted{errors.New("it ended at once"), "/var/log/libvirt/qemu/" + d.dom.Name + ".log may say why"}
+	}
+	return nil
+}
+
+// paused says that the machine is paused, and what to do.
+func (d *domain) paused() error {
+	saved, err := d.conn.DomainHasManagedSaveImage(d.dom, 0)
+	if err == nil && saved != 0 {
+		return &hinted{fmt.Errorf("%w: its memory is saved", vm.ErrPaused), "virsh start " + d.dom.Name + ", or virsh managedsave-remove to give the memory up"}
+	}
+	return &hinted{vm.ErrPaused, "virsh resume " + d.dom.Name + ", or power it off"}
+}
+
+// Shutdown presses the power button of the domain, again and again, until it is off.
+func (m *Machine) Shutdown(ctx context.Context, timeout time.Duration) error {
+	given := ctx
+	ctx, cancel := context.WithTimeout(ctx, timeout+callTimeout) // of the conversation
+	defer cancel()
+	return m.with(ctx, "shut down", func(d *domain) error {
+		state, err := d.state()
+		switch {
+		case err != nil || !state.UsesDisks():
+			return err
+		case state == vm.Paused:
+			return d.paused()
+		}
+		if err := d.staysOff(); err != nil {
+			return err
+		}
+		waiting, stop := context.WithTimeout(given, timeout)
+		defer stop()
+		pressed, err := d.pressUntilOff(waiting)
+		if err == nil || given.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		err = &hinted{fmt.Errorf("%w (%s)", vm.ErrShutdownTimeout, timeout), "does the guest react to its power button, and does the domain have <acpi/>?"}
+		if pressed != nil {
+			return fmt.Errorf("%w: its power button could not be pressed: %w", err, pressed)
+		}
+		return err
+	})
+}
+
+// pressUntilOff presses the button until the domain is off or ctx ends, and says also
+// why the button could not be pressed the last time.
+func (d *domain) pressUntilOff(ctx context.Context) (pressed, err error) {
+	for pause := firstPress; ; pause = min(pause*3/2, lastPress) {
+		pressed = d.conn.DomainShutdownFlags(d.dom, libvirt.DomainShutdownAcpiPowerBtn)
+		for again := time.Now().Add(pause); time.Now().Before(again); {
+			state, err := d.state()
+			if err != nil || !state.UsesDisks() {
+				return pressed, err
+			}
+			if state == vm.Paused {
+				return pressed, d.paused()
+			}
+			if err := sleep(ctx, pollPause); err != nil {
+				return pressed, err
+			}
+		}
+	}
+}
+
+// staysOff refuses a domain that would be gone when its guest is off, or not be off.
+func (d *domain) staysOff() error {
+	persistent, err := d.conn.DomainIsPersistent(d.dom)
+	if err != nil {
+		return fmt.Errorf("ask whether it is persistent: %w", err)
+	}
+	if persistent == 0 {
+		return &hinted{errors.New("the domain is transient: once off, it would be gone"), "virsh dumpxml " + d.dom.Name + " > domain.xml && virsh define domain.xml"}
+	}
+	text, err := d.conn.DomainGetXMLDesc(d.dom, 0)
+	if err != nil {
+		return fmt.Errorf("ask for its XML: %w", err)
+	}
+	var has struct {
+		OnPowerOff string `xml:"on_poweroff"`
+	}
+	if err := xml.Unmarshal([]byte(text), &has); err != nil {
+		return fmt.Errorf("read its XML: %w", err)
+	}
+	switch has.OnPowerOff {
+	case "", "destroy":
+		return nil
+	}
+	return &hinted{fmt.Errorf("it has <on_poweroff>%s</on_poweroff>, so it would not be off when its guest powers off", has.OnPowerOff),
+		"virsh edit " + d.dom.Name + ": <on_poweroff>destroy</on_poweroff>"}
+}
+
+// Kill takes the machine's power away.
+func (m *Machine) Kill(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	return m.with(ctx, "kill", func(d *domain) error {
+		state, err := d.state()
+		if err != nil || !state.UsesDisks() {
+			return err
+		}
+		active, err := d.conn.DomainIsActive(d.dom)
+		if err != nil {
+			return fmt.Errorf("ask whether it is active: %w", err)
+		}
+		if active == 0 { // its memory is saved
+			return d.conn.DomainManagedSaveRemove(d.dom, 0)
+		}
+		err = d.conn.DomainDestroyFlags(d.dom, 0)
+		if err == nil {
+			return nil
+		}
+		if now, stateErr := d.state(); stateErr == nil && !now.UsesDisks() {
+			return nil // it was off by itself
+		}
+		return fmt.Errorf("destroy the domain: %w", err)
+	})
+}
+
+// sleep waits, or returns why it need not any more.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
