@@ -11,14 +11,9 @@ import (
 // bounded by what they were as JSON. A blob of 512 MiB takes a few KiB to store,
 // and what a server cannot forge, whoever else has the password can.
 
-const (
-	// maxXattrs is how many extended attributes a file has: Linux lists names
-	// in 64 KiB, and each takes two bytes or more.
-	maxXattrs = 32 << 10
-	// maxAttributes is how many attributes without a field of their own a file
-	// has. Restic writes a handful.
-	maxAttributes = 1 << 10
-)
+// maxXattrs is how many extended attributes a file has: Linux lists names in 64 KiB,
+// and each takes two bytes or more.
+const maxXattrs = 32 << 10
 
 // contentJSON is the blobs of a file. [treeReader] reads them, and passes null on.
 type contentJSON []ID
@@ -54,7 +49,7 @@ func (x *xattrsJSON) UnmarshalJSON(b []byte) error {
 	})
 }
 
-// attributesJSON is what a node has that there is no field for.
+// attributesJSON is what a node has that there is no field for: [maxMembers] at most.
 type attributesJSON map[string]json.RawMessage
 
 // UnmarshalJSON reads null, or an object of a few keys.
@@ -66,9 +61,6 @@ func (a *attributesJSON) UnmarshalJSON(b []byte) error {
 	w := newJSONWalker(bytes.NewReader(b))
 	got := attributesJSON{}
 	err := w.object(func(key string) error {
-		if len(got) == maxAttributes {
-			return fmt.Errorf("%w: more than %d attributes", ErrLimit, maxAttributes)
-		}
 		var value json.RawMessage
 		if err := w.value(&value); err != nil {
 			return err

@@ -7,6 +7,10 @@ import (
 	"io"
 )
 
+// maxMembers bounds an object: they are remembered, and the shortest takes ten times the
+// memory that it takes as JSON. Restic writes two dozen at most.
+const maxMembers = 1 << 10
+
 // jsonWalker reads a JSON document value by value, so that the first thing that
 // is wrong ends the work, and a document of a million empty objects does not
 // become a million structs first.
@@ -29,6 +33,9 @@ func (w jsonWalker) object(field func(key string) error) error {
 		key, ok := token.(string)
 		if !ok || seen[key] {
 			return fmt.Errorf("key %.80q is no string, or comes twice", fmt.Sprint(token))
+		}
+		if len(seen) == maxMembers {
+			return fmt.Errorf("%w: more than %d keys", ErrLimit, maxMembers)
 		}
 		seen[key] = true
 		if err := field(key); err != nil {
