@@ -1,7 +1,6 @@
 package repository
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -58,12 +56,6 @@ type treeReader struct {
 	window []byte // what buf is a part of, if there is an rd
 	json   []byte // of what is being read
 	ids    []ID   // room for a content
-
-	// dec reads the nodes, one after the other: it costs more than to read one.
-	dec     *json.Decoder
-	one     bytes.Reader // the JSON of a node
-	given   int64        // bytes that dec got
-	decoded nodeJSON
 }
 
 // newTreeReader returns a reader of a stream of at most size bytes.
@@ -163,37 +155,22 @@ func (r *treeReader) node() (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
-	if err := r.decode(); err != nil {
+	if n, ok := plainNode(r.json); ok {
+		n.Content = content
+		return n, n.validate()
+	}
+	var j nodeJSON
+	if err := json.Unmarshal(r.json, &j); err != nil {
 		return Node{}, err
 	}
-	return r.decoded.node(content)
-}
-
-// decode parses the JSON of a node.
-func (r *treeReader) decode() error {
-	if r.dec == nil {
-		r.dec = json.NewDecoder(&r.one)
-	}
-	r.one.Reset(r.json)
-	r.given += int64(len(r.json))
-	r.decoded = nodeJSON{}
-	if err := r.dec.Decode(&r.decoded); err != nil {
-		return err
-	}
-	if r.dec.InputOffset() != r.given {
-		return errors.New("a node ends before its last bracket")
-	}
-	return nil
+	return j.node(content)
 }
 
 // node is the node, which is checked.
 func (j *nodeJSON) node(content []ID) (Node, error) {
-	name := j.Name
-	if strings.ContainsAny(name, "\\\"\n") {
-		var err error
-		if name, err = strconv.Unquote(`"` + j.Name + `"`); err != nil {
-			return Node{}, fmt.Errorf("the name %.300q is not quoted as it should be: %w", j.Name, err)
-		}
+	name, err := strconv.Unquote(`"` + j.Name + `"`)
+	if err != nil {
+		return Node{}, fmt.Errorf("the name %.300q is not quoted as it should be: %w", j.Name, err)
 	}
 	n := Node{
 		Name: name, Type: j.Type, Mode: fs.FileMode(j.Mode),
