@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,14 +11,9 @@ import (
 // bounded by what they were as JSON. A blob of 512 MiB takes a few KiB to store,
 // and what a server cannot forge, whoever else has the password can.
 
-const (
-	// maxXattrs is how many extended attributes a file has: Linux lists names
-	// in 64 KiB, and each takes two bytes or more.
-	maxXattrs = 32 << 10
-	// maxAttributes is how many attributes without a field of their own a file
-	// has. Restic writes a handful.
-	maxAttributes = 1 << 10
-)
+// maxXattrs is how many extended attributes a file has: Linux lists names in 64 KiB,
+// and each takes two bytes or more.
+const maxXattrs = 32 << 10
 
 // contentJSON is the blobs of a file. [treeReader] reads them, and passes null on.
 type contentJSON []ID
@@ -39,7 +35,7 @@ type xattrsJSON []Xattr
 // UnmarshalJSON reads null, or an array of no more than a file can have.
 func (x *xattrsJSON) UnmarshalJSON(b []byte) error {
 	*x = nil
-	w := newJSONWalker(b)
+	w := newJSONWalker(bytes.NewReader(b))
 	return w.array(func() error {
 		if len(*x) == maxXattrs {
 			return fmt.Errorf("%w: more than %d extended attributes", ErrLimit, maxXattrs)
@@ -53,7 +49,7 @@ func (x *xattrsJSON) UnmarshalJSON(b []byte) error {
 	})
 }
 
-// attributesJSON is what a node has that there is no field for.
+// attributesJSON is what a node has that there is no field for: [maxMembers] at most.
 type attributesJSON map[string]json.RawMessage
 
 // UnmarshalJSON reads null, or an object of a few keys.
@@ -62,12 +58,9 @@ func (a *attributesJSON) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		return nil
 	}
-	w := newJSONWalker(b)
+	w := newJSONWalker(bytes.NewReader(b))
 	got := attributesJSON{}
 	err := w.object(func(key string) error {
-		if len(got) == maxAttributes {
-			return fmt.Errorf("%w: more than %d attributes", ErrLimit, maxAttributes)
-		}
 		var value json.RawMessage
 		if err := w.value(&value); err != nil {
 			return err

@@ -14,8 +14,14 @@ func TestNodesAreBounded(t *testing.T) {
 		return []byte(`{"nodes":[{"name":"f","type":"file",` + fields + `}]}`)
 	}
 	var keys []string
-	for i := range maxAttributes + 1 {
+	for i := range maxMembers + 1 {
 		keys = append(keys, fmt.Sprintf(`"%d":0`, i))
+	}
+	if _, err := decodeTree([]byte("{" + strings.Join(keys, ",") + `,"nodes":[]}`)); !errors.Is(err, ErrLimit) {
+		t.Errorf("endless keys beside the nodes: %v", err)
+	}
+	if err := decodeIndex(strings.NewReader("{"+strings.Join(keys, ",")+`,"packs":[]}`), nil); !errors.Is(err, ErrLimit) {
+		t.Errorf("endless keys in an index: %v", err)
 	}
 	null := strings.Repeat("null,", 100)
 	for name, c := range map[string]struct {

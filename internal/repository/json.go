@@ -1,21 +1,22 @@
 package repository
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 )
 
+// maxMembers bounds an object: they are remembered, and the shortest takes ten times the
+// memory that it takes as JSON. Restic writes two dozen at most.
+const maxMembers = 1 << 10
+
 // jsonWalker reads a JSON document value by value, so that the first thing that
 // is wrong ends the work, and a document of a million empty objects does not
 // become a million structs first.
 type jsonWalker struct{ dec *json.Decoder }
 
-func newJSONWalker(data []byte) jsonWalker {
-	return jsonWalker{json.NewDecoder(bytes.NewReader(data))}
-}
+func newJSONWalker(rd io.Reader) jsonWalker { return jsonWalker{json.NewDecoder(rd)} }
 
 // object calls field for each key of an object; field reads the value. Any key
 // comes at most once.
@@ -32,6 +33,9 @@ func (w jsonWalker) object(field func(key string) error) error {
 		key, ok := token.(string)
 		if !ok || seen[key] {
 			return fmt.Errorf("key %.80q is no string, or comes twice", fmt.Sprint(token))
+		}
+		if len(seen) == maxMembers {
+			return fmt.Errorf("%w: more than %d keys", ErrLimit, maxMembers)
 		}
 		seen[key] = true
 		if err := field(key); err != nil {

@@ -22,7 +22,11 @@ func (r *Repository) Reindex(ctx context.Context) (removed []ID, err error) {
 	if err != nil || len(bad) == 0 {
 		return nil, err
 	}
-	if err := r.indexUnnamed(ctx, op); err != nil {
+	named, err := r.namedPacks(ctx, op)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.indexUnnamed(ctx, op, named); err != nil {
 		return nil, err
 	}
 	if err := r.saveIndex(ctx); err != nil {
@@ -58,17 +62,37 @@ func (r *Repository) unreadableIndexes(ctx context.Context, op string) (bad []ID
 	return bad, nil
 }
 
-// indexUnnamed gives the index the packs that it does not name. They are in an index
+// namedPacks returns the packs of the index files that can be read. The index in memory
+// has more: what a file says up to where it cannot be read any more.
+func (r *Repository) namedPacks(ctx context.Context, op string) (map[ID]bool, error) {
+	ids, err := r.listFiles(ctx, op, backend.IndexFile)
+	if err != nil {
+		return nil, err
+	}
+	named := make(map[ID]bool)
+	for _, id := range ids {
+		packs, err := r.readIndexFile(ctx, op, id)
+		if err != nil && !IsDamage(err) {
+			return nil, err
+		}
+		for _, p := range packs {
+			named[p.id] = true
+		}
+	}
+	return named, nil
+}
+
+// indexUnnamed gives the index the stored packs that are not named. They are in an index
 // file after the next saveIndex.
-func (r *Repository) indexUnnamed(ctx context.Context, op string) error {
+func (r *Repository) indexUnnamed(ctx context.Context, op string, named map[ID]bool) error {
 	stored, err := r.StoredPacks(ctx)
 	if err != nil {
 		return err
 	}
-	for _, id := range r.Packs() {
-		delete(stored, id)
-	}
 	for id, size := range stored {
+		if named[id] {
+			continue
+		}
 		h := backend.Handle{Type: backend.PackFile, Name: id.String()}
 		blobs, err := readHeader(ctx, r.be, op, r.codec.key, h, size)
 		if err != nil && !IsDamage(err) {

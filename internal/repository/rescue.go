@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -192,15 +193,16 @@ func (r *Repository) drop(ctx context.Context, gone map[ID]bool, did *Rescued) e
 	d := &dropper{r: r, op: op, gone: gone, named: make(map[indexedPack]int)}
 	var hit []ID // those that name one of the packs
 	for _, id := range ids {
-		names := false
-		err := d.read(ctx, id, func(p indexedPack, _ []blobEntry) {
-			d.named[p]++
-			names = names || gone[p.id]
-		})
+		packs, err := r.readIndexFile(ctx, op, id)
 		if err != nil && !IsDamage(err) {
 			return err
 		}
-		if err == nil && names {
+		names := false
+		for _, p := range packs {
+			d.named[p.indexed()]++
+			names = names || gone[p.id]
+		}
+		if names {
 			hit = append(hit, id)
 		}
 	}
@@ -234,38 +236,40 @@ type indexedPack struct {
 	blobs int
 }
 
-// read calls see for each pack that an index file names. The blobs are see's only until
-// it returns.
-func (d *dropper) read(ctx context.Context, id ID, see func(indexedPack, []blobEntry)) error {
-	plain, err := d.r.loadFile(ctx, d.op, backend.IndexFile, id)
+// indexed is how an index file describes p.
+func (p *finishedPack) indexed() indexedPack { return indexedPack{p.id, len(p.blobs)} }
+
+// readIndexFile returns what an index file says: all of it, or nothing.
+func (r *Repository) readIndexFile(ctx context.Context, op string, id ID) ([]finishedPack, error) {
+	plain, err := r.loadFile(ctx, op, backend.IndexFile, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = decodeIndex(plain, func(pack ID, blobs []blobEntry) error {
-		see(indexedPack{pack, len(blobs)}, blobs)
+	var packs []finishedPack
+	err = decodeIndex(bytes.NewReader(plain), func(pack ID, blobs []blobEntry) error {
+		packs = append(packs, finishedPack{pack, slices.Clone(blobs)})
 		return nil
 	})
 	if err != nil {
-		return damaged(d.op, backend.Handle{Type: backend.IndexFile, Name: id.String()}, "%w", err)
+		return nil, damaged(op, backend.Handle{Type: backend.IndexFile, Name: id.String()}, "%w", err)
 	}
-	return nil
+	return packs, nil
 }
 
 // replace puts another index file in the place of one that names some of the packs, if
 // it names others that no other file names. Where files cannot be removed that is so only
 // the first time.
 func (d *dropper) replace(ctx context.Context, id ID) error {
-	var keep []finishedPack
-	var all []indexedPack
-	err := d.read(ctx, id, func(p indexedPack, blobs []blobEntry) {
-		all = append(all, p)
-		if !d.gone[p.id] && d.named[p] == 1 {
-			keep = append(keep, finishedPack{p.id, slices.Clone(blobs)})
-			d.named[p]++ // in the file that follows
-		}
-	})
+	all, err := d.r.readIndexFile(ctx, d.op, id)
 	if err != nil {
 		return err
+	}
+	var keep []finishedPack
+	for _, p := range all {
+		if !d.gone[p.id] && d.named[p.indexed()] == 1 {
+			keep = append(keep, p)
+			d.named[p.indexed()]++ // in the file that follows
+		}
 	}
 	if len(keep) > 0 {
 		plain, err := encodeIndex(keep)
@@ -279,7 +283,7 @@ func (d *dropper) replace(ctx context.Context, id ID) error {
 		d.r.setLoaded(other)
 	}
 	for _, p := range all {
-		d.named[p]--
+		d.named[p.indexed()]--
 	}
 	return d.r.removeIndexFile(ctx, d.op, id)
 }

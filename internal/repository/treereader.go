@@ -75,6 +75,9 @@ func (r *treeReader) walk(yield func(*Node) error) error {
 		if err := json.Unmarshal(quoted, &key); err != nil || seen[key] {
 			return fmt.Errorf("key %.80q is no string, or comes twice", quoted)
 		}
+		if len(seen) == maxMembers {
+			return fmt.Errorf("%w: more than %d keys", ErrLimit, maxMembers)
+		}
 		seen[key] = true
 		if key != "nodes" {
 			return r.skip()
