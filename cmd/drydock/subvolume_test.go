@@ -188,6 +188,9 @@ func TestSnapshotsThatAreAllThereIs(t *testing.T) {
 	}
 	snapshot("@home", "home-of-once", "-r")
 	snapshot("@kept", "kept-of-once", "-r")
+	snapshot("@kept", "kept-and-mounted", "-r")
+	must(t, os.MkdirAll(filepath.Join(dir, "@/opt"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "@/etc/fstab"), []byte(fstab+"LABEL=system /opt btrfs subvol=kept-and-mounted 0 0\n"), 0o644))
 	snapshot("@kept", "template")
 	must(t, os.WriteFile(filepath.Join(dir, "template/ready"), []byte("made here"), 0o600))
 	tool(t, "btrfs", "-q", "property", "set", filepath.Join(dir, "template"), "ro", "true")
@@ -195,7 +198,7 @@ func TestSnapshotsThatAreAllThereIs(t *testing.T) {
 	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
 		t.Fatalf("%+v", r)
 	}
-	for path, want := range map[string]string{"/home-of-once/first": "first of @home", "/template/ready": "made here"} {
+	for path, want := range map[string]string{"/home-of-once/first": "first of @home", "/template/ready": "made here", "/kept-and-mounted/locked": "read-only"} {
 		if s := h.run(0, "cat", "web@latest:"+path).stdout; s != want {
 			t.Errorf("%s has %q, want %q", path, s, want)
 		}
