@@ -200,6 +200,9 @@ func TestSnapshotsThatAreAllThereIs(t *testing.T) {
 	}
 	snapshot("@home", "home-of-once", "-r")
 	snapshot("@kept", "kept-of-once", "-r")
+	snapshot("@kept", "kept-and-mounted", "-r")
+	must(t, os.MkdirAll(filepath.Join(dir, "@/opt"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "@/etc/fstab"), []byte(fstab+"LABEL=system /opt btrfs subvol=kept-and-mounted 0 0\n"), 0o644))
 	snapshot("@kept", "template")
 	must(t, os.WriteFile(filepath.Join(dir, "template/ready"), []byte("made here"), 0o600))
 	tool(t, "btrfs", "-q", "property", "set", filepath.Join(dir, "template"), "ro", "true")
@@ -207,7 +210,7 @@ func TestSnapshotsThatAreAllThereIs(t *testing.T) {
 	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
 		t.Fatalf("%+v", r)
 	}
-	for path, want := range map[string]string{"/home-of-once/first": "first of @home", "/template/ready": "made here"} {
+	for path, want := range map[string]string{"/home-of-once/first": "first of @home", "/template/ready": "made here", "/kept-and-mounted/locked": "read-only"} {
 		if s := h.run(0, "cat", "web@latest:"+path).stdout; s != want {
 			t.Errorf("%s has %q, want %q", path, s, want)
 		}
@@ -218,6 +221,41 @@ func TestSnapshotsThatAreAllThereIs(t *testing.T) {
 	if d := h.run(0, "diff", "web@latest", "web").stdout; d != "no differences\n" {
 		t.Errorf("the backup and the disk: %s", d)
 	}
+}
+
+// TestSharedBlocksTakeMoreRoom: a disk on which snapshots share their blocks does not come
+// back in its size, which the error says, and comes back in a larger one.
+func TestSharedBlocksTakeMoreRoom(t *testing.T) {
+	h := systemHost(t, "backup: files")
+	was, to := h.path("system.raw"), filepath.Join(t.TempDir(), "vm")
+	tool(t, "truncate", "-s", "200M", was)
+	tool(t, "mkfs.btrfs", "-q", "-m", "single", was)
+	dir := t.TempDir()
+	tool(t, "mount", "-o", "loop", was, dir)
+	tool(t, "btrfs", "-q", "subvolume", "create", filepath.Join(dir, "@"))
+	tool(t, "dd", "if=/dev/urandom", "of="+filepath.Join(dir, "@/content"), "bs=1M", "count=105", "status=none")
+	tool(t, "btrfs", "-q", "subvolume", "snapshot", filepath.Join(dir, "@"), filepath.Join(dir, "writable"))
+	unmount(t, dir)
+	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
+		t.Fatalf("%+v", r)
+	}
+	if r := h.run(1, "restore", "vm", "web", "--to", to); !strings.Contains(r.stderr, "--size system=SIZE") {
+		t.Errorf("%s", r.stderr)
+	}
+	for size, want := range map[string]int{"system": 2, "system=1X": 2, "root=1G": 1, "system=150M": 1} {
+		h.run(want, "restore", "vm", "web", "--to", to, "--size", size)
+	}
+	h.run(0, "restore", "vm", "web", "--to", to, "--size", "system=400M")
+	now := filepath.Join(to, was)
+	if info, err := os.Stat(now); err != nil || info.Size() != 400<<20 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	wantList, wantTree := subvolumes(t, was)
+	list, tree := subvolumes(t, now)
+	if list != wantList {
+		t.Errorf("it has the subvolumes\n%s, want\n%s", list, wantList)
+	}
+	treetest.Compare(t, tree, wantTree)
 }
 
 // mountAsGuest mounts what a guest's fstab says: first the root, which has it.

@@ -51,6 +51,8 @@ type walker struct {
 
 	// superseded are the roots of the snapshots that are left out, by inode number.
 	superseded map[*Source]map[uint64]bool
+	// chosen are the disks of which an include pattern matches something.
+	chosen map[*Source]bool
 
 	visited map[*Source]inodeSet    // folders that were entered
 	links   map[fileID]*promise     // contents of files with several names
@@ -75,7 +77,7 @@ type fileID struct{ device, inode uint64 }
 func walk(ctx context.Context, repo *repository.Repository, root *mount, parent *repository.Snapshot, opts Options, report *Report) (repository.ID, error) {
 	w := &walker{
 		repo: repo, report: report, tell: opts.Progress,
-		reuse: make(map[*Source]bool), superseded: make(map[*Source]map[uint64]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise), zeros: make(map[int64]repository.ID),
+		reuse: make(map[*Source]bool), superseded: make(map[*Source]map[uint64]bool), chosen: make(map[*Source]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise), zeros: make(map[int64]repository.ID),
 		jobs: make(chan job, maxJobs), cutter: repo.NewCutter(), queued: semaphore.NewWeighted(maxQueued), pending: make(chan struct{}, maxPending),
 	}
 	w.most.entries, w.most.bytes = cmp.Or(opts.MaxEntries, DefaultMaxEntries), cmp.Or(opts.MaxBytes, DefaultMaxBytes)
@@ -102,7 +104,23 @@ func walk(ctx context.Context, repo *repository.Repository, root *mount, parent 
 	if w.ctx.Err() != nil {
 		return repository.ID{}, context.Cause(w.ctx)
 	}
+	w.warnOfNothing(root)
 	return tree.ids[0], nil
+}
+
+// warnOfNothing tells of disks of which nothing is in the backup, since their include
+// patterns are of other paths.
+func (w *walker) warnOfNothing(m *mount) {
+	if s := m.src; s != nil && !s.Include.Empty() && !w.chosen[s] {
+		from := ""
+		if s.FS.Info().Type == "btrfs" {
+			from = ", of btrfs at its top level: /@home, and not /home"
+		}
+		w.report.warn(fmt.Errorf("disk %s: nothing of it is in the backup: include matches nothing on it (paths begin at the disk's own root%s)", s.Disk, from))
+	}
+	for _, c := range m.children {
+		w.warnOfNothing(c)
+	}
 }
 
 // noteReuse finds the disks that the parent was made from too.
