@@ -103,6 +103,9 @@ type maker struct {
 	report *Report
 	// warned is what the machine has warned of that wrote the image; nil if it is another.
 	warned *warnings
+	// found are the files of a filesystem that was made before which are in the backup
+	// still, by their inode numbers there; nil if it is made now.
+	found map[uint64]bool
 }
 
 func (m *maker) make() error {
