@@ -151,8 +151,12 @@ type Subvolume struct {
 	// Received is the UUID that the subvolume had where "btrfs send" read it; zero if it
 	// was not received.
 	Received [16]byte
-	ReadOnly bool
-	Default  bool // what a mount without "subvol=" shows
+	// Made and Changed are the numbers of the transactions in which it was made, and in
+	// which something in it was changed last, or in its original before it was made. They
+	// are 0 where the filesystem does not tell an origin either.
+	Made, Changed uint64
+	ReadOnly      bool
+	Default       bool // what a mount without "subvol=" shows
 }
 
 // SubvolumeShift is where an inode number carries the ID of its subvolume: above

@@ -82,12 +82,6 @@ func noTrial(t *testing.T, h *host) {
 // does not boot is told of.
 func TestBoot(t *testing.T) {
 	h, g := bootHost(t, "mount: /var", "raw")
-	if out := h.run(1, "start-from-backup", "web"); !strings.Contains(out.stderr, "root is raw") {
-		t.Errorf("%s", out.stderr)
-	}
-	if left, err := filepath.Glob(h.path("state", "from-backup", "*")); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
 	killedTrial(t, h)
 	var r bootReport
 	h.json(&r, 0, "verify", "--mode", "boot")

@@ -20,6 +20,11 @@ func kernelWorld(t *testing.T, path string, offset int64) []string {
 	tool(t, "mount", "-o", fmt.Sprintf("loop,ro,offset=%d", offset), path, dir)
 	defer unmount(t, dir)
 	w := append(treetest.List(t, dir), treetest.Holes(t, dir)...)
+	if tool(t, "stat", "-f", "-c", "%T", dir) == "btrfs\n" {
+		for line := range strings.Lines(tool(t, "btrfs", "subvolume", "list", dir)) {
+			w = append(w, line[strings.Index(line, " path "):])
+		}
+	}
 	for i := range w {
 		w[i] = sgi.ReplaceAllString(w[i], "")
 	}
@@ -50,7 +55,30 @@ func treeDisk(t *testing.T, fstype, path string, args ...string) {
 	treetest.Extreme(t, dir)
 	scattered(t, filepath.Join(dir, "scattered"))
 	must(t, os.WriteFile(filepath.Join(dir, "large"), []byte(strings.Repeat("large.", 3<<20)), 0o600))
+	if fstype == "btrfs" {
+		for _, name := range []string{"@home", "@home/below"} {
+			tool(t, "btrfs", "subvolume", "create", filepath.Join(dir, name))
+			must(t, os.WriteFile(filepath.Join(dir, name, "large"), []byte(strings.Repeat(name, 1<<20)), 0o600))
+		}
+	}
 	unmount(t, dir)
+}
+
+// TestDisksOfFilesThatCannotBe: a filesystem that nobody makes so small any more, and one
+// of which nobody knows how to make it.
+func TestDisksOfFilesThatCannotBe(t *testing.T) {
+	src := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(src, "file"), []byte("file"), 0o600))
+	h := newImageHost(t, src)
+	for fs, want := range map[string]string{
+		"xfs":      "at least 314572800 bytes (choose a larger size): here it has the type and the size that it had (drydock restore --to-image takes others",
+		"reiserfs": `"reiserfs" cannot be made: choose ext4, xfs or btrfs: here it has the type`,
+	} {
+		backUp(h, src, fmt.Sprintf("fs:root=%s:%032x:%d:", fs, 1, 200<<20))
+		if r := h.run(1, "cat", "--raw", "web/root@latest"); !strings.Contains(r.stderr, want) {
+			t.Errorf("%s: %s", fs, r.stderr)
+		}
+	}
 }
 
 // TestDisksOfFilesThatAMachineWrites: an XFS, and a btrfs in a partition, of which the
@@ -81,16 +109,15 @@ vms:
 		t.Fatalf("%+v", r)
 	}
 
-	// Two of the btrfs at once.
-	made := map[string]string{}
+	// Two of the btrfs at once, one of them over NBD.
+	made := map[string]string{"served": filepath.Join(t.TempDir(), "tree")}
 	var wait sync.WaitGroup
-	for _, name := range []string{"pool", "tree", "tree again"} {
-		disk, _, _ := strings.Cut(name, " ")
-		made[name] = filepath.Join(t.TempDir(), disk)
+	for _, name := range []string{"pool", "tree"} {
+		made[name] = filepath.Join(t.TempDir(), name)
 		f, err := os.Create(made[name])
 		must(t, err)
 		defer f.Close()
-		c := h.command(t.Context(), "cat", "--raw", "web/"+disk+"@latest")
+		c := h.command(t.Context(), "cat", "--raw", "web/"+name+"@latest")
 		var errs strings.Builder
 		c.Stdout, c.Stderr = f, &errs
 		must(t, c.Start())
@@ -100,17 +127,23 @@ vms:
 			}
 		})
 	}
+	uri, stop := background(t, "--config", h.config, "nbd", "web/tree@latest", "--socket", h.path("nbd.sock"))
+	tool(t, "nbdcopy", uri, made["served"])
+	stop()
 	wait.Wait()
 	tool(t, "xfs_repair", "-n", made["pool"])
 	again := filepath.Join(t.TempDir(), "again")
 	tool(t, "dd", "if="+made["tree"], "of="+again, "bs=1M", "skip=1", "count=400", "conv=sparse", "status=none")
 	tool(t, "btrfs", "check", "--check-data-csum", again)
-	for name, offset := range map[string]int64{"pool": 0, "tree": partition, "tree again": partition} {
-		disk, _, _ := strings.Cut(name, " ")
-		if a, b := identity(t, h.path(disk+".raw"), "raw"), identity(t, made[name], "raw"); a != b {
+	for name, was := range map[string]struct {
+		disk   string
+		offset int64
+	}{"pool": {"pool", 0}, "tree": {"tree", partition}, "served": {"tree", partition}} {
+		path := h.path(was.disk + ".raw")
+		if a, b := identity(t, path, "raw"), identity(t, made[name], "raw"); a != b {
 			t.Errorf("%s is %s, and was %s", name, b, a)
 		}
-		treetest.Compare(t, kernelWorld(t, made[name], offset), kernelWorld(t, h.path(disk+".raw"), offset))
+		treetest.Compare(t, kernelWorld(t, made[name], was.offset), kernelWorld(t, path, was.offset))
 	}
 	if left, err := os.ReadDir(h.path("state", "work")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)

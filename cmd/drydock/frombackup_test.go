@@ -155,3 +155,28 @@ vms:
 		}
 	}
 }
+
+// TestStartFromBackupRaw: of a VM with raw disks it is said what makes qcow2 disks of them,
+// and with that it runs from its backup.
+func TestStartFromBackupRaw(t *testing.T) {
+	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1", DataFormat: testguest.Raw})
+	h, g := bootHostOf(t, g, "mount: /var", "raw", "backup: image")
+	out := h.run(1, "start-from-backup", "web")
+	for _, want := range []string{"set vms.web.disks.root.format and vms.web.disks.data.format to qcow2 in " + h.config, "in vms.web.command format=qcow2 for " + g.RootPath + " and " + g.DataPath} {
+		if !strings.Contains(out.stderr, want) {
+			t.Errorf("%q is not in %s", want, out.stderr)
+		}
+	}
+	if left, err := filepath.Glob(h.path("state", "from-backup", "*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	text := strings.NewReplacer("format=raw", "format=qcow2", "format: raw", "format: qcow2").Replace(h.machine.String())
+	h.machine.Reset()
+	h.machine.WriteString(text)
+	h.write()
+	h.run(0, "start-from-backup", "web")
+	checkFilled(t, h, g, "")
+	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
+		t.Errorf("the next night: %+v", r)
+	}
+}

@@ -16,6 +16,7 @@ import (
 type place struct {
 	settings string // of repository:
 	folder   string // where the server has its files
+	server   *testserver.Server
 }
 
 // places starts one server of each kind that drydock speaks to, with a login.
@@ -31,22 +32,23 @@ func places(t *testing.T, h *host) map[string]place {
 	must(t, err)
 	s3 := h.path("s3")
 	must(t, os.MkdirAll(filepath.Join(s3, "bucket"), 0o755))
+	bucket := testserver.S3(t, s3)
 	rest := testserver.REST(t, h.path("rest"), "--user", "me", "--pass", "a secret/word")
 	return map[string]place{
 		"SFTP": {
 			fmt.Sprintf("path: 'sftp://root@%s:%d/%s', sftp: {identity_file: %q, known_hosts: %q}",
 				ssh.Host, ssh.Port, h.path("sftp"), file("the key", string(key)), ssh.KnownHosts),
-			h.path("sftp"),
+			h.path("sftp"), ssh.Server,
 		},
 		"S3": {
-			fmt.Sprintf("path: 's3:http://%s/bucket/drydock', credentials_file: %s, s3: {bucket_lookup: path}", testserver.S3(t, s3).Address,
+			fmt.Sprintf("path: 's3:http://%s/bucket/drydock', credentials_file: %s, s3: {bucket_lookup: path}", bucket.Address,
 				file("s3.login", "AWS_ACCESS_KEY_ID="+testserver.AccessKey+"\nAWS_SECRET_ACCESS_KEY="+testserver.SecretKey+"\n")),
-			filepath.Join(s3, "bucket", "drydock"),
+			filepath.Join(s3, "bucket", "drydock"), bucket,
 		},
 		"REST": {
 			fmt.Sprintf("path: 'rest:http://%s/', credentials_file: %s", rest.Address,
 				file("rest.login", "RESTIC_REST_USERNAME=me\nRESTIC_REST_PASSWORD=a secret/word\n")),
-			h.path("rest"),
+			h.path("rest"), rest,
 		},
 	}
 }

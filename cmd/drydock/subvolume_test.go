@@ -175,6 +175,39 @@ func TestSnapshotsAreKept(t *testing.T) {
 	treetest.Compare(t, tree, wantTree)
 }
 
+// TestSnapshotsThatAreAllThereIs: a snapshot is in the backup if what it was made of is
+// not, or if it was changed since.
+func TestSnapshotsThatAreAllThereIs(t *testing.T) {
+	h := systemHost(t, "exclude: [\"/@home/*\"]")
+	path := h.path("system.raw")
+	makeSystem(t, path)
+	dir := t.TempDir()
+	tool(t, "mount", "-o", "loop,subvolid=5", path, dir)
+	snapshot := func(of, name string, options ...string) {
+		tool(t, "btrfs", append(append([]string{"-q", "subvolume", "snapshot"}, options...), filepath.Join(dir, of), filepath.Join(dir, name))...)
+	}
+	snapshot("@home", "home-of-once", "-r")
+	snapshot("@kept", "kept-of-once", "-r")
+	snapshot("@kept", "template")
+	must(t, os.WriteFile(filepath.Join(dir, "template/ready"), []byte("made here"), 0o600))
+	tool(t, "btrfs", "-q", "property", "set", filepath.Join(dir, "template"), "ro", "true")
+	unmount(t, dir)
+	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
+		t.Fatalf("%+v", r)
+	}
+	for path, want := range map[string]string{"/home-of-once/first": "first of @home", "/template/ready": "made here"} {
+		if s := h.run(0, "cat", "web@latest:"+path).stdout; s != want {
+			t.Errorf("%s has %q, want %q", path, s, want)
+		}
+	}
+	if s := h.run(0, "ls", "web@latest:/").stdout; strings.Contains(s, "kept-of-once") {
+		t.Errorf("a snapshot of what is in the backup is in it too:\n%s", s)
+	}
+	if d := h.run(0, "diff", "web@latest", "web").stdout; d != "no differences\n" {
+		t.Errorf("the backup and the disk: %s", d)
+	}
+}
+
 // mountAsGuest mounts what a guest's fstab says: first the root, which has it.
 func mountAsGuest(t *testing.T, path string) {
 	t.Helper()

@@ -19,19 +19,21 @@ const maxSubvolumeID = disk.MaxIno>>disk.SubvolumeShift - 1
 //	0xB0 8 bytenr          0xD0 8 flags             0xEF 8 generation_v2
 //	                       0xD8 4 refs              0xF7 16 uuid
 //	                       0x107 16 parent_uuid     0x117 16 received_uuid
+//	                       0x127 8 ctransid         0x12F 8 otransid
 type rootItem struct {
 	pointer
 	dir                    uint64 // number of its root directory
 	flags                  uint64
 	refs                   uint32
 	uuid, origin, received [16]byte
+	changed, made          uint64
 	at                     int64 // of the item
 }
 
 const (
 	oldRootItemSize = 0xef
 	rootItemSize    = 0x1b7
-	receivedEnd     = 0x127
+	madeEnd         = 0x137
 
 	rootReadOnly = 1 << 0
 )
@@ -52,9 +54,10 @@ func parseRoot(name string, v value) (rootItem, error) {
 	r.level = c.U8()
 	if len(raw) > oldRootItemSize && c.U64() == r.generation { // else a kernel that does not know it has written since
 		copy(r.uuid[:], c.Bytes(16))
-		if len(raw) >= receivedEnd {
+		if len(raw) >= madeEnd {
 			copy(r.origin[:], c.Bytes(16))
 			copy(r.received[:], c.Bytes(16))
+			r.changed, r.made = c.U64(), c.U64()
 		}
 	}
 	switch {

@@ -86,6 +86,7 @@ func (p *placer) describe(id uint64) (disk.Subvolume, error) {
 	out := disk.Subvolume{
 		ID: id, Root: makeIno(id, subvolumeRoot), ReadOnly: s.item.flags&rootReadOnly != 0,
 		UUID: s.item.uuid, Origin: s.item.origin, Received: s.item.received, Default: id == p.fs.chosen,
+		Made: s.item.made, Changed: s.item.changed,
 	}
 	path, err := p.path(id, 0)
 	if err != nil {

@@ -95,6 +95,7 @@ func checkList(t *testing.T, paths []string, fs *btrfs.Filesystem, chosen uint64
 	dir, unmount := mount(t, paths, "ro,subvolid=5")
 	defer unmount()
 	want := string(disktest.Run(t, "btrfs", "subvolume", "list", "-u", "-p", "-q", "-R", dir))
+	roots := string(disktest.Run(t, "btrfs", "inspect-internal", "dump-tree", "-t", "root", paths[0]))
 	readOnly := string(disktest.Run(t, "btrfs", "subvolume", "list", "-r", dir))
 	var got strings.Builder
 	for i, s := range list {
@@ -103,6 +104,12 @@ func checkList(t *testing.T, paths []string, fs *btrfs.Filesystem, chosen uint64
 		}
 		if s.ReadOnly != strings.Contains(readOnly, fmt.Sprintf("ID %d ", s.ID)) {
 			t.Errorf("%q is read-only: %v", s.Path, s.ReadOnly)
+		}
+		if times := fmt.Sprintf("ctransid %d otransid %d ", s.Changed, s.Made); s.ID != 5 && !strings.Contains(roots, times) {
+			t.Errorf("%q has %s, which no subvolume has", s.Path, times)
+		}
+		if s.Origin != [16]byte{} && (s.Made == 0 || s.Changed > s.Made) {
+			t.Errorf("%q was made in transaction %d, and changed in %d", s.Path, s.Made, s.Changed)
 		}
 		marks := disk.InodeFlags(0)
 		for flag, is := range map[disk.InodeFlags]bool{disk.FlagSubvolume: s.ID != 5, disk.FlagReadOnly: s.ReadOnly, disk.FlagDefault: s.Default && s.ID != 5} {

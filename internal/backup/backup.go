@@ -101,10 +101,11 @@ type Object struct {
 	Node repository.Node
 	Tags []string // for the snapshot
 
-	// Old is what the parent has at the path, or nil, if Told says that it is told:
-	// else the parent is looked at, which takes memory where it has a large image.
-	Old  *repository.Node
-	Told bool
+	// Change is how it compares with what the parent has at the path, if Told says that
+	// this is told: else the parent is looked at, which takes memory where it has a
+	// large image.
+	Change Change
+	Told   bool
 }
 
 // GCPercent is what the garbage collector is best set to (debug.SetGCPercent) where

@@ -30,10 +30,10 @@ const (
 
 // file returns the node and the content of what is no folder.
 func (w *walker) file(c *folder, node *repository.Node) (*repository.Node, *promise, error) {
-	change := isNew
+	change := Added
 	if c.old != nil {
-		if change = changed; sameMeta(c.old, node) && w.reuse[c.src] {
-			change = unchanged
+		if change = Changed; sameMeta(c.old, node) && w.reuse[c.src] {
+			change = Unchanged
 		}
 	}
 	if node.Type != repository.NodeFile {
@@ -46,11 +46,11 @@ func (w *walker) file(c *folder, node *repository.Node) (*repository.Node, *prom
 			Detail: fmt.Sprintf("files of more than %d bytes in all", w.most.bytes), Hint: "exclude some"})
 	}
 	var content *promise
-	if change == unchanged && w.whole(c.old, node.Size) {
+	if change == Unchanged && w.whole(c.old, node.Size) {
 		content = kept(c.old.Content)
 		content.holes = c.old.Attributes[repository.AttributeHoles]
 	} else {
-		change = max(change, changed)
+		change = max(change, Changed)
 		var err error
 		if content, err = w.linked(c, node); err != nil {
 			return nil, nil, w.damaged(c.src, c.path, err)

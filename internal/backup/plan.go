@@ -37,7 +37,7 @@ func (m *mount) child(name string) *mount {
 }
 
 // told reports whether nothing but objects lies in m itself, of all of which it is told
-// what the parent has in their places.
+// how they compare with the parent.
 func (m *mount) told() bool {
 	for _, c := range m.children {
 		if c.object == nil || !c.object.Told {

@@ -111,30 +111,31 @@ func (r *Report) stored(n int64) {
 	r.BytesStored += n
 }
 
-// change is how something compares with the parent.
-type change uint8
+// Change is how something compares with the parent.
+type Change uint8
 
+// The changes.
 const (
-	unchanged change = iota
-	changed
-	isNew
+	Unchanged Change = iota
+	Changed
+	Added
 )
 
-func (r *Report) file(c change, size int64) {
+func (r *Report) file(c Change, size int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.BytesTotal += size
 	*[]*int64{&r.FilesUnchanged, &r.FilesChanged, &r.FilesNew}[c]++
 }
 
-func (r *Report) object(c change, size int64) {
+func (r *Report) object(c Change, size int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.objects[c]++
 	r.objectBytes += size
 }
 
-func (r *Report) dir(c change) {
+func (r *Report) dir(c Change) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	*[]*int64{&r.DirsUnchanged, &r.DirsChanged, &r.DirsNew}[c]++
@@ -161,9 +162,9 @@ func (r *Report) progress(path []byte) Progress {
 func (r *Report) summary() *repository.SnapshotSummary {
 	s := &repository.SnapshotSummary{
 		BackupStart: r.started, BackupEnd: r.ended,
-		FilesNew:        uint64(r.FilesNew + r.objects[isNew]),
-		FilesChanged:    uint64(r.FilesChanged + r.objects[changed]),
-		FilesUnmodified: uint64(r.FilesUnchanged + r.objects[unchanged]),
+		FilesNew:        uint64(r.FilesNew + r.objects[Added]),
+		FilesChanged:    uint64(r.FilesChanged + r.objects[Changed]),
+		FilesUnmodified: uint64(r.FilesUnchanged + r.objects[Unchanged]),
 		DirsNew:         uint64(r.DirsNew), DirsChanged: uint64(r.DirsChanged), DirsUnmodified: uint64(r.DirsUnchanged),
 		DataBlobs: uint64(r.added.DataBlobs), TreeBlobs: uint64(r.added.TreeBlobs),
 		DataAdded: uint64(r.added.Bytes), DataAddedPacked: uint64(r.added.Stored),

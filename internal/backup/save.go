@@ -92,14 +92,10 @@ var chunkBuffers = sync.Pool{New: func() any {
 
 // chunks cuts what r has into blobs, and leaves saving them to others.
 func (w *walker) chunks(p *promise, r io.Reader) error {
-	if w.chunker == nil {
-		w.chunker = w.repo.NewChunker(r)
-	} else {
-		w.repo.ResetChunker(w.chunker, r)
-	}
+	w.cutter.Reset(r)
 	for {
 		buf := chunkBuffers.Get().(*[]byte)
-		chunk, err := w.chunker.Next(*buf)
+		chunk, err := w.cutter.Next(*buf)
 		if err != nil {
 			chunkBuffers.Put(buf)
 			if errors.Is(err, io.EOF) {
@@ -107,7 +103,7 @@ func (w *walker) chunks(p *promise, r io.Reader) error {
 			}
 			return err
 		}
-		*buf = chunk.Data // it may have grown
+		*buf = chunk // it may have grown
 		if err := w.put(p, buf); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/pattern"
 )
 
 // TestSuperseded: a snapshot is left out only if what it tells of lives on.
@@ -17,6 +18,7 @@ func TestSuperseded(t *testing.T) {
 	snapshot := func(id, parent uint64, of byte) disk.Subvolume {
 		s := volume(id, parent)
 		s.Origin, s.ReadOnly = u(of), true
+		s.Made, s.Changed = id, id-1
 		return s
 	}
 	with := func(s disk.Subvolume, change func(*disk.Subvolume)) disk.Subvolume {
@@ -25,6 +27,7 @@ func TestSuperseded(t *testing.T) {
 	}
 	received := func(s *disk.Subvolume) { s.Received = u(200) }
 	writable := func(s *disk.Subvolume) { s.ReadOnly = false }
+	changed := func(at uint64) func(*disk.Subvolume) { return func(s *disk.Subvolume) { s.Changed = at } }
 	chosen := func(s *disk.Subvolume) { s.Default = true }
 	for name, c := range map[string]struct {
 		list []disk.Subvolume
@@ -37,8 +40,14 @@ func TestSuperseded(t *testing.T) {
 		"writable":           {[]disk.Subvolume{volume(5, 0), volume(10, 5), with(snapshot(11, 5, 10), writable)}, nil},
 		"the original is gone": {
 			[]disk.Subvolume{volume(5, 0), snapshot(11, 5, 10), snapshot(12, 5, 10), snapshot(13, 5, 12)}, nil},
-		"rolled back": { // 14 was made of 11, and 10 removed
-			[]disk.Subvolume{volume(5, 0), snapshot(11, 5, 10), snapshot(12, 5, 10), with(snapshot(14, 5, 11), writable)}, []uint64{11, 12}},
+		"rolled back": { // 14 was made of 12, and 10 removed, of which 13 alone tells the last
+			[]disk.Subvolume{volume(5, 0), snapshot(11, 5, 10), snapshot(12, 5, 10), snapshot(13, 5, 10), with(snapshot(14, 5, 12), writable)}, []uint64{11, 12}},
+		"changed after it was made": { // as a template that was made read-only when it was ready
+			[]disk.Subvolume{volume(5, 0), volume(10, 5), with(snapshot(11, 5, 10), changed(12))}, nil},
+		"in use as it was after its change": {
+			[]disk.Subvolume{volume(5, 0), with(snapshot(11, 5, 10), changed(12)), with(snapshot(13, 5, 11), writable)}, []uint64{11}},
+		"changed again": {
+			[]disk.Subvolume{volume(5, 0), with(snapshot(11, 5, 10), changed(14)), with(snapshot(13, 5, 11), writable)}, nil},
 		"the default is read-only": { // as in MicroOS
 			[]disk.Subvolume{volume(5, 0), snapshot(11, 5, 10), with(snapshot(12, 5, 11), chosen), snapshot(13, 5, 12)}, []uint64{11, 13}},
 		"received": {
@@ -51,11 +60,48 @@ func TestSuperseded(t *testing.T) {
 			[]disk.Subvolume{volume(5, 0), with(volume(10, 11), func(s *disk.Subvolume) { s.Origin = u(11) }), snapshot(11, 10, 10)}, nil},
 	} {
 		var got []uint64
-		for _, s := range backup.Superseded(c.list) {
+		for _, s := range backup.Superseded(c.list, nil, nil) {
 			got = append(got, s.ID)
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: %d are left out, want %d", name, got, c.want)
+		}
+	}
+}
+
+// TestSupersededByWhatIsBackedUp: a snapshot is all there is of an original that is left
+// out, and is not left out itself.
+func TestSupersededByWhatIsBackedUp(t *testing.T) {
+	list := []disk.Subvolume{
+		{ID: 5, UUID: [16]byte{5}},
+		{ID: 10, Parent: 5, UUID: [16]byte{10}, Path: []byte("vol/home")},
+		{ID: 11, Parent: 5, UUID: [16]byte{11}, Path: []byte("snapshots/home"), Origin: [16]byte{10}, ReadOnly: true, Made: 11},
+	}
+	for _, c := range []struct {
+		include, exclude []string
+		left             bool
+	}{
+		{nil, nil, true},
+		{nil, []string{"/vol/other/", "*.tmp", "/vol/home/cache/*"}, true},
+		{nil, []string{"/vol/home"}, false},
+		{nil, []string{"/vol/"}, false},
+		{nil, []string{"home", "!/snapshots/home"}, false},
+		{nil, []string{"/vol/home/*"}, false},
+		{nil, []string{"/vol/**"}, false},
+		{[]string{"/vol", "/snapshots"}, nil, true},
+		{[]string{"/snapshots"}, nil, false},
+		{[]string{"/vol/home/documents", "/snapshots"}, nil, false},
+	} {
+		lists := make([]*pattern.List, 2)
+		for i, text := range [][]string{c.include, c.exclude} {
+			var err error
+			if lists[i], err = pattern.Compile(text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := backup.Superseded(list, lists[0], lists[1])
+		if c.left != (len(got) == 1) {
+			t.Errorf("include %q, exclude %q: left out are %v", c.include, c.exclude, got)
 		}
 	}
 }

@@ -139,11 +139,11 @@ func (t *tree) count(id repository.ID) {
 	switch old := t.f.old; {
 	case t.node == nil:
 	case old == nil:
-		t.w.report.dir(isNew)
+		t.w.report.dir(Added)
 	case old.Subtree != nil && *old.Subtree == id && (t.f.depth == 0 || sameMeta(old, t.node)):
-		t.w.report.dir(unchanged)
+		t.w.report.dir(Unchanged)
 	default:
-		t.w.report.dir(changed)
+		t.w.report.dir(Changed)
 	}
 }
 

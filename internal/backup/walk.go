@@ -12,12 +12,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/restic/chunker"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/cut"
 )
 
 const (
@@ -59,7 +59,7 @@ type walker struct {
 	jobs    chan job            // blobs to be saved
 	queued  *semaphore.Weighted // their bytes
 	savers  sync.WaitGroup      // who saves them
-	chunker *chunker.Chunker    // of the file that is being read; used again
+	cutter  *cut.Cutter         // of the large file that is being read
 	folders sync.WaitGroup      // who wait for a folder's content
 	pending chan struct{}       // taken by each folder that waits
 	held    atomic.Int64        // bytes, see maxHeld
@@ -76,7 +76,7 @@ func walk(ctx context.Context, repo *repository.Repository, root *mount, parent 
 	w := &walker{
 		repo: repo, report: report, tell: opts.Progress,
 		reuse: make(map[*Source]bool), superseded: make(map[*Source]map[uint64]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise), zeros: make(map[int64]repository.ID),
-		jobs: make(chan job, maxJobs), queued: semaphore.NewWeighted(maxQueued), pending: make(chan struct{}, maxPending),
+		jobs: make(chan job, maxJobs), cutter: repo.NewCutter(), queued: semaphore.NewWeighted(maxQueued), pending: make(chan struct{}, maxPending),
 	}
 	w.most.entries, w.most.bytes = cmp.Or(opts.MaxEntries, DefaultMaxEntries), cmp.Or(opts.MaxBytes, DefaultMaxBytes)
 	if err := w.noteSuperseded(root); err != nil {
@@ -310,14 +310,14 @@ func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository
 // object counts an object, which old is in the parent if that is not told otherwise,
 // and returns its node.
 func (w *walker) object(o *Object, old *repository.Node) *repository.Node {
-	if o.Told {
-		old = o.Old
-	}
-	n, c := &o.Node, isNew
-	if old != nil && old.Type == repository.NodeFile {
-		c = changed
+	n, c := &o.Node, Added
+	switch {
+	case o.Told:
+		c = o.Change
+	case old != nil && old.Type == repository.NodeFile:
+		c = Changed
 		if old.Size == n.Size && slices.Equal(old.Content, n.Content) {
-			c = unchanged
+			c = Unchanged
 		}
 	}
 	w.report.object(c, int64(n.Size))
@@ -383,21 +383,4 @@ func (w *walker) damaged(src *Source, path []byte, err error) error {
 	}
 	w.report.damage(src.Disk, path, err)
 	return nil
-}
-
-// inodeSet is a set of inode numbers, in pages of 4096: one bit for each where
-// numbers lie close together, as they do.
-type inodeSet map[uint64]*[64]uint64
-
-// add adds a number, and reports whether it is new.
-func (s inodeSet) add(ino uint64) bool {
-	page := s[ino/4096]
-	if page == nil {
-		page = new([64]uint64)
-		s[ino/4096] = page
-	}
-	word, bit := &page[ino/64%64], uint64(1)<<(ino%64)
-	was := *word&bit != 0
-	*word |= bit
-	return !was
 }

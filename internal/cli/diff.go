@@ -137,14 +137,11 @@ func (a *app) comparedDisk(ctx context.Context, p *comparison, sides [2]target, 
 	if sides[1].ofBackup() {
 		there = p.before
 	}
-	skipped := map[string]bool{} // snapshots, by their paths
+	var subvolumes []disk.Subvolume
 	if lister, ok := there.fsys.(disk.SubvolumeLister); ok && d.BtrfsSnapshots != config.BtrfsSnapshotsKeep {
-		list, _ := lister.Subvolumes() // what cannot be read is told when it is compared
-		for _, s := range backup.Superseded(list) {
-			skipped[string(s.Path)] = true
-		}
+		subvolumes, _ = lister.Subvolumes() // what cannot be read is told when it is compared
 	}
-	if p.choose, err = selection(v, d, in, skipped); err != nil {
+	if p.choose, err = selection(v, d, in, subvolumes); err != nil {
 		p.close()
 		return nil, err
 	}
@@ -204,8 +201,8 @@ func (a *app) diskByDisk(ctx context.Context, v *config.VM, sides [2]target) (pa
 
 // selection says which files of a disk, below the folder in, are those of a
 // backup: what other disks hold in it is not, and what the patterns leave out, and
-// snapshots that are skipped, are not expected.
-func selection(v *config.VM, d *config.Disk, in string, skipped map[string]bool) (func(path []byte, dir bool) diff.Choice, error) {
+// those of the subvolumes that are superseded, are not expected.
+func selection(v *config.VM, d *config.Disk, in string, subvolumes []disk.Subvolume) (func(path []byte, dir bool) diff.Choice, error) {
 	include, err := pattern.Compile(d.Include)
 	if err != nil {
 		return nil, err
@@ -213,6 +210,10 @@ func selection(v *config.VM, d *config.Disk, in string, skipped map[string]bool)
 	exclude, err := pattern.Compile(d.Exclude)
 	if err != nil {
 		return nil, err
+	}
+	skipped := map[string]bool{} // snapshots, by their paths
+	for _, s := range backup.Superseded(subvolumes, include, exclude) {
+		skipped[string(s.Path)] = true
 	}
 	var mounts []string // of other disks, in the paths of this one
 	for _, other := range v.SortedDisks() {

@@ -97,24 +97,27 @@ func (a *app) filesystemDisk(ctx context.Context, src *opened, t target, keep st
 	opts.Warn = func(path []byte, text string) {
 		fmt.Fprintf(a.stderr, "drydock: not on the disk as it was: %s: %s\n", escape.Bytes(path), text)
 	}
-	work := filepath.Join(c.State, "work")
-	if err := os.MkdirAll(work, 0o700); err != nil {
-		return nil, err
-	}
 	opts.Keep = keep
-	var s *newimage.Skeleton
-	if _, serr := os.Stat(keep); keep != "" && serr == nil {
-		s, err = newimage.OpenSkeleton(ctx, tree, keep, opts)
-	} else {
-		s, err = newimage.MakeSkeleton(ctx, tree, filepath.Join(work, t.vm+"."+t.disk), opts)
-	}
-	if errors.Is(err, newimage.ErrSize) {
-		return nil, fmt.Errorf("%w: here it has the size that it had (drydock restore --to-image --size makes a larger one)", err)
-	}
+	made, err := skeleton(ctx, tree, filepath.Join(c.State, "work", t.vm+"."+t.disk), opts)
 	if err != nil {
 		return nil, err
 	}
-	d := backupdisk.New(s, tree)
+	d := backupdisk.New(made, tree)
 	src.closers = append(src.closers, func() { d.Close() })
 	return d, nil
+}
+
+// skeleton opens the filesystem that was kept, or makes it below the name at.
+func skeleton(ctx context.Context, tree disk.Filesystem, at string, opts newimage.Options) (*newimage.Skeleton, error) {
+	if _, err := os.Stat(opts.Keep); opts.Keep != "" && err == nil {
+		return newimage.OpenSkeleton(ctx, tree, opts.Keep, opts)
+	}
+	if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+		return nil, err
+	}
+	s, err := newimage.MakeSkeleton(ctx, tree, at, opts)
+	if errors.Is(err, newimage.ErrSize) || errors.Is(err, newimage.ErrFilesystem) {
+		return nil, fmt.Errorf("%w: here it has the type and the size that it had (drydock restore --to-image takes others; backup: image needs none)", err)
+	}
+	return s, err
 }

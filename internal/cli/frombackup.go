@@ -229,10 +229,11 @@ func (f *filling) plan() (*fromBackup, error) {
 	now := f.h.app.now()
 	r := &fromBackup{VM: f.v.Name, Backup: f.src.backup.ID.String(), Time: f.src.backup.Time, Since: now}
 	ending := ".before-" + strings.ReplaceAll(now.UTC().Format("20060102-150405.000"), ".", "-")
+	if err := f.refuseRaw(); err != nil {
+		return nil, err
+	}
 	for _, d := range f.v.SortedDisks() {
 		switch {
-		case hasDisk(f.src.backup, d.Name) && d.Format != config.FormatQCOW2:
-			return nil, fmt.Errorf("disk %s is raw, and a raw image cannot lie on a backup: declare it qcow2, here and in the VM's command, or restore it (drydock restore %s/%s@latest --to %s)", d.Name, f.v.Name, d.Name, d.Path)
 		case hasDisk(f.src.backup, d.Name) && d.Backing != nil:
 			return nil, fmt.Errorf("disk %s lies on a backing file: leave that out of the configuration, since the backup has all of it", d.Name)
 		case hasDisk(f.src.backup, d.Name):
@@ -254,6 +255,27 @@ func (f *filling) plan() (*fromBackup, error) {
 		return nil, fmt.Errorf("backup %s has no disk of %s", f.src.backup.ID.Short(), f.v.Name)
 	}
 	return r, nil
+}
+
+// refuseRaw refuses raw disks, which cannot lie on a backup, and says what makes qcow2
+// disks of them: drydock changes neither its configuration nor what starts a VM.
+func (f *filling) refuseRaw() error {
+	var settings, paths, names []string
+	for _, d := range f.v.SortedDisks() {
+		if hasDisk(f.src.backup, d.Name) && d.Format != config.FormatQCOW2 {
+			settings = append(settings, fmt.Sprintf("vms.%s.disks.%s.format", f.v.Name, d.Name))
+			paths, names = append(paths, d.Path), append(names, d.Name)
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	command := fmt.Sprintf("vms.%s.command", f.v.Name)
+	if f.v.Unit != "" {
+		command = "the command of " + f.v.Unit
+	}
+	return fmt.Errorf("disk %s: a raw image cannot lie on a backup, and a qcow2 one comes in its place: set %s to qcow2 in %s, and in %s format=qcow2 for %s (with -blockdev, driver=qcow2), and start again; nothing has changed (or restore the VM: drydock restore vm %s)",
+		strings.Join(names, ", "), strings.Join(settings, " and "), f.h.app.configPath, command, strings.Join(paths, " and "), f.v.Name)
 }
 
 // realPath follows symlinks; a file that is not there has its own name.

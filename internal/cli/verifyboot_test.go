@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // bootWorld is a world with a backup of files, whose VM is a QEMU in which nothing
@@ -55,22 +53,6 @@ func TestOneThatCannotBeTried(t *testing.T) {
 // TestFaultOfTheHost: what keeps a backup from being tried says nothing of it.
 func TestFaultOfTheHost(t *testing.T) {
 	w := bootWorld(t, "")
-	work := filepath.Join(filepath.Dir(w.config), "state", "work")
-	if err := os.MkdirAll(work, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(filepath.Join(work, ".web.data.drydock-lock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	if r := w.boot(1, "web"); len(r.Boots) != 0 || len(r.NotTried) != 1 || !strings.Contains(r.NotTried[0].Error, "another process") {
-		t.Errorf("%+v", r)
-	}
-	f.Close()
 	text, err := os.ReadFile(w.config)
 	if err != nil {
 		t.Fatal(err)

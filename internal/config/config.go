@@ -446,7 +446,7 @@ type Disk struct {
 	// ExcludeLargerThan leaves out files that are larger; 0 is no limit.
 	ExcludeLargerThan Size `yaml:"exclude_larger_than,omitempty"`
 	// BtrfsSnapshots says whether the files of read-only snapshots are backed up whose
-	// original is in use. The default is skip: there may be hundreds, as snapper makes
+	// original is in use, and in the backup. The default is skip: there may be hundreds, as snapper makes
 	// them, each with all files. What was left out is counted in the round's report.
 	BtrfsSnapshots string `yaml:"btrfs_snapshots,omitempty" jsonschema:"enum=skip,enum=keep"`
 	// Backing is the backing file of a qcow2 disk. It is opened because it is

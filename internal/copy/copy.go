@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/drydock-vm/drydock/internal/repository"
 )
@@ -78,7 +79,7 @@ func Run(ctx context.Context, from, to *repository.Repository, snapshots []*repo
 	if present == nil {
 		return nil, fmt.Errorf("list the copies: %w", err)
 	}
-	c := &copier{from: from, to: to, walked: make(map[repository.ID]bool)}
+	c := &copier{from: from, to: to, walked: make(map[repository.ID]bool), room: semaphore.NewWeighted(maxHeld)}
 	rep := &Report{Originals: make(map[repository.ID]repository.ID)}
 	var failed []error
 	for _, s := range snapshots {
@@ -154,9 +155,14 @@ func originals(ctx context.Context, r *repository.Repository) (map[repository.ID
 	return ids, err
 }
 
+// maxHeld bounds the contents that are on their way, in bytes: each is held two or three
+// times, as it was stored, as it is, and as it will be stored.
+const maxHeld = 2 * repository.MaxChunk
+
 type copier struct {
 	from, to             *repository.Repository
 	walked               map[repository.ID]bool // trees whose contents are all there
+	room                 *semaphore.Weighted    // of maxHeld
 	blobs, bytes, stored atomic.Int64
 }
 
@@ -229,6 +235,12 @@ func (c *copier) data(ctx context.Context, id repository.ID) error {
 	if c.to.HasBlob(repository.DataBlob, id) {
 		return nil // since it was noticed
 	}
+	size, _ := c.from.BlobSize(repository.DataBlob, id) // 0 where there is none
+	size = min(size, maxHeld)
+	if err := c.room.Acquire(ctx, size); err != nil {
+		return err
+	}
+	defer c.room.Release(size)
 	data, err := c.load(ctx, id)
 	if err != nil {
 		return err

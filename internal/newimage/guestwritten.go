@@ -56,7 +56,9 @@ func (m *maker) write() error {
 			m.damaged(path, err)
 		}
 	}
+	m.warned = &warnings{}
 	o.Warn = func(path []byte, text string) {
+		m.warned.add(path)
 		if m.opts.Warn != nil {
 			m.opts.Warn(path, text)
 		}

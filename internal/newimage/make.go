@@ -101,6 +101,8 @@ type maker struct {
 	work   *workplace
 	step   string
 	report *Report
+	// warned is what the machine has warned of that wrote the image; nil if it is another.
+	warned *warnings
 }
 
 func (m *maker) make() error {

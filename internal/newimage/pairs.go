@@ -9,8 +9,9 @@ import (
 )
 
 // pairs calls each for every regular file of the backup that is in the new filesystem on
-// an image at path: once for all of its names, with its inode numbers here and there. missing is
-// told the path of a file or folder that is not there, with all that would be in it.
+// an image at path: once for all of its names, with its inode numbers here and there.
+// missing is told the path of a file or folder that is not there, with all that would be
+// in it.
 func (m *maker) pairs(path string, each func(made disk.Filesystem, ino, there uint64) error, missing func(path []byte) error) error {
 	image, err := os.Open(path)
 	if err != nil {
@@ -22,8 +23,8 @@ func (m *maker) pairs(path string, each func(made disk.Filesystem, ino, there ui
 		return ofMade(err)
 	}
 	defer stop()
-	p := &pairing{ctx: m.ctx, src: m.src, made: made, each: each, missing: missing, seen: map[uint64]bool{}}
-	return p.folder(m.src.Info().Root, made.Info().Root, 0)
+	p := &pairing{ctx: m.ctx, src: m.src, made: made, each: each, missing: missing, seen: map[pair]bool{}}
+	return p.folder(m.src.Info().Root, made.Info().Root, []byte("/"), 0)
 }
 
 // pairing walks the backup and the new filesystem side by side.
@@ -33,10 +34,15 @@ type pairing struct {
 	made    disk.Filesystem
 	each    func(made disk.Filesystem, ino, there uint64) error
 	missing func(path []byte) error
-	seen    map[uint64]bool // hardlinked files, by inode number in the backup
+	seen    map[pair]bool // hardlinked files
 }
 
-func (p *pairing) folder(ino, made uint64, depth int) error {
+// pair is a file, by its inode numbers in the backup and in the new filesystem. There it
+// may be several, where so many have hardlinks that they are not all kept.
+type pair struct{ ino, made uint64 }
+
+// folder walks a folder, whose path has a slash at its end.
+func (p *pairing) folder(ino, made uint64, path []byte, depth int) error {
 	if p.ctx.Err() != nil {
 		return context.Cause(p.ctx)
 	}
@@ -55,13 +61,13 @@ func (p *pairing) folder(ino, made uint64, depth int) error {
 		if e.Type != disk.ModeDir && e.Type != disk.ModeRegular {
 			continue
 		}
-		at := there[string(e.Name)]
+		at, below := there[string(e.Name)], append(path[:len(path):len(path)], e.Name...)
 		if at.Type != e.Type {
-			err = p.missing(p.src.paths[e.Ino])
+			err = p.missing(below)
 		} else if e.Type == disk.ModeDir {
-			err = p.folder(e.Ino, at.Ino, depth+1)
+			err = p.folder(e.Ino, at.Ino, append(below, '/'), depth+1)
 		} else {
-			err = p.file(e.Ino, at.Ino)
+			err = p.file(pair{e.Ino, at.Ino})
 		}
 		if err != nil {
 			return err
@@ -95,15 +101,15 @@ func ofMade(err error) error {
 	return fmt.Errorf("read the new filesystem: %v", err)
 }
 
-func (p *pairing) file(ino, made uint64) error {
-	inode, err := p.src.Inode(ino)
-	if err != nil || p.seen[ino] {
+func (p *pairing) file(f pair) error {
+	inode, err := p.src.Inode(f.ino)
+	if err != nil || p.seen[f] {
 		return err
 	}
 	if inode.Links > 1 {
-		p.seen[ino] = true
+		p.seen[f] = true
 	}
-	return p.each(p.made, ino, made)
+	return p.each(p.made, f.ino, f.made)
 }
 
 // blocks yields the blocks of a file of the backup that content is in, by their numbers:

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -162,6 +163,17 @@ func TestFilesystemsThatLie(t *testing.T) {
 	}
 	if want := []string{"/a folder", "/lost", "/missing"}; !slices.Equal(missing, want) {
 		t.Errorf("%q, want %q", missing, want)
+	}
+	m.warned = &warnings{}
+	m.warned.add([]byte("/a folder"))
+	m.warned.add([]byte("/missing"))
+	if runs, err := m.locate(os.DevNull); err == nil || !strings.Contains(err.Error(), `left out "/lost" without a word`) {
+		t.Errorf("what nobody has warned of: %+v, %v", runs, err)
+	}
+	missing = nil
+	m.warned.add([]byte("/lost"))
+	if _, err := m.locate(os.DevNull); err != nil || len(missing) > 0 {
+		t.Errorf("what was warned of: %v, again of %q", err, missing)
 	}
 	made.Files[100] = lying{treetest.Content{Data: content.Data[:4999]}, 3 * blockSize}
 	if runs, err := m.locate(os.DevNull); !errors.Is(err, errRuns) {

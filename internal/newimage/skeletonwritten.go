@@ -3,8 +3,10 @@ package newimage
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/writervm/wire"
 )
 
 // locate finds where the machine has made room for content, as the confined reader says:
@@ -17,13 +19,39 @@ func (m *maker) locate(path string) ([]Run, error) {
 			return fmt.Errorf("%.100q: %w", m.src.paths[ino], err)
 		}
 		return nil
-	}, func(path []byte) error {
-		if m.opts.Warn != nil {
-			m.opts.Warn(path, "it could not be made")
-		}
-		return nil
-	})
+	}, m.missing)
 	return found.runs, err
+}
+
+// missing is told what is not in a filesystem that a machine has written. The machine has
+// said so, unless it was another one, or has warned of too much.
+func (m *maker) missing(path []byte) error {
+	switch {
+	case m.warned != nil && m.warned.paths[string(path)]:
+		return nil
+	case m.warned != nil && m.warned.count < wire.MaxWarnings:
+		return fmt.Errorf("the machine that wrote it has left out %.100q without a word", path)
+	case m.opts.Warn != nil:
+		m.opts.Warn(path, "it could not be made")
+	}
+	return nil
+}
+
+// warnings is what the machine has warned of, and what it was spared.
+type warnings struct {
+	mu    sync.Mutex // guards what follows, while the machine writes
+	paths map[string]bool
+	count int
+}
+
+func (w *warnings) add(path []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.paths == nil {
+		w.paths = map[string]bool{}
+	}
+	w.paths[string(path)] = true
+	w.count++
 }
 
 func (m *maker) locateFile(made disk.Filesystem, ino, there uint64, found *runList) error {

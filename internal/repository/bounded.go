@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,7 +35,7 @@ type xattrsJSON []Xattr
 // UnmarshalJSON reads null, or an array of no more than a file can have.
 func (x *xattrsJSON) UnmarshalJSON(b []byte) error {
 	*x = nil
-	w := newJSONWalker(b)
+	w := newJSONWalker(bytes.NewReader(b))
 	return w.array(func() error {
 		if len(*x) == maxXattrs {
 			return fmt.Errorf("%w: more than %d extended attributes", ErrLimit, maxXattrs)
@@ -57,7 +58,7 @@ func (a *attributesJSON) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		return nil
 	}
-	w := newJSONWalker(b)
+	w := newJSONWalker(bytes.NewReader(b))
 	got := attributesJSON{}
 	err := w.object(func(key string) error {
 		var value json.RawMessage

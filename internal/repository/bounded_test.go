@@ -20,7 +20,7 @@ func TestNodesAreBounded(t *testing.T) {
 	if _, err := decodeTree([]byte("{" + strings.Join(keys, ",") + `,"nodes":[]}`)); !errors.Is(err, ErrLimit) {
 		t.Errorf("endless keys beside the nodes: %v", err)
 	}
-	if err := decodeIndex([]byte("{"+strings.Join(keys, ",")+`,"packs":[]}`), nil); !errors.Is(err, ErrLimit) {
+	if err := decodeIndex(strings.NewReader("{"+strings.Join(keys, ",")+`,"packs":[]}`), nil); !errors.Is(err, ErrLimit) {
 		t.Errorf("endless keys in an index: %v", err)
 	}
 	null := strings.Repeat("null,", 100)

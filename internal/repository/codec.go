@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 
@@ -26,6 +27,10 @@ const (
 	// and memory is bounded by it.
 	zstdWindow = 512 << 10
 )
+
+// largeFile is the size in bytes above which a compressed index is decompressed as it is
+// parsed.
+const largeFile = 512 << 10
 
 // The first byte of the plaintext of unpacked files in format 2. An opening
 // bracket instead is JSON as it stands.
@@ -178,6 +183,47 @@ func (c *codec) openFile(sealed []byte) ([]byte, error) {
 		return plain, err
 	}
 	return decodeFile(c.dec, plain)
+}
+
+// openStream decrypts the stored form of such a file in place, and returns a reader of the
+// plaintext. An index of a hundred thousand tiny blobs has 20 MB and more.
+func (c *codec) openStream(sealed []byte) (io.Reader, error) {
+	plain, err := c.key.Open(sealed)
+	if err != nil {
+		return nil, err
+	}
+	if !c.compress || len(plain) < largeFile || plain[0] != encodingZstd {
+		if c.compress {
+			plain, err = decodeFile(c.dec, plain)
+		}
+		return bytes.NewReader(plain), err
+	}
+	dec, err := newStream(plain[1:])
+	return &boundedReader{rd: dec, left: maxUnpackedSize}, err
+}
+
+// newStream returns a decompressor that holds no more than a window, which a hostile
+// stream may make as large as a blob can be.
+func newStream(packed []byte) (*zstd.Decoder, error) {
+	dec, err := zstd.NewReader(bytes.NewReader(packed), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxBlobSize))
+	if err != nil {
+		return nil, fmt.Errorf("make decompressor: %w", err)
+	}
+	return dec, nil
+}
+
+// boundedReader reads a file of at most left bytes.
+type boundedReader struct {
+	rd   io.Reader
+	left int
+}
+
+func (r *boundedReader) Read(p []byte) (int, error) {
+	n, err := r.rd.Read(p)
+	if r.left -= n; r.left < 0 {
+		return 0, fmt.Errorf("%w: more than %d bytes", ErrLimit, maxUnpackedSize)
+	}
+	return n, err
 }
 
 // decodeFile undoes the encoding that format 2 knows for such files.

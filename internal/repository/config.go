@@ -10,6 +10,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 	"github.com/drydock-vm/drydock/internal/repository/crypto"
+	"github.com/drydock-vm/drydock/internal/repository/cut"
 )
 
 // The formats.
@@ -82,12 +83,9 @@ func decodeConfig(plain []byte) (configFile, error) {
 	return cfg, checkPolynomial(cfg.Polynomial)
 }
 
-// polynomialDegree is the degree of every polynomial that the chunker can use.
-const polynomialDegree = 53
-
-// checkPolynomial refuses what would make the chunker misbehave.
+// checkPolynomial refuses what would make a chunker misbehave.
 func checkPolynomial(p chunker.Pol) error {
-	if p.Deg() != polynomialDegree || !p.Irreducible() {
+	if p.Deg() != cut.Degree || !p.Irreducible() {
 		return errors.New("the chunker polynomial is not an irreducible one of degree 53")
 	}
 	return nil

@@ -3,6 +3,8 @@ package repository
 import (
 	"bytes"
 	"time"
+
+	"github.com/restic/chunker"
 )
 
 // What tests reach into.
@@ -20,3 +22,6 @@ func (t *Tree) Bytes() []byte {
 	}
 	return b.Bytes()
 }
+
+// Polynomial is that of the configuration.
+func (r *Repository) Polynomial() chunker.Pol { return r.cfg.Polynomial }

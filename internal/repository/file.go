@@ -62,6 +62,19 @@ func (r *Repository) saveFile(ctx context.Context, op string, t backend.FileType
 // loadFile returns the plaintext of such a file.
 func (r *Repository) loadFile(ctx context.Context, op string, t backend.FileType, id ID) ([]byte, error) {
 	h := backend.Handle{Type: t, Name: id.String()}
+	sealed, err := r.loadSealedFile(ctx, op, h, id)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := r.codec.openFile(sealed)
+	if err != nil {
+		return nil, damaged(op, h, "%w", err)
+	}
+	return plain, nil
+}
+
+// loadSealedFile returns such a file as it is stored.
+func (r *Repository) loadSealedFile(ctx context.Context, op string, h backend.Handle, id ID) ([]byte, error) {
 	sealed, err := readFile(ctx, r.be, op, h, maxUnpackedSize+crypto.Overhead)
 	if err != nil {
 		return nil, err
@@ -69,11 +82,7 @@ func (r *Repository) loadFile(ctx context.Context, op string, t backend.FileType
 	if Hash(sealed) != id {
 		return nil, damaged(op, h, "the content has another hash")
 	}
-	plain, err := r.codec.openFile(sealed)
-	if err != nil {
-		return nil, damaged(op, h, "%w", err)
-	}
-	return plain, nil
+	return sealed, nil
 }
 
 // listFiles returns the IDs of all files of a type.

@@ -1,11 +1,13 @@
 package repository
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/drydock-vm/drydock/internal/repository/crypto"
@@ -126,7 +128,7 @@ func TestIndexFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []finishedPack
-	err = decodeIndex(data, func(pack ID, blobs []blobEntry) error {
+	err = decodeIndex(bytes.NewReader(data), func(pack ID, blobs []blobEntry) error {
 		got = append(got, finishedPack{pack, slices.Clone(blobs)})
 		return nil
 	})
@@ -162,13 +164,13 @@ func TestDecodeIndex(t *testing.T) {
 		"cut off":            {`{"packs":[{"id":"` + id, false},
 		"nothing":            {``, false},
 	} {
-		err := decodeIndex([]byte(test.json), newIndex().add)
+		err := decodeIndex(strings.NewReader(test.json), newIndex().add)
 		if (err == nil) != test.ok {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	stop := errors.New("stop")
-	err := decodeIndex([]byte(`{"packs":[{"id":"`+id+`"}]}`), func(ID, []blobEntry) error { return stop })
+	err := decodeIndex(strings.NewReader(`{"packs":[{"id":"`+id+`"}]}`), func(ID, []blobEntry) error { return stop })
 	if !errors.Is(err, stop) {
 		t.Errorf("add failed, and decodeIndex says %v", err)
 	}

@@ -3,6 +3,7 @@ package repository
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 )
 
 // indexFile is the content of an index file.
@@ -53,8 +54,8 @@ func encodeIndex(packs []finishedPack) ([]byte, error) {
 // The index files that "supersedes" names are read like all others: they go away
 // before what they describe does, so what they say is true as long as they are
 // there. Restic does the same.
-func decodeIndex(data []byte, add func(pack ID, blobs []blobEntry) error) error {
-	w := newJSONWalker(data)
+func decodeIndex(rd io.Reader, add func(pack ID, blobs []blobEntry) error) error {
+	w := newJSONWalker(rd)
 	err := w.object(func(key string) error {
 		switch key {
 		case "packs":

@@ -1,7 +1,6 @@
 package repository
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,9 +16,7 @@ const maxMembers = 1 << 10
 // become a million structs first.
 type jsonWalker struct{ dec *json.Decoder }
 
-func newJSONWalker(data []byte) jsonWalker {
-	return jsonWalker{json.NewDecoder(bytes.NewReader(data))}
-}
+func newJSONWalker(rd io.Reader) jsonWalker { return jsonWalker{json.NewDecoder(rd)} }
 
 // object calls field for each key of an object; field reads the value. Any key
 // comes at most once.

@@ -67,12 +67,17 @@ func (r *Repository) LoadIndex(ctx context.Context) error {
 
 // loadIndexFile adds what one index file says.
 func (r *Repository) loadIndexFile(ctx context.Context, op string, idx *index, id ID) error {
-	plain, err := r.loadFile(ctx, op, backend.IndexFile, id)
+	h := backend.Handle{Type: backend.IndexFile, Name: id.String()}
+	sealed, err := r.loadSealedFile(ctx, op, h, id)
 	if err != nil {
 		return err
 	}
-	if err := decodeIndex(plain, idx.add); err != nil {
-		return damaged(op, backend.Handle{Type: backend.IndexFile, Name: id.String()}, "%w", err)
+	rd, err := r.codec.openStream(sealed)
+	if err == nil {
+		err = decodeIndex(rd, idx.add)
+	}
+	if err != nil {
+		return damaged(op, h, "%w", err)
 	}
 	r.setLoaded(id)
 	return nil

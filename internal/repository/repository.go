@@ -9,6 +9,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 	"github.com/drydock-vm/drydock/internal/repository/crypto"
+	"github.com/drydock-vm/drydock/internal/repository/cut"
 	"github.com/drydock-vm/drydock/internal/repository/ecc"
 )
 
@@ -90,6 +91,8 @@ type Repository struct {
 	opts  Options
 	times lockTimes
 	saver saver
+	// tables are those of the configuration's polynomial.
+	tables func() *cut.Tables
 
 	mu     sync.Mutex // guards what follows
 	idx    *index     // nil until LoadIndex
@@ -212,6 +215,7 @@ func newRepository(be backend.Backend, key *crypto.Key, cfg configFile, opts Opt
 		return nil, err
 	}
 	r := &Repository{be: be, cfg: cfg, codec: c, opts: opts, times: defaultLockTimes}
+	r.tables = sync.OnceValue(func() *cut.Tables { return cut.NewTables(cfg.Polynomial) })
 	r.saver.init()
 	return r, nil
 }

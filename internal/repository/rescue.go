@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -245,7 +246,7 @@ func (r *Repository) readIndexFile(ctx context.Context, op string, id ID) ([]fin
 		return nil, err
 	}
 	var packs []finishedPack
-	err = decodeIndex(plain, func(pack ID, blobs []blobEntry) error {
+	err = decodeIndex(bytes.NewReader(plain), func(pack ID, blobs []blobEntry) error {
 		packs = append(packs, finishedPack{pack, slices.Clone(blobs)})
 		return nil
 	})

@@ -12,6 +12,8 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/restic/chunker"
+
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
@@ -257,8 +259,8 @@ func TestSaveStream(t *testing.T) {
 		if !bytes.Equal(got, want) {
 			t.Errorf("%d bytes came back as %d others", size, len(got))
 		}
-		// The whole-file chunker of restic cuts at the same places.
-		c := r.NewChunker(bytes.NewReader(want))
+		// Restic's chunker cuts at the same places.
+		c := chunker.New(bytes.NewReader(want), r.Polynomial())
 		for i, id := range content {
 			chunk, err := c.Next(nil)
 			if err != nil || repository.Hash(chunk.Data) != id {

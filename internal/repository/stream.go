@@ -8,8 +8,9 @@ import (
 	"runtime"
 	"sync"
 
-	"github.com/restic/chunker"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/drydock-vm/drydock/internal/repository/cut"
 )
 
 // The sizes of chunks, which restic has fixed: other sizes would be as good to
@@ -19,16 +20,9 @@ const (
 	MaxChunk = 8 << 20   // bytes
 )
 
-// NewChunker returns a chunker that cuts where restic cuts in this repository.
-func (r *Repository) NewChunker(rd io.Reader) *chunker.Chunker {
-	return chunker.NewWithBoundaries(rd, r.cfg.Polynomial, MinChunk, MaxChunk)
-}
-
-// ResetChunker has a chunker of this repository's cut another stream, and saves its
-// buffer of 512 KiB.
-func (r *Repository) ResetChunker(c *chunker.Chunker, rd io.Reader) {
-	c.ResetWithBoundaries(rd, r.cfg.Polynomial, MinChunk, MaxChunk)
-}
+// NewCutter returns what cuts streams, one after the other, where restic cuts them in
+// this repository.
+func (r *Repository) NewCutter() *cut.Cutter { return cut.New(r.tables(), MinChunk, MaxChunk) }
 
 // chunkBuffers holds *[]byte with room for MinChunk bytes or more.
 var chunkBuffers sync.Pool
@@ -65,7 +59,8 @@ func (r *Repository) SaveStream(ctx context.Context, rd io.Reader) (content []ID
 
 // saveChunks does the work of SaveStream for what is more than one chunk.
 func (r *Repository) saveChunks(ctx context.Context, rd io.Reader) (content []ID, size, stored int64, err error) {
-	c := r.NewChunker(rd)
+	c := r.NewCutter()
+	c.Reset(rd)
 	var mu sync.Mutex // guards content and stored
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -79,14 +74,14 @@ func (r *Repository) saveChunks(ctx context.Context, rd io.Reader) (content []ID
 			}
 			break
 		}
-		size += int64(chunk.Length)
+		size += int64(len(chunk))
 		mu.Lock()
 		n := len(content)
 		content = append(content, ID{})
 		mu.Unlock()
 		g.Go(func() error {
-			id, took, err := r.SaveBlob(ctx, DataBlob, chunk.Data)
-			*buf = chunk.Data[:0] // it may have grown
+			id, took, err := r.SaveBlob(ctx, DataBlob, chunk)
+			*buf = chunk[:0] // it may have grown
 			chunkBuffers.Put(buf)
 			mu.Lock()
 			defer mu.Unlock()

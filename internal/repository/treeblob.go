@@ -9,8 +9,6 @@ import (
 	"io"
 	"slices"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
@@ -67,13 +65,8 @@ func (t *Tree) whole() bool { return t.packed == nil && t.lists == nil }
 // open returns a reader of the bytes.
 func (t *Tree) open() (io.Reader, error) {
 	if t.packed != nil {
-		// Blocks are decoded as they are read, and of the stream no more is held than
-		// a window, which a hostile one may make as large as a blob can be.
-		dec, err := zstd.NewReader(bytes.NewReader(t.packed), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxBlobSize))
-		if err != nil {
-			return nil, fmt.Errorf("make decompressor: %w", err)
-		}
-		return io.LimitReader(dec, int64(t.size)+1), nil
+		dec, err := newStream(t.packed)
+		return io.LimitReader(dec, int64(t.size)+1), err
 	}
 	var parts []io.Reader
 	from := 0

@@ -27,7 +27,7 @@ func referenceTree(data []byte) (nodes []Node, err error) {
 		nodeJSON
 		Content []ID `json:"content"`
 	}
-	w := newJSONWalker(data)
+	w := newJSONWalker(bytes.NewReader(data))
 	last := ""
 	err = w.object(func(key string) error {
 		if key != "nodes" {

@@ -31,18 +31,36 @@ func TestLocate(t *testing.T) {
 					t.Fatal(err)
 				}
 				listed := openListed(t, openOnly(t, c.path, Raw), name)
-				for _, from := range []int64{0, 1, int64(len(want)) / 2, int64(len(want))} {
-					if got := atPlaces(t, listed, c.path, from, c.there); c.there && !bytes.Equal(got, want[from:]) {
-						t.Errorf("other bytes lie there, from %d on", from)
+				for _, f := range []disk.Sparse{listed, openUnlisted(t, c.path, name)} {
+					for _, from := range []int64{0, 1, int64(len(want)) / 2, int64(len(want))} {
+						if got := atPlaces(t, f, c.path, from, c.there); c.there && !bytes.Equal(got, want[from:]) {
+							t.Errorf("%T: other bytes lie there, from %d on", f, from)
+						}
 					}
-				}
-				l := listed.(disk.Locator)
-				if err := l.Locate(1, int64(len(want)), nil); !errors.Is(err, os.ErrInvalid) {
-					t.Errorf("beyond the end: %v", err)
+					if err := f.(disk.Locator).Locate(1, int64(len(want)), nil); !errors.Is(err, os.ErrInvalid) {
+						t.Errorf("%T: beyond the end: %v", f, err)
+					}
 				}
 			})
 		}
 	}
+}
+
+// openUnlisted opens a file of the root directory of which no listing has told.
+func openUnlisted(t *testing.T, path, name string) disk.Sparse {
+	t.Helper()
+	ino, err := disk.Lookup(openOnly(t, path, Raw), []byte("/"+name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := openOnly(t, path, Raw).Open(ino.Ino)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := f.(*file); !ok {
+		t.Errorf("it is a %T", f)
+	}
+	return f
 }
 
 // atPlaces returns what lies at the places that a file tells from an offset on, which are

@@ -10,7 +10,7 @@
 // Supported is what the kernel's filesystem takes: names, types, owners, modes, times of
 // modification and access to the nanosecond, extended attributes, ACLs, capabilities,
 // hardlinks, holes, devices, FIFOs, sockets, flags of chattr. It needs QEMU for x86-64,
-// and drydock has to be a static binary.
+// and drydock has to be a static binary. [Options.Hollow] leaves the content of files out.
 //
 // # What it promises
 //

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -83,6 +84,7 @@ type saver struct {
 	left          []span // what is left out, merged
 
 	ids     []repository.ID
+	differs atomic.Bool    // from the list that old had
 	zero    *repository.ID // of a segment of zeros
 	buffers sync.Pool      // of segments, as *[]byte
 }
@@ -186,7 +188,14 @@ func (s *saver) findChanged(ctx context.Context) (*segments, error) {
 
 // segments stores all segments.
 func (s *saver) segments(ctx context.Context) error {
-	s.ids = make([]repository.ID, count(s.size, s.segment))
+	if s.old != nil && s.old.Size == s.size && s.old.Segment == s.segment {
+		// Two lists of a disk of 16 TiB would be 128 MiB: what was looked at of
+		// the old one becomes the new one.
+		s.ids, s.old.node.Content = s.old.node.Content, nil
+	} else {
+		s.ids = make([]repository.ID, count(s.size, s.segment))
+		s.differs.Store(true)
+	}
 	s.buffers.New = func() any {
 		b := make([]byte, s.segment)
 		return &b
@@ -222,8 +231,7 @@ func (s *saver) segmentsAt(ctx context.Context, g *errgroup.Group, f *filler, i 
 	off := int64(i) * s.segment
 	n := min(s.segment, s.size-off)
 	if s.changed != nil && !s.changed.has(i) {
-		if size, ok := s.repo.BlobSize(repository.DataBlob, s.old.node.Content[i]); ok && size == n {
-			s.ids[i] = s.old.node.Content[i]
+		if size, ok := s.repo.BlobSize(repository.DataBlob, s.ids[i]); ok && size == n {
 			s.report.Unchanged += n
 			return 1, nil
 		}
@@ -240,17 +248,26 @@ func (s *saver) segmentsAt(ctx context.Context, g *errgroup.Group, f *filler, i 
 	}
 	if !data {
 		s.buffers.Put(buf)
-		s.ids[i], err = s.zeros(ctx, n)
+		id, err := s.zeros(ctx, n)
+		s.set(i, id)
 		return 1, err
 	}
 	g.Go(func() error {
 		defer s.buffers.Put(buf)
 		id, stored, err := s.repo.SaveBlob(ctx, repository.DataBlob, (*buf)[:n])
-		s.ids[i] = id
+		s.set(i, id)
 		s.report.stored(stored)
 		return err
 	})
 	return 1, nil
+}
+
+// set says which blob a segment is. Several segments are set at once, and each once.
+func (s *saver) set(i int, id repository.ID) {
+	if s.ids[i] != id {
+		s.ids[i] = id
+		s.differs.Store(true)
+	}
 }
 
 // hole makes up to run whole segments zeros. Of those behind the first, some may
@@ -264,7 +281,7 @@ func (s *saver) hole(ctx context.Context, i, run int) (int, error) {
 		return 0, err
 	}
 	for j := range run {
-		s.ids[i+j] = id
+		s.set(i+j, id)
 	}
 	s.report.Zero += int64(run) * s.segment
 	return run, nil
@@ -302,26 +319,33 @@ func (s *saver) objects(ctx context.Context) ([]backup.Object, error) {
 		return nil, err
 	}
 	s.report.stored(stored)
-	image := s.node(s.src.Disk+imageEnding, s.size, s.ids, nil)
-	description := s.node(s.src.Disk+aboutEnding, int64(len(text))+1, content, nil)
+	image, change := s.node(s.src.Disk+imageEnding, s.size, s.ids), backup.Added
+	description, told := s.node(s.src.Disk+aboutEnding, int64(len(text))+1, content), backup.Added
 	if s.old != nil {
-		image = s.node(image.Name, s.size, s.ids, s.old.node)
-		description = s.node(description.Name, int64(len(text))+1, content, s.old.json)
+		change = sinceOld(&image, s.old.node, !s.differs.Load())
+		told = sinceOld(&description, s.old.json, slices.Equal(s.old.json.Content, content))
 	}
-	tags := []string{cmp.Or(s.tag, imageTag+s.src.Disk)}
-	return pair(s.src.Disk, image, description, s.old, tags), nil
+	objects := pair(s.src.Disk, image, description, []string{cmp.Or(s.tag, imageTag+s.src.Disk)})
+	objects[0].Change, objects[1].Change = change, told
+	return objects, nil
 }
 
-// pair is the two files of a disk.
-func pair(disk string, image, description repository.Node, old *stored, tags []string) []backup.Object {
-	objects := []backup.Object{
+// sinceOld compares a file with what the last backup has. One whose content is the same
+// has not changed, and has the time of the old one.
+func sinceOld(n, old *repository.Node, same bool) backup.Change {
+	if !same {
+		return backup.Changed
+	}
+	n.ModTime, n.AccessTime, n.ChangeTime = old.ModTime, old.ModTime, old.ModTime
+	return backup.Unchanged
+}
+
+// pair is the two files of a disk, as if they were unchanged.
+func pair(disk string, image, description repository.Node, tags []string) []backup.Object {
+	return []backup.Object{
 		{Path: ImagePath(disk), Node: image, Tags: tags, Told: true},
 		{Path: aboutPath(disk), Node: description, Told: true},
 	}
-	if old != nil {
-		objects[0].Old, objects[1].Old = old.node, old.json
-	}
-	return objects
 }
 
 // leftOut is what the image has and the backup has not.
@@ -339,14 +363,10 @@ func (s *saver) leftOut() []span {
 	return out
 }
 
-func (s *saver) node(name string, size int64, content []repository.ID, old *repository.Node) repository.Node {
-	at := s.opts.Time
-	if old != nil && slices.Equal(old.Content, content) {
-		at = old.ModTime
-	}
+func (s *saver) node(name string, size int64, content []repository.ID) repository.Node {
 	const mode fs.FileMode = 0o600
 	return repository.Node{
-		Name: name, Type: repository.NodeFile, Mode: mode, ModTime: at, AccessTime: at, ChangeTime: at,
+		Name: name, Type: repository.NodeFile, Mode: mode, ModTime: s.opts.Time, AccessTime: s.opts.Time, ChangeTime: s.opts.Time,
 		User: "root", Group: "root", Size: uint64(size), Links: 1, Content: content,
 	}
 }

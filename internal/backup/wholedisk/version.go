@@ -39,7 +39,7 @@ func SaveVersion(ctx context.Context, repo *repository.Repository, parent *repos
 		return nil, nil, context.Cause(ctx)
 	}
 	if err == nil && old != nil && HasVersion(parent, v.Disk) && old.SHA256 == v.SHA256 && old.Size == v.Size && old.whole(repo) {
-		return pair(v.Disk, *old.node, *old.json, old, []string{tag}), nil, nil
+		return pair(v.Disk, *old.node, *old.json, []string{tag}), nil, nil
 	}
 	content, stop, err := v.open(ctx)
 	if err != nil {

@@ -169,7 +169,7 @@ type SubvolumePage struct {
 	Last bool
 }
 
-const subvolumeSize = 8 + 8 + 4 + 8 + 3*16 + 1 + 1
+const subvolumeSize = 8 + 8 + 4 + 8 + 3*16 + 2*8 + 1 + 1
 
 // Append appends the encoded answer to b.
 func (a SubvolumePage) Append(b []byte) []byte {
@@ -180,6 +180,7 @@ func (a SubvolumePage) Append(b []byte) []byte {
 		for _, uuid := range [][16]byte{s.UUID, s.Origin, s.Received} {
 			b = append(b, uuid[:]...)
 		}
+		b = putU64(putU64(b, s.Made), s.Changed)
 		b = putBool(putBool(b, s.ReadOnly), s.Default)
 	}
 	return b
@@ -194,6 +195,7 @@ func DecodeSubvolumePage(payload []byte) (SubvolumePage, error) {
 		for _, uuid := range []*[16]byte{&s.UUID, &s.Origin, &s.Received} {
 			copy(uuid[:], d.take(16))
 		}
+		s.Made, s.Changed = d.u64(), d.u64()
 		s.ReadOnly, s.Default = d.bool(), d.bool()
 		if d.err == nil && (s.Root == 0 || s.Root >= disk.MaxIno) {
 			d.fail("subvolume %d has the root %d", s.ID, s.Root)

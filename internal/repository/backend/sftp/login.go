@@ -234,6 +234,8 @@ func (p *pool) loginError(l *login, err error) error {
 	switch {
 	case l.hostKey != nil:
 		return p.fail(l.hostKey, "")
+	case errors.As(err, &network) && network.Timeout():
+		return p.fail(err, "is it overloaded, or no SSH server, or repository.timeout too short?")
 	case errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || !l.trusted:
 		return p.fail(err, "is this an SSH server?")
 	}
