@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
 // Mended is what was wrong with a repository, and is not any more.
@@ -47,13 +48,13 @@ func mend(ctx context.Context, from, to *repository.Repository) (*Mended, error)
 	if err := to.LoadIndex(ctx); err != nil && !repository.IsDamage(err) {
 		return m, err
 	}
-	var err error
-	if m.Indexes, err = to.Reindex(ctx); err != nil {
-		return m, err
+	var refused error // by a storage that lets nobody remove what cannot be read
+	if m.Indexes, refused = to.Reindex(ctx); refused != nil && !errors.Is(refused, backend.ErrRefused) {
+		return m, refused
 	}
 	lost, err := to.LostPacks(ctx)
 	if err != nil || len(lost) == 0 {
-		return m, err
+		return m, errors.Join(refused, err)
 	}
 	did, err := to.Rescue(ctx, lost, nil, func(ctx context.Context, b repository.Blob) ([]byte, error) {
 		return from.LoadBlob(ctx, b.Type, b.ID, nil)
@@ -65,5 +66,5 @@ func mend(ctx context.Context, from, to *repository.Repository) (*Mended, error)
 	if err == nil && len(lost) > 0 {
 		err = fmt.Errorf("%w: %d packs are gone or cut off, the first is %s, and not all that they held is in the repository", repository.ErrDamaged, len(lost), lost[0].Short())
 	}
-	return m, err
+	return m, errors.Join(refused, err)
 }

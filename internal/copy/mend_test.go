@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drydock-vm/drydock/internal/copy"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 	"github.com/drydock-vm/drydock/internal/repository/backend/local"
+	"github.com/drydock-vm/drydock/internal/retain"
 	"github.com/drydock-vm/drydock/internal/verify"
 )
 
@@ -341,6 +343,26 @@ func TestUnreadableSnapshot(t *testing.T) {
 	to.restic("check", "--read-data")
 }
 
+// good makes sure that a place has that many backups, and that drydock reads all of them.
+// Restic waits for minutes where it takes the copy of a blob that is gone, and reads nothing
+// beside a bad index file.
+func (p place) good(backups int) {
+	p.t.Helper()
+	repo, err := repository.Open(p.t.Context(), local.New(p.dir), []byte(p.password), repository.Options{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	report, err := verify.Run(p.t.Context(), repo, verify.Options{Mode: verify.Full})
+	if err != nil || len(report.Backups) != backups {
+		p.t.Fatalf("%+v, %v", report, err)
+	}
+	for _, b := range report.Backups {
+		if !b.Good() {
+			p.t.Errorf("%+v", b)
+		}
+	}
+}
+
 // keeper is a server that lets nobody remove anything but locks.
 type keeper struct{ backend.Backend }
 
@@ -466,5 +488,58 @@ func TestHealDies(t *testing.T) {
 	}
 	if deaths < 6 {
 		t.Errorf("it died %d times only", deaths)
+	}
+}
+
+// Nor does it keep anything from being looked at, copied, or found good: what cannot be
+// removed is named.
+func TestHealWhereNothingIsRemoved(t *testing.T) {
+	for _, name := range []string{"bits of a pack", "a pack is gone", "a pack and all index files"} {
+		t.Run(name, func(t *testing.T) {
+			from, to := newPlace(t, "one key"), newPlace(t, "another key")
+			fill(t, from)
+			all := from.snapshots()
+			if _, err := copy.Run(t.Context(), from.open(local.New(from.dir)), to.open(local.New(to.dir)), all[:1]); err != nil {
+				t.Fatal(err)
+			}
+			harm[name](t, to)
+			first := from.open(local.New(from.dir))
+			open := func() *repository.Repository {
+				repo, err := repository.Open(t.Context(), keeper{local.New(to.dir)}, []byte(to.password), repository.Options{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return repo
+			}
+			stored := 0
+			for range 2 {
+				report, err := verify.Run(t.Context(), open(), verify.Options{
+					Mode: verify.Full, Repair: true,
+					Source: func(ctx context.Context, b repository.Blob) ([]byte, error) {
+						return first.LoadBlob(ctx, b.Type, b.ID, nil)
+					},
+				})
+				if err != nil || len(report.Backups) != 1 || !report.Backups[0].Good() || report.Good() {
+					t.Errorf("%+v, %v", report, err)
+				}
+				n := len(to.files("data")) + len(to.files("index"))
+				if stored != 0 && n != stored {
+					t.Errorf("%d files are stored after %d", n, stored)
+				}
+				stored = n
+			}
+			repo := open()
+			if m, err := copy.Mend(t.Context(), first, repo, 0); m == nil {
+				t.Errorf("the place cannot be worked on: %v", err)
+			}
+			wanted, err := retain.Wanted(t.Context(), repo, all[1:], nil, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rep, err := copy.Run(t.Context(), first, repo, wanted); err != nil || rep.Copied != 1 {
+				t.Errorf("%+v, %v", rep, err)
+			}
+			to.good(2)
+		})
 	}
 }

@@ -19,7 +19,8 @@ func Wanted(ctx context.Context, repo *repository.Repository, more []*repository
 	if all == nil {
 		return nil, fmt.Errorf("which backups would be kept: %w", err)
 	}
-	if err := repo.LoadIndex(ctx); err != nil {
+	// Of what a damaged index does not say no backup is good, and takes no place either.
+	if err := repo.LoadIndex(ctx); err != nil && !repository.IsDamage(err) {
 		return nil, errors.Join(context.Cause(ctx), err)
 	}
 	isNew := make(map[*repository.Snapshot]bool)

@@ -2,11 +2,13 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
 
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
 // broken is what is damaged and may be stored anew.
@@ -66,8 +68,18 @@ func (c *checker) reindex(ctx context.Context) error {
 	}
 	return c.locked(ctx, true, func(ctx context.Context) (err error) {
 		c.report.Reindexed, err = c.repo.Reindex(ctx)
-		return err
+		return c.refused(err)
 	})
+}
+
+// refused takes the error of a storage that lets nobody remove files into the report, and
+// returns any other: what replaces them is stored by then.
+func (c *checker) refused(err error) error {
+	if !errors.Is(err, backend.ErrRefused) {
+		return err
+	}
+	c.report.damage(err)
+	return nil
 }
 
 // heal stores anew what can be had of what is damaged, and names the rest. The lock is
@@ -80,7 +92,7 @@ func (c *checker) heal(ctx context.Context) error {
 	if did != nil {
 		c.report.Rescued, c.report.Replaced = did.Blobs, did.Gone
 	}
-	if err != nil {
+	if err := c.refused(err); err != nil {
 		return err
 	}
 	if err := c.damage(c.repo.LoadIndex(ctx)); err != nil {
