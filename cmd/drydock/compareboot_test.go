@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -67,22 +66,12 @@ func TestCompareBoot(t *testing.T) {
 // which the backup has 37,000 files.
 func TestCompareSkeleton(t *testing.T) {
 	benchdisk.Wanted(t)
-	h := newHost(t)
-	text := fmt.Sprintf(`state: %[1]s/state
-runtime: %[1]s/run
-repository: {path: %[1]s/repository}
-writer: {kernel: %[2]s/vmlinuz, modules: %[3]s, accelerator: tcg}
-vms:
-  web:
-    driver: qemu
-    command: [qemu-system-x86_64]
-    disks:
-`, h.dir, testguest.KernelFolder(t), testguest.ModulesFolder(t))
 	filesystems := []string{"ext4", "xfs", "btrfs"}
+	disks := ""
 	for _, fstype := range filesystems {
-		text += fmt.Sprintf("      %s: {path: %s, format: raw, mount: /%[1]s}\n", fstype, benchdisk.System(t, fstype))
+		disks += fmt.Sprintf("      %s: {path: %s, format: raw, mount: /%[1]s}\n", fstype, benchdisk.System(t, fstype))
 	}
-	must(t, os.WriteFile(h.config, []byte(text), 0o600))
+	h := newWriterHost(t, disks)
 	h.run(0, "run")
 	for _, fstype := range filesystems {
 		c := h.command(t.Context(), "cat", "--raw", "web/"+fstype+"@latest")

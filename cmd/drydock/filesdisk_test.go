@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
-	"github.com/drydock-vm/drydock/internal/testguest"
 )
 
 // kernelWorld is all that the kernel says of a filesystem that lies at an offset in an
@@ -85,19 +84,10 @@ func TestDisksOfFilesThatCannotBe(t *testing.T) {
 // backup has the files are disks, as their own programs and the kernel see them. Several
 // may be made at once, and nothing is left of them.
 func TestDisksOfFilesThatAMachineWrites(t *testing.T) {
-	h := newHost(t)
-	must(t, os.WriteFile(h.config, fmt.Appendf(nil, `state: %[1]s/state
-runtime: %[1]s/run
-repository: {path: %[1]s/repository}
-writer: {kernel: %[2]s/vmlinuz, modules: %[3]s, accelerator: tcg}
-vms:
-  web:
-    driver: qemu
-    command: [qemu-system-x86_64]
-    disks:
-      pool: {path: %[1]s/pool.raw, format: raw, mount: /pool}
-      tree: {path: %[1]s/tree.raw, format: raw, mount: /tree, partition: 1}
-`, h.dir, testguest.KernelFolder(t), testguest.ModulesFolder(t)), 0o600))
+	h := newWriterHost(t, `
+      pool: {path: DIR/pool.raw, format: raw, mount: /pool}
+      tree: {path: DIR/tree.raw, format: raw, mount: /tree, partition: 1}
+`)
 	const partition = 1 << 20
 	treeDisk(t, "xfs", h.path("pool.raw"))
 	part := filepath.Join(t.TempDir(), "part.raw")

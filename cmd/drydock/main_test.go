@@ -63,6 +63,25 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
+// newWriterHost is a host with the VM web, which has disks, as the configuration has them;
+// DIR in them is the host's folder. New images are written by a machine that boots the
+// guests' kernel. KVM is not tried: it hangs where tests run.
+func newWriterHost(t *testing.T, disks string) *host {
+	t.Helper()
+	h := newHost(t)
+	must(t, os.WriteFile(h.config, fmt.Appendf(nil, `state: %[1]s/state
+runtime: %[1]s/run
+repository: {path: %[1]s/repository}
+writer: {kernel: %[2]s/vmlinuz, modules: %[3]s, accelerator: tcg}
+vms:
+  web:
+    driver: qemu
+    command: [qemu-system-x86_64]
+    disks:
+%[4]s`, h.dir, testguest.KernelFolder(t), testguest.ModulesFolder(t), strings.TrimPrefix(strings.ReplaceAll(disks, "DIR", h.dir), "\n")), 0o600))
+	return h
+}
+
 // vm adds a guest to the configuration. extra are further lines of its section.
 func (h *host) vm(g *testguest.Guest, extra ...string) {
 	p := func(format string, args ...any) { fmt.Fprintf(&h.machine, format+"\n", args...) }

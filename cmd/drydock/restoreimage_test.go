@@ -18,23 +18,12 @@ import (
 	"github.com/drydock-vm/drydock/internal/testguest"
 )
 
-// newImageHost is a host with a backup of a tree, whose images are written by a machine
-// that boots the guests' kernel. KVM is not tried: it hangs where tests run.
+// newImageHost is a [newWriterHost] with a backup of a tree.
 func newImageHost(t *testing.T, src string) *host {
 	t.Helper()
-	h := newHost(t)
-	text := fmt.Sprintf(`state: %[1]s/state
-runtime: %[1]s/run
-repository: {path: %[1]s/repository}
-writer: {kernel: %[2]s/vmlinuz, modules: %[3]s, accelerator: tcg}
-vms:
-  web:
-    driver: qemu
-    command: [qemu-system-x86_64]
-    disks:
-      root: {path: %[1]s/root.raw, format: raw, mount: /}
-`, h.dir, testguest.KernelFolder(t), testguest.ModulesFolder(t))
-	must(t, os.WriteFile(h.config, []byte(text), 0o600))
+	h := newWriterHost(t, `
+      root: {path: DIR/root.raw, format: raw, mount: /}
+`)
 	must(t, os.MkdirAll(h.path("state"), 0o700))
 	must(t, os.WriteFile(h.path("state", "repository.key"), []byte("secret\n"), 0o600))
 	h.restic("init")

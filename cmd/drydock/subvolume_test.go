@@ -16,7 +16,6 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
 	"github.com/drydock-vm/drydock/internal/round"
-	"github.com/drydock-vm/drydock/internal/testguest"
 )
 
 // fstab is that of a guest that has its system in one subvolume, and its homes in another.
@@ -104,19 +103,10 @@ func subvolumes(t *testing.T, path string) (list string, tree []string) {
 // another that is mounted in it.
 func systemHost(t *testing.T, setting string) *host {
 	t.Helper()
-	h := newHost(t)
-	must(t, os.WriteFile(h.config, fmt.Appendf(nil, `state: %[1]s/state
-runtime: %[1]s/run
-repository: {path: %[1]s/repository}
-writer: {kernel: %[2]s/vmlinuz, modules: %[3]s, accelerator: tcg}
-vms:
-  web:
-    driver: qemu
-    command: [qemu-system-x86_64]
-    disks:
-      system: {path: %[1]s/system.raw, format: raw, mount: /, %[4]s}
-      other: {path: %[1]s/other.raw, format: raw, mount: /srv/data}
-`, h.dir, testguest.KernelFolder(t), testguest.ModulesFolder(t), setting), 0o600))
+	h := newWriterHost(t, `
+      system: {path: DIR/system.raw, format: raw, mount: /, `+setting+`}
+      other: {path: DIR/other.raw, format: raw, mount: /srv/data}
+`)
 	tool(t, "mke2fs", "-q", "-t", "ext4", h.path("other.raw"), "8M")
 	return h
 }

@@ -129,19 +129,10 @@ func TestWholeVM(t *testing.T) {
 // TestWholeVMWithXFSAndBtrfs: filesystems that a machine has to write come back with the
 // VM, too: an XFS that fills its disk, and a btrfs in a partition of a qcow2 disk.
 func TestWholeVMWithXFSAndBtrfs(t *testing.T) {
-	h := newHost(t)
-	must(t, os.WriteFile(h.config, fmt.Appendf(nil, `state: %[1]s/state
-runtime: %[1]s/run
-repository: {path: %[1]s/repository}
-writer: {kernel: %[2]s/vmlinuz, modules: %[3]s, accelerator: tcg}
-vms:
-  web:
-    driver: qemu
-    command: [qemu-system-x86_64]
-    disks:
-      pool: {path: %[1]s/pool.raw, format: raw, mount: /}
-      tree: {path: %[1]s/tree.qcow2, format: qcow2, mount: /tree, partition: 1}
-`, h.dir, testguest.KernelFolder(t), testguest.ModulesFolder(t)), 0o600))
+	h := newWriterHost(t, `
+      pool: {path: DIR/pool.raw, format: raw, mount: /}
+      tree: {path: DIR/tree.qcow2, format: qcow2, mount: /tree, partition: 1}
+`)
 	dir := t.TempDir()
 	letter, tree, proto := filepath.Join(dir, "letter"), filepath.Join(dir, "tree.raw"), filepath.Join(dir, "proto")
 	must(t, os.WriteFile(letter, []byte(strings.Repeat("a letter on an XFS\n", 1000)), 0o644))
