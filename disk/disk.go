@@ -163,6 +163,9 @@ type Subvolume struct {
 // that many bits of the number in the subvolume.
 const SubvolumeShift = 40
 
+// SubvolumeOf returns the ID of the subvolume that an inode number carries.
+func SubvolumeOf(ino uint64) uint32 { return uint32(ino % MaxIno >> SubvolumeShift) }
+
 // FilesystemInfo describes a filesystem as a whole.
 type FilesystemInfo struct {
 	Type  string   // "ext4", as mount(8) calls it
@@ -190,6 +193,7 @@ type Inode struct {
 	Size       int64 // bytes
 	Rdev       Device
 	Flags      InodeFlags
+	Subvolume  uint32 // ID of the subvolume, where Flags has FlagSubvolume
 
 	// Birth is zero where the filesystem does not keep it.
 	Access, Modify, Change, Birth Time

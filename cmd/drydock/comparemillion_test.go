@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/benchdisk"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/repository/backend/local"
+	"github.com/drydock-vm/drydock/internal/testguest"
 )
 
 const millionConfig = `state: %[1]s/state
@@ -72,8 +74,8 @@ func (h *host) folder(repo *repository.Repository, name string, nodes []reposito
 	return repository.Node{Name: name, Type: repository.NodeDir, Mode: fs.ModeDir | 0o755, Subtree: &id, ModTime: time.Unix(1e9, 0)}
 }
 
-// peak runs drydock, and returns the most memory that it and its workers had, in MiB, and
-// how long it took.
+// peak runs drydock, and returns the most memory that it had together with the processes
+// that it began, in MiB, and how long it took.
 func (h *host) peak(args ...string) (mib int, took time.Duration, out string) {
 	h.t.Helper()
 	var text strings.Builder
@@ -106,5 +108,36 @@ func TestCompareMillionFiles(t *testing.T) {
 		if mib > maxMillion {
 			t.Errorf("%q took %d MiB, more than %d", c.args, mib, maxMillion)
 		}
+	}
+}
+
+// TestCompareMillionRound measures what rounds take over a guest that runs on a disk with
+// a million small files: the first, and one after the guest has changed some.
+func TestCompareMillionRound(t *testing.T) {
+	benchdisk.Wanted(t)
+	h := newHost(t)
+	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1"})
+	tool(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", benchdisk.Million(t, "ext4"), g.DataPath)
+	h.vm(g)
+	h.write()
+	h.run(0, "start")
+	ctx := t.Context()
+	for night, files := range []int{1_000_000, 1000} { // new ones, at least
+		if night > 0 {
+			must(t, g.Fill(ctx, "/var/new", 1, files, 2000))
+		}
+		mib, took, out := h.peak("run", "--json")
+		var r report
+		must(t, json.Unmarshal([]byte(out), &r))
+		b := r.VMs[0].Backup
+		if b == nil || b.FilesNew < int64(files) || r.Outcome != "done" {
+			t.Fatalf("night %d: %+v", night, r)
+		}
+		t.Logf("night %d: %d MiB, %s; %d new files, %d as they were; %s of downtime",
+			night, mib, took.Round(100*time.Millisecond), b.FilesNew, b.FilesUnchanged, r.VMs[0].Downtime.Round(100*time.Millisecond))
+		if mib > maxMillion {
+			t.Errorf("night %d took %d MiB, more than %d", night, mib, maxMillion)
+		}
+		healthy(t, g)
 	}
 }

@@ -1,7 +1,9 @@
 package main_test
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -35,6 +37,8 @@ func makeSystem(t *testing.T, path string) {
 	defer unmount(t, dir)
 	at := func(name string) string { return filepath.Join(dir, name) }
 	create := func(name string) { tool(t, "btrfs", "-q", "subvolume", "create", at(name)) }
+	create("gone")
+	create("early")
 	create("@home") // so that inode numbers in it are those in @, too
 	create("@")
 	create("@srv")
@@ -63,16 +67,19 @@ func makeSystem(t *testing.T, path string) {
 	tool(t, "btrfs", "-q", "subvolume", "snapshot", "-r", at("@"), at("@/.snapshots/1/snapshot"))
 	tool(t, "btrfs", "-q", "subvolume", "snapshot", "-r", at("@"), at("@/.snapshots/2/snapshot"))
 	tool(t, "btrfs", "-q", "property", "set", at("@kept"), "ro", "true")
+	tool(t, "btrfs", "-q", "subvolume", "delete", at("gone"))
+	must(t, os.Rename(at("early"), at("@/late"))) // its number is below that of what it lies in
 	tool(t, "btrfs", "-q", "subvolume", "set-default", at("@"))
+	tool(t, "sync", "-f", dir) // whoever has the mount in a namespace of its own may keep it
 }
 
-var snapshotOfSnapper = regexp.MustCompile(`(?m)^@/\.snapshots/[12]/snapshot .*\n`)
+var snapshotOfSnapper = regexp.MustCompile(`(?m)^@/\.snapshots/[12]/snapshot is .*\n`)
 
 // stub is what stands in a snapshot for a subvolume in its original. Its time is that of
 // the mount.
-var stub = regexp.MustCompile(`^"(@writable|.*/snapshot)/(var/lib/machines|\.snapshots/1/snapshot)" `)
+var stub = regexp.MustCompile(`^"(@writable.?|.*/snapshot)/(var/lib/machines|\.snapshots/[12]/snapshot|late)" `)
 
-var subvolumePath = regexp.MustCompile(`(?m) path (.*)$`)
+var subvolumePath = regexp.MustCompile(`(?m)^ID (\d+) .* path (.*)$`)
 
 // subvolumes is what the kernel says of the subvolumes of a btrfs on a raw disk, and
 // tree all that is in them.
@@ -83,17 +90,18 @@ func subvolumes(t *testing.T, path string) (list string, tree []string) {
 	defer unmount(t, dir)
 	var lines []string
 	for _, m := range subvolumePath.FindAllStringSubmatch(tool(t, "btrfs", "subvolume", "list", dir), -1) {
-		lines = append(lines, m[1]+" "+tool(t, "btrfs", "property", "get", filepath.Join(dir, m[1]), "ro"))
+		lines = append(lines, m[2]+" is "+m[1]+" "+tool(t, "btrfs", "property", "get", filepath.Join(dir, m[2]), "ro"))
 	}
 	slices.Sort(lines)
 	for _, m := range subvolumePath.FindAllStringSubmatch(tool(t, "btrfs", "subvolume", "get-default", dir), -1) {
-		lines = append(lines, "default "+m[1])
+		lines = append(lines, "default "+m[2])
 	}
 	tree = slices.DeleteFunc(treetest.List(t, dir), stub.MatchString)
-	return strings.Join(lines, ""), append(tree, treetest.Flags(t, dir)...)
+	return strings.Join(lines, ""), slices.Concat(tree, treetest.Flags(t, dir), treetest.Holes(t, dir))
 }
 
-// systemHost is a host with a VM that has a disk, which some setting of it is about.
+// systemHost is a host with a VM that has a disk, which some setting of it is about, and
+// another that is mounted in it.
 func systemHost(t *testing.T, setting string) *host {
 	t.Helper()
 	h := newHost(t)
@@ -107,13 +115,15 @@ vms:
     command: [qemu-system-x86_64]
     disks:
       system: {path: %[1]s/system.raw, format: raw, mount: /, %[4]s}
+      other: {path: %[1]s/other.raw, format: raw, mount: /srv/data}
 `, h.dir, testguest.KernelFolder(t), testguest.ModulesFolder(t), setting), 0o600))
+	tool(t, "mke2fs", "-q", "-t", "ext4", h.path("other.raw"), "8M")
 	return h
 }
 
 // TestSubvolumesComeBack: a btrfs whose files were backed up has the subvolumes that it
-// had, and the guest's fstab finds them, after a restore to an image and after one of
-// the whole VM.
+// had, and the guest's fstab finds them, after a restore to an image, after one of
+// the whole VM, and on the disk that a backup is without a restore.
 func TestSubvolumesComeBack(t *testing.T) {
 	h := systemHost(t, "backup: files")
 	was := h.path("system.raw")
@@ -142,7 +152,9 @@ func TestSubvolumesComeBack(t *testing.T) {
 		t.Errorf("%s", r.stderr)
 	}
 	h.run(0, "restore", "vm", "web", "--to", filepath.Join(to, "vm"))
-	for _, now := range []string{image, filepath.Join(to, "vm", was)} {
+	unrestored := filepath.Join(to, "unrestored.raw")
+	must(t, os.WriteFile(unrestored, []byte(h.run(0, "cat", "--raw", "web/system@latest").stdout), 0o600))
+	for _, now := range []string{image, filepath.Join(to, "vm", was), unrestored} {
 		tool(t, "btrfs", "check", now)
 		list, tree := subvolumes(t, now)
 		if list != wantList {
@@ -169,7 +181,7 @@ func TestSnapshotsAreKept(t *testing.T) {
 	image := filepath.Join(t.TempDir(), "new.raw")
 	h.run(0, "restore", "web/system@latest", "--to-image", image)
 	list, tree := subvolumes(t, image)
-	if list != wantList || strings.Count(list, "/snapshot ro=true") != 2 {
+	if list != wantList || strings.Count(list, "ro=true") != 3 {
 		t.Errorf("it has the subvolumes\n%s, want\n%s", list, wantList)
 	}
 	treetest.Compare(t, tree, wantTree)
@@ -188,6 +200,9 @@ func TestSnapshotsThatAreAllThereIs(t *testing.T) {
 	}
 	snapshot("@home", "home-of-once", "-r")
 	snapshot("@kept", "kept-of-once", "-r")
+	snapshot("@kept", "kept-and-mounted", "-r")
+	must(t, os.MkdirAll(filepath.Join(dir, "@/opt"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "@/etc/fstab"), []byte(fstab+"LABEL=system /opt btrfs subvol=kept-and-mounted 0 0\n"), 0o644))
 	snapshot("@kept", "template")
 	must(t, os.WriteFile(filepath.Join(dir, "template/ready"), []byte("made here"), 0o600))
 	tool(t, "btrfs", "-q", "property", "set", filepath.Join(dir, "template"), "ro", "true")
@@ -195,7 +210,7 @@ func TestSnapshotsThatAreAllThereIs(t *testing.T) {
 	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
 		t.Fatalf("%+v", r)
 	}
-	for path, want := range map[string]string{"/home-of-once/first": "first of @home", "/template/ready": "made here"} {
+	for path, want := range map[string]string{"/home-of-once/first": "first of @home", "/template/ready": "made here", "/kept-and-mounted/locked": "read-only"} {
 		if s := h.run(0, "cat", "web@latest:"+path).stdout; s != want {
 			t.Errorf("%s has %q, want %q", path, s, want)
 		}
@@ -206,6 +221,41 @@ func TestSnapshotsThatAreAllThereIs(t *testing.T) {
 	if d := h.run(0, "diff", "web@latest", "web").stdout; d != "no differences\n" {
 		t.Errorf("the backup and the disk: %s", d)
 	}
+}
+
+// TestSharedBlocksTakeMoreRoom: a disk on which snapshots share their blocks does not come
+// back in its size, which the error says, and comes back in a larger one.
+func TestSharedBlocksTakeMoreRoom(t *testing.T) {
+	h := systemHost(t, "backup: files")
+	was, to := h.path("system.raw"), filepath.Join(t.TempDir(), "vm")
+	tool(t, "truncate", "-s", "200M", was)
+	tool(t, "mkfs.btrfs", "-q", "-m", "single", was)
+	dir := t.TempDir()
+	tool(t, "mount", "-o", "loop", was, dir)
+	tool(t, "btrfs", "-q", "subvolume", "create", filepath.Join(dir, "@"))
+	tool(t, "dd", "if=/dev/urandom", "of="+filepath.Join(dir, "@/content"), "bs=1M", "count=105", "status=none")
+	tool(t, "btrfs", "-q", "subvolume", "snapshot", filepath.Join(dir, "@"), filepath.Join(dir, "writable"))
+	unmount(t, dir)
+	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
+		t.Fatalf("%+v", r)
+	}
+	if r := h.run(1, "restore", "vm", "web", "--to", to); !strings.Contains(r.stderr, "--size system=SIZE") {
+		t.Errorf("%s", r.stderr)
+	}
+	for size, want := range map[string]int{"system": 2, "system=1X": 2, "root=1G": 1, "system=150M": 1} {
+		h.run(want, "restore", "vm", "web", "--to", to, "--size", size)
+	}
+	h.run(0, "restore", "vm", "web", "--to", to, "--size", "system=400M")
+	now := filepath.Join(to, was)
+	if info, err := os.Stat(now); err != nil || info.Size() != 400<<20 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	wantList, wantTree := subvolumes(t, was)
+	list, tree := subvolumes(t, now)
+	if list != wantList {
+		t.Errorf("it has the subvolumes\n%s, want\n%s", list, wantList)
+	}
+	treetest.Compare(t, tree, wantTree)
 }
 
 // mountAsGuest mounts what a guest's fstab says: first the root, which has it.
@@ -242,4 +292,38 @@ func TestSubvolumesAsTheGuestSeesThem(t *testing.T) {
 	if out, _ := lookRun(t, 0, "info", path); !strings.Contains(out, "the guest sees\n") || !strings.Contains(out, " @kept, read-only\n") || !strings.Contains(out, " @, default\n") {
 		t.Errorf("info: %s", out)
 	}
+}
+
+// TestSnapshotsShareContent: snapshots whose files are those of their original fit on the
+// disk that they were on.
+func TestSnapshotsShareContent(t *testing.T) {
+	h := systemHost(t, "btrfs_snapshots: keep")
+	was := h.path("system.raw")
+	makeSystem(t, was)
+	dir := t.TempDir()
+	tool(t, "mount", "-o", "loop,subvolid=5", was, dir)
+	noise := make([]byte, 70<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise) // has no error
+	must(t, os.WriteFile(filepath.Join(dir, "@/large"), noise, 0o600))
+	hole, err := os.Create(filepath.Join(dir, "@/holes"))
+	must(t, err)
+	_, err = hole.WriteAt(noise[:100_001], 1<<20)
+	must(t, errors.Join(err, hole.Truncate(3<<20), hole.Close()))
+	for i := range 4 {
+		tool(t, "btrfs", "-q", "subvolume", "snapshot", filepath.Join(dir, "@"), filepath.Join(dir, fmt.Sprint("@writable", i)))
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "@writable3/large"), noise[:10<<20], 0o644)) // now that of no other
+	unmount(t, dir)
+	wantList, wantTree := subvolumes(t, was)
+	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
+		t.Fatalf("%+v", r)
+	}
+	image := filepath.Join(t.TempDir(), "new.raw")
+	h.run(0, "restore", "web/system@latest", "--to-image", image)
+	tool(t, "btrfs", "check", "--check-data-csum", image)
+	list, tree := subvolumes(t, image)
+	if list != wantList {
+		t.Errorf("it has the subvolumes\n%s, want\n%s", list, wantList)
+	}
+	treetest.Compare(t, tree, wantTree)
 }

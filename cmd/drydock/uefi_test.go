@@ -141,9 +141,11 @@ func TestWholeUEFI(t *testing.T) {
 		t.Errorf("a machine that was started from the backup has written to the VM's flash (%v)", err)
 	}
 
-	for _, path := range []string{g.RootPath, g.DataPath} {
+	for _, path := range []string{g.RootPath, g.DataPath, variables} {
 		must(t, os.Remove(path))
 	}
+	// The flash first, which is no disk.
+	h.run(0, "restore", "vm", "web", "--allow", site, "--without", "root", "--without", "data")
 	h.run(0, "start-from-backup", "web")
 	checkVariables(t, g)
 	if letter, err := g.Get(ctx, "/var/letter"); err != nil || string(letter) != "dear reader" {

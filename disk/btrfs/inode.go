@@ -120,7 +120,9 @@ func (s *subvolume) parseInode(object uint64, v value) (*inode, error) {
 		return nil, layer.Damaged(n.name(), n.at, "a size of %d bytes", size)
 	}
 	n.Size = int64(size)
-	n.Flags = s.marks(object)
+	if n.Flags = s.marks(object); n.Flags != 0 {
+		n.Subvolume = uint32(s.id) // at most maxSubvolumeID
+	}
 	switch n.Type() {
 	case disk.ModeChar, disk.ModeBlock:
 		// The kernel's own form of a device number: 12 bits and 20.

@@ -61,6 +61,9 @@ type Source struct {
 	ExcludeLargerThan int64
 	// SkipSnapshots leaves out the snapshots of btrfs that [Superseded] names.
 	SkipSnapshots bool
+	// Mounted are the IDs of the subvolumes that the guest mounts somewhere, as far as
+	// that is known.
+	Mounted []uint64
 }
 
 // Options are the choices of one backup.

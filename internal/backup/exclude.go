@@ -28,6 +28,7 @@ func (w *walker) wanted(c *folder, inode *disk.Inode) bool {
 	}
 	if rule == "" {
 		c.included = c.included || c.src.Include.Match(within, dir) == pattern.Match
+		w.chosen[c.src] = w.chosen[c.src] || c.included
 		if !c.included && !(dir && c.src.Include.MayMatchBelow(within)) {
 			rule = ruleInclude
 		}

@@ -79,3 +79,15 @@ func TestWhatIsLeftOutIsCounted(t *testing.T) {
 		}
 	}
 }
+
+// TestIncludeThatMatchesNothing: a disk of which nothing is in the backup is told of.
+func TestIncludeThatMatchesNothing(t *testing.T) {
+	t.Parallel()
+	fsys := filesystem(t, tree(t))
+	for pattern, want := range map[string]int{"/var": 0, "/etc/hostname": 0, "*.nothing": 1, "/@/etc": 1, "/etc/hostname/": 1} {
+		rep := newRepo(t).back(t, backup.Source{Disk: "root", Mount: "/", FS: fsys, Include: compile(t, pattern)})
+		if len(rep.Warnings) != want || want > 0 && !strings.Contains(rep.Warnings[0].Error(), "disk root: nothing of it is in the backup") {
+			t.Errorf("%s: warnings %v", pattern, rep.Warnings)
+		}
+	}
+}

@@ -10,21 +10,27 @@ import (
 	"github.com/drydock-vm/drydock/internal/pattern"
 )
 
+// Use says which subvolumes are in use, and come into a backup.
+type Use struct {
+	Include, Exclude *pattern.List // as in [Source]
+	Mounted          []uint64      // IDs of those that the guest mounts somewhere
+}
+
 // Superseded returns those of a filesystem's subvolumes that tell what others were once,
 // and that [Source.SkipSnapshots] leaves out: the snapshots that are read-only, and tell
 // nothing but what something was that is in use still, and in the backup as the patterns
 // have it, or what that was made from. It is neither of those that were received from
-// another filesystem, nor the default subvolume, nor one in which another subvolume lies
-// that is backed up.
-func Superseded(list []disk.Subvolume, include, exclude *pattern.List) []disk.Subvolume {
-	past := pastOf(list, include, exclude)
+// another filesystem, nor the default subvolume, nor one that is mounted, nor one in which
+// another subvolume lies that is backed up.
+func Superseded(list []disk.Subvolume, u Use) []disk.Subvolume {
+	past := pastOf(list, u)
 	parents := make(map[uint64]uint64, len(list))
 	kept := map[uint64]bool{0: true} // what is backed up, and what that lies in
 	for i := range list {
 		parents[list[i].ID] = list[i].Parent
 	}
 	for i := range list {
-		if s := &list[i]; !isSnapshot(s) || !past.has(s) {
+		if s := &list[i]; !u.isSnapshot(s) || !past.has(s) {
 			for id := s.ID; !kept[id]; id = parents[id] {
 				kept[id] = true
 			}
@@ -34,24 +40,24 @@ func Superseded(list []disk.Subvolume, include, exclude *pattern.List) []disk.Su
 }
 
 // isSnapshot reports whether a subvolume was made to tell what another one was.
-func isSnapshot(s *disk.Subvolume) bool {
-	return s.ReadOnly && s.Origin != [16]byte{} && s.Received == [16]byte{} && !s.Default
+func (u *Use) isSnapshot(s *disk.Subvolume) bool {
+	return s.ReadOnly && s.Origin != [16]byte{} && s.Received == [16]byte{} && !s.Default && !slices.Contains(u.Mounted, s.ID)
 }
 
 // backedUp reports whether the patterns choose a subvolume and what is in it.
-func backedUp(s *disk.Subvolume, include, exclude *pattern.List) bool {
-	chosen := include.Empty()
+func (u *Use) backedUp(s *disk.Subvolume) bool {
+	chosen := u.Include.Empty()
 	for end := range len(s.Path) + 1 {
 		if p := s.Path[:end]; end == len(s.Path) || s.Path[end] == '/' {
-			if exclude.Match(p, true) == pattern.Match {
+			if u.Exclude.Match(p, true) == pattern.Match {
 				return false
 			}
-			chosen = chosen || include.Match(p, true) == pattern.Match
+			chosen = chosen || u.Include.Match(p, true) == pattern.Match
 		}
 	}
 	// No file has this name: what matches it is a pattern for all that is in a folder.
 	all := append(slices.Clone(s.Path), "/\x00"...)
-	return chosen && exclude.Match(bytes.TrimPrefix(all, []byte("/")), true) != pattern.Match
+	return chosen && u.Exclude.Match(bytes.TrimPrefix(all, []byte("/")), true) != pattern.Match
 }
 
 // past is what the subvolumes that are in use were once: the UUIDs of subvolumes, there
@@ -59,7 +65,7 @@ func backedUp(s *disk.Subvolume, include, exclude *pattern.List) bool {
 type past map[[16]byte]uint64
 
 // pastOf follows the origins of what is in use and in the backup.
-func pastOf(list []disk.Subvolume, include, exclude *pattern.List) past {
+func pastOf(list []disk.Subvolume, u Use) past {
 	p := make(past)
 	var found [][16]byte
 	add := func(uuid [16]byte, until uint64) {
@@ -75,7 +81,7 @@ func pastOf(list []disk.Subvolume, include, exclude *pattern.List) past {
 	for i := range list {
 		s := &list[i]
 		members[s.UUID] = append(members[s.UUID], s)
-		if !isSnapshot(s) && backedUp(s, include, exclude) {
+		if !u.isSnapshot(s) && u.backedUp(s) {
 			add(s.UUID, math.MaxUint64)
 		}
 	}
@@ -117,7 +123,7 @@ func (s *Source) superseded() (map[uint64]bool, error) {
 		return err != nil
 	})
 	roots := make(map[uint64]bool)
-	for _, v := range Superseded(list, s.Include, s.Exclude) {
+	for _, v := range Superseded(list, Use{Include: s.Include, Exclude: s.Exclude, Mounted: s.Mounted}) {
 		roots[v.Root] = true
 	}
 	return roots, nil

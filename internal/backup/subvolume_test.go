@@ -56,11 +56,13 @@ func TestSuperseded(t *testing.T) {
 			[]disk.Subvolume{volume(5, 0), volume(10, 5), snapshot(11, 5, 10), snapshot(12, 11, 10), volume(13, 12), snapshot(14, 12, 10)}, []uint64{14}},
 		"another family": {
 			[]disk.Subvolume{volume(5, 0), volume(10, 5), snapshot(11, 5, 10), snapshot(21, 5, 20)}, []uint64{11}},
+		"mounted": { // and 32 tells what that was
+			[]disk.Subvolume{volume(5, 0), volume(10, 5), snapshot(31, 5, 10), snapshot(32, 5, 31), snapshot(33, 5, 10)}, []uint64{32, 33}},
 		"in a circle": {
 			[]disk.Subvolume{volume(5, 0), with(volume(10, 11), func(s *disk.Subvolume) { s.Origin = u(11) }), snapshot(11, 10, 10)}, nil},
 	} {
 		var got []uint64
-		for _, s := range backup.Superseded(c.list, nil, nil) {
+		for _, s := range backup.Superseded(c.list, backup.Use{Mounted: []uint64{31}}) {
 			got = append(got, s.ID)
 		}
 		if !slices.Equal(got, c.want) {
@@ -99,7 +101,7 @@ func TestSupersededByWhatIsBackedUp(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got := backup.Superseded(list, lists[0], lists[1])
+		got := backup.Superseded(list, backup.Use{Include: lists[0], Exclude: lists[1]})
 		if c.left != (len(got) == 1) {
 			t.Errorf("include %q, exclude %q: left out are %v", c.include, c.exclude, got)
 		}

@@ -51,6 +51,8 @@ type walker struct {
 
 	// superseded are the roots of the snapshots that are left out, by inode number.
 	superseded map[*Source]map[uint64]bool
+	// chosen are the disks of which an include pattern matches something.
+	chosen map[*Source]bool
 
 	visited map[*Source]inodeSet    // folders that were entered
 	links   map[fileID]*promise     // contents of files with several names
@@ -75,7 +77,7 @@ type fileID struct{ device, inode uint64 }
 func walk(ctx context.Context, repo *repository.Repository, root *mount, parent *repository.Snapshot, opts Options, report *Report) (repository.ID, error) {
 	w := &walker{
 		repo: repo, report: report, tell: opts.Progress,
-		reuse: make(map[*Source]bool), superseded: make(map[*Source]map[uint64]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise), zeros: make(map[int64]repository.ID),
+		reuse: make(map[*Source]bool), superseded: make(map[*Source]map[uint64]bool), chosen: make(map[*Source]bool), visited: make(map[*Source]inodeSet), links: make(map[fileID]*promise), zeros: make(map[int64]repository.ID),
 		jobs: make(chan job, maxJobs), cutter: repo.NewCutter(), queued: semaphore.NewWeighted(maxQueued), pending: make(chan struct{}, maxPending),
 	}
 	w.most.entries, w.most.bytes = cmp.Or(opts.MaxEntries, DefaultMaxEntries), cmp.Or(opts.MaxBytes, DefaultMaxBytes)
@@ -102,7 +104,23 @@ func walk(ctx context.Context, repo *repository.Repository, root *mount, parent 
 	if w.ctx.Err() != nil {
 		return repository.ID{}, context.Cause(w.ctx)
 	}
+	w.warnOfNothing(root)
 	return tree.ids[0], nil
+}
+
+// warnOfNothing tells of disks of which nothing is in the backup, since their include
+// patterns are of other paths.
+func (w *walker) warnOfNothing(m *mount) {
+	if s := m.src; s != nil && !s.Include.Empty() && !w.chosen[s] {
+		from := ""
+		if s.FS.Info().Type == "btrfs" {
+			from = ", of btrfs at its top level: /@home, and not /home"
+		}
+		w.report.warn(fmt.Errorf("disk %s: nothing of it is in the backup: include matches nothing on it (paths begin at the disk's own root%s)", s.Disk, from))
+	}
+	for _, c := range m.children {
+		w.warnOfNothing(c)
+	}
 }
 
 // noteReuse finds the disks that the parent was made from too.
@@ -141,6 +159,7 @@ type folder struct {
 	ino      uint64
 	inner    int  // where in path the path within src begins
 	included bool // an include pattern matches it, or a folder above
+	leftOut  bool // the disk has it, but it is left out, or lies in what is
 }
 
 // within returns the path within the folder's disk, as patterns have it.
@@ -272,7 +291,7 @@ var errHeld = fmt.Errorf("%w: folders in each other have too much in them (exclu
 func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository.Node, *promise, error) {
 	c := folder{
 		path: slices.Concat(f.path, []byte("/"), e.Name), depth: f.depth + 1, mnt: f.mnt.child(string(e.Name)),
-		src: f.src, ino: e.Ino, inner: f.inner, included: f.included,
+		src: f.src, ino: e.Ino, inner: f.inner, included: f.included, leftOut: f.leftOut,
 	}
 	c.old = before.find(string(e.Name))
 	if c.mnt != nil && c.mnt.object != nil {
@@ -284,6 +303,10 @@ func (w *walker) entry(f *folder, e disk.DirEntry, before *oldTree) (*repository
 		if err != nil {
 			return nil, nil, err
 		}
+		if e.Ino == 0 && !c.leftOut {
+			node.AddFlag(repository.FlagMadeUp)
+		}
+		c.leftOut = false
 		return w.subfolder(c, node)
 	}
 	if c.src == nil || e.Ino == 0 {
@@ -329,11 +352,12 @@ func (w *walker) instead(c folder, e disk.DirEntry, err error) (*repository.Node
 	if err != nil || c.mnt == nil {
 		return nil, nil, err
 	}
-	c.src = nil
+	c.src, c.leftOut = nil, true
 	return w.madeUp(c, string(e.Name))
 }
 
-// madeUp walks a folder that leads to a mount point, and of which no disk knows.
+// madeUp walks a folder that leads to a mount point, and of which no disk knows, or
+// which is left out.
 // It has the time of the newest thing in it, so that it is the same each night.
 func (w *walker) madeUp(c folder, name string) (*repository.Node, *promise, error) {
 	c.src = nil
@@ -341,10 +365,14 @@ func (w *walker) madeUp(c folder, name string) (*repository.Node, *promise, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	return &repository.Node{
+	n := &repository.Node{
 		Name: name, Type: repository.NodeDir, Mode: repository.FileMode(disk.ModeDir | 0o755),
 		ModTime: newest, AccessTime: newest, ChangeTime: newest,
-	}, tree, nil
+	}
+	if !c.leftOut {
+		n.AddFlag(repository.FlagMadeUp)
+	}
+	return n, tree, nil
 }
 
 // subfolder walks a folder of a disk.

@@ -103,8 +103,13 @@ func (d *Disk) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
+var errLost = errors.New("the backup has lost the file that has its content here")
+
 // content reads what lies at off in a run.
 func (d *Disk) content(p []byte, r newimage.Run, off int64) error {
+	if r.Ino == 0 {
+		return errLost
+	}
 	f, err := d.file(r.Ino)
 	if err != nil {
 		return err

@@ -212,7 +212,7 @@ func selection(v *config.VM, d *config.Disk, in string, subvolumes []disk.Subvol
 		return nil, err
 	}
 	skipped := map[string]bool{} // snapshots, by their paths
-	for _, s := range backup.Superseded(subvolumes, include, exclude) {
+	for _, s := range backup.Superseded(subvolumes, backup.Use{Include: include, Exclude: exclude}) {
 		skipped[string(s.Path)] = true
 	}
 	var mounts []string // of other disks, in the paths of this one

@@ -169,7 +169,10 @@ func (a *app) doctorVMs(ctx context.Context) []finding {
 	if err != nil {
 		return []finding{{What: "plan", Needed: true, Detail: err.Error()}}
 	}
-	out := []finding{h.doctorRepository(ctx)}
+	out := []finding{h.doctorRepository(ctx, finding{What: "repository", Needed: true}, h.config.Repository)}
+	for _, c := range h.config.Copies {
+		out = append(out, h.doctorRepository(ctx, finding{What: "copy " + copyName(c)}, c.Repository))
+	}
 	for _, v := range plan.VMs {
 		if v.Skip != "" {
 			out = append(out, finding{What: v.VM, Needed: true, Detail: v.Skip})
@@ -185,21 +188,23 @@ func (a *app) doctorVMs(ctx context.Context) []finding {
 	return out
 }
 
-// doctorRepository says whether the repository can be reached.
-func (h *host) doctorRepository(ctx context.Context) finding {
-	f := finding{What: "repository", Needed: true}
-	be, err := h.backend(h.config.Repository)
+// doctorRepository says whether a repository can be reached, and opened with its key.
+func (h *host) doctorRepository(ctx context.Context, f finding, c config.Repository) finding {
+	be, err := h.backend(c)
 	there := false
 	if err == nil {
 		there, err = repositoryExists(ctx, be)
+	}
+	if err == nil && there {
+		_, err = h.openUnindexed(ctx, c, be)
 	}
 	switch {
 	case err != nil:
 		f.Detail = err.Error()
 	case there:
-		f.OK, f.Detail = true, h.config.Repository.Path
+		f.OK, f.Detail = true, c.Path
 	default:
-		f.OK, f.Detail = true, "there is none at "+h.config.Repository.Path+" yet: the first backup makes it"
+		f.OK, f.Detail = true, "there is none at "+c.Path+" yet: the first backup makes it"
 	}
 	return f
 }

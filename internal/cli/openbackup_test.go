@@ -47,6 +47,7 @@ func newStore(t *testing.T, fstype string, partitioned bool, fill func(dir strin
 	w.tool("", "mount", device, dir)
 	defer w.tool("", "umount", dir)
 	fill(dir)
+	w.tool("", "sync", "-f", dir) // whoever has the mount in a namespace of its own may keep it
 	return w, image
 }
 

@@ -25,20 +25,9 @@ func (p *proofs) rescueBackups(ctx context.Context, repo *repository.Repository)
 	if p.copy != "" {
 		return p.copyAgain(ctx)
 	}
-	bad, err := repo.DamagedSnapshots(ctx, all)
+	known, wanted, err := p.h.lostBackups(ctx, repo, all)
 	if err != nil {
 		return nil, err
-	}
-	known, err := p.h.knownBackups(ctx, "")
-	if err != nil {
-		return nil, err
-	}
-	wanted := make(map[repository.ID]bool)
-	for _, id := range bad {
-		if _, ok := known[id]; !ok {
-			known[id] = id // it was never given other tags
-		}
-		wanted[known[id]] = true
 	}
 	for _, c := range p.h.config.Copies {
 		if err := p.h.takeBack(ctx, c.Repository, repo, wanted); err != nil {
@@ -53,6 +42,26 @@ func (p *proofs) rescueBackups(ctx context.Context, repo *repository.Repository)
 		return removed, err
 	}
 	return removed, nil
+}
+
+// lostBackups returns the first IDs of the backups of the repository, also of those that
+// cannot be read, and which the latter are.
+func (h *host) lostBackups(ctx context.Context, repo *repository.Repository, read []*repository.Snapshot) (known map[repository.ID]repository.ID, lost map[repository.ID]bool, err error) {
+	bad, err := repo.DamagedSnapshots(ctx, read)
+	if err != nil {
+		return nil, nil, err
+	}
+	if known, err = h.knownBackups(ctx, ""); err != nil {
+		return nil, nil, err
+	}
+	lost = make(map[repository.ID]bool)
+	for _, id := range bad {
+		if _, ok := known[id]; !ok {
+			known[id] = id // it was never given other tags
+		}
+		lost[known[id]] = true
+	}
+	return known, lost, nil
 }
 
 // copyAgain brings to a copy what it lacks.

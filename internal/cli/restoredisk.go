@@ -13,6 +13,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/round"
+	"github.com/drydock-vm/drydock/internal/vm"
 )
 
 // diskRestored is what a restored disk is reported as.
@@ -100,6 +101,11 @@ func (a *app) restoreInPlace(ctx context.Context, src *opened, t target, out *di
 	}
 	if state.UsesDisks() {
 		return fmt.Errorf("%s is %s: stop it first (drydock stop %s)", t.vm, state, t.vm)
+	}
+	if m, ok := vms[0].Machine.(vm.Attacher); ok {
+		if err := m.Attached(ctx, d.Path); err != nil {
+			return err
+		}
 	}
 	if out.Path, err = filepath.EvalSymlinks(d.Path); err != nil {
 		return fmt.Errorf("%w (restore --to that path brings a disk back that is gone)", err)

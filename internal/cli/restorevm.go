@@ -27,7 +27,7 @@ import (
 // vmFlags are the flags of drydock restore vm.
 type vmFlags struct {
 	to                        string
-	allow, without            []string
+	allow, without, sizes     []string
 	overwrite, dryRun, start  bool
 	withoutConfig             bool
 	repository, key, password string // where it is, and the files with its key and its login
@@ -64,6 +64,7 @@ cut off is gone on with when it is started again. It takes root.`,
 	f.StringArrayVar(&o.allow, "allow", nil, "folder that files may come into, at their own paths (can be given again)")
 	f.BoolVar(&o.overwrite, "overwrite", false, "replace what is there, and keep it as FILE.previous")
 	f.StringArrayVar(&o.without, "without", nil, "disk to leave out (can be given again)")
+	f.StringArrayVar(&o.sizes, "size", nil, "DISK=SIZE, such as data=20G: a larger filesystem than the disk had (can be given again)")
 	f.BoolVar(&o.withoutConfig, "without-config", false, "leave drydock's configuration as it is, and write the VM's part of it beside it")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "print what would be done, and change nothing")
 	f.BoolVar(&o.start, "start", false, "start the VM when all is there as it was")
@@ -211,6 +212,9 @@ func (h *host) planVM(ctx context.Context, repo *repository.Repository, name bac
 		Snapshot: s, Tree: tree, Overwrite: o.overwrite, Without: o.without,
 		Read: h.readNew,
 	}
+	if opts.Sizes, err = diskSizes(o.sizes); err != nil {
+		return nil, nil, err
+	}
 	if opts.Writer, err = writerOf(h.config, o.writer); err != nil {
 		return nil, nil, err
 	}
@@ -234,6 +238,20 @@ func (h *host) planVM(ctx context.Context, repo *repository.Repository, name bac
 	opts.Progress = est.tell
 	plan, err := rebuild.Make(d, opts)
 	return plan, d, err
+}
+
+// diskSizes reads DISK=SIZE.
+func diskSizes(list []string) (map[string]int64, error) {
+	sizes := make(map[string]int64, len(list))
+	for _, text := range list {
+		name, size, _ := strings.Cut(text, "=")
+		n, err := parseSize(size)
+		if err != nil || n == 0 || name == "" {
+			return nil, usageError("--size %q: it is DISK=SIZE, and a size is 500M, 20G or 1T", text)
+		}
+		sizes[name] = int64(n)
+	}
+	return sizes, nil
 }
 
 // readNew opens the filesystem of a new image in a confined reader.

@@ -375,12 +375,12 @@ func TestRestoreVMLayout(t *testing.T) {
 	if listed(boot, "3") != listed(raw, "3") {
 		t.Error("the files of the filesystem that is not backed up as files came back different")
 	}
-	// The place where the other disk is mounted has the attributes of that.
+	// It gets no folder for the other disk, since it had none.
 	root := t.TempDir()
 	for i, disk := range []string{boot, raw} {
 		w.tool("", "dd", "if="+disk, fmt.Sprintf("of=%s/%d.raw", root, i), "bs=1M", "skip=9", "count=20", "status=none")
 	}
-	if out, _ := w.run(0, "diff", "--content", root+"/0.raw", root+"/1.raw"); !strings.HasPrefix(out, "+ /srv  dir\nadded:   0 files of 0 B, 1 folders, 0 others\nremoved: 0 files of 0 B, 0 folders, 0 others\nchanged: 0 files of 0 B, 0 folders, 0 others") {
+	if out, _ := w.run(0, "diff", "--content", root+"/0.raw", root+"/1.raw"); out != "no differences\n" {
 		t.Errorf("the root came back different: %s", out)
 	}
 	w.tool("", "e2fsck", "-f", "-n", root+"/1.raw")

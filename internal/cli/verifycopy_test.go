@@ -308,6 +308,39 @@ func TestUnreadableBackups(t *testing.T) {
 	}
 }
 
+// The doctor tries the repository and each copy, with the key.
+func TestDoctorOfCopies(t *testing.T) {
+	config, _ := withCopy(t, ", name: nas, password_file: copy.key")
+	out, _, _ := run(t, "-c", config, "doctor", "--json")
+	find := func(what string) (f finding) {
+		t.Helper()
+		var all []finding
+		if err := json.Unmarshal([]byte(out), &all); err != nil {
+			t.Fatalf("%v in %s", err, out)
+		}
+		for _, one := range all {
+			if one.What == what {
+				return one
+			}
+		}
+		t.Errorf("there is no %s: %s", what, out)
+		return f
+	}
+	if f := find("copy nas"); !f.OK || f.Needed {
+		t.Errorf("%+v", f)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(config), "copy.key"), []byte("another\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _, _ = run(t, "-c", config, "doctor", "--json")
+	if f := find("copy nas"); f.OK || !strings.Contains(f.Detail, "wrong password") {
+		t.Errorf("%+v", f)
+	}
+	if f := find("repository"); !f.OK {
+		t.Errorf("%+v", f)
+	}
+}
+
 // A backup that another host has made since this one opened the repository is copied.
 func TestCopyWhatCameMeanwhile(t *testing.T) {
 	config, _ := withCopy(t, ", name: nas")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/escape"
@@ -135,8 +136,36 @@ func (b *backups) source(ctx context.Context, r *sandbox.Reader, d *config.Disk,
 	if src.Exclude, err = pattern.Compile(d.Exclude); err != nil {
 		return src, err
 	}
-	src.FS, err = diskFilesystem(ctx, r, d)
+	if src.FS, err = diskFilesystem(ctx, r, d); err == nil && src.SkipSnapshots {
+		src.Mounted = mountedSubvolumes(ctx, r, src.FS, d)
+	}
 	return src, err
+}
+
+// mountedSubvolumes are the IDs of the subvolumes of a disk's btrfs that the guest's fstab
+// mounts. A guest whose root is on no disk of the reader has none that are known.
+func mountedSubvolumes(ctx context.Context, r *sandbox.Reader, fsys disk.Filesystem, d *config.Disk) (list []uint64) {
+	if fsys.Info().Type != "btrfs" {
+		return nil
+	}
+	g, err := r.Guest(ctx, "")
+	if err != nil {
+		return nil // what is wrong with the disks, the backup will tell
+	}
+	volumes, err := r.Volumes(ctx)
+	if err != nil {
+		return nil
+	}
+	v, err := diskVolume(volumes, d)
+	if err != nil {
+		return nil
+	}
+	for _, m := range g.Mounts {
+		if m.Subvolume != 0 && m.Volume < len(volumes) && volumes[m.Volume].Name == v.Name {
+			list = append(list, m.Subvolume)
+		}
+	}
+	return list
 }
 
 // progressPause is the time between two lines of progress.

@@ -141,19 +141,23 @@ func (p place) restores(src string) {
 }
 
 // repaired verifies one place with another to take what is lost from.
-func repaired(t *testing.T, p, other place) *verify.Report {
+func repaired(t *testing.T, p, other place, change ...func(*verify.Options)) *verify.Report {
 	t.Helper()
 	from := other.open(local.New(other.dir))
 	repo, err := repository.Open(t.Context(), local.New(p.dir), []byte(p.password), repository.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := verify.Run(t.Context(), repo, verify.Options{
+	o := verify.Options{
 		Mode: verify.Full, Repair: true,
 		Source: func(ctx context.Context, b repository.Blob) ([]byte, error) {
 			return from.LoadBlob(ctx, b.Type, b.ID, nil)
 		},
-	})
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	report, err := verify.Run(t.Context(), repo, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,6 +196,37 @@ func TestHeal(t *testing.T) {
 				p.restic("prune", "--max-unused", "0")
 				p.restores(src)
 			}
+		})
+	}
+}
+
+// What the structure shows to be lost comes back without the content being read, also of
+// one VM alone.
+func TestHealQuick(t *testing.T) {
+	for name, change := range map[string]func(*verify.Options){
+		"all": func(o *verify.Options) { o.Mode = verify.Quick },
+		"one VM": func(o *verify.Options) {
+			o.Mode, o.Wanted = verify.Quick, func(s *repository.Snapshot) bool { return s.Hostname == "web" }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := newPlace(t, "one key"), newPlace(t, "another key")
+			src := fill(t, from)
+			from.restic("backup", "--host", "mail", src)
+			if _, err := run(t, from.open(local.New(from.dir)), to.open(local.New(to.dir))); err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range to.files("data") {
+				remove(t, f)
+			}
+			if r := repaired(t, to, from, change); !r.Good() || len(r.Replaced) == 0 || r.Rescued == 0 || r.BytesRead != 0 || len(r.Backups) < 2 {
+				t.Errorf("%+v", r)
+			}
+			to.restores(src)
+			if r := repaired(t, to, from); !r.Good() {
+				t.Errorf("%+v", r)
+			}
+			to.restic("check", "--read-data")
 		})
 	}
 }
@@ -362,7 +397,98 @@ func TestMendWhereNothingIsRemoved(t *testing.T) {
 		}
 		stored = n
 	}
-	to.good(2)
+	report := repaired(t, to, from, func(o *verify.Options) { o.Repair = false })
+	for _, b := range report.Backups {
+		if !b.Good() {
+			t.Errorf("of %s is lost: %+v", b.ID.Short(), b.Damaged)
+		}
+	}
+	if report.DamageTotal == 0 {
+		t.Error("the pack that is gone is not named")
+	}
+}
+
+// dying is a place whose process dies: after some changes there are no more, but to locks,
+// which others remove.
+type dying struct {
+	backend.Backend
+	left int
+}
+
+var errDead = errors.New("the process is dead")
+
+func (d *dying) change(h backend.Handle) error {
+	if h.Type == backend.LockFile {
+		return nil
+	}
+	if d.left == 0 {
+		return errDead
+	}
+	d.left--
+	return nil
+}
+
+func (d *dying) Save(ctx context.Context, h backend.Handle, data []byte) error {
+	if err := d.change(h); err != nil {
+		return err
+	}
+	return d.Backend.Save(ctx, h, data)
+}
+
+func (d *dying) Remove(ctx context.Context, h backend.Handle) error {
+	if err := d.change(h); err != nil {
+		return err
+	}
+	return d.Backend.Remove(ctx, h)
+}
+
+// A repair that dies between any two changes has made nothing worse, and the next one
+// ends it.
+func TestHealDies(t *testing.T) {
+	from, whole := newPlace(t, "one key"), newPlace(t, "another key")
+	src := fill(t, from)
+	if _, err := run(t, from.open(local.New(from.dir)), whole.open(local.New(whole.dir))); err != nil {
+		t.Fatal(err)
+	}
+	harm["a pack and all index files"](t, whole)
+	remove(t, whole.files("data")[1])
+	source := from.open(local.New(from.dir))
+	heal := func(be backend.Backend, p place) (*verify.Report, error) {
+		repo, err := repository.Open(t.Context(), be, []byte(p.password), repository.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return verify.Run(t.Context(), repo, verify.Options{Mode: verify.Full, Repair: true, Source: func(ctx context.Context, b repository.Blob) ([]byte, error) {
+			return source.LoadBlob(ctx, b.Type, b.ID, nil)
+		}})
+	}
+	deaths := 0
+	for n := 0; ; n++ {
+		p := place{t, filepath.Join(t.TempDir(), "repo"), whole.password}
+		if err := os.CopyFS(p.dir, os.DirFS(whole.dir)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := heal(&dying{local.New(p.dir), n}, p)
+		if err != nil && !errors.Is(err, errDead) {
+			t.Errorf("%d changes: %v", n, err)
+		}
+		if err != nil {
+			deaths++
+			if r, err := heal(local.New(p.dir), p); err != nil || !r.Good() {
+				t.Errorf("after %d changes: %+v, %v", n, r, err)
+			}
+		}
+		if out := p.restic("check", "--read-data"); !strings.Contains(out, "no errors were found") {
+			t.Errorf("after %d changes: restic check: %s", n, out)
+		}
+		p.restores(src)
+		if err == nil {
+			break
+		}
+	}
+	if deaths < 6 {
+		t.Errorf("it died %d times only", deaths)
+	}
 }
 
 // Nor does it keep anything from being looked at, copied, or found good: what cannot be

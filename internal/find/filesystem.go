@@ -1,6 +1,7 @@
 package find
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,6 @@ import (
 // snapshot of index 0. Folders and files that cannot be read are reported as
 // Damaged.
 func InFilesystem(ctx context.Context, fsys disk.Filesystem, path []byte, opts Options, found func(*File) error) error {
-	w := &walker{finder: finder{ctx: ctx, opts: opts, found: found}, fsys: fsys}
 	top, err := disk.Lookup(fsys, path)
 	if err != nil {
 		return err
@@ -23,88 +23,45 @@ func InFilesystem(ctx context.Context, fsys disk.Filesystem, path []byte, opts O
 	if top.Type() != disk.ModeDir {
 		return fmt.Errorf("%.300q: %w: it is no folder", path, disk.ErrUnsupported)
 	}
-	return w.folder(trim(path), top.Ino, 0)
+	f := &finder[uint64]{ctx: ctx, from: filesystem{fsys}, opts: opts, found: found}
+	return f.folder(bytes.Trim(path, "/"), trees[uint64]{{top.Ino, []int{0}}}, 0)
 }
 
-// trim returns a path as it is joined with names: without a slash around it.
-func trim(path []byte) []byte {
-	for len(path) > 0 && path[0] == '/' {
-		path = path[1:]
-	}
-	for len(path) > 0 && path[len(path)-1] == '/' {
-		path = path[:len(path)-1]
-	}
-	return path
-}
+// filesystem is the folders of one, by their inode numbers.
+type filesystem struct{ disk.Filesystem }
 
-// walker does one search in a filesystem.
-type walker struct {
-	finder
-	fsys disk.Filesystem
-}
-
-func (w *walker) folder(path []byte, ino uint64, depth int) error {
-	if err := w.ctx.Err(); err != nil {
-		return context.Cause(w.ctx)
-	}
-	if depth > maxDepth {
-		return w.unreadable(path, fmt.Errorf("%w: it lies more than %d folders deep", disk.ErrLimit, maxDepth))
-	}
-	if w.read++; w.read > maxRead {
-		return fmt.Errorf("%w: there are more than %d folders", ErrTooMuch, maxRead)
-	}
-	entries, err := disk.List(w.fsys, ino)
-	if err != nil {
-		if err := w.unreadable(path, err); err != nil {
-			return err
-		}
-	}
-	before := w.held
-	defer func() { w.held = before }()
-	if w.held += len(entries) * refSize; w.held > maxHeld {
-		return fmt.Errorf("/%.300q: %w: more than %d bytes", path, ErrTooMuch, maxHeld)
-	}
+func (s filesystem) read(ino uint64, yield func(*repository.Node, uint64) error, damaged func([]byte, error) error) error {
+	entries, unread := disk.List(s, ino)
 	for _, e := range entries {
-		if err := w.entry(join(path, string(e.Name)), &e, depth); err != nil {
+		n, err := s.node(&e)
+		if err == nil {
+			err = yield(n, e.Ino)
+		} else {
+			err = damaged(e.Name, err)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// entry looks at a file, and, if it is a folder, at what is in it.
-func (w *walker) entry(path []byte, e *disk.DirEntry, depth int) error {
-	inode, err := w.fsys.Inode(e.Ino)
-	if err != nil {
-		return w.unreadable(path, err)
-	}
-	n, err := w.node(string(e.Name), &inode)
-	if err != nil {
-		return w.unreadable(path, err)
-	}
-	if w.matches(path, n) {
-		if err := w.found(&File{Path: append([]byte("/"), path...), Versions: []*Version{{Node: n, Snapshots: []int{0}}}}); err != nil {
-			return err
-		}
-	}
-	if n.Type != repository.NodeDir {
-		return nil
-	}
-	return w.folder(path, e.Ino, depth+1)
+	return unread
 }
 
 // node tells of a file what is asked for, and shown.
-func (w *walker) node(name string, inode *disk.Inode) (*repository.Node, error) {
+func (s filesystem) node(e *disk.DirEntry) (*repository.Node, error) {
+	inode, err := s.Inode(e.Ino)
+	if err != nil {
+		return nil, err
+	}
 	kind, _ := repository.TypeOf(inode.Mode)
 	n := &repository.Node{
-		Name: name, Type: kind, Mode: repository.FileMode(inode.Mode), UID: inode.UID, GID: inode.GID,
+		Name: string(e.Name), Type: kind, Mode: repository.FileMode(inode.Mode), UID: inode.UID, GID: inode.GID,
 		ModTime: time.Unix(inode.Modify.Sec, int64(inode.Modify.Nsec)),
 	}
 	switch kind {
 	case repository.NodeFile:
 		n.Size = uint64(max(0, inode.Size))
 	case repository.NodeSymlink:
-		target, err := w.fsys.Readlink(inode.Ino)
+		target, err := s.Readlink(inode.Ino)
 		if err != nil {
 			return nil, err
 		}
@@ -113,18 +70,7 @@ func (w *walker) node(name string, inode *disk.Inode) (*repository.Node, error) 
 	return n, nil
 }
 
-// unreadable reports an error that one file or folder is to blame for, and returns
-// any other.
-func (w *walker) unreadable(path []byte, err error) error {
+func (filesystem) isDamage(err error) bool {
 	var damage *disk.Error
-	if w.ctx.Err() != nil {
-		return context.Cause(w.ctx)
-	}
-	if !errors.As(err, &damage) && !errors.Is(err, disk.ErrLimit) {
-		return err
-	}
-	if w.opts.Damaged != nil {
-		w.opts.Damaged(append([]byte("/"), path...), err)
-	}
-	return nil
+	return errors.As(err, &damage)
 }

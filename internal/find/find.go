@@ -77,41 +77,75 @@ const (
 // Run searches snapshots, which are sorted, the oldest first. The caller holds a lock
 // of the repository, and has loaded the index. An error of found ends the search.
 func Run(ctx context.Context, repo *repository.Repository, snapshots []*repository.Snapshot, opts Options, found func(*File) error) error {
-	f := &finder{ctx: ctx, repo: repo, opts: opts, found: found}
-	roots := trees{}
+	f := &finder[repository.ID]{ctx: ctx, from: stored{ctx, repo}, opts: opts, found: found}
+	roots := trees[repository.ID]{}
 	for i, s := range snapshots {
 		roots.add(s.Tree, i)
 	}
 	return f.folder(nil, roots, 0)
 }
 
+// source has folders, by what identifies the content of one.
+type source[ID comparable] interface {
+	// read calls yield for all that is in a folder, and with what identifies a folder in it.
+	// An error of yield ends it; damaged is told of a name that cannot be read.
+	read(id ID, yield func(n *repository.Node, below ID) error, damaged func(name []byte, err error) error) error
+	// isDamage reports whether an error is of one folder or file, and others can be read.
+	isDamage(err error) bool
+}
+
+// stored is the folders of a repository, by their tree blobs.
+type stored struct {
+	ctx  context.Context
+	repo *repository.Repository
+}
+
+func (s stored) read(id repository.ID, yield func(*repository.Node, repository.ID) error, _ func([]byte, error) error) error {
+	tree, err := s.repo.LoadTree(s.ctx, id)
+	if err != nil {
+		return err
+	}
+	return tree.Walk(func(n *repository.Node) error {
+		below := repository.ID{}
+		if n.Subtree != nil {
+			below = *n.Subtree
+		}
+		return yield(n, below)
+	})
+}
+
+func (stored) isDamage(err error) bool {
+	return slices.ContainsFunc([]error{repository.ErrBlobNotFound, repository.ErrDamaged, repository.ErrLimit, backend.ErrNotExist},
+		func(known error) bool { return errors.Is(err, known) })
+}
+
 // finder does one search.
-type finder struct {
+type finder[ID comparable] struct {
 	ctx   context.Context
-	repo  *repository.Repository
+	from  source[ID]
 	opts  Options
 	found func(*File) error
 	held  int
 	read  int
 }
 
-// trees are the different trees that a folder has in the snapshots.
-type trees []tree
+// trees are the different contents that a folder has in the snapshots.
+type trees[ID comparable] []tree[ID]
 
-type tree struct {
-	id        repository.ID
+type tree[ID comparable] struct {
+	id        ID
 	snapshots []int
 }
 
-// add adds a snapshot, or those of another folder with the same tree.
-func (t *trees) add(id repository.ID, snapshots ...int) {
+// add adds a snapshot, or those of another folder with the same content.
+func (t *trees[ID]) add(id ID, snapshots ...int) {
 	for i := range *t {
 		if (*t)[i].id == id {
 			(*t)[i].snapshots = merged((*t)[i].snapshots, snapshots)
 			return
 		}
 	}
-	*t = append(*t, tree{id, slices.Clone(snapshots)})
+	*t = append(*t, tree[ID]{id, slices.Clone(snapshots)})
 }
 
 func merged(a, b []int) []int {
@@ -121,17 +155,17 @@ func merged(a, b []int) []int {
 }
 
 // entry is a name in a folder.
-type entry struct {
+type entry[ID comparable] struct {
 	versions []*Version
-	below    trees // where it is a folder
+	below    trees[ID] // where it is a folder
 }
 
 // folder searches a folder in all snapshots.
-func (f *finder) folder(path []byte, in trees, depth int) error {
+func (f *finder[ID]) folder(path []byte, in trees[ID], depth int) error {
 	if depth > maxDepth {
-		return f.damaged(path, fmt.Errorf("%w: it lies more than %d folders deep", repository.ErrLimit, maxDepth))
+		return f.tooDeep(path)
 	}
-	entries := map[string]*entry{}
+	entries := map[string]*entry[ID]{}
 	before := f.held
 	defer func() { f.held = before }()
 	for _, t := range in {
@@ -161,6 +195,14 @@ func (f *finder) folder(path []byte, in trees, depth int) error {
 	return nil
 }
 
+// tooDeep reports a folder that is not entered.
+func (f *finder[ID]) tooDeep(path []byte) error {
+	if f.opts.Damaged != nil {
+		f.opts.Damaged(append([]byte("/"), path...), fmt.Errorf("%w: it lies more than %d folders deep", repository.ErrLimit, maxDepth))
+	}
+	return nil
+}
+
 func join(path []byte, name string) []byte {
 	if len(path) == 0 {
 		return []byte(name)
@@ -168,23 +210,19 @@ func join(path []byte, name string) []byte {
 	return slices.Concat(path, []byte("/"), []byte(name))
 }
 
-// tree adds what one tree of a folder has to its entries.
-func (f *finder) tree(path []byte, t tree, entries map[string]*entry) error {
+// tree adds what one content of a folder has to its entries.
+func (f *finder[ID]) tree(path []byte, t tree[ID], entries map[string]*entry[ID]) error {
 	if f.ctx.Err() != nil {
 		return context.Cause(f.ctx)
 	}
-	read, err := f.repo.LoadTree(f.ctx, t.id)
-	if err != nil {
-		return f.damaged(path, err)
-	}
-	err = read.Walk(func(n *repository.Node) error {
+	err := f.from.read(t.id, func(n *repository.Node, below ID) error {
 		dir, matches := n.Type == repository.NodeDir, f.matches(join(path, n.Name), n)
 		if !dir && !matches {
 			return nil
 		}
 		e := entries[n.Name]
 		if e == nil {
-			e = &entry{}
+			e = &entry[ID]{}
 			entries[n.Name] = e
 			f.held += refSize + len(n.Name)
 		}
@@ -192,19 +230,19 @@ func (f *finder) tree(path []byte, t tree, entries map[string]*entry) error {
 			f.add(e, n, t.snapshots)
 		}
 		if dir {
-			e.below.add(*n.Subtree, t.snapshots...)
+			e.below.add(below, t.snapshots...)
 			f.held += refSize + 8*len(t.snapshots)
 		}
 		if f.held > maxHeld {
 			return fmt.Errorf("/%.300q: %w: more than %d bytes", path, ErrTooMuch, maxHeld)
 		}
 		return nil
-	})
+	}, func(name []byte, err error) error { return f.damaged(join(path, string(name)), err) })
 	return f.damaged(path, err)
 }
 
 // add adds a version, or snapshots to one that is there.
-func (f *finder) add(e *entry, n *repository.Node, snapshots []int) {
+func (f *finder[ID]) add(e *entry[ID], n *repository.Node, snapshots []int) {
 	for _, v := range e.versions {
 		if same(v.Node, n) {
 			v.Snapshots = merged(v.Snapshots, snapshots)
@@ -219,7 +257,7 @@ func (f *finder) add(e *entry, n *repository.Node, snapshots []int) {
 }
 
 // matches reports whether a file is one that is sought.
-func (f *finder) matches(path []byte, n *repository.Node) bool {
+func (f *finder[ID]) matches(path []byte, n *repository.Node) bool {
 	o := &f.opts
 	switch {
 	case o.Names != nil && o.Names.Match(path, n.Type == repository.NodeDir) != pattern.Match,
@@ -245,8 +283,8 @@ func same(a, b *repository.Node) bool {
 		})
 }
 
-// damaged reports an error that one folder is to blame for, and returns any other.
-func (f *finder) damaged(path []byte, err error) error {
+// damaged reports an error that one folder or file is to blame for, and returns any other.
+func (f *finder[ID]) damaged(path []byte, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -255,13 +293,11 @@ func (f *finder) damaged(path []byte, err error) error {
 	case errors.Is(err, ErrTooMuch):
 		return err
 	}
-	for _, known := range []error{repository.ErrBlobNotFound, repository.ErrDamaged, repository.ErrLimit, backend.ErrNotExist} {
-		if errors.Is(err, known) {
-			if f.opts.Damaged != nil {
-				f.opts.Damaged(append([]byte("/"), path...), err)
-			}
-			return nil
+	if f.from.isDamage(err) {
+		if f.opts.Damaged != nil {
+			f.opts.Damaged(append([]byte("/"), path...), err)
 		}
+		return nil
 	}
 	return err
 }

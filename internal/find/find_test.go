@@ -52,7 +52,7 @@ func file(name string, size uint64) repository.Node {
 	return repository.Node{Name: name, Type: repository.NodeFile, Size: size, Content: []repository.ID{}, ModTime: time.Unix(1e9, 0)}
 }
 
-func (s store) search(p string, roots []repository.ID) (lines []string, f *finder, err error) {
+func (s store) search(p string, roots []repository.ID) (lines []string, f *finder[repository.ID], err error) {
 	s.Helper()
 	if err := s.Flush(s.Context()); err != nil {
 		s.Fatal(err)
@@ -61,7 +61,7 @@ func (s store) search(p string, roots []repository.ID) (lines []string, f *finde
 	if err != nil {
 		s.Fatal(err)
 	}
-	f = &finder{ctx: s.Context(), repo: s.Repository}
+	f = &finder[repository.ID]{ctx: s.Context(), from: stored{s.Context(), s.Repository}}
 	f.opts = Options{Names: names, Damaged: func(path []byte, _ error) { lines = append(lines, "!"+string(path)) }}
 	f.found = func(f *File) error {
 		line := string(f.Path)
@@ -71,7 +71,7 @@ func (s store) search(p string, roots []repository.ID) (lines []string, f *finde
 		lines = append(lines, line)
 		return nil
 	}
-	in := trees{}
+	in := trees[repository.ID]{}
 	for i, r := range roots {
 		in.add(r, i)
 	}
@@ -123,14 +123,14 @@ func TestWhatCannotBeRead(t *testing.T) {
 		t.Errorf("%d lines, %v", n, err)
 	}
 	// More than is held at once ends the search, and says so.
-	f := &finder{held: maxHeld}
+	f := &finder[repository.ID]{held: maxHeld}
 	if err := (store{t, s.Repository}).over(f, root); !errors.Is(err, ErrTooMuch) {
 		t.Errorf("error %v, want %v", err, ErrTooMuch)
 	}
 }
 
 // over reads a folder with a finder that is full.
-func (s store) over(f *finder, id repository.ID) error {
-	f.ctx, f.repo = s.Context(), s.Repository
-	return f.tree(nil, tree{id: id, snapshots: []int{0}}, map[string]*entry{})
+func (s store) over(f *finder[repository.ID], id repository.ID) error {
+	f.ctx, f.from = s.Context(), stored{s.Context(), s.Repository}
+	return f.tree(nil, tree[repository.ID]{id, []int{0}}, map[string]*entry[repository.ID]{})
 }

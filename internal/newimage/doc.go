@@ -12,7 +12,8 @@
 //     gives large folders their index. Attributes that do not fit into a block take the
 //     feature ea_inode.
 //   - XFS and btrfs: mkfs makes an empty filesystem, into which the machine of package
-//     writervm writes the files. mkfs.xfs -p takes no names with spaces, no attributes,
+//     writervm writes the files, in btrfs into the subvolumes that they were in, with
+//     content once that several have. mkfs.xfs -p takes no names with spaces, no attributes,
 //     no hardlinks and no times, and mkfs.btrfs --rootdir no times and wrong device
 //     numbers.
 //

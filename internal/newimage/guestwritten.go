@@ -51,6 +51,7 @@ func (m *maker) makeBtrfs() error {
 // write has a machine write the files into the filesystem that was made.
 func (m *maker) write() error {
 	o := m.opts.Writer
+	o.Subvolumes = m.survey.subvolumes
 	o.Damaged = func(path []byte, ino uint64, err error) {
 		if m.src.hide(ino) {
 			m.damaged(path, err)

@@ -81,7 +81,7 @@ var (
 // Make makes the image target of the files in fsys. It takes root.
 func Make(ctx context.Context, fsys disk.Filesystem, target string, opts Options) (*Report, error) {
 	m := &maker{ctx: ctx, opts: opts, target: filepath.Clean(target), report: &Report{Size: opts.Size}}
-	m.src = &source{Filesystem: fsys, hidden: map[uint64]bool{}, told: m.tell}
+	m.src = &source{Filesystem: fsys, hidden: map[uint64]bool{}, told: m.tell, shares: opts.Filesystem == "btrfs"}
 	if err := m.make(); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -103,6 +103,9 @@ type maker struct {
 	report *Report
 	// warned is what the machine has warned of that wrote the image; nil if it is another.
 	warned *warnings
+	// found are the files of a filesystem that was made before which are in the backup
+	// still, by their inode numbers there; nil if it is made now.
+	found map[uint64]bool
 }
 
 func (m *maker) make() error {
@@ -132,8 +135,8 @@ func (m *maker) begin(open func(target string) (*workplace, error)) (err error) 
 		return err
 	}
 	m.report.Files, m.report.Dirs, m.report.Bytes = m.survey.files, m.survey.dirs, m.survey.bytes
-	if m.survey.stored > m.opts.Size {
-		return fmt.Errorf("%w: files of %d bytes, holes not counted, do not fit into %d (choose a larger size)", ErrSize, m.survey.stored, m.opts.Size)
+	if m.survey.least > m.opts.Size {
+		return fmt.Errorf("%w: files of %d bytes, holes not counted, do not fit into %d (choose a larger size)", ErrSize, m.survey.least, m.opts.Size)
 	}
 	m.work, err = open(m.target)
 	return err

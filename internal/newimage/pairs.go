@@ -13,6 +13,14 @@ import (
 // missing is told the path of a file or folder that is not there, with all that would be
 // in it.
 func (m *maker) pairs(path string, each func(made disk.Filesystem, ino, there uint64) error, missing func(path []byte) error) error {
+	return m.readMade(path, func(made disk.Filesystem) error {
+		p := &pairing{ctx: m.ctx, src: m.src, made: made, each: each, missing: missing, seen: map[pair]bool{}, found: m.found}
+		return p.folder(m.src.Info().Root, made.Info().Root, []byte("/"), 0)
+	})
+}
+
+// readMade opens the new filesystem on an image at path, for as long as do takes.
+func (m *maker) readMade(path string, do func(made disk.Filesystem) error) error {
 	image, err := os.Open(path)
 	if err != nil {
 		return err
@@ -23,8 +31,7 @@ func (m *maker) pairs(path string, each func(made disk.Filesystem, ino, there ui
 		return ofMade(err)
 	}
 	defer stop()
-	p := &pairing{ctx: m.ctx, src: m.src, made: made, each: each, missing: missing, seen: map[pair]bool{}}
-	return p.folder(m.src.Info().Root, made.Info().Root, []byte("/"), 0)
+	return do(made)
 }
 
 // pairing walks the backup and the new filesystem side by side.
@@ -34,7 +41,8 @@ type pairing struct {
 	made    disk.Filesystem
 	each    func(made disk.Filesystem, ino, there uint64) error
 	missing func(path []byte) error
-	seen    map[pair]bool // hardlinked files
+	seen    map[pair]bool   // hardlinked files
+	found   map[uint64]bool // as in [maker]; may be nil
 }
 
 // pair is a file, by its inode numbers in the backup and in the new filesystem. There it
@@ -108,6 +116,9 @@ func (p *pairing) file(f pair) error {
 	}
 	if inode.Links > 1 {
 		p.seen[f] = true
+	}
+	if p.found != nil {
+		p.found[f.made] = true
 	}
 	return p.each(p.made, f.ino, f.made)
 }

@@ -29,7 +29,7 @@ type Skeleton struct {
 // file may reach beyond the file's end: what is there is zeros.
 type Run struct {
 	Offset, Length int64
-	Ino            uint64 // of the file, in the backup
+	Ino            uint64 // of the file, in the backup; 0 is of one that the backup has lost
 	At             int64  // in the file
 }
 
@@ -58,7 +58,8 @@ func MakeSkeleton(ctx context.Context, fsys disk.Filesystem, at string, opts Opt
 }
 
 // OpenSkeleton opens a skeleton that [MakeSkeleton] has kept (Options.Keep) of the same
-// backup.
+// backup. Of files that cannot be read any more it has the places still: who took what is
+// there for content would take zeros.
 func OpenSkeleton(ctx context.Context, fsys disk.Filesystem, path string, opts Options) (*Skeleton, error) {
 	m := newHollow(ctx, fsys, path, opts)
 	s, err := m.reopen(path)
@@ -109,6 +110,7 @@ func (m *maker) skeleton() (*Skeleton, error) {
 }
 
 func (m *maker) reopen(path string) (_ *Skeleton, err error) {
+	m.found = map[uint64]bool{}
 	if m.survey, err = m.src.survey(m.ctx, m.damaged); err != nil {
 		return nil, err
 	}
@@ -133,6 +135,9 @@ func (m *maker) openRuns(path string, files []placed) (*Skeleton, error) {
 		s.Runs, err = markWritten(f, files)
 	} else {
 		s.Runs, err = m.locate(path)
+	}
+	if err == nil && m.found != nil {
+		s.Runs, err = m.addLost(path, s.Runs)
 	}
 	if err == nil {
 		err = sortRuns(s.Runs)

@@ -74,7 +74,12 @@ func (m *maker) place(path string, commands io.Writer) (files []placed, err erro
 			files = append(files, f)
 		}
 		return err
-	}, func(path []byte) error { return fmt.Errorf("mke2fs has left out %.100q", path) })
+	}, func(path []byte) error {
+		if m.found != nil { // it could not be read when the filesystem was made
+			return m.missing(path)
+		}
+		return fmt.Errorf("mke2fs has left out %.100q", path)
+	})
 	return files, err
 }
 

@@ -88,7 +88,7 @@ func (l *runList) add(ino uint64, at disk.Location) error {
 	switch {
 	case at.Device != 0 || at.Sums != nil:
 		return fmt.Errorf("%w: %d bytes at %d lie nowhere", errRuns, at.Length, at.Offset)
-	case (at.Offset|at.At)%blockSize != 0 || at.At > l.size-length:
+	case (at.Offset|at.At)%blockSize != 0 || at.At < 0 || at.At > l.size-length:
 		return fmt.Errorf("%w: %d bytes at %d lie at %d", errRuns, at.Length, at.Offset, at.At)
 	}
 	if n := len(l.runs); n > 0 {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/writervm"
 )
 
 // source is the backup as the programs see it: without what is damaged. It counts
@@ -15,6 +16,7 @@ type source struct {
 	disk.Filesystem
 	told   func(bytes int64)
 	hollow bool // files have a size, and nothing in them
+	shares bool // files of one content have it only once in the image
 
 	read atomic.Int64
 
@@ -91,6 +93,14 @@ func (s *source) Open(ino uint64) (disk.Sparse, error) {
 	return &counted{f, s}, nil
 }
 
+// Identity is that of a file's content, where the backup knows one.
+func (s *source) Identity(ino uint64) (id [32]byte, ok bool) {
+	if known, is := s.Filesystem.(writervm.Identifier); is {
+		return known.Identity(ino)
+	}
+	return id, false
+}
+
 // counted is a file of which the bytes that are read are counted.
 type counted struct {
 	disk.Sparse
@@ -106,9 +116,11 @@ func (c *counted) ReadAt(p []byte, off int64) (int, error) {
 // survey is what there is to be made.
 type survey struct {
 	files, dirs int64
-	bytes       int64 // the sizes of files
-	stored      int64 // without holes, each file once
-	xattrs      int   // of the file that has most, in bytes
+	bytes       int64    // the sizes of files
+	stored      int64    // without holes, each file once
+	least       int64    // the same, and content that files may share once
+	subvolumes  []uint32 // their numbers
+	xattrs      int      // of the file that has most, in bytes
 }
 
 const (
@@ -121,7 +133,7 @@ const (
 // survey walks the tree. What cannot be read is hidden from the start. It keeps the
 // paths of files and folders, which takes some 100 MB for a million.
 func (s *source) survey(ctx context.Context, tell func(path []byte, err error)) (survey, error) {
-	w := &surveyor{ctx: ctx, src: s, tell: tell, seen: map[uint64]bool{}}
+	w := &surveyor{ctx: ctx, src: s, tell: tell, seen: map[uint64]bool{}, contents: map[[32]byte]bool{}}
 	s.restart()
 	s.paths = map[uint64][]byte{}
 	err := w.folder(s.Info().Root, []byte("/"), 0)
@@ -134,6 +146,8 @@ type surveyor struct {
 	src  *source
 	tell func(path []byte, err error)
 	seen map[uint64]bool
+
+	contents map[[32]byte]bool
 }
 
 func (w *surveyor) folder(ino uint64, path []byte, depth int) error {
@@ -186,6 +200,9 @@ func (w *surveyor) entry(e disk.DirEntry, path []byte, depth int) error {
 		if w.seen[e.Ino] || depth == maxDepth {
 			return &disk.Error{Layer: w.src.Info().Type, Structure: "directory", Offset: -1, Err: disk.ErrLimit, Detail: "it is in itself, or too deep"}
 		}
+		if inode.Flags&disk.FlagSubvolume != 0 {
+			w.subvolumes = append(w.subvolumes, inode.Subvolume)
+		}
 		return w.folder(e.Ino, append(path[:len(path):len(path)], '/'), depth+1)
 	case disk.ModeRegular:
 		return w.file(&inode)
@@ -206,10 +223,32 @@ func (w *surveyor) file(inode *disk.Inode) error {
 	if err != nil {
 		return err
 	}
+	shared := w.shared(inode.Ino)
 	return f.Extents(0, f.Size(), func(e disk.Extent) error {
 		if e.Kind == disk.ExtentData {
 			w.stored += e.Length
+			if !shared {
+				w.least += e.Length
+			}
 		}
 		return nil
 	})
+}
+
+// maxContents is how many contents are remembered, to see which are the same.
+const maxContents = 1 << 20
+
+// shared reports whether a file may share its content with one that was seen.
+func (w *surveyor) shared(ino uint64) bool {
+	if !w.src.shares {
+		return false
+	}
+	id, ok := w.src.Identity(ino)
+	if !ok || w.contents[id] {
+		return ok
+	}
+	if len(w.contents) < maxContents {
+		w.contents[id] = true
+	}
+	return false
 }

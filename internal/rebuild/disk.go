@@ -187,7 +187,18 @@ func (x *run) filesystem(ctx context.Context, it *Item, tree disk.Filesystem, ta
 		},
 	}
 	_, err := newimage.Make(ctx, tree, target, o)
+	if errors.Is(err, newimage.ErrSize) {
+		err = fmt.Errorf("%w: it has the size that it had, and what shared its blocks, as snapshots do, or was compressed, does so no more (%s)", err, x.larger(it.disk))
+	}
 	return err
+}
+
+// larger says how a disk comes back that is too small.
+func (x *run) larger(d *definition.Disk) string {
+	if d.Partition == 0 && d.Volume == "" {
+		return "--size " + d.Name + "=SIZE makes it larger"
+	}
+	return fmt.Sprintf("--without %[1]s leaves it out; drydock restore %[2]s/%[1]s@%[3]s --to-image FILE --size SIZE makes a larger filesystem of its files alone", d.Name, x.VM, x.opts.Snapshot.ID.Short())
 }
 
 // empty makes a disk without content.

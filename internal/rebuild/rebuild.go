@@ -59,6 +59,9 @@ type Options struct {
 	Overwrite bool
 	// Without names disks that are not restored.
 	Without []string
+	// Sizes are those of disks that get a larger filesystem than they had, by their
+	// names, in bytes.
+	Sizes map[string]int64
 
 	// Config is the file that drydock's part of the configuration is written to.
 	Config Config
@@ -151,6 +154,11 @@ func Make(d *definition.Definition, o Options) (*Plan, error) {
 			return nil, fmt.Errorf("%s has no disk %q to leave out", d.VM, name)
 		}
 	}
+	for name := range o.Sizes {
+		if d.Disk(name) == nil {
+			return nil, fmt.Errorf("%s has no disk %q to give another size", d.VM, name)
+		}
+	}
 	for i := range d.Disks {
 		p.Items = append(p.Items, p.diskItem(&d.Disks[i]))
 	}
@@ -192,6 +200,8 @@ func (p *Plan) diskItem(d *definition.Disk) *Item {
 	switch {
 	case slices.Contains(p.opts.Without, d.Name):
 		it.Action, it.Problem = LeftOut, ""
+	case p.opts.Sizes[d.Name] != 0 && (!files || wholedisk.Has(s, d.Name) || d.Partition != 0 || d.Volume != ""):
+		it.Problem = "it cannot get another size: only a filesystem can that is made of files, and fills its disk"
 	case wholedisk.Has(s, d.Name):
 		it.From, it.Detail = FromImage, d.Format
 	case wholedisk.HasVersion(s, d.Name) && d.Release != nil:
@@ -218,6 +228,13 @@ func (p *Plan) filesItem(it *Item) {
 	if !known || was.Size == 0 {
 		it.Problem = "the backup does not tell what filesystem it had" + out
 		return
+	}
+	if want := p.opts.Sizes[d.Name]; want != 0 {
+		if want < max(was.Size, d.Size) {
+			it.Problem = fmt.Sprintf("it had %d bytes: --size makes it larger", max(was.Size, d.Size))
+			return
+		}
+		was.Size, it.Size = want, want
 	}
 	it.was = was
 	it.Detail = fmt.Sprintf("%s, %s", d.Format, was.Type)

@@ -156,6 +156,17 @@ func (n *Node) SetAttribute(name string, value json.RawMessage) {
 	n.Attributes[name] = value
 }
 
+// FlagMadeUp is beside chattr(1)'s flags: no disk has a folder here. Another disk is
+// mounted at it, or in it.
+const FlagMadeUp = "made-up"
+
+// AddFlag adds a flag to the record.
+func (n *Node) AddFlag(name string) {
+	names := append(n.Flags(), name)
+	slices.Sort(names)
+	n.SetAttribute(AttributeFlags, EncodeFlags(names))
+}
+
 // EncodeFlags returns the record of chattr(1)'s flags.
 func EncodeFlags(names []string) json.RawMessage {
 	b, _ := json.Marshal(names) // strings have no error

@@ -3,6 +3,7 @@ package repository
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"math"
 	"runtime"
@@ -123,9 +124,9 @@ func TestIndexFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []finishedPack{{testID(-1), blobs}, {testID(-2), []blobEntry{tree}}}
-	data, err := encodeIndex(want)
-	if err != nil {
-		t.Fatal(err)
+	data := encodeIndex(want)
+	if text := marshalIndex(t, want); !bytes.Equal(data, text) {
+		t.Errorf("%s, and encoding/json writes %s", data, text)
 	}
 	var got []finishedPack
 	err = decodeIndex(bytes.NewReader(data), func(pack ID, blobs []blobEntry) error {
@@ -135,6 +136,34 @@ func TestIndexFile(t *testing.T) {
 	if err != nil || len(got) != 2 || got[0].id != want[0].id || !slices.Equal(got[0].blobs, blobs) || !slices.Equal(got[1].blobs, want[1].blobs) {
 		t.Errorf("%s\ncame back as %+v, %v", data, got, err)
 	}
+}
+
+// marshalIndex is an index file as encoding/json writes it.
+func marshalIndex(t *testing.T, packs []finishedPack) []byte {
+	t.Helper()
+	type pack struct {
+		ID    ID          `json:"id"`
+		Blobs []indexBlob `json:"blobs"`
+	}
+	var file struct {
+		Packs []pack `json:"packs"`
+	}
+	for _, p := range packs {
+		out := pack{ID: p.id}
+		for _, e := range p.blobs {
+			b := indexBlob{ID: e.id, Type: e.blobType().String(), Offset: uint64(e.offset), Length: uint64(e.length)}
+			if e.compressed() {
+				b.Uncompressed = uint64(e.size)
+			}
+			out.Blobs = append(out.Blobs, b)
+		}
+		file.Packs = append(file.Packs, out)
+	}
+	text, err := json.Marshal(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }
 
 func TestDecodeIndex(t *testing.T) {

@@ -1,21 +1,13 @@
 package repository
 
 import (
-	"encoding/json"
+	"encoding/hex"
 	"fmt"
 	"io"
+	"strconv"
 )
 
-// indexFile is the content of an index file.
-type indexFile struct {
-	Packs []indexPack `json:"packs"`
-}
-
-type indexPack struct {
-	ID    ID          `json:"id"`
-	Blobs []indexBlob `json:"blobs"`
-}
-
+// indexBlob is one blob in an index file.
 type indexBlob struct {
 	ID           ID     `json:"id"`
 	Type         string `json:"type"`
@@ -30,22 +22,47 @@ type finishedPack struct {
 	blobs []blobEntry
 }
 
-// encodeIndex returns the index file of packs.
-func encodeIndex(packs []finishedPack) ([]byte, error) {
-	var f indexFile
+// blobText is how long the text of a blob in an index file can be, in bytes: the hex
+// digits of its ID, 62 of punctuation and keys, its type and three numbers of 10 digits.
+const blobText = 64 + 62 + 4 + 30
+
+// encodeIndex returns the index file of packs. It does so without encoding/json, which
+// would take several times the memory: a pack has room for 100,000 blobs.
+func encodeIndex(packs []finishedPack) []byte {
+	size := 0
 	for _, p := range packs {
-		ip := indexPack{ID: p.id, Blobs: make([]indexBlob, 0, len(p.blobs))}
-		for i := range p.blobs {
-			e := &p.blobs[i]
-			b := indexBlob{ID: e.id, Type: e.blobType().String(), Offset: uint64(e.offset), Length: uint64(e.length)}
-			if e.compressed() {
-				b.Uncompressed = uint64(e.size)
-			}
-			ip.Blobs = append(ip.Blobs, b)
-		}
-		f.Packs = append(f.Packs, ip)
+		size += 128 + len(p.blobs)*blobText
 	}
-	return json.Marshal(f)
+	out := append(make([]byte, 0, size), `{"packs":[`...)
+	for n, p := range packs {
+		if n > 0 {
+			out = append(out, ',')
+		}
+		out = append(hex.AppendEncode(append(out, `{"id":"`...), p.id[:]), `","blobs":[`...)
+		for i := range p.blobs {
+			if i > 0 {
+				out = append(out, ',')
+			}
+			out = p.blobs[i].appendJSON(out)
+		}
+		out = append(out, "]}"...)
+	}
+	return append(out, "]}"...)
+}
+
+// appendJSON appends an [indexBlob].
+func (e *blobEntry) appendJSON(out []byte) []byte {
+	number := func(key string, n uint32) {
+		out = strconv.AppendUint(append(out, key...), uint64(n), 10)
+	}
+	out = hex.AppendEncode(append(out, `{"id":"`...), e.id[:])
+	out = append(append(out, `","type":"`...), e.blobType().String()...)
+	number(`","offset":`, e.offset)
+	number(`,"length":`, e.length)
+	if e.compressed() && e.size > 0 {
+		number(`,"uncompressed_length":`, e.size)
+	}
+	return append(out, '}')
 }
 
 // decodeIndex calls add for each pack of an index file. The blobs are add's only

@@ -33,6 +33,9 @@ const (
 
 	// maxHeaderSize is restic's limit of a sealed header.
 	maxHeaderSize = 16 << 20
+	// eagerHeader is how much of a pack's end is read at first: the header of nearly all
+	// packs, whose blobs are large, in one request.
+	eagerHeader = 4 << 10
 	// maxPackBlobs is how many blobs a pack may get without passing it.
 	maxPackBlobs = (maxHeaderSize - crypto.Overhead) / fullEntrySize
 )
@@ -109,18 +112,22 @@ func readHeader(ctx context.Context, be backend.Backend, op string, key *crypto.
 	if size < headerLengthSize+crypto.Overhead {
 		return nil, damaged(op, h, "%d bytes are too short for a pack", size)
 	}
-	var tail [headerLengthSize]byte
-	if err := readFull(ctx, be, op, h, tail[:], size-headerLengthSize); err != nil {
+	tail := make([]byte, min(size, eagerHeader))
+	if err := readFull(ctx, be, op, h, tail, size-int64(len(tail))); err != nil {
 		return nil, err
 	}
-	length := int64(binary.LittleEndian.Uint32(tail[:]))
+	tail, last := tail[:len(tail)-headerLengthSize], tail[len(tail)-headerLengthSize:]
+	length := int64(binary.LittleEndian.Uint32(last))
 	if length < crypto.Overhead || length > min(maxHeaderSize, size-headerLengthSize) {
 		return nil, damaged(op, h, "a header of %d bytes cannot be in a pack of %d", length, size)
 	}
-	sealed := make([]byte, length)
 	dataSize := size - headerLengthSize - length
-	if err := readFull(ctx, be, op, h, sealed, dataSize); err != nil {
-		return nil, err
+	sealed := tail[max(0, int64(len(tail))-length):]
+	if length > int64(len(tail)) {
+		sealed = make([]byte, length)
+		if err := readFull(ctx, be, op, h, sealed, dataSize); err != nil {
+			return nil, err
+		}
 	}
 	header, err := key.Open(sealed)
 	if err != nil {

@@ -272,11 +272,7 @@ func (d *dropper) replace(ctx context.Context, id ID) error {
 		}
 	}
 	if len(keep) > 0 {
-		plain, err := encodeIndex(keep)
-		if err != nil {
-			return &Error{Op: d.op, Err: err}
-		}
-		other, err := d.r.saveFile(ctx, d.op, backend.IndexFile, plain)
+		other, err := d.r.saveFile(ctx, d.op, backend.IndexFile, encodeIndex(keep))
 		if err != nil {
 			return err
 		}

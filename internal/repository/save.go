@@ -313,10 +313,7 @@ func (r *Repository) saveIndex(ctx context.Context) error {
 			blobs += len(packs[n].blobs)
 			n++
 		}
-		plain, err := encodeIndex(packs[:n])
-		if err != nil {
-			return &Error{Op: "save index", Err: err}
-		}
+		plain := encodeIndex(packs[:n])
 		id, err := r.saveFile(ctx, "save index", backend.IndexFile, plain)
 		if err != nil {
 			return err

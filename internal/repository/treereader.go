@@ -155,6 +155,10 @@ func (r *treeReader) node() (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
+	if n, ok := plainNode(r.json); ok {
+		n.Content = content
+		return n, n.validate()
+	}
 	var j nodeJSON
 	if err := json.Unmarshal(r.json, &j); err != nil {
 		return Node{}, err

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"errors"
+	"path"
 	"slices"
 	"strings"
 
@@ -46,8 +47,8 @@ func (t *Tree) Guest(s *repository.Snapshot) (disk.Filesystem, error) {
 }
 
 // Disk shows what one disk has in a snapshot that has its files, at the folder where
-// the guest mounts it: without what other disks hold in it, whose folders are empty,
-// and without what drydock has put in.
+// the guest mounts it: without what other disks hold in it, whose folders are empty if
+// the disk has them, and without what drydock has put in.
 func (t *Tree) Disk(s *repository.Snapshot, name, folder string) (disk.Filesystem, error) {
 	guest, err := t.Guest(s)
 	if err != nil {
@@ -57,16 +58,39 @@ func (t *Tree) Disk(s *repository.Snapshot, name, folder string) (disk.Filesyste
 	if err != nil {
 		return nil, err
 	}
+	own := &without{Filesystem: guest, hidden: map[uint64]bool{}}
 	var empty []uint64
 	for other, mount := range backup.Mounts(s) {
 		if other == name || mount == folder || folder != "/" && !strings.HasPrefix(mount, folder+"/") {
 			continue
 		}
-		if n, err := disk.Lookup(guest, []byte(mount)); err == nil {
-			empty = append(empty, n.Ino)
+		switch ino, madeUp, err := t.mountPoint(guest, folder, mount); {
+		case err != nil: // then it is not shown either
+		case madeUp:
+			own.hidden[ino] = true
+		default:
+			empty = append(empty, ino)
 		}
 	}
-	return Below(guest, top.Ino, empty...), nil
+	return Below(own, top.Ino, empty...), nil
+}
+
+// mountPoint returns the folder at which another disk is mounted below one, or the first
+// on the way to it that no disk has.
+func (t *Tree) mountPoint(guest disk.Filesystem, folder, mount string) (ino uint64, madeUp bool, err error) {
+	for name := range strings.SplitSeq(strings.Trim(mount[len(folder):], "/"), "/") {
+		folder = path.Join(folder, name)
+		inode, err := disk.Lookup(guest, []byte(folder))
+		if err != nil {
+			return 0, false, err
+		}
+		n, err := t.node(inode.Ino)
+		if err != nil || slices.Contains(n.Flags(), repository.FlagMadeUp) {
+			return inode.Ino, true, err
+		}
+		ino = inode.Ino
+	}
+	return ino, false, nil
 }
 
 // without is a filesystem in which some files do not appear.
@@ -84,6 +108,9 @@ func (v *without) hide(path string) error {
 	v.hidden[inode.Ino] = true
 	return err
 }
+
+// Identity is that of a file's content; that of a folder would be with what is hidden.
+func (v *without) Identity(ino uint64) ([32]byte, bool) { return contentIdentity(v.Filesystem, ino) }
 
 func (v *without) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	return v.Filesystem.ReadDir(ino, func(e disk.DirEntry) error {

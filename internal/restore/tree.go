@@ -135,6 +135,9 @@ func (t *Tree) Inode(ino uint64) (disk.Inode, error) {
 		Links:  uint32(min(max(n.Links, 1), math.MaxUint32)),
 		Access: diskTime(n.AccessTime), Modify: diskTime(n.ModTime), Change: diskTime(n.ChangeTime),
 	}
+	if inode.Flags&disk.FlagSubvolume != 0 {
+		inode.Subvolume = disk.SubvolumeOf(n.Inode)
+	}
 	switch n.Type {
 	case repository.NodeFile:
 		if n.Size > math.MaxInt64 {

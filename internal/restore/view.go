@@ -24,6 +24,23 @@ func (v *view) Info() disk.FilesystemInfo {
 	return info
 }
 
+// Identity is that of a file's content; that of a folder would be without what is left
+// empty in it.
+func (v *view) Identity(ino uint64) ([32]byte, bool) { return contentIdentity(v.Filesystem, ino) }
+
+func contentIdentity(fsys disk.Filesystem, ino uint64) (id [32]byte, ok bool) {
+	known, is := fsys.(interface {
+		Identity(ino uint64) ([32]byte, bool)
+	})
+	if !is {
+		return id, false
+	}
+	if n, err := fsys.Inode(ino); err != nil || n.Type() != disk.ModeRegular {
+		return id, false
+	}
+	return known.Identity(ino)
+}
+
 func (v *view) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	if v.empty[ino] {
 		return nil

@@ -60,7 +60,7 @@ func (x *run) mayDock(ctx context.Context, d *docked) bool {
 		return false
 	}
 	d.plan.Found, d.report.Found = found, found
-	if why := x.skipReason(d.plan.vm, found); why != "" {
+	if why := x.skipReason(ctx, d.plan.vm, found); why != "" {
 		d.report.warn(stepError(name, StepStop, errors.New("skipped: "+why), ""))
 		return false
 	}

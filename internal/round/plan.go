@@ -90,7 +90,7 @@ func (r *Runner) planVM(ctx context.Context, v VM) (*VMPlan, error) {
 		return p, nil
 	}
 	p.Found = found
-	if p.Skip = r.skipReason(v, found); p.Skip != "" {
+	if p.Skip = r.skipReason(ctx, v, found); p.Skip != "" {
 		p.Steps = []string{"skip: " + p.Skip}
 		return p, nil
 	}
@@ -114,7 +114,7 @@ func (r *Runner) planVM(ctx context.Context, v VM) (*VMPlan, error) {
 }
 
 // skipReason says why a VM is left alone before anything has been done to it.
-func (r *Runner) skipReason(v VM, found vm.State) string {
+func (r *Runner) skipReason(ctx context.Context, v VM, found vm.State) string {
 	if v.Hold != "" {
 		return v.Hold
 	}
@@ -125,7 +125,11 @@ func (r *Runner) skipReason(v VM, found vm.State) string {
 		return fmt.Sprintf("it is %s, so somebody else is at it: run the round again later", found)
 	}
 	for _, d := range v.Disks {
-		if err := checkDisk(d); err != nil {
+		err := checkDisk(d)
+		if m, ok := v.Machine.(vm.Attacher); ok && err == nil && (d.Backup || d.Image != "") {
+			err = m.Attached(ctx, d.Path)
+		}
+		if err != nil {
 			return err.Error()
 		}
 	}

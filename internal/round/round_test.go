@@ -3,6 +3,7 @@ package round_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -162,6 +163,29 @@ func TestRoundSkipsWhatItCannotDock(t *testing.T) {
 		t.Errorf("outcome %s, running %v, started %d", report.Outcome, w.running, w.started)
 	}
 	if p := report.Problems(); len(p) != 1 || !strings.Contains(p[0], "no-such-disk.raw") || !strings.Contains(p[0], "disk root") {
+		t.Errorf("problems %q", p)
+	}
+}
+
+// detached is a machine whose guest writes to other images than are configured.
+type detached struct{ *world }
+
+func (d detached) Attached(_ context.Context, path string) error {
+	return fmt.Errorf("%s is none of its disks", path)
+}
+
+// TestRoundLeavesAMachineAloneThatHasOtherDisks: neither is a backup made of what is old,
+// nor is an image put below another.
+func TestRoundLeavesAMachineAloneThatHasOtherDisks(t *testing.T) {
+	w := newWorld(t)
+	w.current = "v2"
+	v := w.vm(diskFile(t))
+	v.Machine = detached{w}
+	report := do(t, w, v)
+	if report.Outcome != state.Warnings || !w.running || w.started != 0 || w.switched || w.root == "v2" || len(w.backups) > 0 {
+		t.Errorf("outcome %s, running %v, started %d, root %s, backups %v", report.Outcome, w.running, w.started, w.root, w.backups)
+	}
+	if p := report.Problems(); len(p) != 1 || !strings.Contains(p[0], "none of its disks") {
 		t.Errorf("problems %q", p)
 	}
 }

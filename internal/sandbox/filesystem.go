@@ -54,9 +54,16 @@ func (fs *filesystem) ask(op wire.Op, r request) (*call, error) {
 // Subvolumes lists those of btrfs. Other filesystems, and a guest's tree, have none.
 // Those that were read before an error are returned with it.
 func (fs *filesystem) Subvolumes() (list []disk.Subvolume, err error) {
+	paths := 0
 	err = fs.client.list(context.Background(), wire.OpSubvolumes, fs.tree, maxSubvolumes, func(body []byte, _ uint32) (int, bool, error) {
 		page, err := wire.DecodeSubvolumePage(body)
 		list = append(list, page.List...)
+		for i := range page.List {
+			paths += len(page.List[i].Path)
+		}
+		if err == nil && paths > maxSubvolumePaths {
+			err = fmt.Errorf("paths of subvolumes of more than %d bytes", maxSubvolumePaths)
+		}
 		return len(page.List), page.Last, err
 	})
 	return list, err

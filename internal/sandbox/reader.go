@@ -386,3 +386,7 @@ const maxBitmaps = 65535
 // maxSubvolumes is what inode numbers leave room for, see
 // [disk.SubvolumeShift].
 const maxSubvolumes = 1 << 16
+
+// maxSubvolumePaths bounds the paths of all subvolumes together, in bytes, as the reader of
+// btrfs does.
+const maxSubvolumePaths = 16 << 20

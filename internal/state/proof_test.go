@@ -1,7 +1,9 @@
 package state_test
 
 import (
+	"database/sql"
 	"encoding/json"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -37,5 +39,28 @@ func TestProofs(t *testing.T) {
 		if c.want == "" && p != nil || c.want != "" && (p == nil || p.Mode != c.want || string(p.Report) != `{"mode":"`+c.want+`"}`) {
 			t.Errorf("%q %v: %+v, want %s", c.vm, c.modes, p, c.want)
 		}
+	}
+}
+
+// What was proven before there were places is of the repository.
+func TestProofsOfAnOlderDatabase(t *testing.T) {
+	dir := t.TempDir()
+	check(t, open(t, dir).Close())
+	raw, err := sql.Open("sqlite", filepath.Join(dir, "state.db"))
+	check(t, err)
+	for _, q := range []string{
+		"DROP TABLE backups_at", "DROP INDEX proofs_place_vm", "ALTER TABLE proofs DROP COLUMN place", "CREATE INDEX proofs_vm ON proofs(vm)",
+		"PRAGMA user_version = 2", "INSERT INTO proofs (vm, mode, at, report) VALUES ('web', 'full', 1, '{}')",
+	} {
+		_, err := raw.Exec(q)
+		check(t, err)
+	}
+	check(t, raw.Close())
+	db := open(t, dir)
+	if p, err := db.LastProof(t.Context(), "", "web"); err != nil || p == nil || p.Mode != "full" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if p, err := db.LastProof(t.Context(), "nas", "web"); err != nil || p != nil {
+		t.Errorf("at a place: %+v, %v", p, err)
 	}
 }

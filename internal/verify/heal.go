@@ -113,13 +113,17 @@ func (c *checker) heal(ctx context.Context) error {
 	return c.end(ctx)
 }
 
-// find looks again for the blobs that were lost. Of more than are known one by one, some
-// may be in packs that are damaged still: then all stay lost.
+// find looks again for the blobs that were lost, but where nothing has changed. Of more
+// than are known one by one, some may be in packs that are damaged still: then all stay
+// lost.
 func (c *checker) find(ctx context.Context) error {
 	if len(c.lost.cause) > maxLost && len(c.broken.packs) > 0 {
 		return nil
 	}
 	for b := range c.lost.cause {
+		if !slices.ContainsFunc(c.repo.PackOf(b), func(pack repository.ID) bool { return c.broken.packs[pack] == nil }) {
+			continue
+		}
 		_, err := c.repo.LoadBlob(ctx, b.Type, b.ID, nil)
 		if err != nil && !repository.IsDamage(err) {
 			return err

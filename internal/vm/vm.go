@@ -73,6 +73,13 @@ type Filler interface {
 	Fill(ctx context.Context, path string, progress func(done, of int64)) error
 }
 
+// Attacher is a machine that knows which images its guest has as disks.
+type Attacher interface {
+	// Attached returns an error if the image at path is no disk of the machine: what
+	// its guest writes is elsewhere then, and nobody may put another in its place.
+	Attached(ctx context.Context, path string) error
+}
+
 // Defined is a machine that can say what on this host defines it, so that it can be
 // made again on another.
 type Defined interface {

@@ -28,6 +28,9 @@ type Options struct {
 	// Executable is the program that is process 1, which calls [guest.Main]; by default
 	// the one that runs.
 	Executable string
+	// Subvolumes are the numbers of the subvolumes in the source that a btrfs gets, as far as
+	// btrfs gives them: [guest.MaxSkipped].
+	Subvolumes []uint32
 	// Silence is how long the machine may do nothing, 5 minutes if 0.
 	Silence time.Duration
 	// Hollow leaves content out: where there is some, zeros are written, which the image
@@ -82,7 +85,7 @@ func Write(ctx context.Context, path, fstype string, fsys disk.Filesystem, opts 
 		return err
 	}
 	defer f.close()
-	r := &run{ctx: ctx, opts: opts}
+	r := &run{ctx: ctx, opts: opts, fstype: fstype}
 	if err := r.bringUp(fstype, f); err != nil {
 		return err
 	}
@@ -94,6 +97,7 @@ func Write(ctx context.Context, path, fstype string, fsys disk.Filesystem, opts 
 type run struct {
 	ctx     context.Context
 	opts    Options
+	fstype  string
 	machine *machine
 	from    *wire.Reader
 	// warnings is how many the machine has told.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/writervm/wire"
@@ -27,6 +28,9 @@ const (
 	// takes 255 and 4095, and says so of what is longer.
 	maxName   = 4 << 10
 	maxTarget = 64 << 10
+	// maxSubvolumes is how many subvolumes are told of before they come: as many as there are
+	// numbers that a backup knows of.
+	maxSubvolumes = 1 << 16
 	// maxRoom is how much a guest is told to make room for at once, in bytes: what it
 	// answers takes a time that is known.
 	maxRoom = 64 << 20
@@ -46,17 +50,21 @@ type teller struct {
 
 	visited map[uint64]bool   // folders
 	links   map[uint64]uint32 // how many names may still come of what was told
+	same    sharer
 }
 
 // tell tells the machine all that is in fsys.
 func (r *run) tell(ctx context.Context, fsys disk.Filesystem) error {
 	t := &teller{
 		run: r, ctx: ctx, fsys: fsys, to: bufio.NewWriterSize(r.machine.link, wire.MaxData),
-		piece: make([]byte, wire.MaxData), visited: map[uint64]bool{}, links: map[uint64]uint32{},
+		piece: make([]byte, wire.MaxData), visited: map[uint64]bool{}, links: map[uint64]uint32{}, same: r.newSharer(fsys),
 	}
 	root := fsys.Info().Root
 	inode, err := fsys.Inode(root)
 	if err != nil {
+		return err
+	}
+	if err := t.subvolumes(); err != nil {
 		return err
 	}
 	if err := t.file(disk.DirEntry{Ino: root}, inode, nil, 0); err != nil {
@@ -71,6 +79,16 @@ func (r *run) tell(ctx context.Context, fsys disk.Filesystem) error {
 		return fmt.Errorf("%w: %w", errLink, err)
 	}
 	return nil
+}
+
+// subvolumes tells the numbers of all subvolumes, which btrfs gives in the order in which
+// they are made.
+func (t *teller) subvolumes() error {
+	if t.run.fstype != "btrfs" || len(t.run.opts.Subvolumes) == 0 {
+		return nil
+	}
+	ids := slices.Compact(slices.Sorted(slices.Values(t.run.opts.Subvolumes)))
+	return t.send(wire.Subvolumes, wire.AppendSubvolumes(nil, ids[:min(len(ids), maxSubvolumes)]))
 }
 
 func (t *teller) send(kind wire.Kind, payload ...[]byte) error {
@@ -156,9 +174,11 @@ func (t *teller) file(e disk.DirEntry, inode disk.Inode, path []byte, depth int)
 		if err := t.node(f); err != nil {
 			return err
 		}
+		t.same.within(f, 1)
 		if err := t.folder(e.Ino, append(path[:len(path):len(path)], '/'), depth+1); err != nil {
 			return err
 		}
+		t.same.within(f, -1)
 		return t.send(wire.Up)
 	case disk.ModeRegular:
 		err = t.regular(f)
@@ -210,8 +230,18 @@ func (t *teller) regular(f *wire.File) error {
 	if f.Size < 0 || f.Size != content.Size() {
 		return t.damaged(disk.ErrCorrupt, fmt.Sprintf("inode %d", f.Ino), "it has %d bytes, and its content %d", f.Size, content.Size())
 	}
+	what, may, err := t.same.of(f, content)
+	if err != nil {
+		return err
+	}
 	if err := t.node(f); err != nil {
 		return err
+	}
+	if first, ok := t.same.told[what]; ok && may {
+		if err := t.send(wire.Same, wire.AppendNumber(nil, first)); err != nil {
+			return err
+		}
+		return t.send(wire.End)
 	}
 	err = content.Extents(0, f.Size, func(e disk.Extent) error {
 		if e.Kind != disk.ExtentData {
@@ -227,6 +257,9 @@ func (t *teller) regular(f *wire.File) error {
 	}
 	if err != nil {
 		return err
+	}
+	if may && t.same.remember(what, f.Ino) {
+		return t.send(wire.End, wire.AppendNumber(nil, f.Ino))
 	}
 	return t.send(wire.End)
 }

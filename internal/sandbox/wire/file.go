@@ -4,7 +4,7 @@ import "github.com/drydock-vm/drydock/disk"
 
 const (
 	timeSize  = 8 + 4
-	inodeSize = 8 + 4 + 4*4 + 8 + 4 + 4 + 4 + 4*timeSize
+	inodeSize = 8 + 4 + 4*4 + 8 + 4 + 4 + 4 + 4 + 4*timeSize
 )
 
 func putTime(b []byte, t disk.Time) []byte { return putU32(putI64(b, t.Sec), t.Nsec) }
@@ -23,6 +23,7 @@ func AppendInode(b []byte, n *disk.Inode) []byte {
 	b = putU32(b, n.Rdev.Major)
 	b = putU32(b, n.Rdev.Minor)
 	b = putU32(b, uint32(n.Flags))
+	b = putU32(b, n.Subvolume)
 	for _, t := range []disk.Time{n.Access, n.Modify, n.Change, n.Birth} {
 		b = putTime(b, t)
 	}
@@ -40,7 +41,7 @@ func (d *decoder) inode(ino uint64) disk.Inode {
 	n := disk.Inode{
 		Ino: d.u64(), Generation: d.u32(), Mode: d.u32(),
 		UID: d.u32(), GID: d.u32(), Links: d.u32(), Size: d.i64(),
-		Rdev: disk.Device{Major: d.u32(), Minor: d.u32()}, Flags: disk.InodeFlags(d.u32()),
+		Rdev: disk.Device{Major: d.u32(), Minor: d.u32()}, Flags: disk.InodeFlags(d.u32()), Subvolume: d.u32(),
 		Access: d.time(), Modify: d.time(), Change: d.time(), Birth: d.time(),
 	}
 	if d.err == nil {

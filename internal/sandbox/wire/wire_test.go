@@ -156,7 +156,7 @@ func openOne(sectorSize uint16, images ...Image) Open {
 func sampleInode() disk.Inode {
 	return disk.Inode{
 		Ino: 12, Generation: 1, Mode: disk.ModeRegular | 0o4755, UID: 1, GID: 2, Links: 3, Size: 4,
-		Rdev: disk.Device{Major: 5, Minor: 6}, Flags: disk.FlagAppend,
+		Rdev: disk.Device{Major: 5, Minor: 6}, Flags: disk.FlagAppend, Subvolume: 7,
 		Access: disk.Time{Sec: -1, Nsec: 999_999_999}, Birth: disk.Time{Sec: 1 << 40},
 	}
 }
@@ -256,7 +256,7 @@ func answers() map[string][]byte {
 		"places":     samplePlaces().Append(nil),
 		"volumes":    VolumePage{Last: true, List: sampleVolumes()}.Append(nil),
 		"guest":      GuestInfo{Info: sampleInfo(), Mounts: []GuestMount{{Path: []byte("/"), Volume: 1}, {Path: []byte("/v\xff"), Volume: 2, Subvolume: 256}}}.Append(nil),
-		"subvolumes": SubvolumePage{List: []disk.Subvolume{{ID: 5, Root: 5<<40 | 256}, {ID: 256, Parent: 5, Path: []byte("a/b"), Root: 256<<40 | 256, UUID: [16]byte{7}, ReadOnly: true, Default: true}}}.Append(nil),
+		"subvolumes": SubvolumePage{List: []disk.Subvolume{{ID: 5, Root: 5<<40 | 256}, {ID: 256, Parent: 5, Path: []byte("a/b"), Root: 256<<40 | 256, UUID: [16]byte{7}, Origin: [16]byte{8}, Received: [16]byte{9}, ReadOnly: true, Default: true}}}.Append(nil),
 		"info":       AppendInfo(nil, sampleInfo()),
 		"inode":      AppendInode(nil, &n),
 		"xattrs":     AppendXattrs(nil, []disk.Xattr{{Name: []byte("security.capability"), Value: []byte{1, 2}}, {Name: []byte("user.x"), Value: []byte{}}}),

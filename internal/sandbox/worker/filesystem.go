@@ -18,6 +18,8 @@ const maxOpenFiles = 64
 type tree struct {
 	disk.Filesystem
 	place func(ino uint64) place // of a file's content
+	// subvolumes lists those of btrfs, once: there may be many pages of them.
+	subvolumes func() ([]disk.Subvolume, error)
 
 	mu     sync.Mutex // guards what follows
 	files  map[uint64]disk.Sparse
@@ -26,7 +28,12 @@ type tree struct {
 }
 
 func newTree(fs disk.Filesystem, place func(uint64) place) *tree {
-	return &tree{Filesystem: fs, place: place, files: make(map[uint64]disk.Sparse)}
+	return &tree{Filesystem: fs, place: place, files: make(map[uint64]disk.Sparse), subvolumes: sync.OnceValues(func() ([]disk.Subvolume, error) {
+		if lister, ok := fs.(disk.SubvolumeLister); ok {
+			return lister.Subvolumes()
+		}
+		return nil, nil
+	})}
 }
 
 // tree returns a tree that was opened.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/guest"
@@ -136,11 +137,7 @@ func (d *reader) listSubvolumes(r wire.List, b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	lister, ok := t.Filesystem.(disk.SubvolumeLister)
-	if !ok {
-		return wire.SubvolumePage{Last: true}.Append(b), nil
-	}
-	all, err := lister.Subvolumes()
+	all, err := t.subvolumes()
 	var out wire.SubvolumePage
 	list, last := page(all, r.Skip, wire.MaxSubvolumes)
 	if err != nil {
@@ -149,7 +146,7 @@ func (d *reader) listSubvolumes(r wire.List, b []byte) ([]byte, error) {
 		}
 		last = false // whoever asks for the next page gets the error
 	}
-	out.List, out.Last = list, last
+	out.List, out.Last = slices.Clone(list), last
 	for i := range out.List {
 		out.List[i].Path = clip(out.List[i].Path, wire.MaxTarget)
 	}

@@ -10,7 +10,8 @@
 // through an agent in the guest: no guest talks to drydock.
 //
 // A domain whose memory libvirt has saved ("virsh managedsave") counts as paused: it is
-// off, but what it had in memory still belongs to its disks.
+// off, but what it had in memory still belongs to its disks. So does one whose guest has
+// crashed, if libvirt keeps it as it is.
 //
 // It was tried with libvirt 9.0, and needs 1.2.9 or newer.
 package libvirt
@@ -48,8 +49,8 @@ type Options struct {
 	Console string
 }
 
-// Machine is a VM that is a domain. It implements [vm.Machine], [vm.Console] and
-// [vm.Defined].
+// Machine is a VM that is a domain. It implements [vm.Machine], [vm.Console],
+// [vm.Defined] and [vm.Attacher].
 type Machine struct{ o Options }
 
 // New checks the options and returns the machine. It asks libvirt nothing.
@@ -101,7 +102,14 @@ func (d *domain) state() (vm.State, error) {
 		return vm.Paused, nil
 	case libvirt.DomainShutdown: // the guest is off, QEMU is about to end
 		return vm.Stopping, nil
-	case libvirt.DomainCrashed:
+	case libvirt.DomainCrashed: // <on_crash>preserve</on_crash> keeps its QEMU, which has the disks
+		active, err := d.conn.DomainIsActive(d.dom)
+		if err != nil {
+			return "", fmt.Errorf("ask whether it is active: %w", err)
+		}
+		if active != 0 {
+			return vm.Paused, nil
+		}
 		return vm.Failed, nil
 	case libvirt.DomainShutoff:
 		saved, err := d.conn.DomainHasManagedSaveImage(d.dom, 0)

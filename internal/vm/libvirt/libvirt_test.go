@@ -69,6 +69,8 @@ func TestMachines(t *testing.T) {
 	t.Run("saved", func(t *testing.T) { h.saved(t) })
 	t.Run("failures", func(t *testing.T) { h.failures(t) })
 	t.Run("definition", func(t *testing.T) { h.definition(t) })
+	t.Run("crashed", func(t *testing.T) { h.crashed(t) })
+	t.Run("attached", func(t *testing.T) { h.attached(t) })
 }
 
 // obedient hands all of a guest's command line through, since libvirt has no NVMe disks.
@@ -195,4 +197,65 @@ func (h *host) definition(t *testing.T) {
 	if _, err := os.Stat(h.Files() + d.Files[0]); err != nil {
 		t.Error(err)
 	}
+}
+
+// attached takes an external snapshot, which puts another image over a disk.
+func (h *host) attached(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"disk", "other", "handed"} {
+		if err := os.WriteFile(at(name), make([]byte, 1<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("disk", at("link")); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(domain("attached"), "</devices>", fmt.Sprintf(`<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='%s'/><target dev='vda' bus='virtio'/></disk>
+<disk type='file' device='cdrom'><target dev='hda' bus='ide'/></disk></devices>`, at("disk")), 1)
+	text = strings.Replace(text, "<domain ", "<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0' ", 1)
+	text = strings.Replace(text, "</domain>", "<qemu:commandline><qemu:arg value='-drive'/><qemu:arg value='file="+at("handed")+",if=none'/></qemu:commandline></domain>", 1)
+	h.Define(text)
+	m := h.machine(t, "attached")
+	for _, name := range []string{"disk", "link", "handed"} {
+		if err := m.Attached(t.Context(), at(name)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	wantError(t, m.Attached(t.Context(), at("other")), nil, "configure the path")
+	h.Virsh("snapshot-create-as", "attached", "later", "--disk-only")
+	wantError(t, m.Attached(t.Context(), at("disk")), nil, "virsh blockcommit attached")
+	if err := m.Attached(t.Context(), at("disk.later")); err != nil {
+		t.Error(err)
+	}
+}
+
+// crashed has a guest panic that is kept as it is: its QEMU has the disks still.
+func (h *host) crashed(t *testing.T) {
+	boot := filepath.Join(t.TempDir(), "boot")
+	sector := make([]byte, 1<<20)
+	copy(sector, "\xba\x05\x05\xb0\x01\xee\xf4\xeb\xfd") // mov dx, 0x505; mov al, 1; out dx, al; hlt; jmp to the hlt
+	copy(sector[510:], "\x55\xaa")
+	if err := os.WriteFile(boot, sector, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(domain("crashed", "<on_crash>preserve</on_crash>"), "</devices>", fmt.Sprintf(
+		"<panic model='isa'/><disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='%s'/><target dev='hda' bus='ide'/></disk></devices>", boot), 1)
+	h.Define(text)
+	m := h.machine(t, "crashed")
+	if err := m.Start(t.Context()); err != nil && !errors.Is(err, vm.ErrPaused) {
+		t.Fatal(err)
+	}
+	for until := time.Now().Add(time.Minute); h.Virsh("domstate", "crashed") != "crashed"; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("it does not crash")
+		}
+	}
+	wantState(t, m, vm.Paused)
+	wantError(t, m.Start(t.Context()), vm.ErrPaused, "virsh destroy")
+	wantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrPaused, "virsh destroy")
+	if err := m.Kill(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wantState(t, m, vm.Off)
 }

@@ -85,6 +85,10 @@ func (d *domain) paused() error {
 	if err == nil && saved != 0 {
 		return &hinted{fmt.Errorf("%w: its memory is saved", vm.ErrPaused), "virsh start " + d.dom.Name + ", or virsh managedsave-remove to give the memory up"}
 	}
+	state, _, err := d.conn.DomainGetState(d.dom, 0)
+	if err == nil && libvirt.DomainState(state) == libvirt.DomainCrashed {
+		return &hinted{fmt.Errorf("%w: its guest has crashed", vm.ErrPaused), "virsh destroy " + d.dom.Name + ", when you have seen what it is kept for"}
+	}
 	return &hinted{vm.ErrPaused, "virsh resume " + d.dom.Name + ", or power it off"}
 }
 

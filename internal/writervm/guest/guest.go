@@ -163,7 +163,7 @@ func write(l *link, fstype string) error {
 		return fmt.Errorf("open the new filesystem: %w", err)
 	}
 	defer unix.Close(root)
-	t := &tree{root: root, warn: l.warn, links: map[uint64]*linked{}, btrfs: fstype == "btrfs"}
+	t := &tree{root: root, warn: l.warn, links: map[uint64]*linked{}, contents: map[uint64]unix.FileHandle{}, btrfs: fstype == "btrfs"}
 	defer t.close()
 	if err := t.read(l); err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 // What a btrfs is told (include/uapi/linux/btrfs.h).
 const (
 	subvolCreate   = 0x5000940e // BTRFS_IOC_SUBVOL_CREATE
+	snapDestroy    = 0x5000940f // BTRFS_IOC_SNAP_DESTROY
 	subvolSetFlags = 0x4008941a // BTRFS_IOC_SUBVOL_SETFLAGS
 	subvolDefault  = 0x40089413 // BTRFS_IOC_DEFAULT_SUBVOL
 	inoLookup      = 0xd0009412 // BTRFS_IOC_INO_LOOKUP
@@ -23,8 +24,8 @@ const (
 	firstFree      = 256    // BTRFS_FIRST_FREE_OBJECTID, the root of each subvolume
 )
 
-// createArgs is struct btrfs_ioctl_vol_args.
-type createArgs struct {
+// namedArgs is struct btrfs_ioctl_vol_args.
+type namedArgs struct {
 	fd   int64
 	name [4088]byte // ends with a NUL
 }
@@ -44,14 +45,23 @@ func ioctl(fd int, request uint, args unsafe.Pointer) error {
 
 // makeFolder makes a folder, or a subvolume where the filesystem has some.
 func (t *tree) makeFolder(at int, f *wire.File) error {
-	if !t.subvolume(f) {
-		return unix.Mkdirat(at, string(f.Name), f.Mode&permissions)
+	name := string(f.Name)
+	switch {
+	case !t.subvolume(f):
+		return unix.Mkdirat(at, name, f.Mode&permissions)
+	case t.stage.take(f.Subvolume):
+		return unix.Renameat2(t.stage.fd, stagedName(f.Subvolume), at, name, unix.RENAME_NOREPLACE)
 	}
-	args := createArgs{}
-	if copy(args.name[:], f.Name) == len(args.name) {
+	return subvolumeIoctl(at, subvolCreate, name)
+}
+
+// subvolumeIoctl makes or removes a subvolume in a folder.
+func subvolumeIoctl(at int, request uint, name string) error {
+	args := namedArgs{}
+	if copy(args.name[:], name) == len(args.name) {
 		return unix.ENAMETOOLONG
 	}
-	return ioctl(at, subvolCreate, unsafe.Pointer(&args))
+	return ioctl(at, request, unsafe.Pointer(&args))
 }
 
 // subvolume reports whether a folder is made as a subvolume.
@@ -65,11 +75,10 @@ func (t *tree) noteSubvolume(fd int, f *wire.File) error {
 		return nil
 	}
 	if f.Flags&disk.FlagDefault != 0 {
-		args := lookupArgs{object: firstFree}
-		if err := ioctl(fd, inoLookup, unsafe.Pointer(&args)); err != nil {
-			return t.soft(nil, fmt.Errorf("find the number of a subvolume: %w", err))
+		var err error
+		if t.chosen, err = numberOf(fd); err != nil {
+			return t.soft(nil, err)
 		}
-		t.chosen = args.tree
 	}
 	if f.Flags&disk.FlagReadOnly == 0 {
 		return nil
@@ -83,6 +92,15 @@ func (t *tree) noteSubvolume(fd int, f *wire.File) error {
 	}
 	t.readOnly = append(t.readOnly, flagged{handle: handle, path: t.path(nil)})
 	return nil
+}
+
+// numberOf returns the number of the subvolume that a folder is in.
+func numberOf(fd int) (uint64, error) {
+	args := lookupArgs{object: firstFree}
+	if err := ioctl(fd, inoLookup, unsafe.Pointer(&args)); err != nil {
+		return 0, fmt.Errorf("find the number of a subvolume: %w", err)
+	}
+	return args.tree, nil
 }
 
 // finishSubvolumes makes those read-only that were, and one the default.

@@ -5,6 +5,7 @@ package guest
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,10 @@ type tree struct {
 	flagged []flagged
 	zeros   []byte // see room
 
+	contents map[uint64]unix.FileHandle // of files whose content others may share
+
 	btrfs    bool      // it has subvolumes
+	stage    *stage    // those that were made already, or nil
 	readOnly []flagged // those that are to be, when all is written
 	chosen   uint64    // the number of the one that is to be the default, or 0
 }
@@ -60,6 +64,9 @@ func (t *tree) close() {
 	if t.file.open && t.file.fd >= 0 {
 		unix.Close(t.file.fd)
 	}
+	if t.stage != nil {
+		unix.Close(t.stage.fd)
+	}
 }
 
 // read writes until all is there.
@@ -85,7 +92,10 @@ func (t *tree) read(l *link) error {
 }
 
 func (t *tree) message(kind wire.Kind, payload []byte) error {
-	within := kind == wire.Data || kind == wire.Room || kind == wire.End || kind == wire.Abandon
+	if kind == wire.Subvolumes && len(t.folders) == 0 && t.stage == nil {
+		return t.number(payload)
+	}
+	within := slices.Contains([]wire.Kind{wire.Data, wire.Room, wire.Same, wire.End, wire.Abandon}, kind)
 	if within != t.file.open || kind != wire.Node && len(t.folders) == 0 {
 		return fmt.Errorf("%w: %q at this place", wire.ErrBroken, kind)
 	}
@@ -96,8 +106,10 @@ func (t *tree) message(kind wire.Kind, payload []byte) error {
 		return t.data(payload)
 	case wire.Room:
 		return t.room(payload)
+	case wire.Same:
+		return t.share(payload)
 	case wire.End:
-		return t.end()
+		return t.end(payload)
 	case wire.Abandon:
 		return t.abandon()
 	case wire.Link:
@@ -224,7 +236,7 @@ func (t *tree) data(payload []byte) error {
 	return nil
 }
 
-func (t *tree) end() error {
+func (t *tree) end(payload []byte) error {
 	t.file.sized = t.file.sized || t.file.made.Size == 0
 	if err := t.size(); err != nil {
 		return err
@@ -235,6 +247,9 @@ func (t *tree) end() error {
 		return nil
 	}
 	err := t.complete(object{fd: file.fd, at: t.at(), name: string(file.made.Name)}, &file.made)
+	if err == nil && len(payload) > 0 {
+		err = t.noteContent(&file.made)
+	}
 	if cerr := unix.Close(file.fd); err == nil && cerr != nil {
 		err = t.failed(file.made.Name, cerr)
 	}
@@ -262,7 +277,13 @@ func (t *tree) up() error {
 	last := len(t.folders) - 1
 	done := t.folders[last]
 	o := object{fd: done.fd, at: done.fd, name: "."} // the root has no name in another
-	err := t.attributes(o, &done.made)
+	var err error
+	if last == 0 {
+		err = t.unstage()
+	}
+	if err == nil {
+		err = t.attributes(o, &done.made)
+	}
 	if err == nil {
 		err = t.noteFlags(o, &done.made)
 	}

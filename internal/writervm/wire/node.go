@@ -20,6 +20,7 @@ type fixed struct {
 	Ino, Size              uint64
 	Mode, UID, GID, Links  uint32
 	Major, Minor, Flags    uint32
+	Subvolume              uint32
 	ModifyNsec, AccessNsec uint32
 	ModifySec, AccessSec   int64
 }
@@ -28,7 +29,7 @@ type fixed struct {
 func AppendFile(b []byte, f *File) []byte {
 	b, _ = binary.Append(b, binary.LittleEndian, &fixed{
 		Ino: f.Ino, Size: uint64(f.Size), Mode: f.Mode, UID: f.UID, GID: f.GID, Links: f.Links,
-		Major: f.Rdev.Major, Minor: f.Rdev.Minor, Flags: uint32(f.Flags),
+		Major: f.Rdev.Major, Minor: f.Rdev.Minor, Flags: uint32(f.Flags), Subvolume: f.Subvolume,
 		ModifySec: f.Modify.Sec, ModifyNsec: f.Modify.Nsec, AccessSec: f.Access.Sec, AccessNsec: f.Access.Nsec,
 	}) // it fails only for types that have no size
 	b = appendRun(appendRun(b, f.Name), f.Target)
@@ -47,7 +48,7 @@ func DecodeFile(payload []byte) (*File, error) {
 	}
 	f := &File{Inode: disk.Inode{
 		Ino: x.Ino, Size: int64(x.Size), Mode: x.Mode, UID: x.UID, GID: x.GID, Links: x.Links,
-		Rdev: disk.Device{Major: x.Major, Minor: x.Minor}, Flags: disk.InodeFlags(x.Flags),
+		Rdev: disk.Device{Major: x.Major, Minor: x.Minor}, Flags: disk.InodeFlags(x.Flags), Subvolume: x.Subvolume,
 		Modify: disk.Time{Sec: x.ModifySec, Nsec: x.ModifyNsec}, Access: disk.Time{Sec: x.AccessSec, Nsec: x.AccessNsec},
 	}}
 	if f.Size < 0 {

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Kind is what a message says.
@@ -24,6 +25,9 @@ type Kind byte
 
 // What drydock says.
 const (
+	// Subvolumes comes before all else, if at all: the numbers, encoded, of the subvolumes
+	// of btrfs that will come, in ascending order.
+	Subvolumes Kind = 'v'
 	// Node makes a file of any type, an encoded [Node]. The first is the root
 	// directory; what follows a folder lies in it; content follows a regular file.
 	Node Kind = 'n'
@@ -31,7 +35,10 @@ const (
 	Data Kind = 'd'
 	// Room is content that is not told, an encoded [Range]: zeros are written there.
 	Room Kind = 'r'
-	// End is the end of the file.
+	// Same is all content of the file: that of another, by the inode number that was in its
+	// End.
+	Same Kind = 's'
+	// End is the end of the file; with its inode number, others may have the Same content.
 	End Kind = 'e'
 	// Abandon removes the file: the rest of it cannot be read.
 	Abandon Kind = 'a'
@@ -149,8 +156,29 @@ func DecodeRange(payload []byte, size int64) (r Range, err error) {
 }
 
 // AppendNumber encodes a number: of [Progress], the offset of [Data], the inode number
-// of [Link].
+// of [Link], [Same] and [End].
 func AppendNumber(b []byte, n uint64) []byte { return binary.LittleEndian.AppendUint64(b, n) }
+
+// AppendSubvolumes encodes the numbers of subvolumes.
+func AppendSubvolumes(b []byte, ids []uint32) []byte {
+	for _, id := range ids {
+		b = binary.LittleEndian.AppendUint32(b, id)
+	}
+	return b
+}
+
+// DecodeSubvolumes decodes them.
+func DecodeSubvolumes(payload []byte) ([]uint32, error) {
+	const size = 4
+	if len(payload)%size != 0 {
+		return nil, broken("%d bytes are no numbers of subvolumes", len(payload))
+	}
+	var ids []uint32
+	for p := range slices.Chunk(payload, size) {
+		ids = append(ids, binary.LittleEndian.Uint32(p))
+	}
+	return ids, nil
+}
 
 // Number decodes a number, and returns what is behind it.
 func Number(payload []byte) (n uint64, rest []byte, err error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,7 +17,7 @@ import (
 var file = wire.File{
 	Inode: disk.Inode{
 		Ino: 1<<56 - 1, Size: 1 << 60, Mode: 0o104755, UID: 1<<32 - 2, GID: 7, Links: 3,
-		Rdev: disk.Device{Major: 259, Minor: 1 << 19}, Flags: disk.FlagAppend,
+		Rdev: disk.Device{Major: 259, Minor: 1 << 19}, Flags: disk.FlagAppend | disk.FlagSubvolume, Subvolume: 1<<16 - 1,
 		Modify: disk.Time{Sec: -1, Nsec: 999_999_999}, Access: disk.Time{Sec: 1 << 33},
 	},
 	Name: []byte("not\xffutf8"), Target: []byte("target"),
@@ -102,6 +103,17 @@ func TestRangesLieInTheirFile(t *testing.T) {
 		if r, err := wire.DecodeRange(b, size); !errors.Is(err, wire.ErrBroken) {
 			t.Errorf("of %d bytes: %+v, %v", size, r, err)
 		}
+	}
+}
+
+func TestSubvolumesAreNumbers(t *testing.T) {
+	ids := []uint32{256, 257, 65535}
+	b := wire.AppendSubvolumes(nil, ids)
+	if got, err := wire.DecodeSubvolumes(b); err != nil || !slices.Equal(got, ids) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err := wire.DecodeSubvolumes(b[:len(b)-1]); !errors.Is(err, wire.ErrBroken) {
+		t.Errorf("a number that is cut off: %v, %v", got, err)
 	}
 }
 

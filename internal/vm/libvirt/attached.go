@@ -1,0 +1,78 @@
+//go:build linux
+
+package libvirt
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// disks is what a domain's XML says of what the guest has as disks, and what it hands
+// through to QEMU. What lies below an image is not asked for.
+type disks struct {
+	List []struct {
+		Source struct {
+			File   string `xml:"file,attr"`
+			Dev    string `xml:"dev,attr"`
+			Volume string `xml:"volume,attr"` // in a pool that knows its path
+		} `xml:"source"`
+	} `xml:"devices>disk"`
+	Args []struct {
+		Value string `xml:"value,attr"`
+	} `xml:"http://libvirt.org/schemas/domain/qemu/1.0 commandline>arg"`
+}
+
+// Attached says what is wrong if the image at path is no disk of the domain, as it is
+// now: an external snapshot ("virsh snapshot-create --disk-only") leaves an image behind
+// that nobody writes to any more, and below which nothing may change.
+func (m *Machine) Attached(ctx context.Context, path string) error {
+	return m.with(ctx, "look for "+path+" in the domain of", func(d *domain) error {
+		text, err := d.conn.DomainGetXMLDesc(d.dom, 0)
+		if err != nil {
+			return fmt.Errorf("ask for its XML: %w", err)
+		}
+		var has disks
+		if err := xml.Unmarshal([]byte(text), &has); err != nil {
+			return fmt.Errorf("read its XML: %w", err)
+		}
+		there, ok := has.find(path)
+		if ok {
+			return nil
+		}
+		err = errors.New("it is none of its disks")
+		if len(there) > 0 {
+			err = fmt.Errorf("%w, which are %q", err, there)
+		}
+		return &hinted{err, "configure the path that the domain has; if an external snapshot has put another image over this one, merge it: virsh blockcommit " + d.dom.Name + " DISK --active --pivot"}
+	})
+}
+
+// find reports whether the image at path is one of the disks, or else what they are. Of a
+// volume only its pool knows the path: it may be the one.
+func (s *disks) find(path string) (there []string, found bool) {
+	image, err := os.Stat(path)
+	for i := range s.List {
+		source := &s.List[i].Source
+		if source.Volume != "" {
+			return nil, true
+		}
+		at := source.File + source.Dev // it has one of them, or is empty
+		if at == "" {
+			continue
+		}
+		there = append(there, at)
+		if other, otherErr := os.Stat(at); at == path || err == nil && otherErr == nil && os.SameFile(image, other) {
+			return nil, true
+		}
+	}
+	for _, a := range s.Args {
+		if strings.Contains(a.Value, path) {
+			return nil, true
+		}
+	}
+	return there, false
+}
