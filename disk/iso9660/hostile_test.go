@@ -115,6 +115,19 @@ func TestContinuationCircle(t *testing.T) {
 	wantError(t, err, disk.ErrCorrupt, "more than 32")
 }
 
+// TestManyEntries fills a continuation area with entries that say nothing.
+func TestManyEntries(t *testing.T) {
+	e := edit(t, "rockridge")
+	r := e.record(strings.Repeat("n", 200))
+	ce := e.continuation(r)
+	at := le.Uint32(ce[4:]) * 2048
+	le.PutUint32(ce[12:], 0)
+	le.PutUint32(ce[20:], 2048)
+	copy(e.raw[at:], bytes.Repeat([]byte{'X', 'X', 4, 1}, 512))
+	err := disktest.WalkLeniently(e.open(), func(string, disktest.Node) {})
+	wantError(t, err, disk.ErrCorrupt, "more than 256")
+}
+
 // TestSharedDirectory lets two directories have the same blocks: the first has them.
 func TestSharedDirectory(t *testing.T) {
 	for _, s := range seeds {

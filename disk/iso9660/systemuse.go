@@ -6,9 +6,14 @@ import (
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
-// maxContinuations is how many continuation areas a record may have, one after the
-// other: the limit of Linux.
-const maxContinuations = 32
+const (
+	// maxContinuations is how many continuation areas a record may have, one after the
+	// other: the limit of Linux.
+	maxContinuations = 32
+	// maxUses is how many entries there may be in all of them. The longest target of a
+	// symlink takes 20.
+	maxUses = 256
+)
 
 // use calls yield for each entry of a record's system use area and of those that
 // continue it: its signature of two bytes, and what it holds behind its first four.
@@ -19,10 +24,13 @@ const maxContinuations = 32
 // continues this one, each both.
 func (fs *Filesystem) use(ino uint64, area []byte, yield func(signature string, data []byte) error) error {
 	area = area[min(fs.skip, len(area)):]
-	off := int64(ino)
+	off, count := int64(ino), 0
 	for range maxContinuations {
 		var next []byte // the data of the CE
 		for len(area) >= 4 && area[0] != 0 {
+			if count++; count > maxUses {
+				return layer.Damaged(inodeName(ino), off, "more than %d system use entries", maxUses)
+			}
 			length := int(area[2])
 			if length < 4 || length > len(area) {
 				return layer.Damaged(inodeName(ino), off, "a system use entry of %d bytes, of the %d that are left", length, len(area))
