@@ -109,6 +109,7 @@ func (h *host) whole(p place, key string, nights ...int) {
 // does not begin, one error says what it is and what to do, and when it is over all goes
 // on.
 func TestTroubleAtTheRepository(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	for kind, p := range places(t, retainHost(t)) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel() // most of it is waiting
@@ -152,6 +153,7 @@ func lastLine(s string) string {
 // TestTroubleAtACopy: the round itself is as good as ever, one warning names the place,
 // what is wrong and what to do, and the next round brings what is missing.
 func TestTroubleAtACopy(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	for kind, p := range places(t, retainHost(t)) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel() // most of it is waiting
@@ -191,6 +193,7 @@ func TestTroubleAtACopy(t *testing.T) {
 // TestFullServer: a disk that is full at a server is named, harms no backup, and when
 // there is room the next round goes on.
 func TestFullServer(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := retainHost(t)
 	ssh := testserver.SSH(t)
 	p := place{folder: filepath.Join(testserver.SmallDisk(t), "repository"), server: ssh.Server}

@@ -237,6 +237,7 @@ func TestStartFromBackup(t *testing.T) {
 // TestBootFromPartition: a guest with its root in a partition, of which the backup has
 // the files and what is around them, boots from it and runs from it.
 func TestBootFromPartition(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1"})
 	bare := g.RootPath + ".bare"
 	must(t, os.Rename(g.RootPath, bare))

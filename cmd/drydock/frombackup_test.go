@@ -60,6 +60,7 @@ func TestStartFromBackupUnbegun(t *testing.T) {
 // TestStartFromBackupGoesOff: a VM that goes off as soon as it was healthy has disks that
 // are not filled in. That is an error, which says so, and the same command goes on.
 func TestStartFromBackupGoesOff(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newHost(t)
 	var stays atomic.Bool
 	probed := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -104,6 +105,7 @@ vms:
 // TestStartFromBackupAsUser: a VM that a unit of a real systemd runs as another user
 // reaches the backup, and the disks are that user's.
 func TestStartFromBackupAsUser(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	dir := t.TempDir()
 	site, config := filepath.Join(dir, "site"), filepath.Join(dir, "drydock.yaml")
 	must(t, os.Mkdir(site, 0o755))
@@ -159,6 +161,7 @@ vms:
 // TestStartFromBackupRaw: of a VM with raw disks it is said what makes qcow2 disks of them,
 // and with that it runs from its backup.
 func TestStartFromBackupRaw(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1", DataFormat: testguest.Raw})
 	h, g := bootHostOf(t, g, "mount: /var", "raw", "backup: image")
 	out := h.run(1, "start-from-backup", "web")

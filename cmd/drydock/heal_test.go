@@ -48,6 +48,7 @@ func rot(t *testing.T, folder string) {
 // what rots in the repository comes back from there when that is asked for. The real
 // restic finds both whole afterwards, and can prune them.
 func TestRotAtEitherPlace(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	for kind, p := range places(t, retainHost(t)) {
 		t.Run(kind, func(t *testing.T) {
 			h := retainHost(t)

@@ -46,6 +46,7 @@ var moments = []moment{
 // alone, and drydock with it. No lock is in the way of what comes next, which is a round
 // and another prune, and all backups restore.
 func TestKillPruneOverTheNetwork(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	all := retainHost(t)
 	must(t, os.WriteFile(all.path("key"), []byte("a key of its own\n"), 0o600))
 	for kind, p := range places(t, all) {

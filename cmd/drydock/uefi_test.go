@@ -66,6 +66,7 @@ func (h *host) rootOf(g *testguest.Guest, disk string) {
 // variable in its flash, and lies on a partition of which no files are backed up. The VM
 // is there again from the repository and its key, boots from its backup, and runs from it.
 func TestWholeUEFI(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newHost(t)
 	site := h.path("site")
 	must(t, os.Mkdir(site, 0o755))
