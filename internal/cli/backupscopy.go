@@ -64,7 +64,7 @@ func (a *app) backupsCopy(ctx context.Context, names []string) error {
 		l := copyLine{Path: c.Path}
 		_, rep, err := h.copyTo(ctx, from, c, names)
 		if rep != nil {
-			l.Copied, l.Present, l.Unwanted, l.Blobs, l.Stored = rep.Copied, rep.Present, rep.unwanted, rep.Blobs, rep.Stored
+			l.Copied, l.Present, l.Unwanted, l.Blobs, l.Stored = rep.Copied, rep.Present, len(rep.needless), rep.Blobs, rep.Stored
 			l.Mended = rep.mendedText()
 		}
 		if err != nil {

@@ -15,13 +15,12 @@ import (
 	"github.com/drydock-vm/drydock/internal/retain"
 )
 
-// copied is what was copied, how many backups are not wanted there, and what the place
-// had lost.
+// copied is what was copied, and what the place had lost.
 type copied struct {
 	*copy.Report
-	unwanted int
+	needless map[repository.ID]bool // first IDs of the backups that are not wanted there
 	mended   *copy.Mended
-	replaced []repository.ID // backups that could not be read, and are there in others
+	replaced []repository.ID // backups that could not be read, and are there in others or needless
 
 	there      map[repository.ID]repository.ID // first IDs of the backups that were there, by theirs
 	unreadable bool                            // some there cannot be read
@@ -107,10 +106,17 @@ func (h *host) copyMissing(ctx context.Context, from, to *repository.Repository,
 	}
 	done.Present += len(ours) - len(missing)
 	maps.Copy(there, done.Originals)
-	return &copied{Report: done, unwanted: len(missing) - len(wanted), there: there, unreadable: unreadThere != nil}, errors.Join(unread, err)
+	needless := make(map[repository.ID]bool, len(missing)-len(wanted))
+	for _, s := range missing {
+		if !slices.Contains(wanted, s) {
+			needless[copy.Original(s)] = true
+		}
+	}
+	return &copied{Report: done, needless: needless, there: there, unreadable: unreadThere != nil}, errors.Join(unread, err)
 }
 
-// tidyBackups removes backups of a place that cannot be read, if they are there again,
+// tidyBackups removes backups of a place that cannot be read, if they are there again, or
+// its policy does not keep them,
 // and remembers those that are there.
 func (h *host) tidyBackups(ctx context.Context, to *repository.Repository, place string, rep *copied) error {
 	var unread error
@@ -120,7 +126,7 @@ func (h *host) tidyBackups(ctx context.Context, to *repository.Repository, place
 			return err
 		}
 		maps.Copy(known, rep.there)
-		rep.replaced, unread = copy.RemoveUnreadable(ctx, to, known, lockPatience)
+		rep.replaced, unread = copy.RemoveUnreadable(ctx, to, known, rep.needless, lockPatience)
 	}
 	return errors.Join(unread, h.rememberBackups(ctx, place, rep.there, unread != nil))
 }

@@ -37,7 +37,7 @@ func (p *proofs) rescueBackups(ctx context.Context, repo *repository.Repository)
 			p.h.app.warn(fmt.Errorf("%s cannot give back all backups: %w", c.Path, err))
 		}
 	}
-	removed, err := copy.RemoveUnreadable(ctx, repo, known, lockPatience)
+	removed, err := copy.RemoveUnreadable(ctx, repo, known, nil, lockPatience)
 	if err != nil && !repository.IsDamage(err) {
 		return removed, err
 	}

@@ -54,7 +54,7 @@ func Missing(ctx context.Context, to *repository.Repository, snapshots []*reposi
 	}
 	out := []*repository.Snapshot{}
 	for _, s := range snapshots {
-		if !present[original(s)] {
+		if !present[Original(s)] {
 			out = append(out, s)
 		}
 	}
@@ -65,7 +65,7 @@ func Missing(ctx context.Context, to *repository.Repository, snapshots []*reposi
 func Originals(all []*repository.Snapshot) map[repository.ID]repository.ID {
 	out := make(map[repository.ID]repository.ID, len(all))
 	for _, s := range all {
-		out[s.ID] = original(s)
+		out[s.ID] = Original(s)
 	}
 	return out
 }
@@ -83,7 +83,7 @@ func Run(ctx context.Context, from, to *repository.Repository, snapshots []*repo
 	rep := &Report{Originals: make(map[repository.ID]repository.ID)}
 	var failed []error
 	for _, s := range snapshots {
-		if present[original(s)] {
+		if present[Original(s)] {
 			rep.Present++
 			continue
 		}
@@ -99,7 +99,7 @@ func Run(ctx context.Context, from, to *repository.Repository, snapshots []*repo
 			continue
 		}
 		rep.Copied++
-		rep.Originals[id] = original(s)
+		rep.Originals[id] = Original(s)
 	}
 	rep.Blobs, rep.Bytes, rep.Stored = c.blobs.Load(), c.bytes.Load(), c.stored.Load()
 	return rep, errors.Join(failed...)
@@ -133,8 +133,8 @@ func (c *copier) loadTree(ctx context.Context, id repository.ID) (*repository.Tr
 	return tree, nil
 }
 
-// original is the ID of the snapshot that s is a copy of, or its own.
-func original(s *repository.Snapshot) repository.ID {
+// Original is the ID of the snapshot that s is a copy of, or its own.
+func Original(s *repository.Snapshot) repository.ID {
 	if s.Original != nil {
 		return *s.Original
 	}
@@ -150,7 +150,7 @@ func originals(ctx context.Context, r *repository.Repository) (map[repository.ID
 	}
 	ids := make(map[repository.ID]bool, len(all))
 	for _, s := range all {
-		ids[original(s)] = true
+		ids[Original(s)] = true
 	}
 	return ids, err
 }
@@ -183,7 +183,7 @@ func (c *copier) snapshot(ctx context.Context, s *repository.Snapshot) (reposito
 	for _, id := range trees {
 		c.walked[id] = true
 	}
-	origin := original(s)
+	origin := Original(s)
 	twin := *s
 	twin.Original, twin.Parent = &origin, nil // the parent has another name there
 	return c.to.SaveSnapshot(ctx, &twin)

@@ -331,13 +331,13 @@ func TestUnreadableSnapshot(t *testing.T) {
 	if rep, err := copy.Run(t.Context(), from.open(local.New(from.dir)), repo, all); err != nil || rep.Copied != 2 {
 		t.Errorf("%+v, %v", rep, err)
 	}
-	if removed, err := copy.RemoveUnreadable(t.Context(), repo, nil, 0); len(removed) > 0 || !errors.Is(err, repository.ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(bad)) {
+	if removed, err := copy.RemoveUnreadable(t.Context(), repo, nil, nil, 0); len(removed) > 0 || !errors.Is(err, repository.ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(bad)) {
 		t.Errorf("what nobody knows was removed: %q, %v", removed, err)
 	}
-	if removed, err := copy.RemoveUnreadable(t.Context(), repo, known, 0); err != nil || len(removed) != 1 || removed[0].String() != filepath.Base(bad) {
+	if removed, err := copy.RemoveUnreadable(t.Context(), repo, known, nil, 0); err != nil || len(removed) != 1 || removed[0].String() != filepath.Base(bad) {
 		t.Errorf("removed are %q, %v", removed, err)
 	}
-	if removed, err := copy.RemoveUnreadable(t.Context(), repo, known, 0); err != nil || len(removed) > 0 {
+	if removed, err := copy.RemoveUnreadable(t.Context(), repo, known, nil, 0); err != nil || len(removed) > 0 {
 		t.Errorf("again: %q, %v", removed, err)
 	}
 	to.restic("check", "--read-data")

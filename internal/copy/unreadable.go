@@ -10,12 +10,12 @@ import (
 )
 
 // RemoveUnreadable removes the snapshot files of r that cannot be read, if r has the
-// same backups in others: known are the first IDs of snapshots, by the ones that they
-// have or had. It returns the files that are removed, and an error names those that stay:
-// nobody knows what they are of, or r does not have it. It takes an exclusive lock where
+// same backups in others, or they are needless there: known are the first IDs of snapshots,
+// by the ones that they have or had. It returns the files that are removed, and an error
+// names those that stay: nobody knows what they are of, or r does not have it. It takes an exclusive lock where
 // there is one to remove, and waits for it as long as patience says.
-func RemoveUnreadable(ctx context.Context, r *repository.Repository, known map[repository.ID]repository.ID, patience time.Duration) (removed []repository.ID, err error) {
-	replaced, unread, err := unreadable(ctx, r, known)
+func RemoveUnreadable(ctx context.Context, r *repository.Repository, known map[repository.ID]repository.ID, needless map[repository.ID]bool, patience time.Duration) (removed []repository.ID, err error) {
+	replaced, unread, err := unreadable(ctx, r, known, needless)
 	if err != nil || len(replaced) == 0 {
 		return nil, errors.Join(err, unread)
 	}
@@ -24,7 +24,7 @@ func RemoveUnreadable(ctx context.Context, r *repository.Repository, known map[r
 		return nil, errors.Join(fmt.Errorf("remove backups that cannot be read: %w", err), unread)
 	}
 	defer func() { err = errors.Join(err, lock.Unlock(context.WithoutCancel(ctx))) }()
-	if replaced, unread, err = unreadable(lock.Context(), r, known); err != nil {
+	if replaced, unread, err = unreadable(lock.Context(), r, known, needless); err != nil {
 		return nil, err
 	}
 	for _, id := range replaced {
@@ -36,9 +36,9 @@ func RemoveUnreadable(ctx context.Context, r *repository.Repository, known map[r
 	return removed, unread
 }
 
-// unreadable returns the snapshot files that cannot be read and that others replace, and
-// what is wrong with the rest.
-func unreadable(ctx context.Context, r *repository.Repository, known map[repository.ID]repository.ID) (replaced []repository.ID, unread, err error) {
+// unreadable returns the snapshot files that cannot be read and that others replace, or
+// nobody needs, and what is wrong with the rest.
+func unreadable(ctx context.Context, r *repository.Repository, known map[repository.ID]repository.ID, needless map[repository.ID]bool) (replaced []repository.ID, unread, err error) {
 	all, err := r.Snapshots(ctx)
 	if all == nil {
 		return nil, nil, err
@@ -52,11 +52,11 @@ func unreadable(ctx context.Context, r *repository.Repository, known map[reposit
 	}
 	have := make(map[repository.ID]bool, len(all))
 	for _, s := range all {
-		have[original(s)] = true
+		have[Original(s)] = true
 	}
 	var left []error
 	for _, id := range bad {
-		if first, ok := known[id]; ok && have[first] {
+		if first, ok := known[id]; ok && (have[first] || needless[first]) {
 			replaced = append(replaced, id)
 			continue
 		}
