@@ -26,7 +26,7 @@ demo: build ## three nights of two throwaway VMs, in $(DEMO)
 
 test: ## unit tests, tests that boot real guests, and each fuzz target for a moment
 	scripts/install-deps test
-	$(SUDO) $(GO) test -timeout 40m ./...
+	$(SUDO) $(GO) test -timeout 80m ./...
 	$(SUDO) scripts/fuzz 500x
 
 check: ## formatting, vet, staticcheck, and which room may import which
