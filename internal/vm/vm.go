@@ -126,3 +126,26 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// WithHint is an error with its likely fix, which [Fail] takes over.
+func WithHint(err error, hint string) error { return &hinted{err, hint} }
+
+type hinted struct {
+	error
+	hint string
+}
+
+func (h *hinted) Unwrap() error { return h.error }
+
+// Fail is the [Error] of an operation on a machine, with the hint that err has; nil if err
+// is.
+func Fail(op, machine string, err error) error {
+	if err == nil {
+		return nil
+	}
+	hint := ""
+	if h, ok := errors.AsType[*hinted](err); ok {
+		hint = h.hint
+	}
+	return &Error{Op: op, VM: machine, Err: err, Hint: hint}
+}

@@ -4,11 +4,12 @@ package libvirt
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/drydock-vm/drydock/internal/vm"
 )
 
 // disks is what a domain's XML says of what the guest has as disks, and what it hands
@@ -31,23 +32,19 @@ type disks struct {
 // that nobody writes to any more, and below which nothing may change.
 func (m *Machine) Attached(ctx context.Context, path string) error {
 	return m.with(ctx, "look for "+path+" in the domain of", func(d *domain) error {
-		text, err := d.conn.DomainGetXMLDesc(d.dom, 0)
-		if err != nil {
-			return fmt.Errorf("ask for its XML: %w", err)
-		}
 		var has disks
-		if err := xml.Unmarshal([]byte(text), &has); err != nil {
-			return fmt.Errorf("read its XML: %w", err)
+		if err := d.xml(&has); err != nil {
+			return err
 		}
 		there, ok := has.find(path)
 		if ok {
 			return nil
 		}
-		err = errors.New("it is none of its disks")
+		err := errors.New("it is none of its disks")
 		if len(there) > 0 {
 			err = fmt.Errorf("%w, which are %q", err, there)
 		}
-		return &hinted{err, "configure the path that the domain has; if an external snapshot has put another image over this one, merge it: virsh blockcommit " + d.dom.Name + " DISK --active --pivot"}
+		return vm.WithHint(err, "configure the path that the domain has; if an external snapshot has put another image over this one, merge it: virsh blockcommit "+d.dom.Name+" DISK --active --pivot")
 	})
 }
 

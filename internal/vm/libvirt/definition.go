@@ -46,7 +46,7 @@ func (m *Machine) Reload(ctx context.Context) error {
 	}
 	return m.fail("define", m.connected(ctx, func(conn *libvirt.Libvirt) error {
 		if _, err := conn.DomainDefineXMLFlags(string(text), libvirt.DomainDefineValidate); err != nil {
-			return &hinted{fmt.Errorf("define the domain of %s: %w", m.file(), err), "a device of the old host may be missing here: edit the file, and virsh define it"}
+			return vm.WithHint(fmt.Errorf("define the domain of %s: %w", m.file(), err), "a device of the old host may be missing here: edit the file, and virsh define it")
 		}
 		return nil
 	}))

@@ -18,6 +18,7 @@ package libvirt
 
 import (
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"net"
@@ -124,6 +125,18 @@ func (d *domain) state() (vm.State, error) {
 	return "", fmt.Errorf("libvirt says that it is in state %d, which drydock does not know", state)
 }
 
+// xml reads of the domain's XML, as it is now, what into asks for.
+func (d *domain) xml(into any) error {
+	text, err := d.conn.DomainGetXMLDesc(d.dom, 0)
+	if err != nil {
+		return fmt.Errorf("ask for its XML: %w", err)
+	}
+	if err := xml.Unmarshal([]byte(text), into); err != nil {
+		return fmt.Errorf("read its XML: %w", err)
+	}
+	return nil
+}
+
 // callTimeout bounds a conversation with the daemon whose context has no end of its own:
 // the first one after its start waits while it tries every QEMU that there is.
 const callTimeout = 2 * time.Minute
@@ -140,7 +153,7 @@ func (m *Machine) with(ctx context.Context, op string, do func(*domain) error) e
 	err := m.connected(ctx, func(conn *libvirt.Libvirt) error {
 		dom, err := conn.DomainLookupByName(m.o.Domain)
 		if libvirt.IsNotFound(err) {
-			return &hinted{errors.New("libvirt has no domain of this name"), "virsh list --all shows those that there are"}
+			return vm.WithHint(errors.New("libvirt has no domain of this name"), "virsh list --all shows those that there are")
 		}
 		if err != nil {
 			return fmt.Errorf("look the domain up: %w", err)
@@ -154,7 +167,7 @@ func (m *Machine) with(ctx context.Context, op string, do func(*domain) error) e
 func (m *Machine) connected(ctx context.Context, do func(*libvirt.Libvirt) error) error {
 	raw, err := new(net.Dialer).DialContext(ctx, "unix", m.o.Socket)
 	if err != nil {
-		return &hinted{fmt.Errorf("connect to libvirt: %w", err), "does libvirtd run, is drydock run by root, and is this its socket?"}
+		return vm.WithHint(fmt.Errorf("connect to libvirt: %w", err), "does libvirtd run, is drydock run by root, and is this its socket?")
 	}
 	defer raw.Close()
 	defer context.AfterFunc(ctx, func() { raw.Close() })()
@@ -179,22 +192,4 @@ func (m *Machine) ended(ctx context.Context, err error) error {
 }
 
 // fail is the error of an operation on this machine.
-func (m *Machine) fail(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	hint := ""
-	var h *hinted
-	if errors.As(err, &h) {
-		hint = h.hint
-	}
-	return &vm.Error{Op: op, VM: m.o.Domain, Err: err, Hint: hint}
-}
-
-// hinted is an error with its likely fix.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h *hinted) Unwrap() error { return h.error }
+func (m *Machine) fail(op string, err error) error { return vm.Fail(op, m.o.Domain, err) }

@@ -41,22 +41,6 @@ func (h *host) machine(t *testing.T, name string) *libvirt.Machine {
 	return m
 }
 
-func wantState(t *testing.T, m vm.Machine, want vm.State) {
-	t.Helper()
-	if got, err := m.State(t.Context()); err != nil || got != want {
-		t.Errorf("the machine is %q, want %q (%v)", got, want, err)
-	}
-}
-
-// wantError looks for what an error is, and for words of its hint.
-func wantError(t *testing.T, err, is error, hint string) {
-	t.Helper()
-	var failed *vm.Error
-	if !errors.As(err, &failed) || !strings.Contains(failed.Hint, hint) || is != nil && !errors.Is(err, is) {
-		t.Errorf("error %v, want %v with hint %q", err, is, hint)
-	}
-}
-
 func TestMachines(t *testing.T) {
 	h := &host{testlibvirt.Start(t)}
 	t.Run("deaf", func(t *testing.T) {
@@ -75,9 +59,6 @@ func TestMachines(t *testing.T) {
 
 // obedient hands all of a guest's command line through, since libvirt has no NVMe disks.
 func (h *host) obedient(t *testing.T) {
-	if testing.Short() {
-		t.Skip("boots a guest")
-	}
 	g := testguest.New(t, testguest.Options{Name: "web"})
 	h.Define(testlibvirt.PassThrough("web", g.Command))
 	vmtest.Obedient(t, func() vm.Machine { return h.machine(t, "web") }, func(ctx context.Context) error {
@@ -93,8 +74,8 @@ func (h *host) refused(t *testing.T) {
 	if err := m.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, m.Shutdown(t.Context(), time.Second), nil, "<on_poweroff>destroy</on_poweroff>")
-	wantState(t, m, vm.Running)
+	vmtest.WantError(t, m.Shutdown(t.Context(), time.Second), nil, "<on_poweroff>destroy</on_poweroff>")
+	vmtest.WantState(t, m, vm.Running)
 	if err := m.Kill(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -105,9 +86,9 @@ func (h *host) refused(t *testing.T) {
 	}
 	h.Virsh("create", path)
 	m = h.machine(t, "transient")
-	wantState(t, m, vm.Running)
-	wantError(t, m.Shutdown(t.Context(), time.Second), nil, "virsh define")
-	wantState(t, m, vm.Running)
+	vmtest.WantState(t, m, vm.Running)
+	vmtest.WantError(t, m.Shutdown(t.Context(), time.Second), nil, "virsh define")
+	vmtest.WantState(t, m, vm.Running)
 	if err := m.Kill(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -120,13 +101,13 @@ func (h *host) paused(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Virsh("suspend", "paused")
-	wantState(t, m, vm.Paused)
-	wantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrPaused, "virsh resume")
-	wantError(t, m.Start(t.Context()), vm.ErrPaused, "virsh resume")
+	vmtest.WantState(t, m, vm.Paused)
+	vmtest.WantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrPaused, "virsh resume")
+	vmtest.WantError(t, m.Start(t.Context()), vm.ErrPaused, "virsh resume")
 	if err := m.Kill(t.Context()); err != nil {
 		t.Error(err)
 	}
-	wantState(t, m, vm.Off)
+	vmtest.WantState(t, m, vm.Off)
 }
 
 // The memory of a domain belongs to its disks, also while libvirt keeps it in a file.
@@ -137,13 +118,13 @@ func (h *host) saved(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Virsh("managedsave", "saved")
-	wantState(t, m, vm.Paused)
-	wantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrPaused, "virsh start")
-	wantError(t, m.Start(t.Context()), vm.ErrPaused, "managedsave-remove")
+	vmtest.WantState(t, m, vm.Paused)
+	vmtest.WantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrPaused, "virsh start")
+	vmtest.WantError(t, m.Start(t.Context()), vm.ErrPaused, "managedsave-remove")
 	if err := m.Kill(t.Context()); err != nil {
 		t.Error(err)
 	}
-	wantState(t, m, vm.Off)
+	vmtest.WantState(t, m, vm.Off)
 }
 
 func (h *host) failures(t *testing.T) {
@@ -152,16 +133,16 @@ func (h *host) failures(t *testing.T) {
 		"does libvirtd": h.at(t, filepath.Join(t.TempDir(), "none")),
 	} {
 		_, err := m.State(t.Context())
-		wantError(t, err, nil, name)
-		wantError(t, m.Start(t.Context()), nil, name)
-		wantError(t, m.Shutdown(t.Context(), time.Second), nil, name)
-		wantError(t, m.Kill(t.Context()), nil, name)
+		vmtest.WantError(t, err, nil, name)
+		vmtest.WantError(t, m.Start(t.Context()), nil, name)
+		vmtest.WantError(t, m.Shutdown(t.Context(), time.Second), nil, name)
+		vmtest.WantError(t, m.Kill(t.Context()), nil, name)
 	}
 	h.Define(domain("broken", "<seclabel type='none'/>"))
 	h.Define(strings.Replace(domain("no-disk"), "</devices>", "<disk type='file' device='disk'><source file='/nowhere/disk'/><target dev='vda' bus='virtio'/></disk></devices>", 1))
 	m := h.machine(t, "no-disk")
-	wantError(t, m.Start(t.Context()), nil, "no-disk.log")
-	wantState(t, m, vm.Off)
+	vmtest.WantError(t, m.Start(t.Context()), nil, "no-disk.log")
+	vmtest.WantState(t, m, vm.Off)
 	for _, o := range []libvirt.Options{{}, {Domain: "a", Socket: "relative"}, {Domain: "a", Console: "relative"}} {
 		if _, err := libvirt.New(o); err == nil {
 			t.Errorf("%+v: accepted", o)
@@ -222,9 +203,9 @@ func (h *host) attached(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	wantError(t, m.Attached(t.Context(), at("other")), nil, "configure the path")
+	vmtest.WantError(t, m.Attached(t.Context(), at("other")), nil, "configure the path")
 	h.Virsh("snapshot-create-as", "attached", "later", "--disk-only")
-	wantError(t, m.Attached(t.Context(), at("disk")), nil, "virsh blockcommit attached")
+	vmtest.WantError(t, m.Attached(t.Context(), at("disk")), nil, "virsh blockcommit attached")
 	if err := m.Attached(t.Context(), at("disk.later")); err != nil {
 		t.Error(err)
 	}
@@ -251,11 +232,11 @@ func (h *host) crashed(t *testing.T) {
 			t.Fatal("it does not crash")
 		}
 	}
-	wantState(t, m, vm.Paused)
-	wantError(t, m.Start(t.Context()), vm.ErrPaused, "virsh destroy")
-	wantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrPaused, "virsh destroy")
+	vmtest.WantState(t, m, vm.Paused)
+	vmtest.WantError(t, m.Start(t.Context()), vm.ErrPaused, "virsh destroy")
+	vmtest.WantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrPaused, "virsh destroy")
 	if err := m.Kill(t.Context()); err != nil {
 		t.Error(err)
 	}
-	wantState(t, m, vm.Off)
+	vmtest.WantState(t, m, vm.Off)
 }

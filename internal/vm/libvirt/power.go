@@ -4,7 +4,6 @@ package libvirt
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"time"
@@ -22,13 +21,6 @@ const (
 	killTimeout = 2 * time.Minute
 	// pollPause is how long to wait before looking at the domain again.
 	pollPause = 100 * time.Millisecond
-)
-
-// The power button is pressed again, since a guest that is booting may not have heard
-// it. The pauses grow from the first to the last.
-const (
-	firstPress = 2 * time.Second
-	lastPress  = 5 * time.Second
 )
 
 // Start starts the domain. libvirt returns when its guest executes.
@@ -54,7 +46,7 @@ func (m *Machine) Start(ctx context.Context) error {
 				}
 				// Somebody else was faster, or it cannot start.
 				if now, stateErr := d.state(); stateErr != nil || now != vm.Running {
-					return &hinted{fmt.Errorf("start the domain: %w", err), "/var/log/libvirt/qemu/" + d.dom.Name + ".log may say why"}
+					return vm.WithHint(fmt.Errorf("start the domain: %w", err), "/var/log/libvirt/qemu/"+d.dom.Name+".log may say why")
 				}
 				return nil
 			}
@@ -74,7 +66,7 @@ func (d *domain) executes() error {
 	case state == vm.Paused:
 		return d.paused()
 	case !state.UsesDisks():
-		return &hinted{errors.New("it ended at once"), "/var/log/libvirt/qemu/" + d.dom.Name + ".log may say why"}
+		return vm.WithHint(errors.New("it ended at once"), "/var/log/libvirt/qemu/"+d.dom.Name+".log may say why")
 	}
 	return nil
 }
@@ -83,13 +75,13 @@ func (d *domain) executes() error {
 func (d *domain) paused() error {
 	saved, err := d.conn.DomainHasManagedSaveImage(d.dom, 0)
 	if err == nil && saved != 0 {
-		return &hinted{fmt.Errorf("%w: its memory is saved", vm.ErrPaused), "virsh start " + d.dom.Name + ", or virsh managedsave-remove to give the memory up"}
+		return vm.WithHint(fmt.Errorf("%w: its memory is saved", vm.ErrPaused), "virsh start "+d.dom.Name+", or virsh managedsave-remove to give the memory up")
 	}
 	state, _, err := d.conn.DomainGetState(d.dom, 0)
 	if err == nil && libvirt.DomainState(state) == libvirt.DomainCrashed {
-		return &hinted{fmt.Errorf("%w: its guest has crashed", vm.ErrPaused), "virsh destroy " + d.dom.Name + ", when you have seen what it is kept for"}
+		return vm.WithHint(fmt.Errorf("%w: its guest has crashed", vm.ErrPaused), "virsh destroy "+d.dom.Name+", when you have seen what it is kept for")
 	}
-	return &hinted{vm.ErrPaused, "virsh resume " + d.dom.Name + ", or power it off"}
+	return vm.WithHint(vm.ErrPaused, "virsh resume "+d.dom.Name+", or power it off")
 }
 
 // Shutdown presses the power button of the domain, again and again, until it is off.
@@ -108,36 +100,38 @@ func (m *Machine) Shutdown(ctx context.Context, timeout time.Duration) error {
 		if err := d.staysOff(); err != nil {
 			return err
 		}
-		waiting, stop := context.WithTimeout(given, timeout)
-		defer stop()
-		pressed, err := d.pressUntilOff(waiting)
-		if err == nil || given.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
-			return err
-		}
-		err = &hinted{fmt.Errorf("%w (%s)", vm.ErrShutdownTimeout, timeout), "does the guest react to its power button, and does the domain have <acpi/>?"}
-		if pressed != nil {
-			return fmt.Errorf("%w: its power button could not be pressed: %w", err, pressed)
+		err = vm.PressUntilGone(given, timeout, d.press, d.awaitOff)
+		if errors.Is(err, vm.ErrShutdownTimeout) {
+			return vm.WithHint(err, "does the guest react to its power button, and does the domain have <acpi/>?")
 		}
 		return err
 	})
 }
 
-// pressUntilOff presses the button until the domain is off or ctx ends, and says also
-// why the button could not be pressed the last time.
-func (d *domain) pressUntilOff(ctx context.Context) (pressed, err error) {
-	for pause := firstPress; ; pause = min(pause*3/2, lastPress) {
-		pressed = d.conn.DomainShutdownFlags(d.dom, libvirt.DomainShutdownAcpiPowerBtn)
-		for again := time.Now().Add(pause); time.Now().Before(again); {
-			state, err := d.state()
-			if err != nil || !state.UsesDisks() {
-				return pressed, err
-			}
-			if state == vm.Paused {
-				return pressed, d.paused()
-			}
-			if err := sleep(ctx, pollPause); err != nil {
-				return pressed, err
-			}
+// press presses the power button once.
+func (d *domain) press(context.Context) error {
+	state, err := d.state()
+	switch {
+	case err != nil:
+		return err
+	case state == vm.Paused:
+		return d.paused()
+	}
+	return d.conn.DomainShutdownFlags(d.dom, libvirt.DomainShutdownAcpiPowerBtn)
+}
+
+// awaitOff waits until the domain is off, or ctx ends, and reports whether it is.
+func (d *domain) awaitOff(ctx context.Context) (bool, error) {
+	for {
+		state, err := d.state()
+		switch {
+		case err != nil || !state.UsesDisks():
+			return err == nil, err
+		case state == vm.Paused:
+			return false, d.paused()
+		}
+		if sleep(ctx, pollPause) != nil {
+			return false, nil
 		}
 	}
 }
@@ -149,24 +143,20 @@ func (d *domain) staysOff() error {
 		return fmt.Errorf("ask whether it is persistent: %w", err)
 	}
 	if persistent == 0 {
-		return &hinted{errors.New("the domain is transient: once off, it would be gone"), "virsh dumpxml " + d.dom.Name + " > domain.xml && virsh define domain.xml"}
-	}
-	text, err := d.conn.DomainGetXMLDesc(d.dom, 0)
-	if err != nil {
-		return fmt.Errorf("ask for its XML: %w", err)
+		return vm.WithHint(errors.New("the domain is transient: once off, it would be gone"), "virsh dumpxml "+d.dom.Name+" > domain.xml && virsh define domain.xml")
 	}
 	var has struct {
 		OnPowerOff string `xml:"on_poweroff"`
 	}
-	if err := xml.Unmarshal([]byte(text), &has); err != nil {
-		return fmt.Errorf("read its XML: %w", err)
+	if err := d.xml(&has); err != nil {
+		return err
 	}
 	switch has.OnPowerOff {
 	case "", "destroy":
 		return nil
 	}
-	return &hinted{fmt.Errorf("it has <on_poweroff>%s</on_poweroff>, so it would not be off when its guest powers off", has.OnPowerOff),
-		"virsh edit " + d.dom.Name + ": <on_poweroff>destroy</on_poweroff>"}
+	return vm.WithHint(fmt.Errorf("it has <on_poweroff>%s</on_poweroff>, so it would not be off when its guest powers off", has.OnPowerOff),
+		"virsh edit "+d.dom.Name+": <on_poweroff>destroy</on_poweroff>")
 }
 
 // Kill takes the machine's power away.

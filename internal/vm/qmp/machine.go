@@ -5,7 +5,6 @@ package qmp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/vm"
@@ -38,49 +37,10 @@ func Quit(ctx context.Context, path string) error {
 	return err
 }
 
-// The power button is pressed again, since a guest that is booting may not have
-// heard it. The pauses grow from the first to the last: a guest that has heard
-// it needs no more of them, one that boots slowly should not lose much time.
-const (
-	firstPress = 2 * time.Second
-	lastPress  = 5 * time.Second
-)
-
-// ShutDown presses the power button of the machine whose socket is at path,
-// again and again, until gone says that the machine is gone. gone waits for
-// that, for as long as its context lasts. A QEMU that does not answer is waited
-// for as well; one whose machine is paused is [vm.ErrPaused]. After timeout it
-// returns [vm.ErrShutdownTimeout], with the reason if the button could not even
-// be pressed.
+// ShutDown presses the power button of the machine whose socket is at path, as
+// [vm.PressUntilGone] does. A QEMU that does not answer is waited for.
 func ShutDown(ctx context.Context, path string, timeout time.Duration, gone func(context.Context) (bool, error)) error {
-	waiting, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	for pause := firstPress; ; pause = min(pause*3/2, lastPress) {
-		pressed := ask(waiting, path, pressPower)
-		if errors.Is(pressed, vm.ErrPaused) {
-			return pressed
-		}
-		is, err := waitFor(waiting, gone, pause)
-		switch {
-		case is || err != nil:
-			return err
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case waiting.Err() == nil:
-			continue
-		}
-		err = fmt.Errorf("%w (%s)", vm.ErrShutdownTimeout, timeout)
-		if pressed != nil && !errors.Is(pressed, context.DeadlineExceeded) {
-			err = fmt.Errorf("%w: its power button could not be pressed: %w", err, pressed)
-		}
-		return err
-	}
-}
-
-func waitFor(ctx context.Context, gone func(context.Context) (bool, error), d time.Duration) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	return gone(ctx)
+	return vm.PressUntilGone(ctx, timeout, func(ctx context.Context) error { return ask(ctx, path, pressPower) }, gone)
 }
 
 // pressPower presses the power button once, or ends a QEMU whose guest is off

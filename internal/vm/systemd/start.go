@@ -137,7 +137,7 @@ func (m *Machine) start(ctx context.Context, c *connection) error {
 }
 
 func (m *Machine) failed(err error) error {
-	return &hinted{err, "journalctl -u " + m.o.Unit + " says why"}
+	return vm.WithHint(err, "journalctl -u "+m.o.Unit+" says why")
 }
 
 // awaitRunning waits until QEMU says that its guest executes.
@@ -155,8 +155,8 @@ func (m *Machine) awaitRunning(ctx context.Context, c *connection) error {
 		case err == nil && state == vm.Paused:
 			return paused
 		case ctx.Err() != nil:
-			return &hinted{fmt.Errorf("the unit is active, but the QMP socket %s does not answer: %w", m.o.QMPSocket, ctx.Err()),
-				"does the unit's QEMU have -qmp unix:" + m.o.QMPSocket + ",server=on,wait=off?"}
+			return vm.WithHint(fmt.Errorf("the unit is active, but the QMP socket %s does not answer: %w", m.o.QMPSocket, ctx.Err()),
+				"does the unit's QEMU have -qmp unix:"+m.o.QMPSocket+",server=on,wait=off?")
 		}
 		u, err := c.unit(ctx)
 		if err != nil && ctx.Err() == nil {

@@ -43,7 +43,7 @@ func (m *Machine) Shutdown(ctx context.Context, timeout time.Duration) error {
 	})
 }
 
-var paused = &hinted{vm.ErrPaused, "resume it, or power it off"}
+var paused = vm.WithHint(vm.ErrPaused, "resume it, or power it off")
 
 func (m *Machine) pressButton(ctx context.Context, c *connection, u unit, timeout time.Duration) error {
 	err := qmp.ShutDown(ctx, m.o.QMPSocket, timeout, func(ctx context.Context) (bool, error) {
@@ -53,7 +53,7 @@ func (m *Machine) pressButton(ctx context.Context, c *connection, u unit, timeou
 	case errors.Is(err, vm.ErrPaused):
 		return paused
 	case errors.Is(err, vm.ErrShutdownTimeout):
-		return &hinted{err, "does the guest react to its power button?"}
+		return vm.WithHint(err, "does the guest react to its power button?")
 	}
 	return err
 }
@@ -62,21 +62,21 @@ func (m *Machine) pressButton(ctx context.Context, c *connection, u unit, timeou
 func (m *Machine) stoppable(u unit, timeout time.Duration) error {
 	if !u.execStop {
 		if m.o.QMPSocket != "" {
-			return &hinted{
+			return vm.WithHint(
 				fmt.Errorf("the unit has Restart=%s, so the machine would come back when its guest powers off", u.restart),
 				"set Restart=on-failure in the unit, and systemctl daemon-reload",
-			}
+			)
 		}
-		return &hinted{
+		return vm.WithHint(
 			errors.New("the unit has no ExecStop=, so stopping it would take the guest's power away"),
 			"tell drydock the machine's QMP socket (qmp:), or give the unit an ExecStop= that shuts the guest down and waits until it is off",
-		}
+		)
 	}
 	if u.timeoutStop < timeout {
-		return &hinted{
+		return vm.WithHint(
 			fmt.Errorf("the unit has TimeoutStopSec=%s, so systemd would kill the guest before its shutdown timeout of %s is over", u.timeoutStop, timeout),
 			fmt.Sprintf("set TimeoutStopSec=%d in the unit and systemctl daemon-reload, or lower shutdown_timeout", int64((timeout+time.Second-1)/time.Second)),
-		}
+		)
 	}
 	return nil
 }
@@ -91,10 +91,10 @@ func (m *Machine) stopInOrder(ctx context.Context, c *connection) error {
 		return err
 	}
 	if u.result != "success" {
-		return &hinted{
+		return vm.WithHint(
 			fmt.Errorf("%w: systemd stopped the unit with result %s", vm.ErrHardStop, u.outcome()),
-			"journalctl -u " + m.o.Unit + " says why",
-		}
+			"journalctl -u "+m.o.Unit+" says why",
+		)
 	}
 	return nil
 }

@@ -26,7 +26,6 @@ package systemd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -140,31 +139,14 @@ func (m *Machine) with(ctx context.Context, op string, do func(*connection) erro
 	conn, err := m.o.Connect(lasting)
 	connected()
 	if err != nil {
-		return m.fail(op, fmt.Errorf("connect to systemd: %w", err), "is D-Bus running, and is drydock run by root?")
+		return m.fail(op, vm.WithHint(fmt.Errorf("connect to systemd: %w", err), "is D-Bus running, and is drydock run by root?"))
 	}
 	defer conn.Close()
-	return m.fail(op, do(&connection{conn, m.o.Unit}), "")
+	return m.fail(op, do(&connection{conn, m.o.Unit}))
 }
 
 // fail is the error of an operation on this machine.
-func (m *Machine) fail(op string, err error, hint string) error {
-	if err == nil {
-		return nil
-	}
-	var h *hinted
-	if errors.As(err, &h) {
-		hint = h.hint
-	}
-	return &vm.Error{Op: op, VM: m.o.Unit, Err: err, Hint: hint}
-}
-
-// hinted is an error with its likely fix.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h *hinted) Unwrap() error { return h.error }
+func (m *Machine) fail(op string, err error) error { return vm.Fail(op, m.o.Unit, err) }
 
 // pollPause is how long to wait before looking at the unit again. One look costs
 // systemd a millisecond.

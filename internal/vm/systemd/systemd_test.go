@@ -109,23 +109,7 @@ func start(t *testing.T, m vm.Machine) {
 	if err := m.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wantState(t, m, vm.Running)
-}
-
-func wantState(t *testing.T, m vm.Machine, want vm.State) {
-	t.Helper()
-	if got, err := m.State(t.Context()); err != nil || got != want {
-		t.Errorf("the machine is %q, want %q (%v)", got, want, err)
-	}
-}
-
-// wantError looks for what an error is, and for words of its hint.
-func wantError(t *testing.T, err, is error, hint string) {
-	t.Helper()
-	var failed *vm.Error
-	if !errors.As(err, &failed) || !strings.Contains(failed.Hint, hint) || is != nil && !errors.Is(err, is) {
-		t.Errorf("error %v, want %v with hint %q", err, is, hint)
-	}
+	vmtest.WantState(t, m, vm.Running)
 }
 
 func TestMachines(t *testing.T) {
@@ -169,7 +153,7 @@ func (h *host) inOrder(t *testing.T) {
 	if err := m.Shutdown(t.Context(), 2*time.Minute); err != nil {
 		t.Errorf("shutdown: %v", err)
 	}
-	wantState(t, m, vm.Off)
+	vmtest.WantState(t, m, vm.Off)
 }
 
 // What would cut the power is refused beforehand; if systemd did it all the
@@ -178,20 +162,20 @@ func (h *host) notInOrder(t *testing.T) {
 	h.add("bare", "")
 	m := h.machine(t, "bare", "")
 	start(t, m)
-	wantError(t, m.Shutdown(t.Context(), time.Second), nil, "ExecStop=")
-	wantState(t, m, vm.Running)
+	vmtest.WantError(t, m.Shutdown(t.Context(), time.Second), nil, "ExecStop=")
+	vmtest.WantState(t, m, vm.Running)
 
 	h.add("hasty", "", h.execStop("hasty"), "TimeoutStopSec=30")
 	m = h.machine(t, "hasty", "")
 	start(t, m)
-	wantError(t, m.Shutdown(t.Context(), 30*time.Second+1), nil, "TimeoutStopSec=31")
-	wantState(t, m, vm.Running)
+	vmtest.WantError(t, m.Shutdown(t.Context(), 30*time.Second+1), nil, "TimeoutStopSec=31")
+	vmtest.WantState(t, m, vm.Running)
 
 	h.add("slow", "", "ExecStop=sleep 600", "TimeoutStopSec=1")
 	m = h.machine(t, "slow", "")
 	start(t, m)
-	wantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrHardStop, "journalctl -u slow.service")
-	wantState(t, m, vm.Failed)
+	vmtest.WantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrHardStop, "journalctl -u slow.service")
+	vmtest.WantState(t, m, vm.Failed)
 	start(t, m) // although it has failed
 	if err := m.Kill(t.Context()); err != nil {
 		t.Errorf("kill: %v", err)
@@ -203,8 +187,8 @@ func (h *host) restart(t *testing.T) {
 	h.add("phoenix", "", "Restart=always", "RestartSec=0")
 	m := h.withQMP(t, "phoenix")
 	start(t, m)
-	wantError(t, m.Shutdown(t.Context(), time.Second), nil, "Restart=on-failure")
-	wantState(t, m, vm.Running)
+	vmtest.WantError(t, m.Shutdown(t.Context(), time.Second), nil, "Restart=on-failure")
+	vmtest.WantState(t, m, vm.Running)
 	if err := m.Kill(t.Context()); err != nil {
 		t.Errorf("kill: %v", err)
 	}
@@ -215,10 +199,10 @@ func (h *host) restart(t *testing.T) {
 	if err := m.Shutdown(t.Context(), 10*time.Second); err != nil {
 		t.Errorf("shutdown: %v", err)
 	}
-	wantState(t, m, vm.Off)
+	vmtest.WantState(t, m, vm.Off)
 	time.Sleep(500 * time.Millisecond) // for it to come back, if it does
-	wantState(t, h.withQMP(t, "phoenix"), vm.Off)
-	wantState(t, m, vm.Off)
+	vmtest.WantState(t, h.withQMP(t, "phoenix"), vm.Off)
+	vmtest.WantState(t, m, vm.Off)
 }
 
 func (h *host) conditions(t *testing.T) {
@@ -229,14 +213,14 @@ func (h *host) conditions(t *testing.T) {
 		if err := m.Start(t.Context()); !errors.Is(err, vm.ErrSkipped) {
 			t.Errorf("%s: %v", name, err)
 		}
-		wantState(t, m, vm.Off)
+		vmtest.WantState(t, m, vm.Off)
 	}
 	h.add("broken", "", `ExecCondition=sh -c "exit 255"`)
 	m := h.withQMP(t, "broken")
 	if err := m.Start(t.Context()); errors.Is(err, vm.ErrSkipped) {
 		t.Errorf("a condition that could not be told: %v", err)
 	} else {
-		wantError(t, err, nil, "journalctl -u broken.service")
+		vmtest.WantError(t, err, nil, "journalctl -u broken.service")
 	}
 	// Declined and then met: what the last start left does not count.
 	h.add("declined", "", "ExecCondition=true")
@@ -251,22 +235,22 @@ func (h *host) failures(t *testing.T) {
 	ctx := t.Context()
 	h.add("dies", "", "ExecStart=", "ExecStart=false", "Restart=always", "RestartSec=1h")
 	m := h.withQMP(t, "dies")
-	wantError(t, m.Start(ctx), nil, "journalctl -u dies.service")
+	vmtest.WantError(t, m.Start(ctx), nil, "journalctl -u dies.service")
 	if state, err := m.State(ctx); err != nil || state.UsesDisks() {
 		t.Errorf("after a start that failed it is %s, %v", state, err)
 	}
 
 	_, err := h.machine(t, "none", "").State(ctx)
-	wantError(t, err, nil, "is the name right?")
+	vmtest.WantError(t, err, nil, "is the name right?")
 	h.Run("systemctl", "mask", "masked.service")
-	wantError(t, h.machine(t, "masked", "").Start(ctx), nil, "unmask")
+	vmtest.WantError(t, h.machine(t, "masked", "").Start(ctx), nil, "unmask")
 
 	m, err = systemd.New(systemd.Options{Unit: "a.service", Connect: systemd.At("unix:path=/none")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = m.State(ctx)
-	wantError(t, err, nil, "D-Bus")
+	vmtest.WantError(t, err, nil, "D-Bus")
 }
 
 // A machine that comes after the unit that starts it does not wait for itself.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
+
+	"github.com/drydock-vm/drydock/internal/vm"
 )
 
 // callTimeout is how long systemd may take to answer a question. It answers at
@@ -68,7 +70,7 @@ func notLoaded(load string) error {
 	if load == "masked" {
 		err, hint = fmt.Errorf("the unit is masked"), "systemctl unmask it"
 	}
-	return &hinted{err, hint}
+	return vm.WithHint(err, hint)
 }
 
 // properties are a unit's, with the first error of reading one.
@@ -120,10 +122,10 @@ func (c *connection) awaitOff(ctx context.Context, before unit) (bool, error) {
 		case err != nil || u.off():
 			return err == nil, err
 		case u.invocation != before.invocation:
-			return false, &hinted{
+			return false, vm.WithHint(
 				errors.New("the guest powered off, and systemd started the unit again"),
 				"its Restart= or another unit did that, or an ExecStop= that fails when the guest is off already",
-			}
+			)
 		}
 		select {
 		case <-ctx.Done():

@@ -7,6 +7,7 @@ package vmtest
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,18 +25,18 @@ type Open func() vm.Machine
 func Deaf(t *testing.T, open Open) {
 	ctx := deadline(t)
 	m := open()
-	want(t, m, vm.Off)
+	WantState(t, m, vm.Off)
 	if err := m.Shutdown(ctx, time.Minute); err != nil {
 		t.Errorf("shutdown of a machine that is off: %v", err)
 	}
 	if err := m.Kill(ctx); err != nil {
 		t.Errorf("kill of a machine that is off: %v", err)
 	}
-	want(t, m, vm.Off)
+	WantState(t, m, vm.Off)
 
 	concurrentStart(t, open)
-	want(t, m, vm.Running)
-	want(t, open(), vm.Running)
+	WantState(t, m, vm.Running)
+	WantState(t, open(), vm.Running)
 	if err := open().Start(ctx); err != nil {
 		t.Errorf("start of a machine that runs: %v", err)
 	}
@@ -43,26 +44,26 @@ func Deaf(t *testing.T, open Open) {
 	if err := m.Shutdown(ctx, 300*time.Millisecond); !errors.Is(err, vm.ErrShutdownTimeout) {
 		t.Errorf("shutdown of a deaf guest: %v", err)
 	}
-	want(t, m, vm.Running)
+	WantState(t, m, vm.Running)
 	given, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	if err := m.Shutdown(given, time.Hour); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, vm.ErrShutdownTimeout) {
 		t.Errorf("shutdown that is called off: %v", err)
 	}
-	want(t, open(), vm.Running)
+	WantState(t, open(), vm.Running)
 
 	if err := open().Kill(ctx); err != nil {
 		t.Fatalf("kill: %v", err)
 	}
-	want(t, m, vm.Off)
+	WantState(t, m, vm.Off)
 	if err := m.Start(ctx); err != nil {
 		t.Fatalf("start after a kill: %v", err)
 	}
-	want(t, m, vm.Running)
+	WantState(t, m, vm.Running)
 	if err := m.Kill(ctx); err != nil {
 		t.Errorf("kill: %v", err)
 	}
-	want(t, m, vm.Off)
+	WantState(t, m, vm.Off)
 }
 
 // Obedient runs the part of the contract that needs a guest which reacts to its
@@ -76,11 +77,11 @@ func Obedient(t *testing.T, open Open, ready func(context.Context) error) {
 	if err := ready(ctx); err != nil {
 		t.Fatal(err)
 	}
-	want(t, open(), vm.Running)
+	WantState(t, open(), vm.Running)
 	if err := open().Shutdown(ctx, 30*time.Second); err != nil {
 		t.Fatalf("shutdown: %v", err)
 	}
-	want(t, m, vm.Off)
+	WantState(t, m, vm.Off)
 
 	// A button that is pressed while the guest boots may not be heard; it must
 	// go down all the same.
@@ -90,7 +91,7 @@ func Obedient(t *testing.T, open Open, ready func(context.Context) error) {
 	if err := m.Shutdown(ctx, 45*time.Second); err != nil {
 		t.Errorf("shutdown of a guest that is booting: %v", err)
 	}
-	want(t, m, vm.Off)
+	WantState(t, m, vm.Off)
 }
 
 func concurrentStart(t *testing.T, open Open) {
@@ -107,11 +108,21 @@ func concurrentStart(t *testing.T, open Open) {
 	all.Wait()
 }
 
-func want(t *testing.T, m vm.Machine, state vm.State) {
+// WantState fails a test whose machine is in another state.
+func WantState(t *testing.T, m vm.Machine, state vm.State) {
 	t.Helper()
 	got, err := m.State(deadline(t))
 	if err != nil || got != state {
 		t.Errorf("the machine is %q, want %q (%v)", got, state, err)
+	}
+}
+
+// WantError looks for what an error of a driver is, and for words of its hint.
+func WantError(t *testing.T, err, is error, hint string) {
+	t.Helper()
+	var failed *vm.Error
+	if !errors.As(err, &failed) || !strings.Contains(failed.Hint, hint) || is != nil && !errors.Is(err, is) {
+		t.Errorf("error %v, want %v with hint %q", err, is, hint)
 	}
 }
 
