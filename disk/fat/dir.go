@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
 )
@@ -17,31 +16,6 @@ const maxDirSize = 65536 * entrySize
 // gigabytes of names in clusters of 4 KiB. It bounds the table of owners to some
 // 20 MB.
 const maxDirClusters = 1 << 19
-
-// owners says which directory each cluster of a directory belongs to: the one that
-// was read first. Without it a disk of a few megabytes could hold thousands of
-// directories that share thousands of entries.
-type owners struct {
-	mu  sync.Mutex
-	ino map[uint32]uint64 // by cluster
-}
-
-// claim notes that a cluster belongs to directory ino.
-func (o *owners) claim(cluster uint32, ino uint64, off int64) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	owner, known := o.ino[cluster]
-	switch {
-	case known && owner != ino:
-		return layer.Damaged(directoryName(ino), off, "its cluster %d is one of directory %d as well", cluster, owner)
-	case known:
-	case len(o.ino) == maxDirClusters:
-		return layer.Beyond(directoryName(ino), off, "the directories that were read have more than %d clusters", maxDirClusters)
-	default:
-		o.ino[cluster] = ino
-	}
-	return nil
-}
 
 // errEnd ends the reading of a directory.
 var errEnd = errors.New("end of the directory")
@@ -62,7 +36,7 @@ func (fs *Filesystem) entries(ino uint64, first uint32, yield func(off int64, ra
 		if read >= maxDirSize {
 			return layer.Damaged(directoryName(ino), off, "it has more than %d entries", maxDirSize/entrySize)
 		}
-		if err := fs.owners.claim(c.cluster, ino, off); err != nil {
+		if err := fs.owners.Claim(uint64(c.cluster), ino, off); err != nil {
 			return err
 		}
 		if err := fs.entriesIn(ino, off, fs.geo.clusterSize, yield); err != nil {
@@ -85,7 +59,7 @@ func notEnd(err error) error {
 // entriesIn yields the entries of one stretch of a directory.
 func (fs *Filesystem) entriesIn(ino uint64, off, length int64, yield func(off int64, raw []byte) error) error {
 	for end := off + length; off < end; {
-		page, at, err := fs.dev.page(off)
+		page, at, err := fs.dev.Page(off)
 		if err != nil {
 			return layer.Unreadable(directoryName(ino), off, err)
 		}

@@ -7,11 +7,16 @@ import (
 	"io"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/internal/cache"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
-const defaultCacheSize = 8 << 20
+const (
+	defaultCacheSize = 8 << 20
+
+	// pageSize is the unit in which the table and the directories are read and kept.
+	// No directory entry, and no table entry of 16 or 32 bits, lies in two pages.
+	pageSize = 4096
+)
 
 // Options tunes [Open]. The zero value is good.
 type Options struct {
@@ -26,8 +31,8 @@ type Options struct {
 // 32; the root's is 1.
 type Filesystem struct {
 	geo     *geometry
-	dev     *device
-	owners  owners
+	dev     *ondisk.Pages
+	owners  ondisk.Owners
 	label   []byte
 	remarks []string
 }
@@ -79,8 +84,10 @@ func Open(d disk.Sparse, opts Options) (*Filesystem, error) {
 	if err != nil {
 		return nil, err
 	}
-	fs := &Filesystem{geo: geo, dev: &device{disk: d, cache: cache.New[int64](opts.CacheSize)}}
-	fs.owners.ino = make(map[uint32]uint64)
+	fs := &Filesystem{
+		geo: geo, dev: ondisk.NewPages(d, pageSize, opts.CacheSize),
+		owners: ondisk.Owners{Layer: layer, Unit: "cluster", Limit: maxDirClusters},
+	}
 	if err := fs.readState(); err != nil {
 		return nil, err
 	}
@@ -182,7 +189,7 @@ func (fs *Filesystem) usedClusters(yield func(cluster uint32) error) error {
 		n := min(entries, g.clusters+firstCluster-base)
 		size := (int64(n)*int64(g.bits) + 7) / 8
 		off := g.table + g.entryOffset(base)
-		if err := ondisk.ReadFull(fs.dev.disk, buf[:size], off); err != nil {
+		if err := ondisk.ReadFull(fs.dev.Disk, buf[:size], off); err != nil {
 			return layer.Unreadable("file allocation table", off, err)
 		}
 		for i := uint32(0); i < n; i++ {

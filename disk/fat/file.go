@@ -40,7 +40,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	want := min(int64(len(p)), f.size-off)
 	done := 0
 	err := f.runs(off, want, func(_, length, at int64) error {
-		if err := ondisk.ReadFull(f.fs.dev.disk, p[done:done+int(length)], at); err != nil {
+		if err := ondisk.ReadFull(f.fs.dev.Disk, p[done:done+int(length)], at); err != nil {
 			return layer.Unreadable(fmt.Sprintf("content of inode %d", f.ino), at, err)
 		}
 		done += int(length)

@@ -33,7 +33,7 @@ func (fs *Filesystem) entryOf(ino uint64) (entry, error) {
 		return entry{}, layer.Absent(inodeName(ino), "there is no such place in a directory")
 	}
 	off := int64(ino) * entrySize
-	page, at, err := fs.dev.page(off)
+	page, at, err := fs.dev.Page(off)
 	if err != nil {
 		return entry{}, layer.Unreadable(inodeName(ino), off, err)
 	}

@@ -56,7 +56,7 @@ func (r *tableReader) bytes(off int64) ([]byte, error) {
 	if i := off - r.start; i >= 0 && i < int64(len(r.page)) {
 		return r.page[i:], nil
 	}
-	page, at, err := r.fs.dev.page(off)
+	page, at, err := r.fs.dev.Page(off)
 	if err != nil {
 		return nil, layer.Unreadable("file allocation table", off, err)
 	}

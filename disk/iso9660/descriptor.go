@@ -68,11 +68,11 @@ func Recognise(d disk.Sparse) (bool, error) {
 func isDescriptor(raw []byte) bool { return string(raw[1:6]) == "CD001" && raw[6] == 1 }
 
 // readDescriptors returns the primary descriptor, and that of Joliet if there is one.
-func readDescriptors(dev *device) (primary, joliet *descriptor, err error) {
+func readDescriptors(dev *ondisk.Pages) (primary, joliet *descriptor, err error) {
 	for i := range int64(maxDescriptors) {
 		off := firstDescriptor + i*sectorSize
 		raw := make([]byte, sectorSize)
-		if err := ondisk.ReadFull(dev.disk, raw, off); err != nil {
+		if err := ondisk.ReadFull(dev.Disk, raw, off); err != nil {
 			return nil, nil, layer.Unreadable("volume descriptor", off, err)
 		}
 		if !isDescriptor(raw) {

@@ -2,7 +2,6 @@ package iso9660
 
 import (
 	"bytes"
-	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
@@ -12,72 +11,6 @@ import (
 // gigabyte of names in blocks of 2 KiB. It bounds the table of owners to some 20 MB.
 const maxDirBlocks = 1 << 19
 
-// owners says which directory each block of a directory belongs to: the one that was
-// read first. Without it directories could lead in a circle, or a small image hold
-// thousands that share thousands of records.
-type owners struct {
-	mu  sync.Mutex
-	ino map[uint64]uint64 // by block
-}
-
-// claim notes that the block which byte off lies in belongs to directory ino.
-func (fs *Filesystem) claim(off int64, ino uint64) error {
-	o, block := &fs.owners, uint64(off/fs.volume.blockSize)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	owner, known := o.ino[block]
-	switch {
-	case known && owner != ino:
-		return layer.Damaged(directoryName(ino), off, "its block %d is one of directory %d as well", block, owner)
-	case known:
-	case len(o.ino) == maxDirBlocks:
-		return layer.Beyond(directoryName(ino), off, "the directories that were read have more than %d blocks", maxDirBlocks)
-	default:
-		o.ino[block] = ino
-	}
-	return nil
-}
-
-// directory is where a directory lies.
-type directory struct {
-	record     record // of itself where it was moved to another place, or else the one that names it
-	attributes *attributes
-	start      int64 // bytes
-	size       int64
-}
-
-// directory finds directory ino, whose record may say that it was moved elsewhere, as
-// Rock Ridge does with those that are more than eight deep (RRIP, section 4.1.5).
-func (fs *Filesystem) directory(ino uint64) (*directory, error) {
-	r, err := fs.recordAt(ino)
-	if err != nil {
-		return nil, err
-	}
-	a, err := fs.attributesOf(ino, &r, nil)
-	if err != nil {
-		return nil, err
-	}
-	if a.child >= 0 {
-		if r, err = fs.selfRecord(ino, a.child*fs.volume.blockSize); err != nil {
-			return nil, err
-		}
-		if a, err = fs.attributesOf(ino, &r, nil); err != nil {
-			return nil, err
-		}
-	}
-	if !r.isDirectory() {
-		return nil, layer.Absent(inodeName(ino), "it is not a directory")
-	}
-	d := &directory{record: r, attributes: a, start: fs.contentOf(&r), size: int64(r.size)}
-	switch {
-	case r.interleaved:
-		return nil, layer.Damaged(directoryName(ino), d.start, "it is interleaved, which only files may be")
-	case !ondisk.Within(d.start, d.size, fs.dev.disk.Size()):
-		return nil, layer.Damaged(directoryName(ino), int64(ino), "its %d bytes at %#x do not lie on the disk of %d bytes", d.size, d.start, fs.dev.disk.Size())
-	}
-	return d, nil
-}
-
 // contentOf returns where the content of a record begins.
 func (fs *Filesystem) contentOf(r *record) int64 {
 	return (int64(r.block) + int64(r.attributes)) * fs.volume.blockSize
@@ -85,10 +18,10 @@ func (fs *Filesystem) contentOf(r *record) int64 {
 
 // selfRecord returns the record of itself that a directory at byte start begins with.
 func (fs *Filesystem) selfRecord(ino uint64, start int64) (record, error) {
-	if !ondisk.Within(start, minRecord, fs.dev.disk.Size()) {
-		return record{}, layer.Damaged(directoryName(ino), int64(ino), "it would begin at %#x, and the disk has %d bytes", start, fs.dev.disk.Size())
+	if !ondisk.Within(start, minRecord, fs.dev.Disk.Size()) {
+		return record{}, layer.Damaged(directoryName(ino), int64(ino), "it would begin at %#x, and the disk has %d bytes", start, fs.dev.Disk.Size())
 	}
-	sector, at, err := fs.dev.sector(start)
+	sector, at, err := fs.dev.Page(start)
 	if err != nil {
 		return record{}, layer.Unreadable(directoryName(ino), start, err)
 	}
@@ -113,14 +46,18 @@ func (fs *Filesystem) isSelf(r *record, start int64) bool {
 // comes when all others have been yielded. Of directories that share blocks, the one that
 // is read first has them.
 func (fs *Filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
-	d, err := fs.directory(ino)
+	d, _, err := fs.find(ino)
 	if err != nil {
 		return err
 	}
-	r := &dirReader{fs: fs, ino: ino, yield: yield, start: d.start}
-	for off, end := d.start, d.start+d.size; off < end; {
-		if off%fs.volume.blockSize == 0 || off == d.start {
-			if err := fs.claim(off, ino); err != nil {
+	if !d.isDirectory() {
+		return layer.Absent(inodeName(ino), "it is not a directory")
+	}
+	start := fs.contentOf(&d)
+	r := &dirReader{fs: fs, ino: ino, yield: yield, start: start}
+	for off, end := start, start+int64(d.size); off < end; {
+		if off%fs.volume.blockSize == 0 || off == start {
+			if err := fs.owners.Claim(uint64(off/fs.volume.blockSize), ino, off); err != nil {
 				return err
 			}
 		}
@@ -131,7 +68,7 @@ func (fs *Filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 		off += n
 	}
 	if r.index < 2 {
-		r.damaged(d.start, noSelf)
+		r.damaged(start, noSelf)
 	}
 	return r.damage
 }
@@ -164,7 +101,7 @@ func (r *dirReader) note(err error) {
 // next reads the record at byte off, of a directory that goes to end, and returns how
 // far the next one is. What is damaged costs the rest of its sector.
 func (r *dirReader) next(off, end int64) (int64, error) {
-	sector, at, err := r.fs.dev.sector(off)
+	sector, at, err := r.fs.dev.Page(off)
 	if err != nil {
 		return 0, layer.Unreadable(directoryName(r.ino), off, err)
 	}

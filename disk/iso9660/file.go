@@ -36,7 +36,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 		s := f.sections[f.sectionOf(off)]
 		p = p[:min(int64(len(p)), s.off+s.length-off)]
 		at := s.at + off - s.off
-		if err := ondisk.ReadFull(f.fs.dev.disk, p, at); err != nil {
+		if err := ondisk.ReadFull(f.fs.dev.Disk, p, at); err != nil {
 			return 0, layer.Unreadable(fmt.Sprintf("content of inode %d", f.ino), at, err)
 		}
 		return len(p), nil

@@ -21,10 +21,10 @@ const (
 // the content of a file.
 func (fs *Filesystem) recordAt(ino uint64) (record, error) {
 	const nothing = "there is no directory record at its place"
-	if ino < firstDescriptor || ino >= uint64(fs.dev.disk.Size()) {
+	if ino < firstDescriptor || ino >= uint64(fs.dev.Disk.Size()) {
 		return record{}, layer.Absent(inodeName(ino), nothing)
 	}
-	sector, at, err := fs.dev.sector(int64(ino))
+	sector, at, err := fs.dev.Page(int64(ino))
 	if err != nil {
 		return record{}, layer.Unreadable(inodeName(ino), int64(ino), err)
 	}
@@ -38,8 +38,9 @@ func (fs *Filesystem) recordAt(ino uint64) (record, error) {
 	return r, nil
 }
 
-// find returns the record and the attributes of an inode; of a directory those that
-// count.
+// find returns the record and the attributes of an inode. Those of a directory may lie in
+// the directory itself: Rock Ridge moves what is more than eight deep (RRIP, section
+// 4.1.5), and the record of the root has no room for attributes.
 func (fs *Filesystem) find(ino uint64) (record, *attributes, error) {
 	r, err := fs.recordAt(ino)
 	if err != nil {
@@ -49,20 +50,32 @@ func (fs *Filesystem) find(ino uint64) (record, *attributes, error) {
 	if err != nil {
 		return record{}, nil, err
 	}
-	if !r.isDirectory() && a.child < 0 {
-		return r, a, nil
-	}
-	d, err := fs.directory(ino)
-	if err != nil {
-		return record{}, nil, err
-	}
-	if ino == fs.root() && fs.rockRidge { // the record in the descriptor has no attributes
-		if d.record, err = fs.selfRecord(ino, d.start); err != nil {
+	if a.child >= 0 {
+		if r, err = fs.selfRecord(ino, a.child*fs.volume.blockSize); err != nil {
 			return record{}, nil, err
 		}
-		d.attributes, err = fs.attributesOf(ino, &d.record, nil)
+		if a, err = fs.attributesOf(ino, &r, nil); err != nil {
+			return record{}, nil, err
+		}
 	}
-	return d.record, d.attributes, err
+	if !r.isDirectory() {
+		return r, a, nil
+	}
+	switch start := fs.contentOf(&r); {
+	case r.interleaved:
+		return record{}, nil, layer.Damaged(directoryName(ino), start, "it is interleaved, which only files may be")
+	case !ondisk.Within(start, int64(r.size), fs.dev.Disk.Size()):
+		return record{}, nil, layer.Damaged(directoryName(ino), int64(ino), "its %d bytes at %#x do not lie on the disk of %d bytes", r.size, start, fs.dev.Disk.Size())
+	}
+	if ino == fs.root() && fs.rockRidge {
+		self, err := fs.selfRecord(ino, fs.contentOf(&r))
+		if err != nil {
+			return record{}, nil, err
+		}
+		a, err = fs.attributesOf(ino, &self, nil)
+		return r, a, err
+	}
+	return r, a, nil
 }
 
 // Inode implements [disk.Filesystem].
@@ -167,10 +180,10 @@ func (fs *Filesystem) sections(ino uint64, r *record) ([]section, error) {
 			return nil, layer.Beyond(inodeName(ino), off, "more than %d extents", maxSections)
 		}
 		off += int64(next.length)
-		sector, at, err := fs.dev.sector(off)
+		sector, at, err := fs.dev.Page(off)
 		if err == nil && at > 0 && (at >= len(sector) || sector[at] == 0) {
 			off += int64(sectorSize - at)
-			sector, at, err = fs.dev.sector(off)
+			sector, at, err = fs.dev.Page(off)
 		}
 		if err != nil {
 			return nil, layer.Unreadable(inodeName(ino), off, err)
@@ -207,8 +220,8 @@ func (fs *Filesystem) Open(ino uint64) (disk.Sparse, error) {
 		switch {
 		case s.interleaved:
 			return nil, layer.Unsupported(inodeName(ino), int64(ino), agentHint, "its content is interleaved with that of another file")
-		case s.length > 0 && !ondisk.Within(s.at, s.length, fs.dev.disk.Size()):
-			return nil, layer.Damaged(inodeName(ino), int64(ino), "its %d bytes at %#x do not lie on the disk of %d bytes", s.length, s.at, fs.dev.disk.Size())
+		case s.length > 0 && !ondisk.Within(s.at, s.length, fs.dev.Disk.Size()):
+			return nil, layer.Damaged(inodeName(ino), int64(ino), "its %d bytes at %#x do not lie on the disk of %d bytes", s.length, s.at, fs.dev.Disk.Size())
 		}
 	}
 	return f, nil

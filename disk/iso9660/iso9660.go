@@ -5,10 +5,16 @@ import (
 	"fmt"
 
 	"github.com/drydock-vm/drydock/disk"
-	"github.com/drydock-vm/drydock/disk/internal/cache"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
-const defaultCacheSize = 8 << 20
+const (
+	defaultCacheSize = 8 << 20
+
+	// sectorSize is that of a logical sector (ECMA-119, section 6.1.2), whatever the
+	// logical blocks have. No directory record lies in two.
+	sectorSize = 2048
+)
 
 // Options tunes [Open]. The zero value is good.
 type Options struct {
@@ -21,10 +27,10 @@ type Options struct {
 // A file's inode number is the byte offset of its directory record; that of the root
 // lies in a volume descriptor.
 type Filesystem struct {
-	dev     *device
+	dev     *ondisk.Pages
 	volume  *descriptor // whose tree is shown
 	size    int64       // bytes
-	owners  owners
+	owners  ondisk.Owners
 	remarks []string
 
 	date      [16]byte
@@ -41,13 +47,15 @@ func Open(d disk.Sparse, opts Options) (*Filesystem, error) {
 	if opts.CacheSize <= 0 {
 		opts.CacheSize = defaultCacheSize
 	}
-	dev := &device{disk: d, cache: cache.New[int64](opts.CacheSize)}
+	dev := ondisk.NewPages(d, sectorSize, opts.CacheSize)
 	primary, joliet, err := readDescriptors(dev)
 	if err != nil {
 		return nil, err
 	}
-	fs := &Filesystem{dev: dev, volume: primary, size: int64(primary.blocks) * primary.blockSize, date: primary.date}
-	fs.owners.ino = make(map[uint64]uint64)
+	fs := &Filesystem{
+		dev: dev, volume: primary, size: int64(primary.blocks) * primary.blockSize, date: primary.date,
+		owners: ondisk.Owners{Layer: layer, Unit: "block", Limit: maxDirBlocks},
+	}
 	if fs.size > d.Size() {
 		fs.remarks = append(fs.remarks, fmt.Sprintf("the image is cut short: %d of its %d bytes are there", d.Size(), fs.size))
 	}

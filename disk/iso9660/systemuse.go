@@ -67,10 +67,10 @@ func (fs *Filesystem) continuation(ino uint64, off int64, data []byte) (int64, [
 	le := binary.LittleEndian
 	block, at, length := le.Uint32(data), int64(le.Uint32(data[8:])), int64(le.Uint32(data[16:]))
 	start := int64(block)*fs.volume.blockSize + at
-	if start%sectorSize+length > sectorSize || !ondisk.Within(start, length, fs.dev.disk.Size()) {
+	if start%sectorSize+length > sectorSize || !ondisk.Within(start, length, fs.dev.Disk.Size()) {
 		return 0, nil, layer.Damaged(inodeName(ino), off, "its system use area goes on with %d bytes at %#x, which is not within a sector of the disk", length, start)
 	}
-	sector, in, err := fs.dev.sector(start)
+	sector, in, err := fs.dev.Page(start)
 	if err != nil {
 		return 0, nil, layer.Unreadable(inodeName(ino), start, err)
 	}
@@ -82,11 +82,11 @@ func (fs *Filesystem) continuation(ino uint64, off int64, data []byte) (int64, [
 // attributes if Rock Ridge is.
 func (fs *Filesystem) findRockRidge() error {
 	root := fs.root()
-	d, err := fs.directory(root)
+	r, _, err := fs.find(root)
 	if err != nil {
 		return err
 	}
-	self, err := fs.selfRecord(root, d.start)
+	self, err := fs.selfRecord(root, fs.contentOf(&r))
 	if err != nil {
 		return err
 	}
