@@ -20,11 +20,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/drydock-vm/drydock/internal/testprocess"
 )
 
 // startTimeout is how long the daemon may take to answer: it tries every QEMU first.
@@ -92,20 +93,7 @@ func Start(t testing.TB) *Libvirt {
 		Pdeathsig:  syscall.SIGKILL,
 	}
 	l := &Libvirt{Socket: filepath.Join(dir, "sockets", "libvirt-sock"), t: t}
-	ended := make(chan struct{})
-	started := make(chan error)
-	go func() { // Pdeathsig is sent when the thread ends that started it
-		defer close(ended)
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // it is killed
-		}
-	}()
-	if err := <-started; err != nil {
-		t.Fatal(err)
-	}
+	ended := testprocess.Start(t, cmd)
 	l.pid = cmd.Process.Pid
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/drydock-vm/drydock/internal/testprocess"
 )
 
 // startTime bounds the start of a server on a busy machine.
@@ -26,7 +28,7 @@ type Server struct {
 	t    testing.TB
 	cmd  *exec.Cmd
 	out  *output
-	done chan struct{} // closed when the process has ended
+	done <-chan struct{} // closed when the process has ended
 }
 
 // output is what a server prints.
@@ -71,19 +73,13 @@ func program(t testing.TB, name, pkg string) string {
 // start runs a server that will listen on address, and waits until it does.
 func start(t testing.TB, address string, cmd *exec.Cmd) *Server {
 	t.Helper()
-	s := &Server{Address: address, t: t, cmd: cmd, out: &output{}, done: make(chan struct{})}
+	s := &Server{Address: address, t: t, cmd: cmd, out: &output{}}
 	cmd.Stdout, cmd.Stderr = s.out, s.out
 	cmd.WaitDelay = time.Second
 	// The first process of a namespace takes all others with it: sshd's have
 	// sessions of their own.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(s.done)
-		_ = cmd.Wait() // it is killed
-	}()
+	s.done = testprocess.Start(t, cmd)
 	t.Cleanup(s.Stop)
 	for deadline := time.Now().Add(startTime); ; time.Sleep(10 * time.Millisecond) {
 		if c, err := net.Dial("tcp", address); err == nil {

@@ -27,11 +27,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/drydock-vm/drydock/internal/testprocess"
 )
 
 // bootTimeout is how long the boot may take before the test fails.
@@ -123,7 +124,7 @@ func Start(t testing.TB, o Options) *System {
 		// So that nothing is left when the test process is killed.
 		Pdeathsig: syscall.SIGKILL,
 	}
-	ended := run(t, cmd)
+	ended := testprocess.Start(t, cmd)
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-ended
@@ -140,27 +141,6 @@ func Start(t testing.TB, o Options) *System {
 		}
 	})
 	return s
-}
-
-// run starts cmd on a thread that lives as long as cmd: Pdeathsig is sent when
-// the thread ends that started it.
-func run(t testing.TB, cmd *exec.Cmd) (ended <-chan struct{}) {
-	t.Helper()
-	started := make(chan error)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // it is killed
-		}
-	}()
-	if err := <-started; err != nil {
-		t.Fatal(err)
-	}
-	return done
 }
 
 // private is a shell script in a mount namespace of its own.
