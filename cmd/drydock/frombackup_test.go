@@ -119,20 +119,7 @@ func TestStartFromBackupAsUser(t *testing.T) {
 	tool(t, "chown", "-R", "nobody", site)
 	sys := testsystemd.Start(t, testsystemd.Options{Bind: []string{dir, filepath.Dir(drydock)}, HostNetwork: true})
 	sys.Write("/etc/systemd/system/web.service", unit(g, site)+"User=nobody\n")
-	must(t, os.WriteFile(config, fmt.Appendf(nil, `state: %[1]s/state
-runtime: %[1]s/run
-repository: {path: %[1]s/repository}
-vms:
-  web:
-    driver: systemd
-    unit: web.service
-    qmp: %[2]s/web.qmp
-    shutdown_timeout: 60s
-    health: {timeout: 60s, interval: 200ms, probes: [{http: %[3]q}]}
-    disks:
-      root: {path: %[4]s, format: raw, mount: /, backup: off}
-      data: {path: %[5]s, format: qcow2, backup: image}
-`, dir, site, g.URL()+"/healthz", g.RootPath, g.DataPath), 0o600))
+	must(t, os.WriteFile(config, managedConfig(g, dir, "", fmt.Sprintf("    driver: systemd\n    unit: web.service\n    qmp: %s/web.qmp", site), ""), 0o600))
 	run := func(args ...string) {
 		t.Helper()
 		sys.Run(drydock, append([]string{"--config", config}, args...)...)

@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,21 +21,7 @@ func TestLibvirt(t *testing.T) {
 	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v0", Dir: disks})
 	l := testlibvirt.Start(t)
 	l.Define(testlibvirt.PassThrough("web", g.Command))
-	must(t, os.WriteFile(config, fmt.Appendf(nil, `# the host's
-state: %[1]s/state
-runtime: %[1]s/run
-repository: {path: %[1]s/repository}
-images: {web: {}}
-vms:
-  web:
-    driver: libvirt
-    domain: web
-    shutdown_timeout: 60s
-    health: {timeout: 60s, interval: 200ms, probes: [{http: %[2]q}]}
-    disks:
-      root: {path: %[3]s, format: raw, mount: /, image: web, backup: off}
-      data: {path: %[4]s, format: qcow2, backup: image}
-`, dir, g.URL()+"/healthz", g.RootPath, g.DataPath), 0o600))
+	must(t, os.WriteFile(config, managedConfig(g, dir, "images: {web: {}}", "    driver: libvirt\n    domain: web", ", image: web"), 0o600))
 	run := func(args ...string) string {
 		t.Helper()
 		out, err := l.Command(t.Context(), drydock, append([]string{"--config", config}, args...)...).CombinedOutput()

@@ -38,6 +38,24 @@ func unit(g *testguest.Guest, dir string) string {
 	return "[Unit]\nDescription=The VM " + g.Name + "\n\n[Service]\nType=exec\nExecStart=" + strings.Join(words, " ") + "\n"
 }
 
+// managedConfig is the configuration of a host in dir with one VM, web. head stands above
+// it; manager are the lines that say who runs it, and root is what else its root disk has.
+func managedConfig(g *testguest.Guest, dir, head, manager, root string) []byte {
+	return fmt.Appendf(nil, `state: %[1]s/state
+runtime: %[1]s/run
+repository: {path: %[1]s/repository}
+%[2]s
+vms:
+  web:
+%[3]s
+    shutdown_timeout: 60s
+    health: {timeout: 60s, interval: 200ms, probes: [{http: %[4]q}]}
+    disks:
+      root: {path: %[5]s, format: raw, mount: /, backup: off%[6]s}
+      data: {path: %[7]s, format: qcow2, backup: image}
+`, dir, head, manager, g.URL()+"/healthz", g.RootPath, root, g.DataPath)
+}
+
 func newWeek(t *testing.T) *week {
 	t.Helper()
 	dir := t.TempDir()

@@ -24,22 +24,7 @@ func TestWholeUnit(t *testing.T) {
 	sys.Write(name, unit(g, dir))
 	sys.Write(name+".d/10-more.conf", "[Service]\nEnvironment=\"WORD=of the drop-in\"\n")
 	sys.Run("chmod", "640", name)
-	must(t, os.WriteFile(config, fmt.Appendf(nil, `# the host's
-state: %[1]s/state
-runtime: %[1]s/run
-repository: {path: %[1]s/repository}
-images: {web: {}}
-vms:
-  web:
-    driver: systemd
-    unit: web.service
-    qmp: %[1]s/web.qmp
-    shutdown_timeout: 60s
-    health: {timeout: 60s, interval: 200ms, probes: [{http: %[2]q}]}
-    disks:
-      root: {path: %[3]s, format: raw, mount: /, image: web, backup: off}
-      data: {path: %[4]s, format: qcow2, backup: image}
-`, dir, g.URL()+"/healthz", g.RootPath, g.DataPath), 0o600))
+	must(t, os.WriteFile(config, managedConfig(g, dir, "images: {web: {}}", fmt.Sprintf("    driver: systemd\n    unit: web.service\n    qmp: %s/web.qmp", dir), ", image: web"), 0o600))
 	run := func(args ...string) string {
 		t.Helper()
 		return sys.Run(drydock, append([]string{"--config", config}, args...)...)
