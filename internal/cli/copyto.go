@@ -66,18 +66,11 @@ func (h *host) copyTo(ctx context.Context, from *repository.Repository, c config
 
 // copyMissing copies what a place lacks, under locks at both.
 func (h *host) copyMissing(ctx context.Context, from, to *repository.Repository, c config.Copy, names []string) (rep *copied, err error) {
-	for _, r := range []*repository.Repository{from, to} {
-		lock, lerr := r.Lock(ctx, false)
-		if lerr != nil {
-			return nil, lerr
-		}
-		defer func() {
-			if uerr := lock.Unlock(context.WithoutCancel(ctx)); err == nil {
-				err = uerr
-			}
-		}()
-		ctx = lock.Context()
+	ctx, unlock, err := lockBoth(ctx, from, to)
+	if err != nil {
+		return nil, err
 	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	all, unread := from.Snapshots(ctx) // what cannot be read does not keep the others
 	if all == nil || ctx.Err() != nil {
 		return nil, errors.Join(context.Cause(ctx), unread)
@@ -106,18 +99,35 @@ func (h *host) copyMissing(ctx context.Context, from, to *repository.Repository,
 	}
 	done.Present += len(ours) - len(missing)
 	maps.Copy(there, done.Originals)
-	needless := make(map[repository.ID]bool, len(missing)-len(wanted))
+	needless := make(map[repository.ID]bool, len(missing))
 	for _, s := range missing {
-		if !slices.Contains(wanted, s) {
-			needless[copy.Original(s)] = true
-		}
+		needless[copy.Original(s)] = true
+	}
+	for _, s := range wanted {
+		delete(needless, copy.Original(s))
 	}
 	return &copied{Report: done, needless: needless, there: there, unreadable: unreadThere != nil}, errors.Join(unread, err)
 }
 
-// tidyBackups removes backups of a place that cannot be read, if they are there again, or
-// its policy does not keep them,
-// and remembers those that are there.
+// lockBoth locks two repositories, not exclusively. What is done under the locks takes
+// the context.
+func lockBoth(ctx context.Context, a, b *repository.Repository) (locked context.Context, unlock func() error, err error) {
+	first, err := a.Lock(ctx, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	second, err := b.Lock(first.Context(), false)
+	if err != nil {
+		return nil, nil, errors.Join(err, first.Unlock(context.WithoutCancel(ctx)))
+	}
+	return second.Context(), func() error {
+		ctx := context.WithoutCancel(ctx)
+		return errors.Join(second.Unlock(ctx), first.Unlock(ctx))
+	}, nil
+}
+
+// tidyBackups removes backups of a place that cannot be read, if they are there again or
+// its policies do not keep them, and remembers those that are there.
 func (h *host) tidyBackups(ctx context.Context, to *repository.Repository, place string, rep *copied) error {
 	var unread error
 	if rep.unreadable {

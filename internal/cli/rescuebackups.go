@@ -98,14 +98,11 @@ func (h *host) takeBack(ctx context.Context, place config.Repository, to *reposi
 	if err != nil {
 		return err
 	}
-	for _, r := range []*repository.Repository{from, to} {
-		lock, lerr := r.Lock(ctx, false)
-		if lerr != nil {
-			return lerr
-		}
-		defer func() { err = errors.Join(err, lock.Unlock(context.WithoutCancel(ctx))) }()
-		ctx = lock.Context()
+	ctx, unlock, err := lockBoth(ctx, from, to)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	all, unread := from.Snapshots(ctx)
 	for _, r := range []*repository.Repository{from, to} { // what was there before the lock may be pruned
 		if err := r.LoadIndex(ctx); err != nil && !repository.IsDamage(err) {

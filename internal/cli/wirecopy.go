@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -27,14 +26,6 @@ func (c copies) Places() []string {
 	return out
 }
 
-func (c copies) place(name string) (config.Copy, error) {
-	i := slices.IndexFunc(c.h.config.Copies, func(p config.Copy) bool { return p.Path == name })
-	if i < 0 {
-		return config.Copy{}, fmt.Errorf("there is no place %s to copy to", name)
-	}
-	return c.h.config.Copies[i], nil
-}
-
 // copyName is what the command line calls a copy.
 func copyName(c config.Copy) string { return cmp.Or(c.Name, c.Path) }
 
@@ -54,7 +45,7 @@ func (h *host) copyNamed(name string) (config.Copy, error) {
 }
 
 func (c copies) Copy(ctx context.Context, name string) (*round.CopyReport, error) {
-	p, err := c.place(name)
+	p, err := c.h.copyNamed(name)
 	if err != nil {
 		return nil, err
 	}
@@ -83,13 +74,13 @@ func (c copies) Copy(ctx context.Context, name string) (*round.CopyReport, error
 }
 
 func (c copies) Prunes(name string) bool {
-	p, err := c.place(name)
+	p, err := c.h.copyNamed(name)
 	return err == nil && slices.ContainsFunc(c.h.copyPolicies(p), func(v retain.VM) bool { return !v.Policy.Empty() })
 }
 
 // Proofs are those of a place that [copies.Places] names.
 func (c copies) Proofs(name string) (round.Proofs, error) {
-	p, err := c.place(name)
+	p, err := c.h.copyNamed(name)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +88,7 @@ func (c copies) Proofs(name string) (round.Proofs, error) {
 }
 
 func (c copies) Prune(ctx context.Context, name string) (*round.PruneReport, error) {
-	p, err := c.place(name)
+	p, err := c.h.copyNamed(name)
 	if err != nil {
 		return nil, err
 	}

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"runtime/debug"
 	"time"
 
-	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/round"
@@ -121,7 +119,6 @@ func (p *proofs) run(ctx context.Context, progress func(string)) (*verify.Report
 		return nil, err
 	}
 	now := p.h.app.now()
-	defer debug.SetGCPercent(debug.SetGCPercent(backup.GCPercent))
 	tell := paced(func(v verify.Progress) {
 		progress(fmt.Sprintf("%d folders, %d of %d packs, %s read", v.Folders, v.Packs, v.All, round.Bytes(v.Bytes)))
 	})

@@ -12,8 +12,8 @@ import (
 // RemoveUnreadable removes the snapshot files of r that cannot be read, if r has the
 // same backups in others, or they are needless there: known are the first IDs of snapshots,
 // by the ones that they have or had. It returns the files that are removed, and an error
-// names those that stay: nobody knows what they are of, or r does not have it. It takes an exclusive lock where
-// there is one to remove, and waits for it as long as patience says.
+// names those that stay: nobody knows what they are of, or r does not have it. It takes an
+// exclusive lock where there is one to remove, and waits for it as long as patience says.
 func RemoveUnreadable(ctx context.Context, r *repository.Repository, known map[repository.ID]repository.ID, needless map[repository.ID]bool, patience time.Duration) (removed []repository.ID, err error) {
 	replaced, unread, err := unreadable(ctx, r, known, needless)
 	if err != nil || len(replaced) == 0 {

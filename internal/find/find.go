@@ -23,7 +23,6 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/pattern"
 	"github.com/drydock-vm/drydock/internal/repository"
-	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
 // Options say which files are found: those for which all holds.
@@ -114,10 +113,7 @@ func (s stored) read(id repository.ID, yield func(*repository.Node, repository.I
 	})
 }
 
-func (stored) isDamage(err error) bool {
-	return slices.ContainsFunc([]error{repository.ErrBlobNotFound, repository.ErrDamaged, repository.ErrLimit, backend.ErrNotExist},
-		func(known error) bool { return errors.Is(err, known) })
-}
+func (stored) isDamage(err error) bool { return repository.IsDamage(err) }
 
 // finder does one search.
 type finder[ID comparable] struct {

@@ -47,11 +47,19 @@ func (r *Repository) unreadableIndexes(ctx context.Context, op string) (bad []ID
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range ids {
+	return damagedFiles(ids, func(id ID) error {
 		if r.isLoaded(id) {
-			continue
+			return nil
 		}
-		err := r.loadIndexFile(ctx, op, r.currentIndex(), id)
+		return r.loadIndexFile(ctx, op, r.currentIndex(), id)
+	})
+}
+
+// damagedFiles returns those of the files that load finds damaged. One that is gone
+// meanwhile is not.
+func damagedFiles(ids []ID, load func(ID) error) (bad []ID, err error) {
+	for _, id := range ids {
+		err := load(id)
 		switch {
 		case errors.Is(err, ErrDamaged) || errors.Is(err, ErrLimit):
 			bad = append(bad, id)

@@ -172,20 +172,13 @@ func (r *Repository) DamagedSnapshots(ctx context.Context, read []*Snapshot) ([]
 	for _, s := range read {
 		fine[s.ID] = true
 	}
-	var bad []ID
-	for _, id := range ids {
+	return damagedFiles(ids, func(id ID) error {
 		if fine[id] {
-			continue
+			return nil
 		}
 		_, err := r.LoadSnapshot(ctx, id)
-		switch {
-		case errors.Is(err, ErrDamaged) || errors.Is(err, ErrLimit):
-			bad = append(bad, id)
-		case err != nil && !errors.Is(err, backend.ErrNotExist):
-			return nil, err
-		}
-	}
-	return bad, nil
+		return err
+	})
 }
 
 // SetTags gives a snapshot other tags, as restic tag does: a new snapshot with the
