@@ -252,7 +252,7 @@ func (d *demo) judge(ctx context.Context) error {
 		return err
 	}
 	d.say("(it has found nothing to complain of)")
-	d.note("restic check --read-data", "content")
+	d.note("restic check --read-data", "no errors were found")
 	return nil
 }
 
