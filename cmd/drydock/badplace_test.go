@@ -11,6 +11,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/repository/crypto"
 	"github.com/drydock-vm/drydock/internal/state"
+	"github.com/drydock-vm/drydock/internal/testguest"
 	"github.com/drydock-vm/drydock/internal/testserver"
 )
 
@@ -190,26 +191,71 @@ func TestTroubleAtACopy(t *testing.T) {
 	}
 }
 
-// TestFullServer: a disk that is full at a server is named, harms no backup, and when
-// there is room the next round goes on.
+// TestFullServer: a disk that is full at a server is named, harms no backup, leaves no
+// lock, and when there is room the next round goes on.
 func TestFullServer(t *testing.T) {
 	t.Parallel() // most of it is waiting
-	h := retainHost(t)
-	ssh := testserver.SSH(t)
-	p := place{folder: filepath.Join(testserver.SmallDisk(t), "repository"), server: ssh.Server}
-	p.settings = fmt.Sprintf("path: 'sftp://root@%s:%d/%s', sftp: {identity_file: %q, known_hosts: %q}", ssh.Host, ssh.Port, p.folder, ssh.Identity, ssh.KnownHosts)
-	key := h.path("key")
-	must(t, os.WriteFile(h.config, fmt.Appendf(nil, pruneConfig, h.dir, p.settings, key), 0o600))
-	h.night(0, 0)
-	must(t, os.WriteFile(h.path("tree", "large"), incompressible(4<<20), 0o600))
-	report := h.night(1, 1)
-	if text := strings.Join(report.Problems(), "\n"); !strings.Contains(text, "the server's disk has") {
-		t.Errorf("the disk is full: %s", text)
+	said := map[string]string{"SFTP": "the server's disk has", "S3": "the server is full", "REST": "is its disk full?"}
+	for kind, p := range placesIn(t, retainHost(t), smallDisk(4)) {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
+			h := retainHost(t)
+			key := h.path("key")
+			must(t, os.WriteFile(h.config, fmt.Appendf(nil, pruneConfig, h.dir, p.settings, key), 0o600))
+			h.night(0, 0)
+			must(t, os.WriteFile(h.path("tree", "large"), incompressible(6<<20), 0o600))
+			report := h.night(1, 1)
+			if problems := report.Problems(); len(problems) != 1 || !strings.Contains(problems[0], said[kind]) || !strings.Contains(problems[0], "nothing that was stored before is harmed") {
+				t.Errorf("the disk is full: %q", problems)
+			}
+			h.whole(p, key, 0)
+			must(t, os.Remove(h.path("tree", "large")))
+			h.night(2, 0)
+			h.whole(p, key, 2, 0)
+			h.run(0, "restore", "web@latest", "--to", h.path("back"))
+			tool(t, "diff", "-r", "-x", "lost+found", "-x", ".drydock", h.path("tree"), h.path("back"))
+		})
 	}
-	h.whole(p, key, 0)
-	must(t, os.Remove(h.path("tree", "large")))
-	h.night(2, 0)
-	h.whole(p, key, 2, 0)
+}
+
+// TestFullServerUnderAGuest: a guest whose backup finds no room at the server runs as
+// before, with all that it has written.
+func TestFullServerUnderAGuest(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	h := newHost(t)
+	p := placesIn(t, h, smallDisk(16))["S3"]
+	g := testguest.New(t, testguest.Options{Name: "web"})
+	h.vm(g)
+	h.write()
+	text, err := os.ReadFile(h.config)
+	must(t, err)
+	here := "path: " + h.path("repository")
+	must(t, os.WriteFile(h.config, []byte(strings.Replace(string(text), here, p.settings, 1)), 0o600))
+	ctx := t.Context()
+	h.run(0, "start")
+	must(t, g.Put(ctx, "/var/letter", []byte("a letter\n")))
+	rounds(t, h, 0)
+	must(t, g.Fill(ctx, "/var/much", 7, 100, 200000))
+	r := h.run(1, "run")
+	if last := lastLine(r.stderr); !strings.Contains(last, "web: backup:") || !strings.Contains(last, "the server is full") {
+		t.Errorf("the disk is full: %q", last)
+	}
+	healthy(t, g)
+	if data, err := g.Get(ctx, "/var/letter"); err != nil || string(data) != "a letter\n" {
+		t.Errorf("the guest had written a letter, and has %q, %v", data, err)
+	}
+	h.run(0, "verify", "--mode", "full")
+	must(t, g.Delete(ctx, "/var/much"))
+	must(t, g.Put(ctx, "/var/letter", []byte("another letter\n")))
+	rounds(t, h, 0)
+	healthy(t, g)
+	if out := h.run(0, "cat", "web@latest:/var/letter").stdout; out != "another letter\n" {
+		t.Errorf("the letter in the backup is %q", out)
+	}
+}
+
+func smallDisk(mib int) func(testing.TB) string {
+	return func(t testing.TB) string { t.Helper(); return testserver.SmallDisk(t, mib) }
 }
 
 // incompressible is content that takes its size in any repository.

@@ -22,6 +22,12 @@ type place struct {
 // places starts one server of each kind that drydock speaks to, with a login.
 func places(t *testing.T, h *host) map[string]place {
 	t.Helper()
+	return placesIn(t, h, func(testing.TB) string { return h.dir })
+}
+
+// placesIn has each server keep its files in a folder of its own.
+func placesIn(t *testing.T, h *host, folder func(testing.TB) string) map[string]place {
+	t.Helper()
 	file := func(name, text string) string {
 		path := h.path(name)
 		must(t, os.WriteFile(path, []byte(text), 0o600))
@@ -30,15 +36,15 @@ func places(t *testing.T, h *host) map[string]place {
 	ssh := testserver.SSH(t)
 	key, err := os.ReadFile(ssh.Identity)
 	must(t, err)
-	s3 := h.path("s3")
+	sftp, s3, rest := filepath.Join(folder(t), "sftp"), filepath.Join(folder(t), "s3"), filepath.Join(folder(t), "rest")
 	must(t, os.MkdirAll(filepath.Join(s3, "bucket"), 0o755))
 	bucket := testserver.S3(t, s3)
-	rest := testserver.REST(t, h.path("rest"), "--user", "me", "--pass", "a secret/word")
+	web := testserver.REST(t, rest, "--user", "me", "--pass", "a secret/word")
 	return map[string]place{
 		"SFTP": {
 			fmt.Sprintf("path: 'sftp://root@%s:%d/%s', sftp: {identity_file: %q, known_hosts: %q}",
-				ssh.Host, ssh.Port, h.path("sftp"), file("the key", string(key)), ssh.KnownHosts),
-			h.path("sftp"), ssh.Server,
+				ssh.Host, ssh.Port, sftp, file("the key", string(key)), ssh.KnownHosts),
+			sftp, ssh.Server,
 		},
 		"S3": {
 			fmt.Sprintf("path: 's3:http://%s/bucket/drydock', credentials_file: %s, s3: {bucket_lookup: path}", bucket.Address,
@@ -46,9 +52,9 @@ func places(t *testing.T, h *host) map[string]place {
 			filepath.Join(s3, "bucket", "drydock"), bucket,
 		},
 		"REST": {
-			fmt.Sprintf("path: 'rest:http://%s/', credentials_file: %s", rest.Address,
+			fmt.Sprintf("path: 'rest:http://%s/', credentials_file: %s", web.Address,
 				file("rest.login", "RESTIC_REST_USERNAME=me\nRESTIC_REST_PASSWORD=a secret/word\n")),
-			h.path("rest"), rest,
+			rest, web,
 		},
 	}
 }

@@ -130,11 +130,11 @@ var harm = map[string]func(*testing.T, place) int{
 	},
 }
 
-// restores makes sure that the newest backup is what it is of.
+// restores makes sure that the newest backup of web is what it is of.
 func (p place) restores(src string) {
 	p.t.Helper()
 	out := p.t.TempDir()
-	p.restic("restore", "latest", "--target", out)
+	p.restic("restore", "latest", "--host", "web", "--target", out)
 	if diff, err := exec.Command("diff", "-r", src, filepath.Join(out, src)).CombinedOutput(); err != nil {
 		p.t.Errorf("it restores as something else: %v\n%s", err, diff)
 	}

@@ -160,12 +160,19 @@ func REST(t testing.TB, dir string, flags ...string) *Server {
 	return start(t, address, exec.Command(program(t, "rclone", "rclone"), args...))
 }
 
-// SmallDisk mounts an empty filesystem of 1 MiB, for servers whose disk is full.
-func SmallDisk(t testing.TB) string {
+// SmallDisk mounts an empty ext4 filesystem of so many MiB, for servers whose disk is
+// full. A tmpfs keeps no extended attributes before Linux 6.6, and S3 servers want them.
+func SmallDisk(t testing.TB, mib int) string {
 	t.Helper()
 	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Fatalf("mount: %v\n%s", err, out)
+	img := filepath.Join(t.TempDir(), "disk")
+	for _, args := range [][]string{
+		{"mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-N", "1024", "-b", "1024", img, fmt.Sprintf("%dM", mib)},
+		{"mount", "-o", "loop", img, dir},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
 	}
 	t.Cleanup(func() {
 		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {

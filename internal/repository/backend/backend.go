@@ -25,6 +25,9 @@ var (
 	// not give back: a bad sector, or a block that a filesystem with checksums
 	// knows to be wrong. Other parts may be whole.
 	ErrUnreadable = errors.New("the disk cannot read it")
+	// ErrServer is of what a server has taken, and answered that it could not do. The
+	// cause may pass; a full disk, of which many servers say no more, will not soon.
+	ErrServer = errors.New("the server failed")
 )
 
 // FileType is a kind of file of a repository. Its value is the folder's name in

@@ -194,7 +194,7 @@ func TestKilledServer(t *testing.T) {
 
 // A full disk at the server is an error, and leaves no part of a file.
 func TestFull(t *testing.T) {
-	dir := testserver.SmallDisk(t)
+	dir := testserver.SmallDisk(t, 4)
 	s := testserver.REST(t, dir)
 	be := retry.New(connect(t, s.Address), retry.Options{Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }})
 	err := be.Save(t.Context(), handle, make([]byte, 4<<20))

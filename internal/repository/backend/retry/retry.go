@@ -32,8 +32,11 @@ const (
 	// firstPatience is the patience with a place that has never answered: its
 	// name is more likely wrong than its network down.
 	firstPatience = 20 * time.Second
-	firstPause    = 500 * time.Millisecond
-	longestPause  = time.Minute
+	// serverPatience is the patience with a server that answers, and says that it has
+	// failed. Often its disk is full, and a VM may be waiting for its backup.
+	serverPatience = 2 * time.Minute
+	firstPause     = 500 * time.Millisecond
+	longestPause   = time.Minute
 	// slowest is what a connection carries at least, in bytes per second: what a
 	// file takes longer at that rate is added to the time of an operation.
 	slowest = 16 << 10
@@ -50,7 +53,8 @@ type Options struct {
 	// Timeout is the time of an operation without its data; 0 means two minutes.
 	Timeout time.Duration
 	// Patience is for how long an operation is tried again; 0 means 15 minutes.
-	// Until the place has answered once it is 20 seconds at most.
+	// Until the place has answered once it is 20 seconds at most, and while it
+	// answers [backend.ErrServer] two minutes.
 	Patience time.Duration
 	// Report is told of each failure that is followed by another try, and may
 	// be nil. It is called by several goroutines.
@@ -139,7 +143,7 @@ func (b *Backend) do(ctx context.Context, op string, limit time.Duration, try fu
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var waited time.Duration
+	var waited, other time.Duration // other is when it last failed in another way than by saying so
 	begin := time.Now()
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		err := b.once(ctx, limit, try)
@@ -159,7 +163,13 @@ func (b *Backend) do(ctx context.Context, op string, limit time.Duration, try fu
 		}
 		jittered := pause/2 + rand.N(pause)
 		// Injected sleeps pass no time of the clock.
-		if spent := max(waited, time.Since(begin)); spent+jittered > patience {
+		spent := max(waited, time.Since(begin))
+		if errors.Is(err, backend.ErrServer) {
+			patience = min(patience, other+serverPatience)
+		} else {
+			other = spent
+		}
+		if spent+jittered > patience {
 			return fmt.Errorf("%w; given up after %s", err, spent.Round(time.Second))
 		}
 		b.opts.Report(op, err, jittered)

@@ -189,13 +189,19 @@ func TestNoHalfFile(t *testing.T) {
 	}
 }
 
-// Pauses grow and end: soon for a place that has never answered.
+// Pauses grow and end: soon for a place that has never answered, and for one that says
+// that it has failed.
 func TestPatience(t *testing.T) {
 	for name, test := range map[string]struct {
 		answered bool
+		err      error
 		most     time.Duration
-	}{"first": {false, 20 * time.Second}, "later": {true, 15 * time.Minute}} {
-		f := &flaky{left: map[string]int{}}
+	}{
+		"first":   {false, errBroken, 20 * time.Second},
+		"later":   {true, errBroken, 15 * time.Minute},
+		"failing": {true, fmt.Errorf("%w: %w", backend.ErrServer, errBroken), 2 * time.Minute},
+	} {
+		f := &flaky{left: map[string]int{}, err: test.err}
 		be, s := wrap(f)
 		if test.answered {
 			if err := be.Save(t.Context(), handle, data); err != nil {

@@ -106,6 +106,8 @@ func (b *Backend) byStatus(status int, said error) error {
 		return b.fail(fmt.Errorf("%w: %w", backend.ErrRefused, said), "give the address of the bucket's own region, or repository.s3.region")
 	case status == http.StatusInsufficientStorage:
 		return b.fail(fmt.Errorf("%w: %w", backend.ErrRefused, said), "the server is full")
+	case status == http.StatusInternalServerError:
+		return b.fail(fmt.Errorf("%w: %w", backend.ErrServer, said), "the server's own log says more; is its disk full?")
 	case status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests:
 		return b.fail(fmt.Errorf("%w: %w", backend.ErrRefused, said), "")
 	}

@@ -210,7 +210,7 @@ func TestHangAndGone(t *testing.T) {
 // A full disk at the server is named, is not tried again, and leaves nothing.
 func TestFull(t *testing.T) {
 	s := testserver.SSH(t)
-	dir := testserver.SmallDisk(t)
+	dir := testserver.SmallDisk(t, 4)
 	be := retry.New(sftp.New(options(s, dir)), retry.Options{Sleep: func(context.Context, time.Duration) error {
 		t.Error("it was tried again")
 		return nil
