@@ -64,6 +64,7 @@ func TestContract(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	disktest.CheckContract(t, fs, devices...)
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			f := openFile(t, fs, name)
@@ -95,20 +96,13 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// TestWrongType asks of files what they are not.
-func TestWrongType(t *testing.T) {
-	fs := openSeed(t, "mixed", btrfs.Options{})
-	file, dir, stub := disktest.Lookup(t, fs, "a/small"), disktest.Lookup(t, fs, "a"), disktest.Lookup(t, fs, "snapshot/below")
-	disktest.CheckWrongType(t, fs, file, dir)
-	if err := fs.ReadDir(stub, nil); err != nil {
-		t.Errorf("entries of an empty directory: %v", err)
-	}
-	if err := fs.Used(1, nil); !errors.Is(err, disk.ErrNotExist) {
-		t.Errorf("usage of a device that is not there: %v", err)
-	}
-	stop := errors.New("stop")
-	if err := fs.Used(0, func(int64, int64) error { return stop }); err != stop {
-		t.Errorf("the error of yield comes back as %v", err)
+// TestSeedContract holds the seeds, with their subvolumes, against the contract of
+// package disk.
+func TestSeedContract(t *testing.T) {
+	for _, s := range seeds {
+		t.Run(s.name, func(t *testing.T) {
+			disktest.CheckContract(t, openSeed(t, s.name, btrfs.Options{}), disktest.LoadSeed(t, s.name))
+		})
 	}
 }
 

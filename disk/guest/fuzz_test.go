@@ -42,6 +42,7 @@ func TestSeed(t *testing.T) {
 	if _, err := disk.Lookup(g, []byte("/boot/hidden")); !errors.Is(err, disk.ErrNotExist) {
 		t.Errorf("what a mount hides: %v", err)
 	}
+	disktest.CheckContract(t, g)
 }
 
 func writeSeed(t *testing.T) {

@@ -271,11 +271,13 @@ func TestTimes(t *testing.T) {
 	}
 }
 
-// TestContract checks that content keeps the contract of [disk.Sparse], and that what
-// is asked of the wrong file is refused.
+// TestContract holds the seeds against the contract of package disk, and checks that
+// what is asked of the wrong file is refused.
 func TestContract(t *testing.T) {
 	for _, s := range seeds {
-		fs := openFilesystem(t, disktest.LoadSeed(t, s.name))
+		m := disktest.LoadSeed(t, s.name)
+		fs := openFilesystem(t, m)
+		disktest.CheckContract(t, fs, m)
 		for path, content := range seedTree() {
 			f, err := fs.Open(disktest.Lookup(t, fs, path))
 			if err != nil {

@@ -21,17 +21,12 @@ func openSeed(t testing.TB, name string, opts xfs.Options) *xfs.Filesystem {
 	return fs
 }
 
-// TestContract holds files of all kinds against the contract of [disk.Sparse].
+// TestContract holds files of all kinds against the contract of package disk.
 func TestContract(t *testing.T) {
 	for _, s := range seeds {
-		for _, path := range []string{"holes", "a/medium", "a/small"} {
-			if s.dirty && path != "holes" || s.version == 4 && path == "a/medium" {
-				continue // these were empty when the guest crashed, or are not there
-			}
-			t.Run(s.name+"/"+path, func(t *testing.T) {
-				disktest.CheckFile(t, openSeed(t, s.name, xfs.Options{}), path)
-			})
-		}
+		t.Run(s.name, func(t *testing.T) {
+			disktest.CheckContract(t, openSeed(t, s.name, xfs.Options{}), disktest.LoadSeed(t, s.name))
+		})
 	}
 }
 
@@ -42,19 +37,6 @@ func TestConcurrent(t *testing.T) {
 		fs := openSeed(t, name, xfs.Options{CacheSize: 40 << 10})
 		want := disktest.ReadTree(t, openSeed(t, name, xfs.Options{}))
 		disktest.CheckConcurrent(t, want, fs)
-	}
-}
-
-// TestWrongType asks of files what they are not.
-func TestWrongType(t *testing.T) {
-	fs := openSeed(t, "v5-1k", xfs.Options{})
-	file, dir := disktest.Lookup(t, fs, "a/small"), disktest.Lookup(t, fs, "a")
-	disktest.CheckWrongType(t, fs, file, dir)
-	stop := errors.New("stop")
-	for _, path := range []string{"a", "block", "large"} { // in the inode, in one block, in several
-		if err := fs.ReadDir(disktest.Lookup(t, fs, path), func(disk.DirEntry) error { return stop }); err != stop {
-			t.Errorf("%s: the error of yield comes back as %v", path, err)
-		}
 	}
 }
 

@@ -48,7 +48,9 @@ func OpenFile(t testing.TB, path string) (*os.File, int64) {
 
 // Check checks that d holds want, and that it keeps the contract of
 // [disk.Sparse]: reads of any size and place, at the end and beyond it, many at
-// a time; extents that cover what they are asked for, and zeros where they say.
+// a time; extents that cover what they are asked for, and zeros where they say; and
+// that of [disk.Locator], if it is that as well. What it says of its parts is what it
+// says of the whole.
 func Check(t testing.TB, d disk.Sparse, want []byte) {
 	t.Helper()
 	if d.Size() != int64(len(want)) {
@@ -61,6 +63,10 @@ func Check(t testing.TB, d disk.Sparse, want []byte) {
 	for range 20 {
 		off := rng.Int64N(d.Size() + 1)
 		checkExtents(t, d, want, off, rng.Int64N(d.Size()-off+1))
+	}
+	checkKinds(t, d, false)
+	if l, ok := d.(disk.Locator); ok {
+		checkLocations(t, l, d.Size())
 	}
 }
 
@@ -158,6 +164,109 @@ func checkExtents(t testing.TB, d disk.Sparse, want []byte, off, length int64) {
 		if !errors.Is(err, errStop) || n != stop+1 {
 			t.Errorf("Extents(%d, %d): yield stopped at call %d, but there were %d: %v", off, length, stop+1, n, err)
 		}
+	}
+}
+
+// extents returns the extents of a range.
+func extents(d disk.Sparse, off, length int64) (list []disk.Extent, err error) {
+	err = d.Extents(off, length, func(e disk.Extent) error { list = append(list, e); return nil })
+	return list, err
+}
+
+// ranges calls check for ranges of a disk all over it, the empty one at its end too.
+func ranges(size int64, check func(off, length int64)) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 100 {
+		off := r.Int64N(size + 1)
+		check(off, r.Int64N(size-off+1))
+	}
+	check(size, 0)
+}
+
+// checkKinds checks that extents are of the same kind whatever range they are asked
+// for. Unless that is to be exact, more may be known of a part of what is data.
+func checkKinds(t testing.TB, d disk.Sparse, exact bool) {
+	t.Helper()
+	all, err := extents(d, 0, d.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ranges(d.Size(), func(off, length int64) {
+		list, err := extents(d, off, length)
+		if err != nil {
+			t.Fatalf("Extents(%d, %d): %v", off, length, err)
+		}
+		at := 0
+		for _, part := range list {
+			for at < len(all) && all[at].Offset+all[at].Length <= part.Offset {
+				at++
+			}
+			for _, e := range all[at:] {
+				if e.Offset >= part.Offset+part.Length {
+					break
+				}
+				if e.Kind != part.Kind && (exact || e.Kind != disk.ExtentData) {
+					t.Fatalf("extent %+v, as part of the whole %+v", part, e)
+				}
+			}
+		}
+	})
+}
+
+// locate returns the locations of a range, which they cover.
+func locate(d disk.Locator, off, length int64) (list []disk.Location, err error) {
+	next := off
+	err = d.Locate(off, length, func(l disk.Location) error {
+		if l.Offset != next || l.Length <= 0 || l.Length > off+length-next {
+			return fmt.Errorf("location %+v, where offset %d is due", l, next)
+		}
+		next += l.Length
+		list = append(list, l)
+		return nil
+	})
+	if err == nil && next != off+length {
+		err = fmt.Errorf("locations end at %d", next)
+	}
+	return list, err
+}
+
+// checkLocations checks that parts of a disk lie where the whole has them.
+func checkLocations(t testing.TB, d disk.Locator, size int64) {
+	t.Helper()
+	all, err := locate(d, 0, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ranges(size, func(off, length int64) {
+		list, err := locate(d, off, length)
+		if err != nil {
+			t.Fatalf("Locate(%d, %d): %v", off, length, err)
+		}
+		at := 0
+		for _, part := range list {
+			for at < len(all) && all[at].Offset+all[at].Length <= part.Offset {
+				at++
+			}
+			for _, l := range all[at:] {
+				if l.Offset >= part.Offset+part.Length {
+					break
+				}
+				if l.Sums != nil && part.Device < 0 {
+					continue // not all of a block that has a checksum
+				}
+				if l.Device != part.Device || l.Device >= 0 && l.At-l.Offset != part.At-part.Offset {
+					t.Fatalf("location %+v, as part of the whole %+v", part, l)
+				}
+			}
+		}
+	})
+	for _, r := range [][2]int64{{-1, 1}, {0, -1}, {0, size + 1}, {size + 1, 0}, {1, 1<<63 - 1}} {
+		if err := d.Locate(r[0], r[1], func(disk.Location) error { return nil }); err == nil {
+			t.Errorf("Locate(%d, %d) of %d bytes: no error", r[0], r[1], size)
+		}
+	}
+	if err := d.Locate(0, size, func(disk.Location) error { return errStop }); len(all) > 0 && !errors.Is(err, errStop) {
+		t.Errorf("the error of yield comes back as %v", err)
 	}
 }
 
