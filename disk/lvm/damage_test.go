@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +85,7 @@ func TestText(t *testing.T) {
 		"not a group":            {"Text Format", "Text format", disk.ErrCorrupt},
 		"version":                {"version = 1", "version = 2", disk.ErrUnsupported},
 		"format":                 {`"lvm2"`, `"lvm1"`, disk.ErrUnsupported},
+		"format as a number":     {`"lvm2"`, `2`, disk.ErrCorrupt},
 		"no version":             {"version = 1", "", disk.ErrCorrupt},
 		"two groups":             {"contents", "other {\n}\ncontents", disk.ErrCorrupt},
 		"name of the group":      {"vg {", "-vg {", disk.ErrCorrupt},
@@ -100,6 +102,9 @@ func TestText(t *testing.T) {
 		"there twice":            {"pv1 {", "pv0 {", disk.ErrCorrupt},
 		"UUID twice":             {uuid("q"), uuid("p"), disk.ErrCorrupt},
 		"UUID":                   {uuid("v"), "v" + uuid("v"), disk.ErrCorrupt},
+		"letter of a UUID":       {uuid("v"), uuid("{"), disk.ErrCorrupt},
+		"dashes of a UUID":       {uuid("v"), "v-" + uuid("v")[2:], disk.ErrCorrupt},
+		"old letters of a UUID":  {uuid("v"), uuid("#"), nil},
 		"no end of string":       {`"Text Format Volume Group"`, `"Text`, disk.ErrCorrupt},
 		"no end of list":         {"flags = []", "flags = [", disk.ErrCorrupt},
 		"no commas":              {`"READ", "WRITE"`, `"READ" "WRITE"`, disk.ErrCorrupt},
@@ -107,6 +112,7 @@ func TestText(t *testing.T) {
 		"no equals":              {"max_lv = 0", "max_lv 0", disk.ErrCorrupt},
 		"behind the end":         {"\x00", "\x00 x", disk.ErrCorrupt},
 		"brace too many":         {"contents", "}\ncontents", disk.ErrCorrupt},
+		"brace at the end":       {"\x00", "}\x00", disk.ErrCorrupt},
 		"brace missing":          {"contents", "x {\ncontents", disk.ErrCorrupt},
 		"depth":                  {"max_lv = 0", strings.Repeat("a {", 20) + strings.Repeat("}", 20), disk.ErrLimit},
 		"items":                  {"max_lv = 0", "max_lv = [" + strings.Repeat("0,", 6000) + "0]", nil},
@@ -138,10 +144,20 @@ func TestText(t *testing.T) {
 			if !strings.Contains(goodText, c.from) {
 				t.Fatalf("%q is not in the text", c.from)
 			}
-			err := openText(strings.Replace(goodText, c.from, c.to, 1))
+			text := strings.Replace(goodText, c.from, c.to, 1)
+			err := openText(text)
 			check(t, name, err)
 			if !errors.Is(err, c.want) {
 				t.Errorf("%v, want %v", err, c.want)
+			}
+			// What Identify refuses is no group either.
+			p, q := physicalVolume("p", text), physicalVolume("q", text)
+			if _, err := lvm.Identify(p); err != nil {
+				_, group := lvm.OpenGroup([]disk.Sparse{p, q})
+				check(t, name, group)
+				if !errors.Is(group, c.want) {
+					t.Errorf("the group: %v, want %v", group, c.want)
+				}
 			}
 			if err != nil && strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' }) {
 				t.Errorf("hostile bytes in %q", err)
@@ -205,6 +221,150 @@ func TestDisagreement(t *testing.T) {
 	g, err := lvm.OpenGroup([]disk.Sparse{physicalVolume("p", goodText), physicalVolume("q", strings.Replace(changed, "seqno = 7", "seqno = 8", 1))})
 	if err != nil || len(g.Remarks) != 1 {
 		t.Errorf("%+v, %v", g, err)
+	}
+}
+
+// TestLabel checks what is a label, what is a damaged one and what is none.
+func TestLabel(t *testing.T) {
+	le := binary.LittleEndian
+	areas := func(d disktest.Mem, n int) { // of metadata
+		for i := range n {
+			le.PutUint64(d[512+64+8*5+16*i:], areaAt)
+			le.PutUint64(d[512+64+8*5+16*i+8:], areaSize)
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(d disktest.Mem)
+		want   error
+	}{
+		"good":            {func(disktest.Mem) {}, nil},
+		"last sector":     {func(d disktest.Mem) { copy(d[3*512:], d[512:1024]); clear(d[512:1024]); d[3*512+8] = 3 }, nil},
+		"none":            {func(d disktest.Mem) { clear(d[512:1024]) }, disk.ErrNotExist},
+		"fifth sector":    {func(d disktest.Mem) { copy(d[4*512:], d[512:1024]); clear(d[512:1024]); d[4*512+8] = 4 }, disk.ErrNotExist},
+		"LVM1":            {func(d disktest.Mem) { copy(d[512+24:], "LVM1 001") }, disk.ErrNotExist},
+		"checksum":        {func(d disktest.Mem) { d[600] ^= 1 }, disk.ErrCorrupt},
+		"sector":          {func(d disktest.Mem) { d[512+8] = 2 }, disk.ErrCorrupt},
+		"header":          {func(d disktest.Mem) { le.PutUint32(d[512+20:], 513) }, disk.ErrCorrupt},
+		"header at end":   {func(d disktest.Mem) { le.PutUint32(d[512+20:], 512) }, disk.ErrCorrupt},
+		"UUID":            {func(d disktest.Mem) { d[512+32+5] = '{' }, disk.ErrCorrupt},
+		"two areas":       {func(d disktest.Mem) { areas(d, 2) }, nil},
+		"three areas":     {func(d disktest.Mem) { areas(d, 3) }, disk.ErrLimit},
+		"endless areas":   {func(d disktest.Mem) { areas(d, 25) }, disk.ErrCorrupt},
+		"second is good":  {func(d disktest.Mem) { copy(d[1024:], d[512:1024]); d[1024+8] = 2; d[512+8] = 9 }, nil},
+		"second is worse": {func(d disktest.Mem) { copy(d[1024:], d[512:1024]); d[512+8] = 9 }, disk.ErrCorrupt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := physicalVolume("p", goodText)
+			c.change(d)
+			for sector := range 5 {
+				if l := d[sector*512:][:512]; name != "checksum" && string(l[:8]) == "LABELONE" {
+					le.PutUint32(l[16:], checksum(l[20:]))
+				}
+			}
+			_, err := lvm.Identify(d)
+			check(t, name, err)
+			if !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+			if known, err := lvm.Recognise(d); known != (c.want == nil) || err != nil {
+				t.Errorf("recognised: %v, %v", known, err)
+			}
+			if _, err := lvm.OpenGroup([]disk.Sparse{d}); !errors.Is(err, c.want) {
+				t.Errorf("the group: %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+// broken is a disk that cannot be read from some byte on.
+type broken struct {
+	disktest.Mem
+	from int64
+}
+
+var errDisk = errors.New("the disk is broken")
+
+func (b broken) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > b.from {
+		return 0, errDisk
+	}
+	return b.Mem.ReadAt(p, off)
+}
+
+// TestUnreadable: what cannot be read is neither damage nor absent.
+func TestUnreadable(t *testing.T) {
+	d := physicalVolume("p", goodText)
+	if known, err := lvm.Recognise(broken{d, 0}); known || !errors.Is(err, errDisk) {
+		t.Errorf("recognised: %v, %v", known, err)
+	}
+	for _, from := range []int64{0, areaAt, areaAt + 512} { // label, header of the area, text
+		_, err := lvm.OpenGroup([]disk.Sparse{broken{d, from}})
+		check(t, "group", err)
+		if !errors.Is(err, errDisk) {
+			t.Errorf("from byte %#x: %v", from, err)
+		}
+	}
+	const extent = 4096
+	g, err := lvm.OpenGroup([]disk.Sparse{broken{d, extentsAt + 2*extent}, physicalVolume("q", goodText)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := g.Volume("v") // extents 1 to 4
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := v.ReadAt(make([]byte, extent), 0); n != extent || err != nil {
+		t.Errorf("%d bytes: %v", n, err)
+	}
+	n, err := v.ReadAt(make([]byte, 2*extent), 0)
+	check(t, "content", err)
+	if n == 2*extent || !errors.Is(err, errDisk) {
+		t.Errorf("%d bytes: %v", n, err)
+	}
+}
+
+// TestDamagedMember: where one member's metadata is damaged, that of another one is
+// used, and it is a remark.
+func TestDamagedMember(t *testing.T) {
+	p, q := physicalVolume("p", goodText), physicalVolume("q", goodText)
+	p[areaAt+areaSize-1] ^= 1 // of the text
+	for _, pvs := range [][]disk.Sparse{{p, q}, {q, p}} {
+		g, err := lvm.OpenGroup(pvs)
+		if err != nil || len(g.Volumes) != 2 || len(g.Remarks) != 1 || g.Volumes[0].Err != nil || g.Volumes[1].Err != nil {
+			t.Errorf("%+v, %v", g, err)
+		}
+	}
+	q[areaAt] ^= 1
+	if _, err := lvm.OpenGroup([]disk.Sparse{p, q}); !errors.Is(err, disk.ErrCorrupt) {
+		t.Errorf("both damaged: %v", err)
+	}
+}
+
+// TestMissingMember: a volume says on which of the disks it lies that are there.
+func TestMissingMember(t *testing.T) {
+	g, err := lvm.OpenGroup([]disk.Sparse{physicalVolume("p", goodText)})
+	if err != nil || len(g.Remarks) != 1 {
+		t.Fatalf("%+v, %v", g, err)
+	}
+	for _, v := range g.Volumes {
+		if v.Name == "v" != (v.Err == nil) || v.Err != nil && !errors.Is(v.Err, disk.ErrNotExist) || !slices.Equal(v.Devices, []int{0}) {
+			t.Errorf("%+v", v)
+		}
+	}
+}
+
+// TestFarExtent: an extent whose place has more than 64 bits does not come round to
+// the start of the disk.
+func TestFarExtent(t *testing.T) {
+	text := strings.Replace(goodText, "extent_size = 8", "extent_size = 2147483648", 1) // 2^40 bytes
+	text = strings.Replace(text, "pe_count = 8", "pe_count = 4294967295", 1)
+	text = strings.Replace(text, `["pv0", 1]`, `["pv0", 16777216]`, 1) // times 2^40 bytes
+	g, err := lvm.OpenGroup([]disk.Sparse{huge{physicalVolume("p", text)}, huge{physicalVolume("q", text)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Volume("v"); !errors.Is(err, disk.ErrCorrupt) {
+		t.Error(err)
 	}
 }
 
