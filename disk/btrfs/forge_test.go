@@ -142,6 +142,7 @@ func TestForgedSuperblock(t *testing.T) {
 		"a size of 0":                  func(p []byte) { put64(p[0x70:], 0) },
 		"is empty":                     func(p []byte) { put32(p[0xa0:], 0) },
 		"belongs to filesystem":        func(p []byte) { p[0x20] ^= 1 },
+		"the device belongs to":        func(p []byte) { p[0xc9+0x52] ^= 1 },
 		"a tree at 0x0":                func(p []byte) { put64(p[0x50:], 0) },
 		"a tree at 0x3":                func(p []byte) { put64(p[0x58:], 3) },
 		"it says that it lies at":      func(p []byte) { put64(p[0x30:], 4096) },

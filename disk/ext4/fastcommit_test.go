@@ -111,7 +111,12 @@ func (w *fastWriter) name() string {
 	if w.rand.IntN(4) == 0 {
 		dir = filepath.Join(dir, fmt.Sprintf("sub-%d", w.rand.IntN(3)))
 	}
-	return filepath.Join(w.Dir, dir, fmt.Sprintf("file-%d", w.rand.IntN(12)))
+	number := w.rand.IntN(12)
+	name := fmt.Sprintf("file-%d", number)
+	if number == 0 { // the longest that there is
+		name += strings.Repeat("n", 255-len(name))
+	}
+	return filepath.Join(w.Dir, dir, name)
 }
 
 func (w *fastWriter) step() error {

@@ -144,6 +144,19 @@ var fastRules = []struct {
 		"b:13 fast:20 medium:16/1 small:15/1", nil, false},
 	{"link in what is no directory", func(b *fastBuilder) { b.head(b.tid); b.entry(fcLink, 16, 15, "x"); b.tail(b.tid, 0) },
 		"b:13 fast:20 medium:16/1 small:15/1", nil, false},
+	{"link of the longest name", func(b *fastBuilder) {
+		b.head(b.tid)
+		b.entry(fcLink, 12, 15, strings.Repeat("x", 255))
+		b.entry(fcLink, 12, 15, "y")
+		b.tail(b.tid, 0)
+	}, "b:13 fast:20 medium:16/1 small:15/3 " + strings.Repeat("x", 255) + ":15/3 y:15/3", nil, false},
+	{"link of a longer name", func(b *fastBuilder) {
+		b.head(b.tid)
+		b.entry(fcLink, 12, 15, strings.Repeat("x", 256))
+		b.tail(b.tid, 0)
+	}, "b:13 fast:20 medium:16/1 small:15/1", nil, true},
+	{"link without a name", func(b *fastBuilder) { b.head(b.tid); b.entry(fcLink, 12, 15, ""); b.tail(b.tid, 0) },
+		"b:13 fast:20 medium:16/1 small:15/1", nil, true},
 	{"unlink", func(b *fastBuilder) { b.head(b.tid); b.entry(fcUnlink, 12, 15, "small"); b.tail(b.tid, 0) },
 		"b:13 fast:20 medium:16/1", nil, false},
 	{"unlink of another inode", func(b *fastBuilder) {

@@ -254,6 +254,44 @@ func TestReplayDamage(t *testing.T) {
 	}
 }
 
+// TestHighTargets has blocks whose numbers are those of others, but for their upper
+// halves.
+func TestHighTargets(t *testing.T) {
+	for version := range 4 {
+		b := newLogBuilder(t)
+		b.version = version
+		high := 1<<32 | b.target['a']
+		b.start(1, 5)
+		b.writeTo('X', high)
+		b.commit(1)
+		checkReplay(t, b, "", 0, disk.ErrCorrupt) // it is behind the filesystem
+
+		b.target['A'] = high
+		b.start(1, 5)
+		b.write('X', "a")
+		b.commit(1)
+		b.revoke("A")
+		b.commit(2)
+		checkReplay(t, b, "Xbcdefgh", 2, nil)
+	}
+}
+
+// TestRevokeDamage damages a byte of a revoke block that is not in use.
+func TestRevokeDamage(t *testing.T) {
+	for version, want := range []error{nil, nil, disk.ErrCorrupt, disk.ErrCorrupt} {
+		b := newLogBuilder(t)
+		b.version = version
+		b.start(1, 5)
+		b.write('X', "ab")
+		b.commit(1)
+		second := b.pos
+		b.revoke("a")
+		flip(0, 500)(b, second)
+		b.commit(2)
+		checkReplay(t, b, "aXcdefgh", 2, want)
+	}
+}
+
 // flip damages a byte of a block of the second transaction.
 func flip(block uint32, at int) func(*logBuilder, uint32) {
 	return func(b *logBuilder, second uint32) { b.block(second + block)[at] ^= 0x20 }

@@ -173,6 +173,9 @@ func (b *logBuilder) writeTo(letter byte, targets ...uint64) {
 func (b *logBuilder) tag(p []byte, target uint64, flags uint32, data []byte) int {
 	sum := rawCRC(rawCRC(b.seed(), binary.BigEndian.AppendUint32(nil, b.seq)), data)
 	binary.BigEndian.PutUint32(p, uint32(target))
+	if b.wide {
+		binary.BigEndian.PutUint32(p[8:], uint32(target>>32))
+	}
 	size := 8
 	if b.version == 3 {
 		binary.BigEndian.PutUint32(p[4:], flags)

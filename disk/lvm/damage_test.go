@@ -138,6 +138,8 @@ func TestText(t *testing.T) {
 		"no volumes":             {"logical_volumes", "other", nil},
 		"no physical volumes":    {"physical_volumes", "other", disk.ErrCorrupt},
 		"missing in the guest":   {"flags = []\npe_start", "flags = [\"MISSING\"]\npe_start", disk.ErrUnsupported},
+		"empty type":             {`"striped" stripe_count = 1`, `"" stripe_count = 1`, disk.ErrUnsupported},
+		"snapshot of nothing":    {`type = "striped" stripe_count = 1`, `cow_store = [] type = "snapshot"`, disk.ErrUnsupported},
 		"hostile type":           {`"striped" stripe_count = 1`, "\"\x1b[2J\" stripe_count = 1", disk.ErrUnsupported},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -241,6 +243,7 @@ func TestLabel(t *testing.T) {
 		"last sector":     {func(d disktest.Mem) { copy(d[3*512:], d[512:1024]); clear(d[512:1024]); d[3*512+8] = 3 }, nil},
 		"none":            {func(d disktest.Mem) { clear(d[512:1024]) }, disk.ErrNotExist},
 		"fifth sector":    {func(d disktest.Mem) { copy(d[4*512:], d[512:1024]); clear(d[512:1024]); d[4*512+8] = 4 }, disk.ErrNotExist},
+		"magic":           {func(d disktest.Mem) { copy(d[512:], "LABELTWO") }, disk.ErrNotExist},
 		"LVM1":            {func(d disktest.Mem) { copy(d[512+24:], "LVM1 001") }, disk.ErrNotExist},
 		"checksum":        {func(d disktest.Mem) { d[600] ^= 1 }, disk.ErrCorrupt},
 		"sector":          {func(d disktest.Mem) { d[512+8] = 2 }, disk.ErrCorrupt},

@@ -39,6 +39,8 @@ func TestRefusals(t *testing.T) {
 		{"block size", func(sb []byte) { sb[7]++ }, disk.ErrCorrupt, "blocks of 1025 bytes"},
 		{"block shift", func(sb []byte) { sb[120] = 255 }, disk.ErrCorrupt, "or 2^255"},
 		{"block of 512 bytes", func(sb []byte) { sb[6], sb[120] = 2, 9 }, disk.ErrCorrupt, "blocks of 512 bytes"},
+		{"block of 128 KiB", func(sb []byte) { copy(sb[4:8], []byte{0, 2, 0, 0}); sb[120] = 17 }, disk.ErrCorrupt, "blocks of 131072 bytes"},
+		{"block of another size than its shift", func(sb []byte) { sb[120]++ }, disk.ErrCorrupt, "blocks of 1024 bytes, or 2^11"},
 		{"sector size", func(sb []byte) { sb[121]++ }, disk.ErrCorrupt, "sectors of 512 bytes, or 2^10"},
 		{"inode size", func(sb []byte) { sb[104] = 1 }, disk.ErrCorrupt, "inodes of 256 bytes"},
 		{"inodes in a block", func(sb []byte) { sb[107]++ }, disk.ErrCorrupt, "3 inodes of 512 bytes"},
