@@ -158,9 +158,13 @@ func (f *content) stream(p []byte, off int64) error {
 		f.depth = 0
 		return f.direct(p, off)
 	}
-	// A large read that starts at the beginning may be the only one.
+	// A large read that starts at the beginning may be the only one: it goes to where it
+	// is wanted, and no more than one window is read with it.
 	if f.depth == 0 && len(f.windows) == 0 && len(p) >= windowSize/2 {
 		f.depth = 1
+		if err := f.ask(f.next, 1); err != nil {
+			return err
+		}
 		return f.direct(p, off)
 	}
 	for len(p) > 0 {

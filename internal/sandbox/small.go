@@ -13,10 +13,14 @@ import (
 // one after the other, in the order in which the disk keeps them or in the order
 // of their names, the next ones are there before it asks.
 const (
-	// smallSize is the size up to which a file is read in whole.
-	smallSize = 128 << 10
+	// smallSize is the size up to which a file is read in whole: that of a window, with
+	// which reading ahead within a file begins.
+	smallSize = windowSize
 	// maxBatches is how many batches of at most [wire.MaxData] are kept.
 	maxBatches = 8
+	// maxBatchesAhead is how many of them are ahead of a steady reader: fewer than there are
+	// slots, which larger files need too.
+	maxBatchesAhead = 3
 	// maxListed bounds how many small files are known with their order.
 	maxListed = 64 << 10
 )
@@ -176,18 +180,40 @@ func (s *smallReader) batchOf(f *smallFile) (*batch, int, error) {
 	}
 	b, index := f.batch, f.index
 	b.used = true
-	// In the second half of a batch the next one is asked for, if the caller
-	// has been reading in order for long enough to expect that it goes on.
+	// In the second half of a batch those after it are asked for, if the caller has
+	// been reading in order for long enough to expect that it goes on.
 	if order, score := s.expected.expect(); !b.ahead && score >= missCost && index >= len(b.files)/2 {
 		b.ahead = true
 		for next := range following(b.files[len(b.files)-1], order) {
+			if s.unused() >= ahead(score) {
+				break
+			}
 			if err := s.fetch(next); err != nil {
 				return nil, 0, err
 			}
-			break
 		}
 	}
 	return b, index, nil
+}
+
+// ahead is how many batches are to be ahead of a caller: one, or, of one who has gone in
+// order for long, as many as keep the worker at work while the caller's processors are
+// busy with something else.
+func ahead(score int) int {
+	if score < maxScore {
+		return 1
+	}
+	return maxBatchesAhead
+}
+
+// unused returns how many batches there are that nothing was read of.
+func (s *smallReader) unused() (n int) {
+	for _, b := range s.batches {
+		if !b.used {
+			n++
+		}
+	}
+	return n
 }
 
 // following returns the files after f that are in no batch yet, in its directory

@@ -126,7 +126,7 @@ func (s *server) serve() error {
 		switch {
 		case (op == wire.OpSetup) == setUp:
 			return fmt.Errorf("%w: request %d, already set up: %v", errProtocol, op, setUp)
-		case op == wire.OpRead:
+		case op == wire.OpRead || op == wire.OpReadMany:
 			s.dispatch(op, h.ID, payload)
 		default:
 			err = s.answer(op, h.ID, payload)
