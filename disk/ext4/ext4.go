@@ -32,8 +32,6 @@ type Filesystem struct {
 	// last is the inode that was asked for last; nil while a replay changes
 	// inodes.
 	last *atomic.Pointer[inode]
-
-	badBitmaps atomic.Uint64 // groups that the last call of Used could not tell about
 }
 
 var (

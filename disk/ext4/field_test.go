@@ -29,10 +29,10 @@ const (
 		0x198 4 -first_error_time   0x19c 4 -first_error_ino   0x1cc 4 -last_error_time   0x240 4 -usr_quota_inum
 		0x248 4 -overhead_blocks   0x24c 4 -backup_bgs   0x268 4 -lpf_ino   0x26c 4 -prj_quota_inum`
 	groupFields = `
-		0x00 4 block_bitmap_lo   0x04 4 inode_bitmap_lo   0x08 4 inode_table_lo   0x0c 2 -free_blocks_lo   0x0e 2 -free_inodes_lo
+		0x00 4 block_bitmap_lo   0x04 4 inode_bitmap_lo   0x08 4 inode_table_lo   0x0c 2 free_blocks_lo   0x0e 2 -free_inodes_lo
 		0x10 2 -used_dirs_lo   0x14 4 -exclude_bitmap_lo   0x1a 2 -inode_bitmap_csum_lo   0x1c 2 -itable_unused_lo`
 	groupFields64 = `
-		0x20 4 block_bitmap_hi   0x24 4 -inode_bitmap_hi   0x28 4 inode_table_hi   0x2c 2 -free_blocks_hi   0x2e 2 -free_inodes_hi
+		0x20 4 block_bitmap_hi   0x24 4 -inode_bitmap_hi   0x28 4 inode_table_hi   0x2c 2 free_blocks_hi   0x2e 2 -free_inodes_hi
 		0x30 2 -used_dirs_hi   0x32 2 -itable_unused_hi   0x34 4 -exclude_bitmap_hi   0x3a 2 -inode_bitmap_csum_hi`
 	inodeFields = `
 		0x00 2 mode   0x02 2 uid   0x04 4 size_lo   0x08 4 atime   0x0c 4 ctime   0x10 4 mtime   0x14 4 -dtime   0x18 2 gid

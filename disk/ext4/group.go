@@ -24,6 +24,7 @@ type groupTable [groupSlots]atomic.Pointer[group]
 //	0x00 4 bg_block_bitmap_lo        0x20 4 bg_block_bitmap_hi
 //	0x04 4 bg_inode_bitmap_lo        0x24 4 bg_inode_bitmap_hi
 //	0x08 4 bg_inode_table_lo         0x28 4 bg_inode_table_hi
+//	0x0C 2 bg_free_blocks_count_lo   0x2C 2 bg_free_blocks_count_hi
 //	0x12 2 bg_flags                  0x38 2 bg_block_bitmap_csum_hi
 //	0x18 2 bg_block_bitmap_csum_lo
 //	0x1E 2 bg_checksum
@@ -32,15 +33,18 @@ type group struct {
 	blockBitmap uint64 // block number, not checked
 	inodeBitmap uint64 // block number, not checked
 	inodeTable  uint64 // block number
+	free        uint32 // clusters
 	flags       uint16
 	bitmapSum   uint32
 }
 
 const (
+	groupFreeOffset     = 0x0c
 	groupFlagsOffset    = 0x12
 	groupBitmapSumLow   = 0x18
 	groupChecksumOffset = 0x1e
 	groupHighOffset     = 0x20 // of the upper halves of block numbers
+	groupFreeHighOffset = 0x2c
 	groupBitmapSumHigh  = 0x38
 )
 
@@ -58,30 +62,35 @@ func (fs *Filesystem) group(number uint64) (*group, error) {
 }
 
 func (fs *Filesystem) readGroup(number uint64) (*group, error) {
-	structure := func() string { return fmt.Sprintf("group descriptor %d", number) }
-	perBlock := uint64(fs.sb.blockSize()) / uint64(fs.sb.descSize)
-	block := fs.descBlock(number / perBlock)
-	at := int(number%perBlock) * fs.sb.descSize
+	block, at := fs.descPlace(number)
 	off := int64(block)<<fs.sb.blockShift + int64(at)
 	if !fs.sb.validBlocks(block, 1) {
-		return nil, layer.Damaged(structure(), ondisk.Nowhere, "its block %d is outside the filesystem", block)
+		return nil, layer.Damaged(descName(number), ondisk.Nowhere, "its block %d is outside the filesystem", block)
 	}
 	raw, err := fs.dev.metadata(fs.blockSpan(block))
 	if err != nil {
-		return nil, layer.Unreadable(structure(), off, err)
+		return nil, layer.Unreadable(descName(number), off, err)
 	}
 	desc := raw[at : at+fs.sb.descSize]
 	if fs.sb.ro&(roMetadataCsum|roGdtCsum) != 0 {
 		want := binary.LittleEndian.Uint16(desc[groupChecksumOffset:])
 		if got := fs.groupChecksum(number, desc); got != want {
-			return nil, layer.Damaged(structure(), off, "checksum is %#04x, the descriptor says %#04x", got, want)
+			return nil, layer.Damaged(descName(number), off, "checksum is %#04x, the descriptor says %#04x", got, want)
 		}
 	}
 	g := parseGroup(number, desc)
 	if !fs.sb.validBlocks(g.inodeTable, fs.tableBlocks()) {
-		return nil, layer.Damaged(structure(), off, "the inode table at block %d is outside the filesystem", g.inodeTable)
+		return nil, layer.Damaged(descName(number), off, "the inode table at block %d is outside the filesystem", g.inodeTable)
 	}
 	return g, nil
+}
+
+func descName(number uint64) string { return fmt.Sprintf("group descriptor %d", number) }
+
+// descPlace returns the block that holds a group's descriptor, and its place in it.
+func (fs *Filesystem) descPlace(number uint64) (block uint64, at int) {
+	perBlock := uint64(fs.sb.blockSize()) / uint64(fs.sb.descSize)
+	return fs.descBlock(number / perBlock), int(number%perBlock) * fs.sb.descSize
 }
 
 // parseGroup reads a group descriptor, which is long enough to have upper halves
@@ -89,6 +98,7 @@ func (fs *Filesystem) readGroup(number uint64) (*group, error) {
 func parseGroup(number uint64, desc []byte) *group {
 	g := &group{
 		number:    number,
+		free:      uint32(binary.LittleEndian.Uint16(desc[groupFreeOffset:])),
 		flags:     binary.LittleEndian.Uint16(desc[groupFlagsOffset:]),
 		bitmapSum: uint32(binary.LittleEndian.Uint16(desc[groupBitmapSumLow:])),
 	}
@@ -99,6 +109,7 @@ func parseGroup(number uint64, desc []byte) *group {
 		}
 	}
 	if len(desc) > descSize32 {
+		g.free |= uint32(binary.LittleEndian.Uint16(desc[groupFreeHighOffset:])) << 16
 		g.bitmapSum |= uint32(binary.LittleEndian.Uint16(desc[groupBitmapSumHigh:])) << 16
 	}
 	return g

@@ -59,9 +59,6 @@ func (fs *Filesystem) remarks() []string {
 	if sb.lastOrphan != 0 || sb.ro&roOrphanPresent != 0 {
 		note("files that were deleted while they were in use still take up space, until the guest mounts the filesystem")
 	}
-	if n := fs.badBitmaps.Load(); n > 0 {
-		note("the block bitmaps of %d groups are damaged: all blocks of these count as used", n)
-	}
 	return list
 }
 

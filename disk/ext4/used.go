@@ -3,7 +3,6 @@ package ext4
 import (
 	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -25,14 +24,18 @@ type blockRange struct{ first, end uint64 }
 
 // Used implements [disk.Usage], by the block bitmaps. The superblock's copies, the
 // journal and what is kept free for more group descriptors are in use, as is what
-// lies before and behind the filesystem. A group whose bitmap is damaged is in
-// use as a whole, and Info has a remark about it from then on.
+// lies before and behind the filesystem. It returns an error where the guest's
+// kernel would not rely on the bitmaps either, before an e2fsck: what is in use may
+// be free in them.
 func (fs *Filesystem) Used(device int, yield func(off, length int64) error) error {
 	if device != 0 {
 		return layer.Absent(fmt.Sprintf("device %d", device), "the filesystem has one, device 0")
 	}
 	if n := fs.sb.groupCount(); n > maxBitmaps>>fs.sb.blockShift {
 		return layer.Beyond("block bitmaps", ondisk.Nowhere, "%d groups, at most %d are looked at", n, maxBitmaps>>fs.sb.blockShift)
+	}
+	if why := fs.inconsistent(); why != "" {
+		return layer.Damaged("superblock", superblockOffset, "the block bitmaps cannot be relied on: %s", why)
 	}
 	u := &usedScan{
 		fs: fs, out: usedWriter{yield: yield}, moved: fs.changes.used(fs.sb),
@@ -49,19 +52,30 @@ func (fs *Filesystem) Used(device int, yield func(off, length int64) error) erro
 	if err := u.out.add(int64(fs.sb.blockCount)<<fs.sb.blockShift, fs.dev.disk.Size()); err != nil {
 		return err
 	}
-	fs.badBitmaps.Store(u.damaged)
 	return u.out.flush()
+}
+
+// inconsistent says why what is free may be wrong, or nothing.
+func (fs *Filesystem) inconsistent() string {
+	switch sb := fs.sb; {
+	case sb.state&stateError != 0 || sb.errors.count > 0 || fs.replayed.errno != 0:
+		return "errors were recorded by the guest's kernel"
+	case sb.state&stateValid == 0 && sb.compat&compatHasJournal != 0:
+		return "an e2fsck was not finished"
+	case sb.state&stateValid == 0:
+		return "the filesystem was not unmounted cleanly and has no journal"
+	}
+	return ""
 }
 
 // clusterBits is the binary logarithm of the blocks of a cluster.
 func (sb *superblock) clusterBits() uint { return sb.clusterShift - sb.blockShift }
 
 type usedScan struct {
-	fs      *Filesystem
-	out     usedWriter
-	moved   []blockRange // what fast commits use, sorted
-	bitmap  []byte       // of the group at hand, a bit for each cluster
-	damaged uint64
+	fs     *Filesystem
+	out    usedWriter
+	moved  []blockRange // what fast commits use, sorted
+	bitmap []byte       // of the group at hand, a bit for each cluster
 }
 
 // group yields what is used of one group.
@@ -69,13 +83,7 @@ func (u *usedScan) group(number uint64) error {
 	sb := u.fs.sb
 	all := blockRange{first: sb.firstBlock + number*sb.groupBlocks}
 	all.end = min(all.first+sb.groupBlocks, sb.blockCount)
-	switch err := u.load(number); {
-	case errors.Is(err, disk.ErrCorrupt):
-		u.damaged++
-		for i := range u.bitmap {
-			u.bitmap[i] = 0xff
-		}
-	case err != nil:
+	if err := u.load(number, all); err != nil {
 		return err
 	}
 	for len(u.moved) > 0 && u.moved[0].first < all.end {
@@ -90,8 +98,9 @@ func (u *usedScan) group(number uint64) error {
 
 // load fills the bitmap for a group: from the disk, or, where the guest never
 // allocated in the group, with what is there from the start. That is set in any
-// case, so that a bitmap that denies it does no harm.
-func (u *usedScan) load(number uint64) error {
+// case: a bitmap that denies it has another number of free clusters than the
+// descriptor, as nearly every damaged one that has no checksum.
+func (u *usedScan) load(number uint64, all blockRange) error {
 	sb := u.fs.sb
 	g, err := u.fs.group(number)
 	if err != nil {
@@ -104,8 +113,6 @@ func (u *usedScan) load(number uint64) error {
 			return err
 		}
 	}
-	all := blockRange{first: sb.firstBlock + number*sb.groupBlocks}
-	all.end = min(all.first+sb.groupBlocks, sb.blockCount)
 	u.set(all, blockRange{all.first, all.first + u.fs.baseBlocks(number)})
 	for _, r := range [...]blockRange{
 		{g.blockBitmap, g.blockBitmap + 1}, {g.inodeBitmap, g.inodeBitmap + 1},
@@ -115,7 +122,24 @@ func (u *usedScan) load(number uint64) error {
 			u.set(all, r)
 		}
 	}
+	if free := u.free(all); free != uint64(g.free) {
+		block, at := u.fs.descPlace(number)
+		return layer.Damaged(descName(number), int64(block)<<sb.blockShift+int64(at), "it says that %d clusters are free, the block bitmap %d", g.free, free)
+	}
 	return nil
+}
+
+// free counts the clusters of the group of blocks all that are not in use.
+func (u *usedScan) free(all blockRange) uint64 {
+	clusters := (all.end - all.first + 1<<u.fs.sb.clusterBits() - 1) >> u.fs.sb.clusterBits()
+	used := 0
+	for _, b := range u.bitmap[:clusters/8] {
+		used += bits.OnesCount8(b)
+	}
+	if rest := clusters % 8; rest > 0 {
+		used += bits.OnesCount8(u.bitmap[clusters/8] & (1<<rest - 1))
+	}
+	return clusters - uint64(used)
 }
 
 // read copies a block bitmap, after a look at its checksum.

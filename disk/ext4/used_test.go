@@ -1,8 +1,10 @@
 package ext4_test
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,45 +70,86 @@ func checkUsed(t *testing.T, path string, fs *ext4.Filesystem) {
 	}
 }
 
-// TestUsedDamaged damages a block bitmap, and a group descriptor: their group
-// counts as used, and there is a remark.
+// TestUsedDamaged damages what says which blocks are free, and how the guest left
+// them. Where nothing is known for sure there is an error: blocks that hold files
+// could count as free.
 func TestUsedDamaged(t *testing.T) {
-	path := makeImage(t, 64<<20, "-t", "ext4", "-b", "1024", "-O", "^flex_bg")
-	text := string(disktest.Run(t, "dumpe2fs", path))
-	_, text, _ = strings.Cut(text, "Group 2:")
-	_, text, _ = strings.Cut(text, "Block bitmap at ")
-	bitmap, err := strconv.ParseInt(text[:strings.IndexByte(text, ' ')], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
 	flip := func(p []byte) { p[0] ^= 1 }
-	for name, off := range map[string]int64{"bitmap": bitmap*1024 + 500, "descriptor": 2*1024 + 2*64 + 0x0c} {
+	for name, c := range map[string]struct {
+		features string
+		at       func(bitmap int64) int64
+		change   func([]byte)
+		want     string
+	}{
+		"bitmap": {"none,filetype,extent", func(bitmap int64) int64 { return bitmap + 500 }, flip,
+			"group descriptor 2 at offset 0x840: damaged: it says that"},
+		"number of free blocks": {"none,filetype,extent", func(int64) int64 { return 2*1024 + 2*32 + 0x0c }, flip,
+			"group descriptor 2 at offset 0x840: damaged: it says that"},
+		"bitmap with a checksum": {"^flex_bg", func(bitmap int64) int64 { return bitmap + 500 }, flip,
+			"block bitmap of group 2 at offset"},
+		"descriptor with a checksum": {"^flex_bg", func(int64) int64 { return 2*1024 + 2*64 + 0x0c }, flip,
+			"group descriptor 2 at offset 0x880: damaged: checksum"},
+		"an error was recorded": {"none,filetype,extent", func(int64) int64 { return 1024 + 0x3a }, func(p []byte) { p[0] |= 2 },
+			"superblock at offset 0x400: damaged: the block bitmaps cannot be relied on: errors were recorded"},
+		"number of errors": {"none,filetype,extent", func(int64) int64 { return 1024 + 0x194 }, flip,
+			"superblock at offset 0x400: damaged: the block bitmaps cannot be relied on: errors were recorded"},
+		"not unmounted": {"none,filetype,extent", func(int64) int64 { return 1024 + 0x3a }, flip,
+			"superblock at offset 0x400: damaged: the block bitmaps cannot be relied on: the filesystem was not unmounted"},
+		"half an e2fsck": {"none,filetype,has_journal", func(int64) int64 { return 1024 + 0x3a }, flip,
+			"superblock at offset 0x400: damaged: the block bitmaps cannot be relied on: an e2fsck"},
+	} {
 		t.Run(name, func(t *testing.T) {
-			fs, err := ext4.Open(disktest.Patch(t, path, off, 1, flip), ext4.Options{})
+			path := makeImage(t, 64<<20, "-t", "ext4", "-b", "1024", "-O", c.features)
+			sound := openFilesystem(t, path)
+			disktest.UsedRanges(t, sound)
+			fs, err := ext4.Open(disktest.Patch(t, path, c.at(bitmapOf(t, path, "Group 2:")), 1, c.change), ext4.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			found := false
-			for _, r := range disktest.UsedRanges(t, fs) {
-				const start, end = (1 + 2*8192) * 1024, (1 + 3*8192) * 1024
-				found = found || r.Offset <= start && r.Offset+r.Length >= end
-			}
-			if !found {
-				t.Errorf("the damaged group is not used as a whole: %v", disktest.UsedRanges(t, fs))
-			}
-			if remarks := fs.Info().Remarks; len(remarks) != 1 || !strings.Contains(remarks[0], "bitmaps of 1 groups") {
-				t.Errorf("remarks: %q", remarks)
+			err = fs.Used(0, func(int64, int64) error { return nil })
+			if !errors.Is(err, disk.ErrCorrupt) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
 			}
 		})
 	}
-	fs := openFilesystem(t, path)
+}
+
+// TestUsedNeverInitialised has blocks in use in a group whose bitmap was never
+// written, its descriptor says.
+func TestUsedNeverInitialised(t *testing.T) {
+	path := makeImage(t, 64<<20, "-t", "ext4", "-b", "1024", "-O", "none,filetype,extent,uninit_bg")
+	from := disktest.EmptyImage(t, 0)
+	if err := os.WriteFile(from, bytes.Repeat([]byte("x"), 30<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"write " + from + " file", "set_bg 2 flags 6", "set_bg 2 checksum calc"} {
+		disktest.Run(t, "debugfs", "-w", "-R", command, path)
+	}
+	err := openFilesystem(t, path).Used(0, func(int64, int64) error { return nil })
+	if !errors.Is(err, disk.ErrCorrupt) || !strings.Contains(err.Error(), "group descriptor 2") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestUsedErrors(t *testing.T) {
+	fs := openFilesystem(t, makeImage(t, 8<<20, "-t", "ext4"))
 	if err := fs.Used(1, nil); !errors.Is(err, disk.ErrNotExist) {
 		t.Errorf("device 1: %v", err)
 	}
 	if err := fs.Used(0, func(int64, int64) error { return io.ErrShortWrite }); err != io.ErrShortWrite {
 		t.Errorf("the error of yield comes back as %v", err)
 	}
-	if remarks := fs.Info().Remarks; len(remarks) != 0 {
-		t.Errorf("remarks about a sound filesystem: %q", remarks)
+}
+
+// bitmapOf asks dumpe2fs where a group's block bitmap is, in bytes of an image with
+// blocks of 1 KiB.
+func bitmapOf(t testing.TB, path, group string) int64 {
+	t.Helper()
+	_, text, _ := strings.Cut(string(disktest.Run(t, "dumpe2fs", path)), group)
+	_, text, _ = strings.Cut(text, "Block bitmap at ")
+	block, err := strconv.ParseInt(strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' })[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return block * 1024
 }
