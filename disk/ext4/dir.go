@@ -136,7 +136,8 @@ func (r *dirReader) readBlocks() error {
 		if err != nil {
 			return err
 		}
-		if s.kind != disk.ExtentData {
+		// What mke2fs or e2fsck left unwritten is a directory to Linux all the same.
+		if s.kind == disk.ExtentHole {
 			first = cmp.Or(first, layer.Damaged(dirBlockName(block, r.dir.Ino), ondisk.Nowhere, "it is a hole"))
 			block += s.length
 			continue
@@ -170,7 +171,7 @@ func (r *dirReader) checkPieces(m *mapping, end uint64) error {
 		if err != nil {
 			break
 		}
-		if s.kind == disk.ExtentData && !pieces.Add(s.physical, min(s.length, end-block)) {
+		if s.kind != disk.ExtentHole && !pieces.Add(s.physical, min(s.length, end-block)) {
 			return layer.Beyond(inodeName(r.dir.Ino), ondisk.Nowhere, "a directory in too many pieces")
 		}
 		block += min(s.length, end-block)

@@ -167,3 +167,59 @@ func TestHolesOfItself(t *testing.T) {
 		t.Errorf("the extents of %d bytes: %v", f.Size(), err)
 	}
 }
+
+// TestUnwrittenDirectory reads a directory whose block is said to be unwritten, as
+// Linux does.
+func TestUnwrittenDirectory(t *testing.T) {
+	path := makeImage(t, 8<<20, "-t", "ext4", "-b", "1024", "-I", "256", "-O", "none,filetype,extent")
+	raw := readImage(t, path)
+	table := int64(binary.LittleEndian.Uint32(raw[2048+8:])) * 1024
+	m := disktest.Patch(t, path, table+256+0x28+12+4, 2, func(p []byte) { p[1] |= 0x80 }) // ee_len of the root
+	fs, err := ext4.Open(m, ext4.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%q", names(t, fs)); got != `["lost+found"]` {
+		t.Errorf("the root has %s", got)
+	}
+}
+
+// TestVerityAttribute reads the attributes of a file with the one that fs-verity
+// keeps what it needs in, which no system call shows.
+func TestVerityAttribute(t *testing.T) {
+	path := makeImage(t, 8<<20, "-t", "ext4", "-b", "1024", "-I", "256", "-O", "none,filetype,extent,ext_attr,verity")
+	for _, command := range []string{"write /dev/null file", "ea_set file user.a 1", "ea_set file user.zverity 2", "ea_set file user.zz 3"} {
+		disktest.Run(t, "debugfs", "-w", "-R", command, path)
+	}
+	at := int64(bytes.Index(readImage(t, path), []byte("zverity")))
+	m := disktest.Patch(t, path, at-15, 1, func(p []byte) { p[0] = 11 })
+	fs, err := ext4.Open(m, ext4.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := fs.Xattrs(disktest.Lookup(t, fs, "file"))
+	if got := fmt.Sprintf("%s", list); err != nil || got != "[{user.a 1} {user.zz 3}]" {
+		t.Errorf("the attributes are %s, %v", got, err)
+	}
+}
+
+func readImage(t *testing.T, path string) []byte {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// names are those in the root.
+func names(t *testing.T, fs *ext4.Filesystem) (list []string) {
+	t.Helper()
+	if err := fs.ReadDir(fs.Info().Root, func(e disk.DirEntry) error {
+		list = append(list, string(e.Name))
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	return list
+}

@@ -29,6 +29,7 @@ const (
 	indexACLDefault = 3
 	indexSystem     = 7
 	indexEncryption = 9
+	indexVerity     = 11
 )
 
 // xattrPrefixes expands e_name_index.
@@ -91,7 +92,7 @@ func (fs *Filesystem) expand(n *inode, entries []xattrEntry) ([]disk.Xattr, erro
 	total := 0
 	for i := range entries {
 		e := &entries[i]
-		if e.isInlineData() || e.index == indexEncryption {
+		if e.isInlineData() || e.index == indexEncryption || e.index == indexVerity {
 			continue // not attributes, for any system call
 		}
 		if int(e.index) >= len(xattrPrefixes) || xattrPrefixes[e.index] == "" {
