@@ -97,9 +97,10 @@ func (f *file) checksums(logical, length uint64, e *extent) ([]byte, error) {
 // right. With sums, p is whole sectors.
 func (f *file) readData(p []byte, logical uint64, sums []byte, e *extent) error {
 	fs := f.fs
+	// Old versions of btrfs-convert have left content in chunks for metadata.
 	c := fs.chunks.find(logical, uint64(len(p)))
-	if c == nil || c.kind&groupData == 0 {
-		return layer.Damaged(f.name(), offsetOf(logical), "%d bytes at address %#x are in no chunk for data", len(p), logical)
+	if c == nil {
+		return layer.Damaged(f.name(), offsetOf(logical), "%d bytes at address %#x are in no chunk", len(p), logical)
 	}
 	var first error
 	for copy := range c.copies {

@@ -278,6 +278,38 @@ func TestForgedItems(t *testing.T) {
 	}
 }
 
+// TestForgedUsage has extents and block groups that do not agree about what is in
+// use.
+func TestForgedUsage(t *testing.T) {
+	original := seedBytes(t, "mixed")
+	// rename gives the first item of a kind in a leaf another one.
+	rename := func(block []byte, kind uint8) {
+		for i := range node(block).count() {
+			if n := node(block); n.key(i).kind == kind {
+				n.entry(i)[8]--
+				return
+			}
+		}
+		t.Fatalf("no item of kind %d", kind)
+	}
+	for text, change := range map[string]func(block, item []byte){
+		"bytes of the chunk at":          func(_, item []byte) { put64(item, binary.LittleEndian.Uint64(item)+4096) },
+		"there is none for the chunk at": func(block, _ []byte) { rename(block, kindBlockGroup) },
+		"the extent tree has":            func(block, _ []byte) { rename(block, kindExtent) },
+	} {
+		t.Run(text, func(t *testing.T) {
+			f := forge(t, original)
+			chunks := f.fs.chunks.chunks
+			f.leaf(extentTree, key{chunks[len(chunks)-1].logical, kindBlockGroup, 0}, change)
+			fs, err := Open([]disk.Sparse{disktest.Mem(f.raw)}, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkForged(t, fs.Used(0, func(int64, int64) error { return nil }), text)
+		})
+	}
+}
+
 // TestSubvolumeLoop has two subvolumes that lie in one another, and a directory
 // that lies in itself.
 func TestSubvolumeLoop(t *testing.T) {

@@ -14,6 +14,7 @@ const (
 	chunkTree  = 3
 	fsTree     = 5 // the top-level subvolume
 	csumTree   = 7
+	groupTree  = 11 // where block groups have a tree of their own
 
 	treeLog = math.MaxUint64 - 5 // -6
 
@@ -36,6 +37,7 @@ const (
 	kindRootRef     = 156
 	kindExtent      = 168
 	kindMetadata    = 169
+	kindBlockGroup  = 192
 	kindDevice      = 216
 	kindChunk       = 228
 )

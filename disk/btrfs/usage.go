@@ -1,6 +1,7 @@
 package btrfs
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
@@ -14,7 +15,9 @@ const reservedStart = 1 << 20
 var superblockCopies = [...]int64{64 << 20, 256 << 30}
 
 // Used implements [disk.Usage]: the parts of chunks that the extent tree says are
-// allocated, what the log holds, the superblocks, and the start.
+// allocated, what the log holds, the superblocks, and the start. It returns an error
+// where that is not as much as the block groups say, since something in use would
+// be missing.
 func (fs *Filesystem) Used(device int, yield func(off, length int64) error) error {
 	if device < 0 || device >= len(fs.devices) {
 		return layer.Absent(deviceName(device), "there are %d", len(fs.devices))
@@ -23,12 +26,18 @@ func (fs *Filesystem) Used(device int, yield func(off, length int64) error) erro
 	if err != nil {
 		return err
 	}
+	groups := extents
+	if fs.sb.compatRO&roBlockGroupTree != 0 {
+		if groups, err = fs.openTree(groupTree, "block group tree"); err != nil {
+			return err
+		}
+	}
 	u := &usedRanges{size: fs.devices[device].disk.Size(), copies: superblockCopies[:], yield: yield}
 	if err := u.add(0, reservedStart); err != nil {
 		return err
 	}
 	for _, part := range fs.partsOf(device) {
-		err := fs.eachExtent(extents, part.chunk, func(off, length uint64) error {
+		err := fs.eachExtent(extents, groups, part.chunk, func(off, length uint64) error {
 			first, last := part.place(off, length)
 			if first >= last {
 				return nil
@@ -92,8 +101,9 @@ func rowStart(off, column, columns uint64) uint64 {
 // it, in ascending order.
 //
 // The keys of the extent tree: (address, EXTENT_ITEM, length), or, with
-// skinny_metadata, (address, METADATA_ITEM, level) for a tree block.
-func (fs *Filesystem) eachExtent(extents *tree, c *chunk, yield func(off, length uint64) error) error {
+// skinny_metadata, (address, METADATA_ITEM, level) for a tree block. A block group is
+// (address, BLOCK_GROUP_ITEM, length), and starts with the bytes that its extents have.
+func (fs *Filesystem) eachExtent(extents, groups *tree, c *chunk, yield func(off, length uint64) error) error {
 	logged := fs.logUsed.within(c.logical, c.length)
 	var w walk
 	emit := func(start, length uint64) error {
@@ -102,7 +112,15 @@ func (fs *Filesystem) eachExtent(extents *tree, c *chunk, yield func(off, length
 		}
 		return yield(start-c.logical, length)
 	}
-	err := extents.seek(&w, key{object: c.logical})
+	group, err := groups.get(key{c.logical, kindBlockGroup, c.length})
+	switch {
+	case err != nil:
+		return err
+	case len(group.raw) < 8:
+		return layer.Damaged("block group", group.at, "there is none for the chunk at %#x", c.logical)
+	}
+	used, found := binary.LittleEndian.Uint64(group.raw), uint64(0)
+	err = extents.seek(&w, key{object: c.logical})
 	for ; err == nil && w.valid() && w.key().object < c.logical+c.length; err = w.next() {
 		k := w.key()
 		length := k.offset
@@ -121,6 +139,10 @@ func (fs *Filesystem) eachExtent(extents *tree, c *chunk, yield func(off, length
 		if err := emit(k.object, length); err != nil {
 			return err
 		}
+		found += length
+	}
+	if err == nil && found != used {
+		return layer.Damaged("block group", group.at, "%d bytes of the chunk at %#x are in use, the extent tree has %d", used, c.logical, found)
 	}
 	for ; err == nil && len(logged) > 0; logged = logged[1:] {
 		err = emit(logged[0].start, logged[0].length)
