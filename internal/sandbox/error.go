@@ -98,6 +98,9 @@ func (k *call) String() string {
 	case wire.OpReadDir:
 		r, _ := wire.DecodeReadDir(k.request)
 		return fmt.Sprintf("listing directory inode %d of %s from entry %d on", r.Ino, treeText(r.Tree), r.Skip)
+	case wire.OpDescribe:
+		r, _ := wire.DecodeDescribe(k.request)
+		return fmt.Sprintf("reading %d inodes of %s", len(r.Inos), treeText(r.Tree))
 	case wire.OpInode:
 		return node("reading")
 	case wire.OpReadlink:

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
-	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/sandbox/wire"
@@ -29,12 +28,14 @@ var (
 )
 
 func newFilesystem(r *Reader, number uint32, info disk.FilesystemInfo) *filesystem {
-	return &filesystem{
+	fs := &filesystem{
 		client: r.client, files: &r.files, tree: number, info: info,
-		nodes: nodeCache{entries: make(map[uint64]*wire.Entry)},
+		nodes: nodeCache{nodes: make(map[uint64]node)},
 		small: smallReader{client: r.client, tree: number, files: make(map[uint64]*smallFile)},
 		dirs:  tree{dirs: make(map[uint64]dirPlace), ahead: make(map[uint64]*aheadPage)},
 	}
+	fs.nodes.ask = fs.describe
+	return fs
 }
 
 func (fs *filesystem) Info() disk.FilesystemInfo { return fs.info }
@@ -70,7 +71,11 @@ func (fs *filesystem) Subvolumes() (list []disk.Subvolume, err error) {
 }
 
 func (fs *filesystem) Inode(ino uint64) (disk.Inode, error) {
-	if e := fs.nodes.get(ino); e != nil && e.Inode != nil {
+	e, err := fs.entry(ino)
+	if err != nil {
+		return disk.Inode{}, err
+	}
+	if e != nil && e.Inode != nil {
 		return *e.Inode, nil
 	}
 	k, err := fs.ask(wire.OpInode, fs.node(ino))
@@ -85,7 +90,7 @@ func (fs *filesystem) Inode(ino uint64) (disk.Inode, error) {
 }
 
 func (fs *filesystem) Readlink(ino uint64) ([]byte, error) {
-	if e := fs.nodes.get(ino); e != nil && e.Target != nil {
+	if e := fs.nodes.known(ino); e != nil && e.Target != nil {
 		return bytes.Clone(e.Target), nil
 	}
 	k, err := fs.ask(wire.OpReadlink, fs.node(ino))
@@ -100,7 +105,7 @@ func (fs *filesystem) Readlink(ino uint64) ([]byte, error) {
 }
 
 func (fs *filesystem) Xattrs(ino uint64) ([]disk.Xattr, error) {
-	if e := fs.nodes.get(ino); e != nil && e.HasXattrs {
+	if e := fs.nodes.known(ino); e != nil && e.HasXattrs {
 		// Copies, so that one that is kept does not keep a whole page.
 		var list []disk.Xattr
 		for _, x := range e.Xattrs {
@@ -120,7 +125,7 @@ func (fs *filesystem) Xattrs(ino uint64) ([]disk.Xattr, error) {
 }
 
 func (fs *filesystem) Open(ino uint64) (disk.Sparse, error) {
-	if e := fs.nodes.get(ino); e != nil && e.Pieces != nil {
+	if e := fs.nodes.known(ino); e != nil && e.Pieces != nil {
 		return &located{fs: fs, ino: ino, size: e.Inode.Size, pieces: e.Pieces}, nil
 	}
 	n, err := fs.Inode(ino)
@@ -151,7 +156,7 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 		}
 		return fs.yield(known.call, &known.DirPage, &seen, yield)
 	}
-	list := newDirectory(ino)
+	list, names := newDirectory(ino), new(nameListing)
 	var next *call
 	var err error
 	if asked != nil {
@@ -174,11 +179,19 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 		}
 		// The worker reads the next page while the caller looks at this one.
 		next = nil
+		named := req.Names
 		if !pages[0].Last {
+			req.Names = fs.nodes.room(names)
 			if next, err = fs.client.send(wire.OpReadDir, req); err != nil {
 				return err
 			}
 		}
+		told := pages
+		if named {
+			fs.nodes.addNames(names, &pages[0])
+			told = pages[1:]
+		}
+		fs.nodes.addPages(told, len(k.body))
 		fs.learn(k, pages, list)
 		if pages[0].Last {
 			if err := fs.small.anticipate(&list.files); err != nil {
@@ -204,7 +217,6 @@ func newDirectory(ino uint64) *directory { return &directory{dirs: dirListing{in
 // learn remembers what an answer tells: a page of one directory, and directories
 // that are likely to be listed next.
 func (fs *filesystem) learn(k *call, pages []wire.DirPage, list *directory) {
-	fs.nodes.add(pages, len(k.body))
 	for i := range pages {
 		p := &pages[i]
 		if i > 0 {
@@ -247,61 +259,4 @@ func (s *nameSet) add(name []byte) bool {
 	}
 	s.hashes[h] = struct{}{}
 	return true
-}
-
-// maxNodeBytes bounds the memory of a nodeCache. It holds some 60,000 files:
-// the largest directories that are listed first and looked at afterwards.
-const maxNodeBytes = 24 << 20
-
-// entrySize is what a decoded entry takes beside the bytes of its page.
-const entrySize = 300
-
-// nodeCache keeps what directory pages told about files, the latest pages.
-type nodeCache struct {
-	mu      sync.Mutex // guards what follows
-	entries map[uint64]*wire.Entry
-	answers []nodePage // oldest first
-	size    int
-}
-
-type nodePage struct {
-	pages []wire.DirPage
-	size  int
-}
-
-func (c *nodeCache) get(ino uint64) *wire.Entry {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.entries[ino]
-}
-
-// add adds the pages of an answer that had length bytes.
-func (c *nodeCache) add(pages []wire.DirPage, length int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := nodePage{pages: pages, size: length}
-	for _, p := range pages {
-		n.size += len(p.Entries) * entrySize
-		for i := range p.Entries {
-			c.entries[p.Entries[i].Ino] = &p.Entries[i]
-		}
-	}
-	c.answers = append(c.answers, n)
-	c.size += n.size
-	for c.size > maxNodeBytes && len(c.answers) > 1 {
-		c.forget(c.answers[0])
-		c.answers = c.answers[1:]
-	}
-}
-
-func (c *nodeCache) forget(n nodePage) {
-	c.size -= n.size
-	for _, p := range n.pages {
-		for i := range p.Entries {
-			// A later page may know the same file under another name.
-			if ino := p.Entries[i].Ino; c.entries[ino] == &p.Entries[i] {
-				delete(c.entries, ino)
-			}
-		}
-	}
 }

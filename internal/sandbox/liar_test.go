@@ -57,6 +57,13 @@ func liars() []liar {
 		return fs.ReadDir(2, func(disk.DirEntry) error { return nil })
 	})
 	inode := onFilesystem(func(fs disk.Filesystem) error { _, err := fs.Inode(12); return err })
+	listed := onFilesystem(func(fs disk.Filesystem) error {
+		if err := fs.ReadDir(2, func(disk.DirEntry) error { return nil }); err != nil {
+			return err
+		}
+		_, err := fs.Inode(12)
+		return err
+	})
 	link := onFilesystem(func(fs disk.Filesystem) error { _, err := fs.Readlink(12); return err })
 	xattrs := onFilesystem(func(fs disk.Filesystem) error { _, err := fs.Xattrs(12); return err })
 	extents := func(d *Reader) error {
@@ -142,6 +149,16 @@ func liars() []liar {
 			w.End(true)
 			return answering(w.Finish())(id, p)
 		}, list, ErrLied},
+
+		{"another file than was listed", wire.OpDescribe, describing(disk.Inode{Ino: 13, Mode: disk.ModeRegular}), listed, ErrLied},
+		{"a listed file of an unknown type", wire.OpDescribe, describing(disk.Inode{Ino: 12}), listed, ErrLied},
+		{"more files than were listed", wire.OpDescribe, describing(goodInode(), goodInode()), listed, ErrLied},
+		{"fewer files than were listed", wire.OpDescribe, describing(), listed, ErrLied},
+		{"a listed file outside the image", wire.OpDescribe, func(id uint32, p []byte) []byte {
+			n := goodInode()
+			return answering(wire.AppendDescription(nil, &wire.Entry{Inode: &n, Pieces: []wire.Piece{
+				{Extent: disk.Extent{Length: n.Size}, At: liarDisk - 1}}}))(id, p)
+		}, listed, ErrLied},
 
 		{"another inode", wire.OpInode, badInode(func(n *disk.Inode) { n.Ino = 13 }), inode, ErrLied},
 		{"an inode without type", wire.OpInode, badInode(func(n *disk.Inode) { n.Mode = 0o644 }), inode, ErrLied},
@@ -249,6 +266,15 @@ func dirPage(last bool, entries ...disk.DirEntry) []byte {
 	return w.Finish()
 }
 
+// describing is an answer that describes files.
+func describing(list ...disk.Inode) func(uint32, []byte) []byte {
+	var b []byte
+	for i := range list {
+		b = wire.AppendDescription(b, &wire.Entry{Inode: &list[i]})
+	}
+	return answering(b)
+}
+
 // unplaced encodes pieces that the worker must read.
 func unplaced(extents ...disk.Extent) []byte {
 	var list []wire.Piece
@@ -326,6 +352,12 @@ func honest(op wire.Op) func(uint32, []byte) []byte {
 		}
 	case wire.OpMount:
 		return answering(wire.AppendInfo(nil, goodInfo()))
+	case wire.OpReadDir: // of a directory that has two pages
+		return func(id uint32, payload []byte) []byte {
+			r, _ := wire.DecodeReadDir(payload)
+			e := disk.DirEntry{Name: fmt.Appendf(nil, "file %d", r.Skip), Ino: 11 + r.Skip}
+			return answering(dirPage(r.Skip > 0, e))(id, payload)
+		}
 	case wire.OpInode:
 		n := goodInode()
 		return answering(wire.AppendInode(nil, &n))

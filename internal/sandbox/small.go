@@ -76,6 +76,30 @@ type batch struct {
 func (s *smallReader) add(l *listing, p *wire.DirPage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.gather(l, p)
+	if p.Last && !l.dropped {
+		s.complete(l)
+	}
+}
+
+// append makes the files of a page known that are expected in the order of the page,
+// whichever that is, and after those of last, which may be nil.
+func (s *smallReader) append(last, l *listing, p *wire.DirPage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last != nil {
+		last.next = l
+	}
+	s.gather(l, p)
+	l.byName = make([]int, len(l.files))
+	for i := range l.byName {
+		l.byName[i], l.files[i].at[nameOrder] = i, i
+	}
+	s.keep(l)
+}
+
+// gather adds the small files of a page to a listing.
+func (s *smallReader) gather(l *listing, p *wire.DirPage) {
 	for i := range p.Entries {
 		e := &p.Entries[i]
 		n := e.Inode
@@ -91,12 +115,9 @@ func (s *smallReader) add(l *listing, p *wire.DirPage) {
 		l.files = append(l.files, f)
 		s.files[f.ino] = f
 	}
-	if p.Last && !l.dropped {
-		s.complete(l)
-	}
 }
 
-// complete puts a listing in order, and makes room for it.
+// complete puts a listing in order, and keeps it.
 func (s *smallReader) complete(l *listing) {
 	names := make([][]byte, len(l.files))
 	for i, f := range l.files {
@@ -104,6 +125,11 @@ func (s *smallReader) complete(l *listing) {
 		f.name = nil // it would keep its page
 	}
 	l.sort(names, func(index, place int) { l.files[index].at[nameOrder] = place })
+	s.keep(l)
+}
+
+// keep makes room for a listing.
+func (s *smallReader) keep(l *listing) {
 	s.listings = append(s.listings, l)
 	for len(s.files) > maxListed && len(s.listings) > 1 {
 		s.forget(s.listings[0])

@@ -1,9 +1,9 @@
 package sandbox
 
 import (
+	"iter"
 	"sync"
 
-	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/sandbox/wire"
 )
 
@@ -95,16 +95,31 @@ func (t *tree) plan(req *wire.ReadDir) bool {
 	if order == nameOrder {
 		req.Walk = wire.WalkNames
 	}
-	here := t.dirs[req.Ino]
-	for i := range here.following(order) {
+	for ino := range t.following(req.Ino, order) {
 		if len(req.Then) == wire.MaxThen {
 			break
 		}
-		if ino := here.in.inos[i]; t.ahead[ino] == nil {
+		if t.ahead[ino] == nil {
 			req.Then = append(req.Then, ino)
 		}
 	}
 	return true
+}
+
+// following returns the directories that a walk reaches behind one and all below it:
+// those that follow it, those that follow the one that it is in, and so on.
+func (t *tree) following(ino uint64, order int) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		here := t.dirs[ino]
+		for hops := 0; here.in != nil && hops < maxHops; hops++ {
+			for i := range here.following(order) {
+				if !yield(here.in.inos[i]) {
+					return
+				}
+			}
+			here = t.dirs[here.in.ino]
+		}
+	}
 }
 
 // askAhead sends the request that the caller of a walk will need next, once half
@@ -137,12 +152,8 @@ func (t *tree) after(p *aheadPage) (uint64, bool) {
 	for i := range p.dirs.all(order) {
 		return p.dirs.inos[i], true
 	}
-	here := t.dirs[p.Ino]
-	for hops := 0; here.in != nil && hops < maxHops; hops++ {
-		for i := range here.following(order) {
-			return here.in.inos[i], true
-		}
-		here = t.dirs[here.in.ino]
+	for ino := range t.following(p.Ino, order) {
+		return ino, true
 	}
 	return 0, false
 }
@@ -173,7 +184,7 @@ func (t *tree) expect(p *aheadPage, told int) {
 func (t *tree) add(l *dirListing, names *[][]byte, p *wire.DirPage) {
 	for i := range p.Entries {
 		e := &p.Entries[i]
-		if e.Inode != nil && e.Inode.Type() == disk.ModeDir && len(l.inos) < maxDirs {
+		if e.IsDir() && len(l.inos) < maxDirs {
 			l.inos = append(l.inos, e.Ino)
 			*names = append(*names, e.Name)
 		}

@@ -1,6 +1,10 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/drydock-vm/drydock/disk"
+)
 
 // The encoders append; each has its counterpart in decoder.
 
@@ -31,6 +35,36 @@ func putString(b []byte, v string) []byte {
 type decoder struct {
 	buf []byte
 	err error
+
+	// Room for what there is one of for each of many files.
+	inodes []disk.Inode
+	places []Piece
+}
+
+// roomFor is for how many files there is room at once.
+const roomFor = 64
+
+// newInode returns room for an inode.
+func (d *decoder) newInode() *disk.Inode {
+	if len(d.inodes) == 0 {
+		d.inodes = make([]disk.Inode, roomFor)
+	}
+	n := &d.inodes[0]
+	d.inodes = d.inodes[1:]
+	return n
+}
+
+// newPieces returns an empty list with room for n pieces, which the payload has.
+func (d *decoder) newPieces(n int) []Piece {
+	if n > roomFor/4 {
+		return make([]Piece, 0, n)
+	}
+	if len(d.places) < n {
+		d.places = make([]Piece, roomFor)
+	}
+	list := d.places[:0:n]
+	d.places = d.places[n:]
+	return list
 }
 
 func (d *decoder) fail(format string, args ...any) {

@@ -109,6 +109,14 @@ type Entry struct {
 	Pieces []Piece
 }
 
+// IsDir reports whether the entry is a directory, as far as is told.
+func (e *Entry) IsDir() bool {
+	if e.Inode != nil {
+		return e.Inode.Type() == disk.ModeDir
+	}
+	return e.Type == disk.ModeDir
+}
+
 // DirPage is a part of a directory. Last says that the directory ends here.
 type DirPage struct {
 	Ino     uint64 // of the directory
@@ -171,7 +179,16 @@ func (w *DirPagesWriter) Finish() []byte {
 
 // Add adds an entry.
 func (w *DirPagesWriter) Add(e *Entry) {
-	var flags uint8
+	b := putU8(w.b, e.flags())
+	b = putU64(b, e.Ino)
+	b = putU32(b, e.Type)
+	b = putBytes(b, e.Name)
+	w.b = appendTold(b, e)
+	w.entries++
+}
+
+// flags says what is told beside the name.
+func (e *Entry) flags() (flags uint8) {
 	if e.Inode != nil {
 		flags |= entryInode
 	}
@@ -184,10 +201,11 @@ func (w *DirPagesWriter) Add(e *Entry) {
 	if len(e.Pieces) > 0 {
 		flags |= entryPieces
 	}
-	b := putU8(w.b, flags)
-	b = putU64(b, e.Ino)
-	b = putU32(b, e.Type)
-	b = putBytes(b, e.Name)
+	return flags
+}
+
+// appendTold appends what the flags of e announce.
+func appendTold(b []byte, e *Entry) []byte {
 	if e.Inode != nil {
 		b = AppendInode(b, e.Inode)
 	}
@@ -200,8 +218,7 @@ func (w *DirPagesWriter) Add(e *Entry) {
 	if len(e.Pieces) > 0 {
 		b = AppendPieces(b, e.Pieces)
 	}
-	w.b = b
-	w.entries++
+	return b
 }
 
 // DecodeDirPages decodes the answer to r, without copying names and values out of
@@ -256,19 +273,30 @@ func (d *decoder) dirPage(files []int64) DirPage {
 
 func (d *decoder) entry(files []int64) Entry {
 	var e Entry
-	flags := d.u8()
-	if flags&^(entryInode|entryTarget|entryXattrs|entryPieces) != 0 {
-		d.fail("entry with flags %#x", flags)
-	}
+	flags := d.flags()
 	e.Ino, e.Type, e.Name = d.u64(), d.u32(), d.bytes(MaxName)
 	if d.err == nil {
 		if err := CheckEntry(e.DirEntry); err != nil {
 			d.fail("%v", err)
 		}
 	}
+	d.told(&e, flags, files)
+	return e
+}
+
+func (d *decoder) flags() uint8 {
+	flags := d.u8()
+	if flags&^(entryInode|entryTarget|entryXattrs|entryPieces) != 0 {
+		d.fail("entry with flags %#x", flags)
+	}
+	return flags
+}
+
+// told decodes what is told of e beside its name.
+func (d *decoder) told(e *Entry, flags uint8, files []int64) {
 	if flags&entryInode != 0 {
-		n := d.inode(e.Ino)
-		e.Inode = &n
+		e.Inode = d.newInode()
+		*e.Inode = d.inode(e.Ino)
 	}
 	if flags&entryTarget != 0 {
 		e.Target = d.bytes(MaxTarget)
@@ -282,7 +310,6 @@ func (d *decoder) entry(files []int64) Entry {
 	if flags&entryPieces != 0 {
 		e.Pieces = d.wholeFile(e.Inode, files)
 	}
-	return e
 }
 
 // wholeFile decodes all pieces of a file's content.

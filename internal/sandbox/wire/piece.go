@@ -95,7 +95,7 @@ func (d *decoder) pieces(limit int, off, length int64, files []int64) []Piece {
 	if n == 0 {
 		return nil
 	}
-	list := make([]Piece, 0, n)
+	list := d.newPieces(n)
 	end := off + length
 	for range n {
 		p := d.piece(off, end, files)

@@ -128,6 +128,9 @@ const (
 	// MaxThen is how many directories a request may name beside the one that
 	// is to be listed.
 	MaxThen = 64
+	// MaxDescribe is how many files one request asks to describe: about as many as
+	// an answer of DirPageSize has room for.
+	MaxDescribe = 512
 	// MaxDirPages is how many directories one answer lists.
 	MaxDirPages = 1024
 	// maxText bounds each string of an error.
@@ -153,6 +156,7 @@ const (
 	OpGuest
 	OpSubvolumes
 	OpReadDir
+	OpDescribe
 	OpInode
 	OpReadlink
 	OpXattrs

@@ -23,16 +23,17 @@ func requests() map[string]interface{ Append([]byte) []byte } {
 			{Name: "a", SectorSize: 512, Images: []Image{{Format: FormatQcow2, Size: 5, Snapshot: "a", DataSize: 7}, {Format: FormatRaw, Size: 9, DataSize: -1}}},
 			{Name: "b", SectorSize: 4096, Images: []Image{{Format: FormatRaw, DataSize: -1, Served: true}}},
 		}},
-		"list":    List{Number: 2, Skip: 7},
-		"guest":   Guest{Root: "vg/root"},
-		"mount":   Mount{Volume: 3},
-		"unused":  Unused{Number: 1, From: 4096},
-		"places":  Places{Number: 2, From: 4096},
-		"node":    Node{Tree: 1, Ino: 12},
-		"readdir": ReadDir{Node: Node{Ino: 2}, Skip: 9, Walk: WalkNames, Then: []uint64{3, 4}},
-		"read":    Read{Object: Object{Kind: ObjectFile, Node: Node{Tree: 1, Ino: 12}}, Off: 4096, Length: 65536, Slot: 8},
-		"pieces":  Pieces{Object: Object{Kind: ObjectVolume, Node: Node{Tree: 1}}, Length: 1 << 40},
-		"many":    ReadMany{Tree: 1, Slot: 1, Files: []SmallFile{{Ino: 12, Size: 1}, {Ino: 13, Size: 100}}},
+		"list":     List{Number: 2, Skip: 7},
+		"guest":    Guest{Root: "vg/root"},
+		"mount":    Mount{Volume: 3},
+		"unused":   Unused{Number: 1, From: 4096},
+		"places":   Places{Number: 2, From: 4096},
+		"node":     Node{Tree: 1, Ino: 12},
+		"readdir":  ReadDir{Node: Node{Ino: 2}, Skip: 9, Names: true, Walk: WalkNames, Then: []uint64{3, 4}},
+		"describe": Describe{Tree: 1, Inos: []uint64{12, 13}},
+		"read":     Read{Object: Object{Kind: ObjectFile, Node: Node{Tree: 1, Ino: 12}}, Off: 4096, Length: 65536, Slot: 8},
+		"pieces":   Pieces{Object: Object{Kind: ObjectVolume, Node: Node{Tree: 1}}, Length: 1 << 40},
+		"many":     ReadMany{Tree: 1, Slot: 1, Files: []SmallFile{{Ino: 12, Size: 1}, {Ino: 13, Size: 100}}},
 	}
 }
 
@@ -61,6 +62,8 @@ func reencode(name string, b []byte) ([]byte, error) {
 		return again(DecodeNode, b)
 	case "readdir":
 		return again(DecodeReadDir, b)
+	case "describe":
+		return again(DecodeDescribe, b)
 	case "read":
 		return again(DecodeRead, b)
 	case "pieces":
@@ -141,6 +144,8 @@ func TestRequestLimits(t *testing.T) {
 		"too much":             {"many", ReadMany{Slot: 1, Files: []SmallFile{{Ino: 1, Size: MaxData}, {Ino: 2, Size: 1}}}},
 		"walk":                 {"readdir", ReadDir{Walk: 3}},
 		"others without walk":  {"readdir", ReadDir{Then: []uint64{1}}},
+		"no inodes":            {"describe", Describe{}},
+		"many inodes":          {"describe", Describe{Inos: make([]uint64, MaxDescribe+1)}},
 		"many others":          {"readdir", ReadDir{Walk: WalkDisk, Then: make([]uint64, MaxThen+1)}},
 	} {
 		if _, err := reencode(c.kind, c.r.Append(nil)); !errors.Is(err, ErrBroken) {
@@ -212,6 +217,7 @@ var (
 	testFiles   = []int64{0, 100, 1024}
 	testMany    = ReadMany{Files: []SmallFile{{Ino: 12, Size: 10}, {Ino: 13, Size: 20}, {Ino: 14, Size: 30}}}
 	testData    = bytes.Repeat([]byte("0123456789"), 6)
+	testInos    = Describe{Inos: []uint64{12, 13, 14, 12}}
 	testReadDir = ReadDir{Node: Node{Ino: 2}, Walk: WalkDisk}
 )
 
@@ -248,6 +254,10 @@ func answers() map[string][]byte {
 	n := sampleInode()
 	many := AppendContent(nil, Content{Told: true, Extents: []disk.Extent{{Length: 4}, {Offset: 4, Length: 6, Kind: disk.ExtentHole}}})
 	many = AppendContent(AppendContent(many, Content{}), Content{Told: true})
+	var told []byte
+	for _, e := range samplePages()[0].Entries {
+		told = AppendDescription(told, &e)
+	}
 	return map[string][]byte{
 		"measures":   AppendMeasures(nil, []Measure{{Name: "landlock", OK: true, Detail: "ABI 7"}, {Name: "seccomp"}}),
 		"opened":     Opened{Disks: []OpenedDisk{{Size: 1 << 40, Version: 3, ClusterSize: 65536, Compression: "zstd", ExtendedL2: true}, {Dirty: true}}}.Append(nil),
@@ -263,6 +273,7 @@ func answers() map[string][]byte {
 		"pages":      appendPages(samplePages()),
 		"pieces":     AppendPieces(nil, []Piece{{Extent: disk.Extent{Length: 100}, File: 1}, {Extent: disk.Extent{Length: 8192, Kind: disk.ExtentZero}, File: NoFile}}),
 		"many":       many,
+		"told":       told,
 		"error": AppendError(nil, &disk.Error{Layer: "ext4", Structure: "inode 12", Offset: -1, Detail: "d", Hint: "h",
 			Err: &disk.Error{Layer: "qcow2", Structure: "L2 table", Offset: 4096, Err: disk.ErrCorrupt}}),
 	}
@@ -316,6 +327,13 @@ func reanswer(name string, b []byte) ([]byte, error) {
 	case "pieces":
 		v, err := DecodePieces(b, testPieces, testFiles)
 		return AppendPieces(nil, v), err
+	case "told":
+		v, err := DecodeDescriptions(b, testInos, testFiles)
+		var out []byte
+		for i := range v {
+			out = AppendDescription(out, &v[i])
+		}
+		return out, err
 	case "many":
 		v, err := DecodeMany(b, testMany, testData)
 		var out []byte
@@ -337,6 +355,14 @@ func TestAnswers(t *testing.T) {
 	}
 	pages, err := DecodeDirPages(answers()["pages"], testReadDir, testFiles)
 	if diff := cmp.Diff(samplePages(), pages); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	entries := samplePages()[0].Entries
+	for i := range entries {
+		entries[i].DirEntry = disk.DirEntry{Ino: entries[i].Ino} // the asker has the rest
+	}
+	told, err := DecodeDescriptions(answers()["told"], testInos, testFiles)
+	if diff := cmp.Diff(entries, told); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
 	files, err := DecodeMany(answers()["many"], testMany, testData)

@@ -122,7 +122,7 @@ func (d *reader) readDir(req wire.ReadDir, b []byte) ([]byte, error) {
 	}
 	w := &walker{tree: t, out: wire.NewDirPagesWriter(b), order: req.Walk, seen: map[uint64]bool{req.Ino: true}, survey: newSurvey()}
 	w.out.Begin(req.Ino)
-	dirs, last, err := w.fill(r)
+	dirs, last, err := w.fill(r, req.Names)
 	if err != nil {
 		return nil, err
 	}
@@ -148,8 +148,9 @@ type walker struct {
 
 // fill adds entries until the directory or the room in the answer ends. It
 // returns the directories among them, in the order of the walk. What stands before
-// damage is a page of its own: whoever asks for the next one gets the error.
-func (w *walker) fill(r *dirReader) (dirs []subdir, last bool, err error) {
+// damage is a page of its own: whoever asks for the next one gets the error. With
+// names, the entries are not described.
+func (w *walker) fill(r *dirReader, names bool) (dirs []subdir, last bool, err error) {
 	for n := 0; !w.out.Full(); n++ {
 		e, ok, err := r.entry()
 		if err != nil && n > 0 {
@@ -161,9 +162,13 @@ func (w *walker) fill(r *dirReader) (dirs []subdir, last bool, err error) {
 			w.sort(dirs)
 			return dirs, true, err
 		}
-		full := w.describe(e)
-		w.out.Add(full)
-		if w.order != wire.NoWalk && full.Inode != nil && full.Inode.Type() == disk.ModeDir {
+		if names {
+			w.entry = wire.Entry{DirEntry: e}
+		} else {
+			w.describe(e)
+		}
+		w.out.Add(&w.entry)
+		if w.order != wire.NoWalk && w.entry.IsDir() {
 			dirs = append(dirs, subdir{ino: e.Ino, name: string(e.Name)})
 		}
 	}
@@ -204,7 +209,7 @@ func (w *walker) descend(dirs []subdir, then []uint64) {
 		}
 		w.seen[next.ino] = true
 		w.out.Begin(next.ino)
-		below, last, err := w.fill(w.tree.newDirReader(next.ino))
+		below, last, err := w.fill(w.tree.newDirReader(next.ino), false)
 		if err != nil || !last {
 			w.out.Abandon() // who asks for it alone learns why
 			return
@@ -212,6 +217,25 @@ func (w *walker) descend(dirs []subdir, then []uint64) {
 		w.out.End(true)
 		dirs = below
 	}
+}
+
+// describe answers with what the files are that a directory has listed, as far as
+// there is room.
+func (d *reader) describe(r wire.Describe, b []byte) ([]byte, error) {
+	t, err := d.tree(r.Tree)
+	if err != nil {
+		return nil, err
+	}
+	w := &walker{tree: t, survey: newSurvey()}
+	start, nothing := len(b), new(wire.Entry)
+	for _, ino := range r.Inos {
+		e := nothing
+		if len(b)-start < wire.DirPageSize {
+			e = w.describe(disk.DirEntry{Ino: ino})
+		}
+		b = wire.AppendDescription(b, e)
+	}
+	return b, nil
 }
 
 // maxInlineSize bounds the files whose pieces are told in passing: those for

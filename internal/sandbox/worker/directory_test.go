@@ -16,6 +16,8 @@ type fake struct {
 	dirs  map[uint64][]disk.DirEntry
 	err   map[uint64]error // comes after the entries
 	lists int              // how often a directory was listed
+
+	xattrs []disk.Xattr // of each file
 }
 
 func (f *fake) Inode(ino uint64) (disk.Inode, error) {
@@ -28,7 +30,7 @@ func (f *fake) Inode(ino uint64) (disk.Inode, error) {
 	return disk.Inode{Ino: ino, Mode: disk.ModeRegular | 0o644, Size: 5}, nil
 }
 
-func (f *fake) Xattrs(uint64) ([]disk.Xattr, error) { return nil, nil }
+func (f *fake) Xattrs(uint64) ([]disk.Xattr, error) { return f.xattrs, nil }
 
 func (f *fake) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	f.lists++
@@ -120,6 +122,58 @@ func TestPagesAgain(t *testing.T) {
 	}
 	if got, err := wire.DecodeDirPages(answer, wire.ReadDir{Node: wire.Node{Ino: 2}}, nil); err != nil || !got[0].Last || len(got[0].Entries) != 0 {
 		t.Errorf("behind the end: %+v, %v", got, err)
+	}
+}
+
+// A page of names tells nothing else, but goes on with directories that are wanted next.
+func TestNames(t *testing.T) {
+	f := &fake{dirs: map[uint64][]disk.DirEntry{2: append(many(3), disk.DirEntry{Name: []byte("d"), Ino: 10, Type: disk.ModeDir}), 10: many(1)}}
+	req := wire.ReadDir{Node: wire.Node{Ino: 2}, Skip: 1, Names: true, Walk: wire.WalkDisk}
+	answer, err := f.open().readDir(req, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := wire.DecodeDirPages(answer, req, nil)
+	if err != nil || len(pages) != 2 || len(pages[0].Entries) != 3 {
+		t.Fatalf("%+v, %v", pages, err)
+	}
+	for _, e := range pages[0].Entries {
+		if e.Inode != nil || e.HasXattrs {
+			t.Errorf("%q is described", e.Name)
+		}
+	}
+	if pages[1].Ino != 10 || pages[1].Entries[0].Inode == nil {
+		t.Errorf("the directory behind it: %+v", pages[1])
+	}
+}
+
+// Files are described in the order in which they are asked for. Of one that is damaged
+// nothing is told, and neither is of those for which there is no room.
+func TestDescribe(t *testing.T) {
+	ask := func(f *fake, inos ...uint64) []wire.Entry {
+		req := wire.Describe{Inos: inos}
+		answer, err := f.open().describe(req, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := wire.DecodeDescriptions(answer, req, nil)
+		if err != nil || len(answer) > wire.MaxAnswer {
+			t.Fatalf("%d bytes: %v", len(answer), err)
+		}
+		return list
+	}
+	list := ask(new(fake), 1001, 666, 1000)
+	if list[0].Inode.Ino != 1001 || list[1].Inode != nil || list[2].Inode.Ino != 1000 || !list[2].HasXattrs {
+		t.Errorf("%+v", list)
+	}
+	large := &fake{xattrs: []disk.Xattr{{Name: []byte("user.a"), Value: make([]byte, wire.MaxInlineXattrs-6)}}}
+	var inos []uint64
+	for ino := range uint64(wire.MaxDescribe) {
+		inos = append(inos, 1000+ino)
+	}
+	list = ask(large, inos...)
+	if list[0].Inode == nil || list[wire.MaxDescribe-1].Inode != nil {
+		t.Errorf("of %d files with large attributes the first and the last are %+v and %+v", len(inos), list[0], list[wire.MaxDescribe-1])
 	}
 }
 

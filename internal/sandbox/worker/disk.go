@@ -160,6 +160,8 @@ func (d *reader) handle(op wire.Op, payload, b []byte) ([]byte, error) {
 		return answer(wire.DecodeList, payload, b, d.listSubvolumes)
 	case wire.OpReadDir:
 		return answer(wire.DecodeReadDir, payload, b, d.readDir)
+	case wire.OpDescribe:
+		return answer(wire.DecodeDescribe, payload, b, d.describe)
 	case wire.OpInode:
 		return answer(wire.DecodeNode, payload, b, d.inode)
 	case wire.OpReadlink:
