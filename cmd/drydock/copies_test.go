@@ -124,3 +124,21 @@ func TestCopyDamaged(t *testing.T) {
 	}
 	h.resticAt("all", "check", "--read-data")
 }
+
+// TestEmptyBackup: a round beside a backup whose file is empty, as a server that crashed
+// may leave it, does its work, and says so once. Restic finds all whole when it was
+// taken away.
+func TestEmptyBackup(t *testing.T) {
+	h := retainHost(t)
+	must(t, os.WriteFile(h.config, fmt.Appendf(nil, pruneConfig, h.dir, "path: "+h.path("repository"), h.path("state", "repository.key")), 0o600))
+	h.night(0, 0)
+	must(t, os.WriteFile(h.path("repository", "snapshots", strings.Repeat("a0", 32)), nil, 0o600))
+	problems := h.night(1, 3).Problems()
+	if len(problems) != 1 || strings.Count(problems[0], "load snapshot") != 1 || !strings.Contains(problems[0], "drydock backups rm --unreadable a0a0a0a0") {
+		t.Errorf("the round says: %q", problems)
+	}
+	h.run(0, "backups", "rm", "--unreadable", "a0a0a0a0")
+	h.night(2, 0)
+	h.nights(2, 1)
+	h.judged()
+}

@@ -193,8 +193,10 @@ func run(ctx context.Context, repo *repository.Repository, root *mount, sources 
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if err != nil {
-			report.warn(err) // about some that cannot be read
+		// Backups that cannot be read, of whatever VM, are for the retention of a round to
+		// name: once, and not with each VM.
+		if err != nil && !repository.IsDamage(err) {
+			report.warn(err)
 		}
 		if len(all) > 0 {
 			parent = all[len(all)-1]

@@ -66,6 +66,7 @@ func (a *app) backupsCopy(ctx context.Context, names []string) error {
 		if rep != nil {
 			l.Copied, l.Present, l.Unwanted, l.Blobs, l.Stored = rep.Copied, rep.Present, len(rep.needless), rep.Blobs, rep.Stored
 			l.Mended = rep.mendedText()
+			err = errors.Join(err, rep.unreadHere, rep.unreadThere)
 		}
 		if err != nil {
 			l.Error = err.Error()

@@ -22,8 +22,9 @@ type copied struct {
 	mended   *copy.Mended
 	replaced []repository.ID // backups that could not be read, and are there in others or needless
 
-	there      map[repository.ID]repository.ID // first IDs of the backups that were there, by theirs
-	unreadable bool                            // some there cannot be read
+	there map[repository.ID]repository.ID // first IDs of the backups that were there, by theirs
+	// What cannot be read of the backups in the repository, and of those at the place.
+	unreadHere, unreadThere error
 }
 
 // mendedText says what a place had lost, or "".
@@ -47,7 +48,8 @@ func (c *copied) mendedText() string {
 }
 
 // copyTo copies to one place what its policies keep. What the place has lost, as far as
-// that can be seen from here, comes first: what else is copied may hang on it.
+// that can be seen from here, comes first: what else is copied may hang on it. That
+// backups cannot be read is in the report alone.
 func (h *host) copyTo(ctx context.Context, from *repository.Repository, c config.Copy, names []string) (to *repository.Repository, rep *copied, err error) {
 	if to, err = h.openOrCreateUnindexed(ctx, c.Repository); err != nil {
 		return nil, nil, err
@@ -106,7 +108,7 @@ func (h *host) copyMissing(ctx context.Context, from, to *repository.Repository,
 	for _, s := range wanted {
 		delete(needless, copy.Original(s))
 	}
-	return &copied{Report: done, needless: needless, there: there, unreadable: unreadThere != nil}, errors.Join(unread, err)
+	return &copied{Report: done, needless: needless, there: there, unreadHere: unread, unreadThere: unreadThere}, err
 }
 
 // lockBoth locks two repositories, not exclusively. What is done under the locks takes
@@ -129,16 +131,16 @@ func lockBoth(ctx context.Context, a, b *repository.Repository) (locked context.
 // tidyBackups removes backups of a place that cannot be read, if they are there again or
 // its policies do not keep them, and remembers those that are there.
 func (h *host) tidyBackups(ctx context.Context, to *repository.Repository, place string, rep *copied) error {
-	var unread error
-	if rep.unreadable {
+	var failed error
+	if rep.unreadThere != nil {
 		known, err := h.knownBackups(ctx, place)
 		if err != nil {
 			return err
 		}
 		maps.Copy(known, rep.there)
-		rep.replaced, unread = copy.RemoveUnreadable(ctx, to, known, rep.needless, lockPatience)
+		rep.replaced, rep.unreadThere, failed = copy.RemoveUnreadable(ctx, to, known, rep.needless, lockPatience)
 	}
-	return errors.Join(unread, h.rememberBackups(ctx, place, rep.there, unread != nil))
+	return errors.Join(failed, h.rememberBackups(ctx, place, rep.there, rep.unreadThere != nil || failed != nil))
 }
 
 // knownBackups are the first IDs of the backups that were last known to be at a place, by

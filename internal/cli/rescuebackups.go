@@ -37,11 +37,8 @@ func (p *proofs) rescueBackups(ctx context.Context, repo *repository.Repository)
 			p.h.app.warn(fmt.Errorf("%s cannot give back all backups: %w", c.Path, err))
 		}
 	}
-	removed, err := copy.RemoveUnreadable(ctx, repo, known, nil, lockPatience)
-	if err != nil && !repository.IsDamage(err) {
-		return removed, err
-	}
-	return removed, nil
+	removed, _, err := copy.RemoveUnreadable(ctx, repo, known, nil, lockPatience)
+	return removed, err
 }
 
 // lostBackups returns the first IDs of the backups of the repository, also of those that

@@ -306,6 +306,63 @@ func TestUnreadableBackups(t *testing.T) {
 	if _, err := os.Stat(strange); err != nil {
 		t.Error(err)
 	}
+	if out, errs, code := run(t, "-c", config, "backups", "rm", "--copy", "nas", "--unreadable", "abababab"); code != 0 || out != "removed abababab, which could not be read\n" {
+		t.Errorf("given up: exit code %d, %q, %q", code, out, errs)
+	}
+	if out, errs, code := run(t, "-c", config, "backups", "copy"); code != 0 {
+		t.Errorf("given up: exit code %d, %q, %q", code, out, errs)
+	}
+}
+
+// An empty file in the place of a backup is one that cannot be read, as it is for restic:
+// it is said, keeps no other, and goes when it is named, and nothing else does.
+func TestEmptyBackup(t *testing.T) {
+	config, _ := withCopy(t, ", name: nas")
+	here := filepath.Join(filepath.Dir(config), "repo", "snapshots")
+	good, err := filepath.Glob(filepath.Join(here, "*"))
+	if err != nil || len(good) != 1 {
+		t.Fatalf("%q, %v", good, err)
+	}
+	id := filepath.Base(good[0])
+	var empty []string
+	for _, digits := range []string{"a0", "b0"} {
+		path := filepath.Join(here, strings.Repeat(digits, 32))
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		empty = append(empty, path)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"backups", "list"}, 3, "drydock backups rm --unreadable a0a0a0a0 takes its file away"},
+		{[]string{"verify"}, 1, "drydock backups rm --unreadable a0a0a0a0 takes its file away"},
+		{[]string{"verify", "--repair"}, 1, "a0a0a0a0"}, // nobody has it
+		{[]string{"backups", "prune"}, 1, "put off: damaged: backups that cannot be read: 2, the first is a0a0a0a0"},
+		{[]string{"backups", "rm", "--copy", "nas", "web@latest"}, 2, "--copy goes with --unreadable"},
+		{[]string{"backups", "rm", "--unreadable", "a0a0", id}, 2, "can be read: drydock backups rm web@" + id[:8] + " removes it; nothing was removed"},
+		{[]string{"backups", "rm", "--unreadable", "c0c0"}, 2, "(there are: a0a0a0a0, b0b0b0b0); nothing was removed"},
+		{[]string{"backups", "rm", "--unreadable", ""}, 2, "nothing was removed"},
+		{[]string{"backups", "rm", "--copy", "nas", "--unreadable", "a0a0"}, 2, "all backups can be read"},
+	} {
+		out, errs, code := run(t, append([]string{"-c", config}, c.args...)...)
+		if code != c.code || !strings.Contains(errs, c.want) {
+			t.Errorf("%q: exit code %d, %q, %q", c.args, code, out, errs)
+		}
+	}
+	for _, path := range append(empty, good...) {
+		if _, err := os.Stat(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, errs, code := run(t, "-c", config, "backups", "rm", "--json", "--unreadable", "a0a0", "b0b0b0b0"); code != 0 || !strings.Contains(out, strings.Repeat("a0", 32)) {
+		t.Errorf("exit code %d, %q, %q", code, out, errs)
+	}
+	if out, errs, code := run(t, "-c", config, "verify", "--mode", "full"); code != 0 || strings.Count(out, "  good\n") != 1 {
+		t.Errorf("afterwards: exit code %d, %q, %q", code, out, errs)
+	}
 }
 
 // The doctor tries the repository and each copy, with the key.

@@ -62,8 +62,9 @@ func (c copies) Copy(ctx context.Context, name string) (*round.CopyReport, error
 		err = c.h.renew(ctx, to, p.Repository)
 	}
 	if !c.Prunes(name) {
-		return rep, err
+		return rep, errors.Join(err, done.unreadThere)
 	}
+	// What cannot be read there, this says; of the repository, the round's own retention.
 	results, rerr := retain.Apply(ctx, to, c.h.copyPolicies(p), c.h.app.now(), lockPatience)
 	for _, r := range results {
 		for _, s := range r.Removed {

@@ -331,14 +331,14 @@ func TestUnreadableSnapshot(t *testing.T) {
 	if rep, err := copy.Run(t.Context(), from.open(local.New(from.dir)), repo, all); err != nil || rep.Copied != 2 {
 		t.Errorf("%+v, %v", rep, err)
 	}
-	if removed, err := copy.RemoveUnreadable(t.Context(), repo, nil, nil, 0); len(removed) > 0 || !errors.Is(err, repository.ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(bad)) {
-		t.Errorf("what nobody knows was removed: %q, %v", removed, err)
+	if removed, unread, err := copy.RemoveUnreadable(t.Context(), repo, nil, nil, 0); err != nil || len(removed) > 0 || !errors.Is(unread, repository.ErrDamaged) || !strings.Contains(unread.Error(), filepath.Base(bad)) {
+		t.Errorf("what nobody knows was removed: %q, %v, %v", removed, unread, err)
 	}
-	if removed, err := copy.RemoveUnreadable(t.Context(), repo, known, nil, 0); err != nil || len(removed) != 1 || removed[0].String() != filepath.Base(bad) {
-		t.Errorf("removed are %q, %v", removed, err)
+	if removed, unread, err := copy.RemoveUnreadable(t.Context(), repo, known, nil, 0); err != nil || unread != nil || len(removed) != 1 || removed[0].String() != filepath.Base(bad) {
+		t.Errorf("removed are %q, %v, %v", removed, unread, err)
 	}
-	if removed, err := copy.RemoveUnreadable(t.Context(), repo, known, nil, 0); err != nil || len(removed) > 0 {
-		t.Errorf("again: %q, %v", removed, err)
+	if removed, unread, err := copy.RemoveUnreadable(t.Context(), repo, known, nil, 0); err != nil || unread != nil || len(removed) > 0 {
+		t.Errorf("again: %q, %v, %v", removed, unread, err)
 	}
 	to.restic("check", "--read-data")
 }

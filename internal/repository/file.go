@@ -79,18 +79,22 @@ func (r *Repository) loadSealedFile(ctx context.Context, op string, h backend.Ha
 	if err != nil {
 		return nil, err
 	}
-	if Hash(sealed) != id {
+	switch {
+	case len(sealed) == 0: // as a server that crashed leaves files that it did not sync
+		return nil, damaged(op, h, "it is empty")
+	case Hash(sealed) != id:
 		return nil, damaged(op, h, "the content has another hash")
 	}
 	return sealed, nil
 }
 
-// listFiles returns the IDs of all files of a type.
+// listFiles returns the IDs of all files of a type. An empty lock file is none, as for
+// restic: nobody is kept out by a process that died, or a server, before it was written.
 func (r *Repository) listFiles(ctx context.Context, op string, t backend.FileType) ([]ID, error) {
 	var ids []ID
 	err := r.be.List(ctx, t, func(info backend.FileInfo) error {
 		id, err := ParseID(info.Name)
-		if err == nil && info.Size > 0 { // an upload that died left an empty one
+		if err == nil && (t != backend.LockFile || info.Size > 0) {
 			ids = append(ids, id)
 		}
 		return err

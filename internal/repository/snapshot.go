@@ -113,12 +113,18 @@ func decodeSnapshot(plain []byte) (*Snapshot, error) {
 func (r *Repository) LoadSnapshot(ctx context.Context, id ID) (*Snapshot, error) {
 	const op = "load snapshot"
 	plain, err := r.loadFile(ctx, op, backend.SnapshotFile, id)
+	var s *Snapshot
+	if err == nil {
+		if s, err = decodeSnapshot(plain); err != nil {
+			err = damaged(op, backend.Handle{Type: backend.SnapshotFile, Name: id.String()}, "%w", err)
+		}
+	}
+	var e *Error
+	if errors.Is(err, ErrDamaged) && errors.As(err, &e) {
+		e.Hint = fmt.Sprintf("drydock verify --repair brings it back if another place has it; drydock backups rm --unreadable %s takes its file away; at a copy, both with --copy", id.Short())
+	}
 	if err != nil {
 		return nil, err
-	}
-	s, err := decodeSnapshot(plain)
-	if err != nil {
-		return nil, damaged(op, backend.Handle{Type: backend.SnapshotFile, Name: id.String()}, "%w", err)
 	}
 	s.ID = id
 	return s, nil

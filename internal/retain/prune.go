@@ -51,6 +51,8 @@ var ErrNoRestic = errors.New("restic is not installed, and prune is its work")
 // on is [repository.ErrLocked], and not a text of restic's. Last, the parity of the
 // packs that are gone goes too.
 //
+// While backups cannot be read nothing is pruned, as restic has it.
+//
 // When ctx is done restic is asked to stop, and what it did until then is whole.
 func Prune(ctx context.Context, repo *repository.Repository, opts PruneOptions) (*Pruned, error) {
 	program := opts.Program
@@ -60,6 +62,9 @@ func Prune(ctx context.Context, repo *repository.Repository, opts PruneOptions) 
 	path, err := exec.LookPath(program)
 	if err != nil {
 		return nil, fmt.Errorf("prune: %w (install the package of that name, or set prune.every: 0s): %w", ErrNoRestic, err)
+	}
+	if err := allReadable(ctx, repo); err != nil {
+		return nil, fmt.Errorf("prune: %w", err)
 	}
 	p := &Pruned{}
 	if p.Before, err = repo.PackSize(ctx); err != nil {
@@ -85,6 +90,19 @@ func Prune(ctx context.Context, repo *repository.Repository, opts PruneOptions) 
 		return p, fmt.Errorf("prune: %w", err)
 	}
 	return p, nil
+}
+
+// allReadable returns an error while backups cannot be read.
+func allReadable(ctx context.Context, repo *repository.Repository) error {
+	all, err := repo.Snapshots(ctx)
+	if err == nil || !repository.IsDamage(err) {
+		return err
+	}
+	bad, err := repo.DamagedSnapshots(ctx, all)
+	if err != nil || len(bad) == 0 {
+		return err
+	}
+	return fmt.Errorf("put off: %w: backups that cannot be read: %d, the first is %s; what they need is not known (drydock verify says what to do)", repository.ErrDamaged, len(bad), bad[0].Short())
 }
 
 func runRestic(ctx context.Context, path string, opts PruneOptions) ([]byte, error) {
