@@ -1,10 +1,13 @@
 package main_test
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drydock-vm/drydock/internal/testguest"
 	"github.com/drydock-vm/drydock/internal/testlibvirt"
@@ -73,5 +76,81 @@ func TestLibvirt(t *testing.T) {
 	}
 	if out := run("status", "web"); !strings.Contains(out, "running") {
 		t.Errorf("%s", out)
+	}
+}
+
+// TestLibvirtFromBackup: a domain with a disk of libvirt's own runs from its backup. When
+// the drydock dies that serves it, the guest waits for the next one, and in the end libvirt
+// and the image know of nothing below the disk.
+func TestLibvirtFromBackup(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	dir := t.TempDir()
+	config := filepath.Join(dir, "drydock.yaml")
+	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1", Dir: dir, DataSize: 256 << 20})
+	l := testlibvirt.Start(t)
+	l.Define(testlibvirt.PassThrough("web", g.Command, testlibvirt.Disk{ID: "data", Path: g.DataPath}))
+	must(t, os.WriteFile(config, managedConfig(g, dir, "", "    driver: libvirt\n    domain: web", ""), 0o600))
+	command := func(args ...string) *exec.Cmd {
+		return l.Command(t.Context(), drydock, append([]string{"--config", config}, args...)...)
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		out, err := command(args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("drydock %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	l.Virsh("start", "web")
+	healthy(t, g)
+	must(t, g.Put(t.Context(), "/var/letter", []byte("of a domain")))
+	must(t, g.Fill(t.Context(), "/var/much", 1, 300, 500_000))
+	sum, err := g.Sum(t.Context(), "/var/letter")
+	must(t, err)
+	run("run")
+	run("stop")
+	must(t, os.Remove(g.DataPath))
+
+	// The first one dies as soon as QEMU would wait for it, and the guest boots without it.
+	first := command("start-from-backup", "web")
+	must(t, first.Start())
+	within := func(what string, done func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(100 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: not within two minutes", what)
+			}
+		}
+	}
+	nodes := func() string {
+		return l.Virsh("qemu-monitor-command", "web", `{"execute": "query-named-block-nodes"}`)
+	}
+	within("the domain runs", func() bool { return l.Virsh("domstate", "web") == "running" })
+	within("QEMU waits", func() bool { return strings.Contains(nodes(), `"drydock-`) })
+	tool(t, "pkill", "-KILL", "-P", fmt.Sprint(first.Process.Pid)) // it is the child of what goes into its namespaces
+	_ = first.Wait()                                               // killed
+	if out := run("status", "web"); !strings.Contains(out, "being filled in from ") {
+		t.Errorf("%s", out)
+	}
+	out := run("start-from-backup", "web")
+	if !strings.Contains(out, "web stands on its own") {
+		t.Errorf("%s", out)
+	}
+	if got, err := g.Sum(t.Context(), "/var/letter"); err != nil || got != sum {
+		t.Errorf("the letter has the sum %s, %v, want %s", got, err, sum)
+	}
+	if xml := l.Virsh("dumpxml", "web"); strings.Contains(xml, "nbd") {
+		t.Errorf("libvirt still knows of a server: %s", xml)
+	}
+	if nodes := nodes(); strings.Contains(nodes, "nbd") {
+		t.Errorf("QEMU still has a server: %s", nodes)
+	}
+	boots, err := g.Boots(t.Context())
+	if err != nil || len(boots) != 2 {
+		t.Errorf("the guest has booted %d times: %v", len(boots), err)
+	}
+	run("run") // the next night
+	if info := tool(t, "qemu-img", "info", "-U", g.DataPath); strings.Contains(info, "backing") {
+		t.Errorf("%s", info)
 	}
 }

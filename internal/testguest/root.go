@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// rootSize of the root disk: the init and ten modules need a third of it.
+// rootSize of the root disk: the init and a dozen modules need a third of it.
 const rootSize = 32 << 20
 
 // modules that the init loads, by their path below the kernel's module folder.
@@ -27,6 +27,7 @@ var modules = []string{
 	"drivers/virtio/virtio_pci_modern_dev.ko",
 	"drivers/virtio/virtio_pci_legacy_dev.ko",
 	"drivers/virtio/virtio_pci.ko",
+	"drivers/block/virtio_blk.ko",
 	"net/core/failover.ko",
 	"drivers/net/net_failover.ko",
 	"drivers/net/virtio_net.ko",

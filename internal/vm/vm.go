@@ -93,7 +93,7 @@ type Definition struct {
 	Files []string
 	// Command is QEMU and its arguments, or whatever a unit runs.
 	Command []string
-	// User is who a unit runs it as, a name or a number; empty is who runs drydock.
+	// User is who runs it, a name or a number; empty is who runs drydock.
 	User string
 }
 

@@ -28,7 +28,7 @@ import (
 // modules are loaded in this order, which is that of their dependencies.
 var modules = []string{
 	"button", "evdev",
-	"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci",
+	"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk",
 	"failover", "net_failover", "virtio_net",
 }
 
@@ -44,8 +44,11 @@ var mounts = []struct{ source, target, fstype string }{
 }
 
 // dataDisk is the second namespace of the one NVMe controller: its name does not depend
-// on the order of discovery.
-const dataDisk = "/dev/nvme0n2"
+// on the order of discovery. Where there is none, the disk is on virtio.
+const (
+	dataDisk       = "/dev/nvme0n2"
+	virtioDataDisk = "/dev/vda"
+)
 
 func main() {
 	if err := run(); err != nil {
@@ -66,13 +69,13 @@ func run() error {
 			return fmt.Errorf("mount %s on %s: %w", m.source, m.target, err)
 		}
 	}
-	if err := mountData(); err != nil {
-		return err
-	}
 	for _, name := range modules {
 		if err := loadModule(name); err != nil {
 			return err
 		}
+	}
+	if err := mountData(); err != nil {
+		return err
 	}
 	if exists("/sys/firmware/efi") {
 		if err := mountVariables(); err != nil {
@@ -115,8 +118,12 @@ func mountData() error {
 			return err
 		}
 	}
-	if err := unix.Mount(dataDisk, "/var", words[0], 0, ""); err != nil {
-		return fmt.Errorf("mount %s on /var: %w", dataDisk, err)
+	disk := dataDisk
+	if !exists(disk) {
+		disk = virtioDataDisk
+	}
+	if err := unix.Mount(disk, "/var", words[0], 0, ""); err != nil {
+		return fmt.Errorf("mount %s on /var: %w", disk, err)
 	}
 	return nil
 }

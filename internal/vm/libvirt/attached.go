@@ -13,18 +13,38 @@ import (
 )
 
 // disks is what a domain's XML says of what the guest has as disks, and what it hands
-// through to QEMU. What lies below an image is not asked for.
+// through to QEMU.
 type disks struct {
-	List []struct {
-		Source struct {
-			File   string `xml:"file,attr"`
-			Dev    string `xml:"dev,attr"`
-			Volume string `xml:"volume,attr"` // in a pool that knows its path
-		} `xml:"source"`
-	} `xml:"devices>disk"`
+	List []diskXML `xml:"devices>disk"`
 	Args []struct {
 		Value string `xml:"value,attr"`
 	} `xml:"http://libvirt.org/schemas/domain/qemu/1.0 commandline>arg"`
+}
+
+// diskXML is one disk. Of what lies below its image only that is asked for which drydock
+// puts there, a server.
+type diskXML struct {
+	Source struct {
+		File   string `xml:"file,attr"`
+		Dev    string `xml:"dev,attr"`
+		Volume string `xml:"volume,attr"` // in a pool that knows its path
+	} `xml:"source"`
+	Backing struct {
+		Protocol string `xml:"protocol,attr"`
+	} `xml:"backingStore>source"`
+	Target struct {
+		Dev string `xml:"dev,attr"`
+	} `xml:"target"`
+}
+
+// served reports whether the disk's image lies on an NBD server.
+func (d *diskXML) served() bool { return d.Backing.Protocol == "nbd" }
+
+// same reports whether two paths lead to one file.
+func same(a, b string) bool {
+	one, err := os.Stat(a)
+	other, otherErr := os.Stat(b)
+	return a == b || err == nil && otherErr == nil && os.SameFile(one, other)
 }
 
 // Attached says what is wrong if the image at path is no disk of the domain, as it is
@@ -51,7 +71,6 @@ func (m *Machine) Attached(ctx context.Context, path string) error {
 // find reports whether the image at path is one of the disks, or else what they are. Of a
 // volume only its pool knows the path: it may be the one.
 func (s *disks) find(path string) (there []string, found bool) {
-	image, err := os.Stat(path)
 	for i := range s.List {
 		source := &s.List[i].Source
 		if source.Volume != "" {
@@ -62,7 +81,7 @@ func (s *disks) find(path string) (there []string, found bool) {
 			continue
 		}
 		there = append(there, at)
-		if other, otherErr := os.Stat(at); at == path || err == nil && otherErr == nil && os.SameFile(image, other) {
+		if same(at, path) {
 			return nil, true
 		}
 	}

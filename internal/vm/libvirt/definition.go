@@ -4,6 +4,7 @@ package libvirt
 
 import (
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +16,42 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/vm"
 )
+
+// user is who runs the domain's QEMU, which is in its XML or holds for all domains.
+func (d *domain) user(text string) (string, error) {
+	type label struct {
+		Model string `xml:"model,attr"`
+		Label string `xml:"label"`
+	}
+	var has struct {
+		Labels []label `xml:"seclabel"`
+	}
+	var host struct {
+		Models []struct {
+			Model  string   `xml:"model"`
+			Labels []string `xml:"baselabel"`
+		} `xml:"host>secmodel"`
+	}
+	general, err := d.conn.ConnectGetCapabilities()
+	if err != nil {
+		return "", fmt.Errorf("ask who runs QEMU: %w", err)
+	}
+	if err := errors.Join(xml.Unmarshal([]byte(text), &has), xml.Unmarshal([]byte(general), &host)); err != nil {
+		return "", fmt.Errorf("read who runs QEMU: %w", err)
+	}
+	for _, m := range host.Models {
+		if len(m.Labels) > 0 {
+			has.Labels = append(has.Labels, label{m.Model, m.Labels[0]})
+		}
+	}
+	for _, l := range has.Labels {
+		if l.Model == "dac" && l.Label != "" {
+			user, _, _ := strings.Cut(l.Label, ":")
+			return strings.TrimPrefix(user, "+"), nil // + is in front of a number
+		}
+	}
+	return "", nil
+}
 
 // Definition names the file in which libvirt keeps the domain's XML, with the secrets
 // that are in it, and the command line that it would start QEMU with, but for what it would control
@@ -30,7 +67,10 @@ func (m *Machine) Definition(ctx context.Context) (vm.Definition, error) {
 		if err != nil {
 			return fmt.Errorf("ask for its command line: %w", err)
 		}
-		d.Command, err = command(line)
+		if d.Command, err = command(line); err != nil {
+			return err
+		}
+		d.User, err = dom.user(text)
 		return err
 	})
 	return d, err

@@ -51,7 +51,7 @@ type Options struct {
 }
 
 // Machine is a VM that is a domain. It implements [vm.Machine], [vm.Console],
-// [vm.Defined] and [vm.Attacher].
+// [vm.Defined], [vm.Attacher] and [vm.Filler].
 type Machine struct{ o Options }
 
 // New checks the options and returns the machine. It asks libvirt nothing.
@@ -141,16 +141,21 @@ func (d *domain) xml(into any) error {
 // the first one after its start waits while it tries every QEMU that there is.
 const callTimeout = 2 * time.Minute
 
-// with connects to the daemon and looks the domain up, for as long as do takes, at most
+// with is look, with the error of an operation.
+func (m *Machine) with(ctx context.Context, op string, do func(*domain) error) error {
+	return m.fail(op, m.look(ctx, do))
+}
+
+// look connects to the daemon and looks the domain up, for as long as do takes, at most
 // until ctx ends: the library's calls know no context, but fail once their connection is
 // closed.
-func (m *Machine) with(ctx context.Context, op string, do func(*domain) error) error {
+func (m *Machine) look(ctx context.Context, do func(*domain) error) error {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, callTimeout)
 		defer cancel()
 	}
-	err := m.connected(ctx, func(conn *libvirt.Libvirt) error {
+	return m.connected(ctx, func(conn *libvirt.Libvirt) error {
 		dom, err := conn.DomainLookupByName(m.o.Domain)
 		if libvirt.IsNotFound(err) {
 			return vm.WithHint(errors.New("libvirt has no domain of this name"), "virsh list --all shows those that there are")
@@ -160,7 +165,6 @@ func (m *Machine) with(ctx context.Context, op string, do func(*domain) error) e
 		}
 		return do(&domain{conn, dom})
 	})
-	return m.fail(op, err)
 }
 
 // connected connects to the daemon for as long as do takes.

@@ -178,6 +178,13 @@ func (h *host) definition(t *testing.T) {
 	if _, err := os.Stat(h.Files() + d.Files[0]); err != nil {
 		t.Error(err)
 	}
+	if d.User != "0" { // as the daemon's configuration says
+		t.Errorf("it runs as %q", d.User)
+	}
+	h.Define(domain("another", "<seclabel type='static' model='dac' relabel='no'><label>nobody:nogroup</label></seclabel>"))
+	if d, err := h.machine(t, "another").Definition(t.Context()); err != nil || d.User != "nobody" {
+		t.Errorf("it runs as %q, %v", d.User, err)
+	}
 }
 
 // attached takes an external snapshot, which puts another image over a disk.

@@ -23,7 +23,8 @@ const (
 	pollPause = 100 * time.Millisecond
 )
 
-// Start starts the domain. libvirt returns when its guest executes.
+// Start starts the domain. libvirt returns when its guest executes. Disks of which a part
+// is elsewhere wait for it, as vm.Filler says.
 func (m *Machine) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -35,14 +36,14 @@ func (m *Machine) Start(ctx context.Context) error {
 			}
 			switch state {
 			case vm.Running:
-				return nil
+				return d.reconnects(ctx)
 			case vm.Paused:
 				return d.paused()
 			case vm.Stopping:
 			default:
 				_, err = d.conn.DomainCreateWithFlags(d.dom, 0)
 				if err == nil {
-					return d.executes()
+					return errors.Join(d.reconnects(ctx), d.executes())
 				}
 				// Somebody else was faster, or it cannot start.
 				if now, stateErr := d.state(); stateErr != nil || now != vm.Running {

@@ -10,7 +10,7 @@ import (
 
 // Fill is described at [vm.Filler].
 func (m *Machine) Fill(ctx context.Context, path string, progress func(done, of int64)) error {
-	if err := qmp.Fill(ctx, m.path(qmpSocket), path, progress); err != nil {
+	if err := qmp.Fill(ctx, qmp.At(m.path(qmpSocket)), path, progress); err != nil {
 		return m.fail("fill in a disk of", err, "")
 	}
 	return nil

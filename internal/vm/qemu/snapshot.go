@@ -32,7 +32,7 @@ func (m *Machine) DeleteSnapshot(ctx context.Context, path, name string) error {
 }
 
 func deleteSnapshot(ctx context.Context, c *qmp.Client, path, name string) error {
-	disk, err := c.FindDisk(ctx, path)
+	disk, err := qmp.FindDisk(ctx, c, path)
 	if err != nil {
 		return err
 	}

@@ -4,10 +4,12 @@ package qmp
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // ErrNoDisk says that the machine does not have the disk.
@@ -21,6 +23,7 @@ type Node struct {
 	Backing  string `json:"backing_file"` // what it lies on; "" if on nothing
 	Image    struct {
 		Snapshots []Snapshot `json:"snapshots"`
+		Backing   string     `json:"backing-filename"` // what the image's header says that it lies on
 	} `json:"image"`
 }
 
@@ -29,29 +32,54 @@ type Snapshot struct {
 	Name string `json:"name"`
 }
 
+// nodes are those of a machine. The nodes that an image lies on are among them.
+func nodes(ctx context.Context, m Monitor) ([]Node, error) {
+	var list []Node
+	// flat leaves out the backing chains, which are nodes of their own.
+	err := m.Execute(ctx, "query-named-block-nodes", map[string]bool{"flat": true}, &list)
+	return list, err
+}
+
 // FindDisk returns the node that reads the qcow2 in the file at path. It may be
 // below another one, such as a throttle: then QEMU refuses to delete, and the
 // snapshot has to wait until the machine is off.
-func (c *Client) FindDisk(ctx context.Context, path string) (Node, error) {
+func FindDisk(ctx context.Context, m Monitor, path string) (Node, error) {
 	want, err := os.Stat(path)
 	if err != nil {
 		return Node{}, err
 	}
-	var nodes []Node
-	// flat leaves out the backing chains, which are nodes of their own.
-	if err := c.Execute(ctx, "query-named-block-nodes", map[string]bool{"flat": true}, &nodes); err != nil {
+	list, err := nodes(ctx, m)
+	if err != nil {
 		return Node{}, err
 	}
-	for _, n := range nodes {
-		// What is no plain path ("json:…", "nbd://…") is no file that drydock
-		// has a snapshot of. QEMU's own name of the file only ever leads to
-		// the file that the caller named.
-		if n.Driver != "qcow2" || !filepath.IsAbs(n.File) {
+	for _, n := range list {
+		// What is in no file has no path that drydock knows of. QEMU's own name of
+		// the file only ever leads to the file that the caller named.
+		file := n.file()
+		if n.Driver != "qcow2" || !filepath.IsAbs(file) {
 			continue
 		}
-		if got, err := os.Stat(n.File); err == nil && os.SameFile(got, want) {
+		if got, err := os.Stat(file); err == nil && os.SameFile(got, want) {
 			return n, nil
 		}
 	}
 	return Node{}, fmt.Errorf("%s: %w", path, ErrNoDisk)
+}
+
+// file is the path of the file that a node reads, or no path. Where QEMU was told what an
+// image lies on, the path is one of several options.
+func (n Node) file() string {
+	options, ok := strings.CutPrefix(n.File, "json:")
+	if !ok {
+		return n.File
+	}
+	var has struct {
+		File struct {
+			Filename string `json:"filename"`
+		} `json:"file"`
+	}
+	if json.Unmarshal([]byte(options), &has) != nil {
+		return ""
+	}
+	return has.File.Filename
 }

@@ -30,31 +30,31 @@ type jobInfo struct {
 	Error   string `json:"error"`
 }
 
-// Fill has the QEMU whose socket is at path copy what the qcow2 image shows of the
-// images below it into it, while the guest runs, and returns when the image needs them
-// no more. It goes on with what a process has begun that was killed.
+// Fill has a QEMU copy what the qcow2 image shows of the images below it into it, while
+// the guest runs, and returns when the image needs them no more. It goes on with what a
+// process has begun that was killed.
 //
 // QEMU writes down that an image lies on nothing when the job ends, and keeps the tables
 // of what it has copied in memory: if it died then, the disk would be zeros. So the job
 // waits at its end, until the tables are written.
-func Fill(ctx context.Context, path, image string, progress func(done, of int64)) error {
+func Fill(ctx context.Context, reach Reach, image string, progress func(done, of int64)) error {
 	// What another process has begun, of whichever disk, ends first.
-	if err := awaitJob(ctx, path, progress); err != nil && !errors.Is(err, errJob) {
+	if err := awaitJob(ctx, reach, progress); err != nil && !errors.Is(err, errJob) {
 		return err
 	}
 	begun := false
-	err := ask(ctx, path, func(ctx context.Context, c *Client) error {
-		disk, err := c.FindDisk(ctx, image)
+	err := reach(ctx, func(ctx context.Context, m Monitor) error {
+		disk, err := FindDisk(ctx, m, image)
 		if err != nil || disk.Backing == "" {
 			return err
 		}
 		begun = true
-		return c.Execute(ctx, "block-stream", map[string]any{"job-id": fillJob, "device": disk.NodeName, "auto-finalize": false, "auto-dismiss": false}, nil)
+		return m.Execute(ctx, "block-stream", map[string]any{"job-id": fillJob, "device": disk.NodeName, "auto-finalize": false, "auto-dismiss": false}, nil)
 	})
 	if err != nil || !begun {
 		return err
 	}
-	return awaitJob(ctx, path, progress)
+	return awaitJob(ctx, reach, progress)
 }
 
 // errJob is of a block job that QEMU gave up.
@@ -62,20 +62,20 @@ var errJob = errors.New("QEMU could not copy the disk")
 
 // awaitJob waits until the job of [Fill] has ended, and clears it away. It does nothing
 // if there is none.
-func awaitJob(ctx context.Context, path string, progress func(done, of int64)) error {
+func awaitJob(ctx context.Context, reach Reach, progress func(done, of int64)) error {
 	heard := time.Now()
 	for {
 		var job *jobInfo
-		err := ask(ctx, path, func(ctx context.Context, c *Client) error {
+		err := reach(ctx, func(ctx context.Context, m Monitor) error {
 			var err error
-			if job, err = c.job(ctx, fillJob); err != nil || job == nil {
+			if job, err = jobOf(ctx, m, fillJob); err != nil || job == nil {
 				return err
 			}
 			switch job.Status {
 			case "pending":
-				return c.finalize(ctx)
+				return finalize(ctx, m)
 			case "concluded":
-				return c.Execute(ctx, "job-dismiss", map[string]string{"id": fillJob}, nil)
+				return m.Execute(ctx, "job-dismiss", map[string]string{"id": fillJob}, nil)
 			}
 			return nil
 		})
@@ -103,12 +103,12 @@ func awaitJob(ctx context.Context, path string, progress func(done, of int64)) e
 
 // finalize has the job end, after what lies on something was flushed. QEMU has no command
 // of its own for that, and its human monitor says nothing when it went well.
-func (c *Client) finalize(ctx context.Context) error {
-	var nodes []Node
-	if err := c.Execute(ctx, "query-named-block-nodes", map[string]bool{"flat": true}, &nodes); err != nil {
+func finalize(ctx context.Context, m Monitor) error {
+	list, err := nodes(ctx, m)
+	if err != nil {
 		return err
 	}
-	for _, n := range nodes {
+	for _, n := range list {
 		if n.Driver != "qcow2" || n.Backing == "" {
 			continue
 		}
@@ -117,20 +117,20 @@ func (c *Client) finalize(ctx context.Context) error {
 		}
 		said := ""
 		line := map[string]string{"command-line": `qemu-io "` + n.NodeName + `" "flush"`}
-		if err := c.Execute(ctx, "human-monitor-command", line, &said); err != nil {
+		if err := m.Execute(ctx, "human-monitor-command", line, &said); err != nil {
 			return fmt.Errorf("flush a disk: %w", err)
 		}
 		if said != "" {
 			return fmt.Errorf("flush a disk: QEMU says: %s", clip(said))
 		}
 	}
-	return c.Execute(ctx, "job-finalize", map[string]string{"id": fillJob}, nil)
+	return m.Execute(ctx, "job-finalize", map[string]string{"id": fillJob}, nil)
 }
 
-// job returns the job of a name, or nil.
-func (c *Client) job(ctx context.Context, id string) (*jobInfo, error) {
+// jobOf returns the job of a name, or nil.
+func jobOf(ctx context.Context, m Monitor, id string) (*jobInfo, error) {
 	var jobs []jobInfo
-	if err := c.Execute(ctx, "query-jobs", nil, &jobs); err != nil {
+	if err := m.Execute(ctx, "query-jobs", nil, &jobs); err != nil {
 		return nil, err
 	}
 	for _, j := range jobs {

@@ -30,7 +30,7 @@ func TestFillIsWhole(t *testing.T) {
 	run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top, "64M")
 	socket, _ := startQEMU(t, dir, "-S", "-drive", "if=virtio,format=qcow2,file="+top) // its guest flushes nothing
 	for range 2 {
-		if err := qmp.Fill(deadline(t), socket, top, func(_, _ int64) {}); err != nil {
+		if err := qmp.Fill(deadline(t), qmp.At(socket), top, func(_, _ int64) {}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -91,13 +91,18 @@ type Client struct {
 type message struct {
 	Greeting json.RawMessage `json:"QMP"`
 	ID       *uint64         `json:"id"`
-	Return   json.RawMessage `json:"return"`
-	Error    *struct {
+	answer
+	Event string          `json:"event"`
+	Data  json.RawMessage `json:"data"`
+}
+
+// answer is what a message says that answers a command: it has one of the two.
+type answer struct {
+	Return json.RawMessage `json:"return"`
+	Error  *struct {
 		Class string `json:"class"`
 		Desc  string `json:"desc"`
 	} `json:"error"`
-	Event string          `json:"event"`
-	Data  json.RawMessage `json:"data"`
 }
 
 // Dial connects to the QMP socket at path and leaves the connection ready for
@@ -179,20 +184,13 @@ func (c *Client) Execute(ctx context.Context, command string, args, out any) err
 	}
 }
 
-// result stores an answer in out.
+// result stores an answer in out. One that is not as it should be ends the connection.
 func (c *Client) result(m message, command string, out any) error {
-	if m.Error != nil {
-		return &Error{Command: command, Class: clip(m.Error.Class), Desc: clip(m.Error.Desc)}
-	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(m.Return, out); err != nil {
-		err = fmt.Errorf("%w: the answer to %s: %w", ErrProtocol, command, err)
+	err := m.result(command, out)
+	if errors.Is(err, ErrProtocol) {
 		c.end(err)
-		return err
 	}
-	return nil
+	return err
 }
 
 func (c *Client) send(ctx context.Context, command string, args any, answer chan message) error {
@@ -202,18 +200,15 @@ func (c *Client) send(ctx context.Context, command string, args any, answer chan
 		return c.err
 	}
 	c.lastID++
-	request, err := json.Marshal(struct {
-		Execute   string `json:"execute"`
-		Arguments any    `json:"arguments,omitempty"`
-		ID        uint64 `json:"id"`
-	}{command, args, c.lastID})
+	id := c.lastID
+	line, err := json.Marshal(request{command, args, &id})
 	if err != nil {
 		return err
 	}
-	c.waiting[c.lastID] = answer
+	c.waiting[id] = answer
 	// A QEMU that does not read lets the write wait.
 	stop := context.AfterFunc(ctx, func() { c.conn.SetWriteDeadline(time.Unix(1, 0)) })
-	_, err = c.conn.Write(append(request, '\n'))
+	_, err = c.conn.Write(append(line, '\n'))
 	switch {
 	case !stop():
 		err = ctx.Err()

@@ -14,5 +14,5 @@ func (m *Machine) Fill(ctx context.Context, path string, progress func(done, of 
 	if m.o.QMPSocket == "" {
 		return m.fail(op, vm.WithHint(errors.New("nobody knows its QMP socket"), "give qmp, and -qmp unix:PATH,server=on,wait=off in the unit"))
 	}
-	return m.fail(op, qmp.Fill(ctx, m.o.QMPSocket, path, progress))
+	return m.fail(op, qmp.Fill(ctx, qmp.At(m.o.QMPSocket), path, progress))
 }

@@ -1,0 +1,95 @@
+//go:build linux
+
+package libvirt
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/drydock-vm/drydock/internal/vm"
+	"github.com/drydock-vm/drydock/internal/vm/qmp"
+)
+
+// monitorTimeout is how long QEMU may take to answer a command that libvirt takes to it.
+const monitorTimeout = 30 * time.Second
+
+// Fill is described at [vm.Filler]. libvirt's own "blockpull" would do the same, but for
+// the end, where a QEMU that is killed leaves zeros (see [qmp.Fill]). So it comes
+// afterwards, when it has nothing left to copy: libvirt learns that the image lies on
+// nothing, and forgets what was below it.
+func (m *Machine) Fill(ctx context.Context, path string, progress func(done, of int64)) error {
+	err := qmp.Fill(ctx, m.monitor, path, progress)
+	if err == nil {
+		err = m.look(ctx, func(d *domain) error { return d.pull(ctx, path) })
+	}
+	if err == nil {
+		err = m.monitor(ctx, qmp.Disconnect)
+	}
+	return m.fail("fill in a disk of", err)
+}
+
+// monitor is a [qmp.Reach].
+func (m *Machine) monitor(ctx context.Context, do func(context.Context, qmp.Monitor) error) error {
+	ctx, cancel := context.WithTimeout(ctx, monitorTimeout)
+	defer cancel()
+	return m.look(ctx, func(d *domain) error { return do(ctx, d.monitor()) })
+}
+
+// monitor is the domain's QEMU.
+func (d *domain) monitor() qmp.Monitor {
+	return qmp.Carried(func(_ context.Context, command string) (string, error) {
+		return d.conn.QEMUDomainMonitorCommand(d.dom, command, 0)
+	})
+}
+
+// reconnects has QEMU wait for a server that a disk lies on, if one does. It leaves a
+// domain alone that has no such disk: libvirt notes of each whose QEMU was told something.
+func (d *domain) reconnects(ctx context.Context) error {
+	var has disks
+	if err := d.xml(&has); err != nil {
+		return err
+	}
+	for i := range has.List {
+		if !has.List[i].served() {
+			continue
+		}
+		if err := qmp.Reconnect(ctx, d.monitor()); err != nil {
+			return vm.WithHint(fmt.Errorf("its reads fail, and do not wait, when the server is gone that its disks lie on: %w", err), "leave drydock running until they are filled in")
+		}
+		return nil
+	}
+	return nil
+}
+
+// pull has libvirt forget what the image at path lay on.
+func (d *domain) pull(ctx context.Context, path string) error {
+	var has disks
+	if err := d.xml(&has); err != nil {
+		return err
+	}
+	for i := range has.List {
+		at := &has.List[i]
+		if !at.served() || !same(at.Source.File, path) {
+			continue
+		}
+		if err := d.conn.DomainBlockPull(d.dom, at.Target.Dev, 0, 0); err != nil {
+			return fmt.Errorf("tell libvirt that %s lies on nothing: %w", path, err)
+		}
+		return d.awaitBlockJob(ctx, at.Target.Dev)
+	}
+	return nil
+}
+
+// awaitBlockJob waits until libvirt is done with a block job.
+func (d *domain) awaitBlockJob(ctx context.Context, disk string) error {
+	for {
+		found, _, _, _, _, err := d.conn.DomainGetBlockJobInfo(d.dom, disk, 0)
+		if err != nil || found == 0 {
+			return err
+		}
+		if err := sleep(ctx, pollPause); err != nil {
+			return err
+		}
+	}
+}
