@@ -44,14 +44,15 @@ same command goes on. Disks that the backup has as files take root.`,
 
 // filling is a VM that is started from a backup.
 type filling struct {
-	h      *host
-	v      *config.VM
-	round  round.VM
-	src    *opened
-	record *fromBackup
-	runner *fill.Owner // who runs QEMU, if not root
-	files  fill.Files
-	disks  []fill.Disk
+	h       *host
+	v       *config.VM
+	round   round.VM
+	machine vm.Filler
+	src     *opened
+	record  *fromBackup
+	runner  *fill.Owner // who runs QEMU, if not root
+	files   fill.Files
+	disks   []fill.Disk
 }
 
 func (f *filling) skeleton(disk string) string {
@@ -69,6 +70,10 @@ func (a *app) startFromBackup(ctx context.Context, text string) (err error) {
 	if err != nil {
 		return err
 	}
+	machine, ok := vms[0].Machine.(vm.Filler)
+	if !ok {
+		return fmt.Errorf("%s: its driver cannot fill disks in", name)
+	}
 	own, err := state.AcquireLock(h.fromFolder(name), "start-from-backup "+name)
 	if err != nil {
 		return err
@@ -83,7 +88,7 @@ func (a *app) startFromBackup(ctx context.Context, text string) (err error) {
 	if err != nil {
 		return err
 	}
-	f := &filling{h: h, v: h.config.VMs[name], round: vms[0], src: &opened{}, files: fill.Files{
+	f := &filling{h: h, v: h.config.VMs[name], round: vms[0], machine: machine, src: &opened{}, files: fill.Files{
 		Socket: filepath.Join(h.config.Runtime, "from-backup", name+".sock"), Tool: qemuimg.New(qemuimg.Options{}),
 	}}
 	defer func() { err = errors.Join(err, lock.Unlock(context.WithoutCancel(ctx))) }()
@@ -115,9 +120,6 @@ func (f *filling) open(ctx context.Context, repo *repository.Repository, which s
 }
 
 func (f *filling) run(ctx context.Context) error {
-	if _, ok := f.round.Machine.(vm.Filler); !ok {
-		return fmt.Errorf("%s: its driver cannot fill disks in", f.v.Name)
-	}
 	lock, err := f.h.lock("start-from-backup")
 	if err != nil {
 		return err
@@ -193,7 +195,7 @@ func (f *filling) prepare(ctx context.Context) error {
 		if found.UsesDisks() {
 			return fmt.Errorf("%s is %s: stop it first (drydock stop %s)", f.v.Name, found, f.v.Name)
 		}
-		if f.record, err = f.plan(); err != nil {
+		if f.record, err = f.plan(ctx); err != nil {
 			return err
 		}
 		for _, d := range f.record.Disks { // of another backup, by a process that was killed
@@ -225,7 +227,7 @@ func (f *filling) prepare(ctx context.Context) error {
 }
 
 // plan says which disks come from the backup, and refuses what could not start.
-func (f *filling) plan() (*fromBackup, error) {
+func (f *filling) plan(ctx context.Context) (*fromBackup, error) {
 	now := f.h.app.now()
 	r := &fromBackup{VM: f.v.Name, Backup: f.src.backup.ID.String(), Time: f.src.backup.Time, Since: now}
 	ending := ".before-" + strings.ReplaceAll(now.UTC().Format("20060102-150405.000"), ".", "-")
@@ -243,6 +245,9 @@ func (f *filling) plan() (*fromBackup, error) {
 			}
 			if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 				return nil, fmt.Errorf("disk %s is no file: no image can be put in the place of %s (restore it: drydock restore %s/%s@latest --in-place)", d.Name, d.Path, f.v.Name, d.Name)
+			}
+			if err := f.machine.CanFill(ctx, d.Path); err != nil {
+				return nil, err
 			}
 			r.Disks = append(r.Disks, fromDisk{Name: d.Name, Path: d.Path, Kept: path + ending})
 		default:
@@ -270,12 +275,16 @@ func (f *filling) refuseRaw() error {
 	if names == nil {
 		return nil
 	}
-	command := fmt.Sprintf("vms.%s.command", f.v.Name)
-	if f.v.Unit != "" {
+	command, format := fmt.Sprintf("vms.%s.command", f.v.Name), "format=qcow2"
+	option := " (with -blockdev, driver=qcow2)"
+	switch {
+	case f.v.Unit != "":
 		command = "the command of " + f.v.Unit
+	case f.v.Domain != "":
+		command, format, option = "domain "+f.v.Domain, "<driver type='qcow2'/>", " (virsh edit "+f.v.Domain+")"
 	}
-	return fmt.Errorf("disk %s: a raw image cannot lie on a backup, and a qcow2 one comes in its place: set %s to qcow2 in %s, and in %s format=qcow2 for %s (with -blockdev, driver=qcow2), and start again; nothing has changed (or restore the VM: drydock restore vm %s)",
-		strings.Join(names, ", "), strings.Join(settings, " and "), f.h.app.configPath, command, strings.Join(paths, " and "), f.v.Name)
+	return fmt.Errorf("disk %s: a raw image cannot lie on a backup, and a qcow2 one comes in its place: set %s to qcow2 in %s, and in %s %s for %s%s, and start again; nothing has changed (or restore the VM: drydock restore vm %s)",
+		strings.Join(names, ", "), strings.Join(settings, " and "), f.h.app.configPath, command, format, strings.Join(paths, " and "), option, f.v.Name)
 }
 
 // realPath follows symlinks; a file that is not there has its own name.
@@ -328,7 +337,7 @@ func (f *filling) fill(ctx context.Context) error {
 		tell := paced(func(p [2]int64) {
 			fmt.Fprintf(f.h.app.stderr, "filling in %s/%s: %s of %s\n", f.v.Name, d.Name, round.Bytes(p[0]), round.Bytes(p[1]))
 		})
-		err := f.round.Machine.(vm.Filler).Fill(ctx, d.Path, func(done, of int64) { tell([2]int64{done, of}) })
+		err := f.machine.Fill(ctx, d.Path, func(done, of int64) { tell([2]int64{done, of}) })
 		if err != nil {
 			return fmt.Errorf("disk %s is not filled in: %w (%s)", d.Name, err, escape.Line(f.record.hold()))
 		}

@@ -67,6 +67,10 @@ type Console interface {
 
 // Filler is a machine whose disks can come to stand on their own while it runs.
 type Filler interface {
+	// CanFill returns an error if Fill could not do that to an image which lies on
+	// another, once it is put at path. The machine is off.
+	CanFill(ctx context.Context, path string) error
+
 	// Fill copies what the qcow2 image at path shows of the images below it into it,
 	// and returns when it needs them no more. progress is told now and then how many
 	// bytes are done, of how many.

@@ -14,6 +14,31 @@ import (
 // monitorTimeout is how long QEMU may take to answer a command that libvirt takes to it.
 const monitorTimeout = 30 * time.Second
 
+// CanFill is described at [vm.Filler]. What libvirt would not look for in the header of an
+// image, what it lies on, the guest would see as zeros.
+func (m *Machine) CanFill(ctx context.Context, path string) error {
+	return m.with(ctx, lookFor(path), func(d *domain) error {
+		has, err := d.attached(path)
+		if err != nil {
+			return err
+		}
+		edit := "virsh edit " + d.dom.Name + ": "
+		for i := range has.List {
+			at := &has.List[i]
+			switch {
+			case at.Source.Volume != "":
+				return vm.WithHint(fmt.Errorf("its disk %s is volume %s of a pool, of which nobody knows whether it is this one", at.Target.Dev, at.Source.Volume), edit+"<disk type='file'> with <source file='…'/>")
+			case !same(at.Source.File, path):
+			case at.Driver.Type != "qcow2":
+				return vm.WithHint(fmt.Errorf("its disk %s is not declared as qcow2", at.Target.Dev), edit+"type='qcow2' in the <driver> of the disk")
+			case at.Backing != nil:
+				return vm.WithHint(fmt.Errorf("it is written down what its disk %s lies on, which would be something else", at.Target.Dev), edit+"remove <backingStore> from the disk")
+			}
+		}
+		return nil
+	})
+}
+
 // Fill is described at [vm.Filler]. libvirt's own "blockpull" would do the same, but for
 // the end, where a QEMU that is killed leaves zeros (see [qmp.Fill]). So it comes
 // afterwards, when it has nothing left to copy: libvirt learns that the image lies on

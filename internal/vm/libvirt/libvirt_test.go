@@ -55,6 +55,7 @@ func TestMachines(t *testing.T) {
 	t.Run("definition", func(t *testing.T) { h.definition(t) })
 	t.Run("crashed", func(t *testing.T) { h.crashed(t) })
 	t.Run("attached", func(t *testing.T) { h.attached(t) })
+	t.Run("fillable", func(t *testing.T) { h.fillable(t) })
 }
 
 // obedient hands all of a guest's command line through, since libvirt has no NVMe disks.
@@ -246,4 +247,27 @@ func (h *host) crashed(t *testing.T) {
 		t.Error(err)
 	}
 	vmtest.WantState(t, m, vm.Off)
+}
+
+// An image that lies on a backup is refused where libvirt would not look what it lies on,
+// before it is put: the guest would see zeros.
+func (h *host) fillable(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "disk") // which is gone
+	for name, c := range map[string]struct{ driver, source, more, hint string }{
+		"fillable":  {"qcow2", "file='" + image + "'", "", ""},
+		"elsewhere": {"qcow2", "file='" + image + ".other'", "", "configure the path"},
+		"raw":       {"raw", "file='" + image + "'", "", "type='qcow2'"},
+		"chained":   {"qcow2", "file='" + image + "'", "<backingStore/>", "remove <backingStore>"},
+	} {
+		h.Define(strings.Replace(domain(name), "</devices>", fmt.Sprintf(
+			"<disk type='file' device='disk'><driver name='qemu' type='%s'/><source %s/>%s<target dev='vda' bus='virtio'/></disk></devices>", c.driver, c.source, c.more), 1))
+		err := h.machine(t, name).CanFill(t.Context(), image)
+		if c.hint != "" {
+			vmtest.WantError(t, err, nil, c.hint)
+		} else if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	h.Define(strings.Replace(domain("pooled"), "</devices>", "<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/><source pool='p' volume='v'/><target dev='vda' bus='virtio'/></disk></devices>", 1))
+	vmtest.WantError(t, h.machine(t, "pooled").CanFill(t.Context(), image), nil, "<disk type='file'>")
 }

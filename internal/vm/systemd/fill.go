@@ -8,11 +8,20 @@ import (
 	"github.com/drydock-vm/drydock/internal/vm/qmp"
 )
 
+const fillOp = "fill in a disk of"
+
+// CanFill is described at [vm.Filler].
+func (m *Machine) CanFill(context.Context, string) error {
+	if m.o.QMPSocket == "" {
+		return m.fail(fillOp, vm.WithHint(errors.New("nobody knows its QMP socket"), "give qmp, and -qmp unix:PATH,server=on,wait=off in the unit"))
+	}
+	return nil
+}
+
 // Fill is described at [vm.Filler].
 func (m *Machine) Fill(ctx context.Context, path string, progress func(done, of int64)) error {
-	const op = "fill in a disk of"
-	if m.o.QMPSocket == "" {
-		return m.fail(op, vm.WithHint(errors.New("nobody knows its QMP socket"), "give qmp, and -qmp unix:PATH,server=on,wait=off in the unit"))
+	if err := m.CanFill(ctx, path); err != nil {
+		return err
 	}
-	return m.fail(op, qmp.Fill(ctx, qmp.At(m.o.QMPSocket), path, progress))
+	return m.fail(fillOp, qmp.Fill(ctx, qmp.At(m.o.QMPSocket), path, progress))
 }
