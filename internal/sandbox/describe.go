@@ -308,12 +308,12 @@ func (fs *filesystem) receive(c *call, r wire.Describe, k, before *description) 
 		}
 	}
 	list = fs.nodes.addDescription(k, list, len(c.body))
-	var last *listing
+	fs.small.append(&k.small, &wire.DirPage{Entries: list})
 	if before != nil {
 		<-before.done
-		last = &before.small
+		fs.small.chain(&before.small, &k.small)
+		k.err = fs.small.foresee(&before.small)
 	}
-	fs.small.append(last, &k.small, &wire.DirPage{Entries: list})
 }
 
 // entry returns what is known of a file that is about to be looked at; nil if it is to

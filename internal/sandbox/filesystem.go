@@ -147,8 +147,14 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 	seen := nameSet{seed: maphash.MakeSeed(), hashes: make(map[uint64]struct{})}
 	req := wire.ReadDir{Node: fs.node(ino)}
 	known, asked := fs.dirs.visit(&req)
+	if asked != nil {
+		var err error
+		if known, err = fs.dirs.arrived(asked); err != nil {
+			return err
+		}
+	}
 	if known != nil {
-		if err := fs.dirs.askAhead(fs.client, fs.tree); err != nil {
+		if err := fs.askAhead(); err != nil {
 			return err
 		}
 		if err := fs.small.anticipate(known.files); err != nil {
@@ -192,7 +198,8 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 			told = pages[1:]
 		}
 		fs.nodes.addPages(told, len(k.body))
-		fs.learn(k, pages, list)
+		fs.note(list, &pages[0])
+		fs.expect(k, pages[1:], &list.files)
 		if pages[0].Last {
 			if err := fs.small.anticipate(&list.files); err != nil {
 				return err
@@ -214,19 +221,21 @@ type directory struct {
 
 func newDirectory(ino uint64) *directory { return &directory{dirs: dirListing{ino: ino}} }
 
-// learn remembers what an answer tells: a page of one directory, and directories
-// that are likely to be listed next.
-func (fs *filesystem) learn(k *call, pages []wire.DirPage, list *directory) {
+// note remembers what a page tells of the files and the directories in a directory.
+func (fs *filesystem) note(list *directory, p *wire.DirPage) {
+	fs.small.add(&list.files, p)
+	fs.dirs.add(&list.dirs, &list.names, p)
+}
+
+// expect remembers directories that are likely to be listed next, the first of them
+// after the one that has the files of last.
+func (fs *filesystem) expect(k *call, pages []wire.DirPage, last *listing) {
 	for i := range pages {
-		p := &pages[i]
-		if i > 0 {
-			next := newDirectory(p.Ino)
-			list.files.next = &next.files
-			list = next
-			fs.dirs.expect(&aheadPage{DirPage: *p, call: k, files: &list.files, dirs: &list.dirs}, len(pages)-1)
-		}
-		fs.small.add(&list.files, p)
-		fs.dirs.add(&list.dirs, &list.names, p)
+		d := newDirectory(pages[i].Ino)
+		fs.note(d, &pages[i])
+		fs.small.chain(last, &d.files)
+		last = &d.files
+		fs.dirs.expect(&aheadPage{DirPage: pages[i], call: k, files: last, dirs: &d.dirs}, len(pages))
 	}
 }
 

@@ -35,7 +35,8 @@ type smallReader struct {
 	listings []*listing // oldest first
 	batches  []*batch   // oldest first
 	expected predictor
-	first    *batch // what was asked for when the last directory was listed
+	first    *batch      // what was asked for when the last directory was listed
+	guesses  [2]*listing // of which something was asked for ahead, the older one first
 }
 
 // listing is the small files of one directory.
@@ -43,7 +44,8 @@ type listing struct {
 	ordering
 	files   []*smallFile
 	dropped bool     // there were too many
-	next    *listing // of the directory that is walked through next; may be nil
+	next    *listing // of the files that are read next; may be nil
+	used    bool     // some of the files were read
 }
 
 // smallFile is a file that may be read in whole.
@@ -83,19 +85,49 @@ func (s *smallReader) add(l *listing, p *wire.DirPage) {
 }
 
 // append makes the files of a page known that are expected in the order of the page,
-// whichever that is, and after those of last, which may be nil.
-func (s *smallReader) append(last, l *listing, p *wire.DirPage) {
+// whichever that is.
+func (s *smallReader) append(l *listing, p *wire.DirPage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if last != nil {
-		last.next = l
-	}
 	s.gather(l, p)
 	l.byName = make([]int, len(l.files))
 	for i := range l.byName {
 		l.byName[i], l.files[i].at[nameOrder] = i, i
 	}
 	s.keep(l)
+}
+
+// chain says that the files of next are expected after those of l.
+func (s *smallReader) chain(l, next *listing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.next = next
+}
+
+// foresee says that the files of those chained to l are expected soon. If the caller
+// has been reading files in order, it asks for the first ones.
+func (s *smallReader) foresee(l *listing) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// The caller is where he was expected to be last, so the guess before is old.
+	if old := s.guesses[0]; old != nil && !old.used {
+		s.expected.doubt() // he was there, and did not read
+	}
+	s.guesses[0], s.guesses[1] = s.guesses[1], nil
+	order, score := s.expected.expect()
+	if score < missCost {
+		return nil
+	}
+	for l = l.next; l != nil; l = l.next {
+		for i := range l.all(order) {
+			if l.files[i].batch != nil {
+				return nil
+			}
+			s.guesses[1] = l
+			return s.fetch(l.files[i])
+		}
+	}
+	return nil
 }
 
 // gather adds the small files of a page to a listing.
@@ -199,6 +231,9 @@ func (s *smallReader) read(ino uint64, size uint32) (wire.Content, error) {
 // it, where that is due.
 func (s *smallReader) batchOf(f *smallFile) (*batch, int, error) {
 	s.expected.learn(f.place)
+	if f.list != nil {
+		f.list.used = true
+	}
 	if f.batch == nil {
 		if err := s.fetch(f); err != nil {
 			return nil, 0, err

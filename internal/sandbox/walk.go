@@ -39,8 +39,12 @@ type tree struct {
 // askedPage is a request for the page of a directory that nobody has listed yet,
 // and for more.
 type askedPage struct {
-	req  wire.ReadDir
-	call *call
+	req   wire.ReadDir
+	call  *call
+	after *aheadPage // that the caller lists before
+
+	done chan struct{} // closed when the answer was looked at
+	err  error         // valid then
 }
 
 // dirListing is the directories in one directory.
@@ -72,17 +76,35 @@ func (t *tree) visit(req *wire.ReadDir) (*aheadPage, *askedPage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expected.learn(t.dirs[req.Ino].place)
-	if p := t.ahead[req.Ino]; p != nil {
-		delete(t.ahead, req.Ino) // a second listing asks anew
-		return p, nil
-	}
 	asked := t.asked
-	t.asked = nil // it was for this one, or a wrong guess
-	if asked != nil && asked.req.Ino == req.Ino {
+	p := t.take(req.Ino)
+	if p == nil || asked != nil && asked.req.Ino == req.Ino {
+		t.asked = nil // it was for this one, or a wrong guess
+	}
+	switch {
+	case p != nil:
+		return p, nil
+	case asked != nil && asked.req.Ino == req.Ino:
 		return nil, asked
 	}
 	t.plan(req)
 	return nil, nil
+}
+
+// take returns a directory that was told ahead, or nil. A second listing asks anew.
+func (t *tree) take(ino uint64) *aheadPage {
+	p := t.ahead[ino]
+	delete(t.ahead, ino)
+	return p
+}
+
+// arrived waits for the answer to a request that was sent ahead, and returns the
+// directory if that is all of it.
+func (t *tree) arrived(asked *askedPage) (*aheadPage, error) {
+	<-asked.done
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.take(asked.req.Ino), asked.err
 }
 
 // plan completes a request for a directory, if the caller is on a walk.
@@ -122,27 +144,52 @@ func (t *tree) following(ino uint64, order int) iter.Seq[uint64] {
 	}
 }
 
-// askAhead sends the request that the caller of a walk will need next, once half
-// of the directories that it was told of ahead are behind it.
-func (t *tree) askAhead(c *client, number uint32) error {
+// askAhead sends the request that the caller of a walk will need next, once it has
+// come to the directories that it was told of last.
+func (fs *filesystem) askAhead() error {
+	t := &fs.dirs
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.asked != nil || len(t.waiting) == 0 || len(t.ahead) > t.told/2 {
+	if t.asked != nil || len(t.waiting) == 0 || len(t.ahead) > t.told {
 		return nil
 	}
-	ino, ok := t.after(t.waiting[len(t.waiting)-1])
+	last := t.waiting[len(t.waiting)-1]
+	ino, ok := t.after(last)
 	if !ok {
 		return nil
 	}
-	next := &askedPage{req: wire.ReadDir{Node: wire.Node{Tree: number, Ino: ino}}}
+	next := &askedPage{req: wire.ReadDir{Node: fs.node(ino)}, after: last, done: make(chan struct{})}
 	if !t.plan(&next.req) {
 		return nil
 	}
 	var err error
-	if next.call, err = c.send(wire.OpReadDir, next.req); err == nil {
+	if next.call, err = fs.client.send(wire.OpReadDir, next.req); err == nil {
 		t.asked = next
+		go fs.receiveAhead(next)
 	}
 	return err
+}
+
+// receiveAhead takes the answer to a request that was sent ahead, while the caller works
+// on the directories before. What is not the whole of a directory is left to him.
+func (fs *filesystem) receiveAhead(asked *askedPage) {
+	defer close(asked.done)
+	k := asked.call
+	<-k.done
+	if k.err != nil {
+		return
+	}
+	pages, err := wire.DecodeDirPages(k.body, asked.req, fs.files.sizes)
+	if err != nil {
+		asked.err = fs.client.lied(k, err)
+		return
+	}
+	if !pages[0].Last {
+		return
+	}
+	fs.nodes.addPages(pages, len(k.body))
+	fs.expect(k, pages, asked.after.files)
+	asked.err = fs.small.foresee(asked.after.files)
 }
 
 // after returns the directory that a walk reaches behind a page: the first in it,
