@@ -1,0 +1,86 @@
+package sandbox
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk"
+)
+
+// Who walks through a tree and reads all that is in it has been told of most before he
+// asks: there are far fewer requests than directories, and nothing is mixed up.
+func TestWalkAhead(t *testing.T) {
+	tree := t.TempDir()
+	files := 0
+	for i := range 300 {
+		dir := filepath.Join(tree, fmt.Sprintf("group %d", i%20), fmt.Sprintf("package %d", i))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for j := range 6 {
+			path := filepath.Join(dir, fmt.Sprintf("file %d", j))
+			if err := os.WriteFile(path, bytes.Repeat([]byte(path), 1+50*(j%2)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			files++
+		}
+	}
+	image := filepath.Join(t.TempDir(), "disk")
+	for name, mkfs := range map[string][]string{
+		"ext4":  {"mke2fs", "-q", "-t", "ext4", "-d", tree, image},
+		"btrfs": {"mkfs.btrfs", "-q", "-r", tree, image}, // the short files are not where the parent could read them
+	} {
+		for order, o := range map[string]order{"as listed": asListed, "by name": byName} {
+			t.Run(name+" "+order, func(t *testing.T) {
+				if err := os.WriteFile(image, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Truncate(image, 256<<20); err != nil {
+					t.Fatal(err)
+				}
+				run(t, mkfs[0], mkfs[1:]...)
+				r := start(t, image, DiskSpec{Format: Raw})
+				fs, err := r.Filesystem(t.Context(), "disk")
+				if err != nil {
+					t.Fatal(err)
+				}
+				seen := 0
+				readTree(t, fs, o, fs.Info().Root, tree, &seen)
+				if requests := r.client.last; seen != files || requests > 40 {
+					t.Errorf("%d files of %d were read with %d requests", seen, files, requests)
+				}
+			})
+		}
+	}
+}
+
+// readTree reads all files below a directory, which hold their paths, and counts them.
+func readTree(t *testing.T, fs disk.Filesystem, o order, ino uint64, path string, seen *int) {
+	t.Helper()
+	if err := o(fs, ino, func(e disk.DirEntry) error {
+		path := filepath.Join(path, string(e.Name))
+		n, err := fs.Inode(e.Ino)
+		if err != nil {
+			return err
+		}
+		if n.Type() == disk.ModeDir {
+			readTree(t, fs, o, e.Ino, path, seen)
+			return nil
+		}
+		f, err := fs.Open(e.Ino)
+		if err != nil {
+			return err
+		}
+		*seen++
+		got := make([]byte, f.Size())
+		if _, err := f.ReadAt(got, 0); len(got) == 0 || !bytes.Equal(got, bytes.Repeat([]byte(path), len(got)/len(path))) {
+			t.Errorf("%q holds %.100q, %v", path, got, err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
