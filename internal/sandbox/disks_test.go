@@ -85,10 +85,15 @@ func TestManyDirtyRanges(t *testing.T) {
 func TestUnused(t *testing.T) {
 	dir := t.TempDir()
 	blocks, swap := filepath.Join(dir, "blocks.raw"), filepath.Join(dir, "swap.raw")
-	run(t, "mke2fs", "-q", "-b", "1024", "-t", "ext2", blocks, "32M")
+	run(t, "mke2fs", "-q", "-b", "1024", "-t", "ext4", "-O", "^has_journal", blocks, "32M")
 	var script strings.Builder
-	for i := 2000; i < 32000; i += 3 { // far more ranges than one answer has
-		fmt.Fprintf(&script, "setb %d\n", i)
+	content := filepath.Join(dir, "content")
+	if err := os.WriteFile(content, bytes.Repeat([]byte{1}, 28<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(&script, "write %s file\n", content)
+	for i := 0; i < 28<<10; i += 3 { // far more ranges than one answer has
+		fmt.Fprintf(&script, "punch file %d %d\n", i, i)
 	}
 	file := filepath.Join(dir, "script")
 	if err := os.WriteFile(file, []byte(script.String()), 0o600); err != nil {
