@@ -71,6 +71,9 @@ func (b *boots) sweep() error { return trial.Sweep(b.folder(), b.scratch()) }
 // prove starts a VM from a backup, and remembers how that went. An error says that it
 // was not tried.
 func (b *boots) prove(ctx context.Context, v *config.VM, which string) (_ *booted, err error) {
+	if err := b.h.backups.rest(); err != nil {
+		return nil, err
+	}
 	repo, err := b.h.openRepository(ctx)
 	if err != nil {
 		return nil, err

@@ -30,6 +30,7 @@ type host struct {
 	images  *image.Store
 	bitmaps *bitmaps
 	vms     []round.VM // in the order of a round
+	backups *backups
 	runner  *round.Runner
 }
 
@@ -65,6 +66,7 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 		h.vms = append(h.vms, r)
 	}
 	b := &backups{h: h}
+	h.backups = b
 	h.runner = round.New(round.Options{
 		State:     db,
 		Machines:  &machines{h},

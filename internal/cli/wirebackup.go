@@ -32,6 +32,16 @@ func (b *backups) Check(ctx context.Context) error {
 	return err
 }
 
+// rest gives back the memory of the repository's index, which takes some 60 MB for a
+// million files: whoever opens the repository again has another. What a round does
+// with this one loads it again.
+func (b *backups) rest() error {
+	if b == nil || b.repo == nil {
+		return nil
+	}
+	return b.repo.ForgetIndex()
+}
+
 func (b *backups) Backup(ctx context.Context, v round.VM, roundID string, disks []round.Source, progress func(string)) (*round.BackupReport, error) {
 	r, err := b.start(ctx, v, disks)
 	if err != nil {

@@ -100,6 +100,9 @@ func (p *proofs) last(ctx context.Context, modes ...string) (time.Time, error) {
 
 // run verifies, and remembers what it found.
 func (p *proofs) run(ctx context.Context, progress func(string)) (*verify.Report, error) {
+	if err := p.h.backups.rest(); err != nil {
+		return nil, err
+	}
 	// Opened anew, and without its index: what damages that is to be named.
 	be, err := p.h.backend(p.at)
 	if err != nil {

@@ -1,9 +1,11 @@
 package repository
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 	"github.com/drydock-vm/drydock/internal/repository/crypto"
@@ -222,13 +224,11 @@ func packError(pack ID, bad []blobEntry, cause error) error {
 // compareHeader makes sure that each blob that the index names is in the pack,
 // where the index says. Several index files can each name some.
 func compareHeader(header, indexed []blobEntry) error {
-	held := make(map[uint32]*blobEntry, len(header)) // by offset
-	for i := range header {
-		held[header[i].offset] = &header[i]
-	}
 	for i := range indexed {
 		e := &indexed[i]
-		if o := held[e.offset]; o == nil || !e.sameBlob(o) {
+		// Those of the header are in order.
+		at, found := slices.BinarySearchFunc(header, e.offset, func(h blobEntry, off uint32) int { return cmp.Compare(h.offset, off) })
+		if !found || !e.sameBlob(&header[at]) {
 			return fmt.Errorf("the index has %s blob %s of %d bytes at %d, and the pack does not", e.blobType(), e.id.Short(), e.length, e.offset)
 		}
 	}

@@ -84,7 +84,7 @@ func TestKilledWriter(t *testing.T) {
 	p := newPlace(t)
 	p.create(t)
 	for i := range 3 {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestKilledWriter$")
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledWriter$")
 		cmd.Env = append(os.Environ(), "REPOSITORY_KILLED="+p.dir)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/drydock-vm/drydock/internal/repository/crypto"
@@ -272,6 +273,7 @@ func (x *index) packBlobs(pack ID) []blobEntry {
 		if p.id != pack {
 			continue
 		}
+		blobs = slices.Grow(blobs, int(p.count))
 		for n := p.first; n < p.first+p.count; n++ {
 			blobs = append(blobs, *x.entry(n))
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/drydock-vm/drydock/internal/repository/backend"
@@ -52,6 +53,81 @@ func TestLargeIndex(t *testing.T) {
 			t.Fatalf("blob %d: %d bytes, %t", i, size, ok)
 		}
 	}
+}
+
+// TestManySmallBlobs: a pack of tiny blobs is closed before all that is known of it takes
+// much memory, and each pack is in an index file that is no larger than another.
+func TestManySmallBlobs(t *testing.T) {
+	r, ctx := newMemoryRepository(t), t.Context()
+	const count = maxPackBlobs + 10
+	for i := range count {
+		if _, _, err := r.SaveBlob(ctx, DataBlob, fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var blobs []int
+	for _, pack := range r.Packs() {
+		blobs = append(blobs, len(r.currentIndex().packBlobs(pack)))
+		if err := r.CheckPack(ctx, pack, false); err != nil {
+			t.Error(err)
+		}
+	}
+	slices.Sort(blobs)
+	if !slices.Equal(blobs, []int{10, maxPackBlobs}) {
+		t.Errorf("%d blobs are in packs of %d", count, blobs)
+	}
+	indexes := 0
+	err := r.be.List(ctx, backend.IndexFile, func(backend.FileInfo) error { indexes++; return nil })
+	if err != nil || indexes != 2 {
+		t.Errorf("%d index files, %v", indexes, err)
+	}
+}
+
+// TestForgetIndex: an index that is forgotten is read again, and what is saved and in no
+// index file yet is known all the time.
+func TestForgetIndex(t *testing.T) {
+	r, ctx := newMemoryRepository(t), t.Context()
+	var ids []ID
+	for i := range 2 {
+		id, _, err := r.SaveBlob(ctx, DataBlob, fmt.Append(nil, i))
+		if err == nil && i == 0 {
+			err = r.Flush(ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	known := func(want ...bool) {
+		t.Helper()
+		for i, id := range ids {
+			if r.HasBlob(DataBlob, id) != want[i] {
+				t.Errorf("blob %d is known: %t, want %t", i, !want[i], want[i])
+			}
+		}
+	}
+	if err := r.ForgetIndex(); err != nil {
+		t.Fatal(err)
+	}
+	known(false, true)
+	if err := r.LoadIndex(ctx); err != nil {
+		t.Fatal(err)
+	}
+	known(true, true)
+	if err := r.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.ForgetIndex(); err != nil {
+		t.Fatal(err)
+	}
+	known(false, false)
+	if err := r.LoadIndex(ctx); err != nil {
+		t.Fatal(err)
+	}
+	known(true, true)
 }
 
 // TestEndlessIndex: what decompresses to more than an index can have is not read on.

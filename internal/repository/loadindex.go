@@ -109,6 +109,15 @@ func (r *Repository) anyGone(ids []ID) bool {
 	return n < len(r.loaded)
 }
 
+// ForgetIndex gives back the memory of the index, but for what was saved since the last
+// Flush. LoadIndex reads it again.
+func (r *Repository) ForgetIndex() error {
+	r.loadMu.Lock()
+	defer r.loadMu.Unlock()
+	_, err := r.renewIndex()
+	return err
+}
+
 // renewIndex starts the index anew with what this process stored and no index
 // file has yet.
 func (r *Repository) renewIndex() (*index, error) {

@@ -36,8 +36,10 @@ const (
 	// eagerHeader is how much of a pack's end is read at first: the header of nearly all
 	// packs, whose blobs are large, in one request.
 	eagerHeader = 4 << 10
-	// maxPackBlobs is how many blobs a pack may get without passing it.
-	maxPackBlobs = (maxHeaderSize - crypto.Overhead) / fullEntrySize
+	// maxPackBlobs is how many blobs a pack may get: as many as go into an index file,
+	// since all that is known of a pack is held at once, by who makes it and by who
+	// checks it. Its header has 2 MiB.
+	maxPackBlobs = indexBlobs
 )
 
 // entrySize returns the bytes of an entry in a pack's header.

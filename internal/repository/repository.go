@@ -37,7 +37,7 @@ const (
 type Options struct {
 	Compression Compression // "" means CompressionFastest
 	// PackSize is the size in bytes at which a pack is closed, 4 MiB to 128
-	// MiB; 0 means 16 MiB. About six times as much memory is used.
+	// MiB; 0 means 16 MiB. About five times as much memory is used.
 	PackSize int
 	// Parity is how much parity packs get, in percent of their size, 1 to 50;
 	// 0 means none. See package ecc.

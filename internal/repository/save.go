@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// maxUploads is how many packs are stored at once. Each holds its memory
-	// until it is durable; while all are busy, SaveBlob waits.
-	maxUploads = 2
+	// maxPacks is how many packs are held at once: one of each type that is being
+	// filled, and two that are being stored. Each holds its memory until it is
+	// durable; who needs one more waits.
+	maxPacks = 4
 	// packSlack is room for the blob that fills a pack and for the header, as
 	// large as they mostly are. A pack that needs more grows.
 	packSlack = 2 << 20
@@ -36,7 +37,7 @@ type blobKey struct {
 // compressing it themselves. A pack that cannot be stored breaks the saver for
 // good, since callers were already told that their blobs are known.
 type saver struct {
-	slots   chan struct{} // taken by each upload
+	slots   chan struct{} // taken by each pack
 	flushMu sync.Mutex    // held during Flush
 	indexMu sync.Mutex    // held while an index file is written
 
@@ -56,7 +57,7 @@ type saver struct {
 }
 
 func (s *saver) init() {
-	s.slots = make(chan struct{}, maxUploads)
+	s.slots = make(chan struct{}, maxPacks)
 	s.pending = make(map[blobKey]int64)
 	s.claimed = make(map[blobKey]chan struct{})
 	s.uploading = make(map[*packer]struct{})
@@ -118,10 +119,11 @@ func checkSize(n int) error {
 
 // add adds a claimed and sealed blob to a pack. It keeps what is as large as a pack.
 func (r *Repository) add(ctx context.Context, t BlobType, id ID, sealed []byte, size int, compressed bool) (stored int64, err error) {
-	stored, full, err := r.pack(t, id, sealed, size, compressed)
+	stored, full, err := r.pack(ctx, t, id, sealed, size, compressed)
 	r.settle(blobKey{t, id}, err)
 	if full != nil {
-		r.upload(ctx, full)
+		// Whatever becomes of this caller: the pack has the blobs of others too.
+		go r.store(context.WithoutCancel(ctx), full)
 	}
 	return stored, err
 }
@@ -179,15 +181,14 @@ func (r *Repository) settle(key blobKey, err error) {
 // pack adds a sealed blob to the open pack, and returns what it takes there. A
 // pack that is full then is the caller's to upload. A blob that is as large as a pack is
 // one by itself, and not copied.
-func (r *Repository) pack(t BlobType, id ID, sealed []byte, size int, compressed bool) (stored int64, full *packer, err error) {
+func (r *Repository) pack(ctx context.Context, t BlobType, id ID, sealed []byte, size int, compressed bool) (stored int64, full *packer, err error) {
 	s := &r.saver
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err != nil {
-		return 0, nil, s.err
+	p, err := s.packer(ctx, t, len(sealed) >= r.opts.PackSize, r.opts.PackSize)
+	if err != nil {
+		return 0, nil, err
 	}
-	alone := len(sealed) >= r.opts.PackSize
-	p := s.packer(t, alone, r.opts.PackSize)
 	e, err := p.add(id, sealed, size, compressed)
 	if err != nil {
 		return 0, nil, err
@@ -201,12 +202,43 @@ func (r *Repository) pack(t BlobType, id ID, sealed []byte, size int, compressed
 	return stored, full, nil
 }
 
-// packer returns the open pack, or a new one for a blob that is alone in it. The caller
-// holds s.mu.
-func (s *saver) packer(t BlobType, alone bool, size int) *packer {
-	if p := s.open[t]; p != nil && !alone {
-		return p
+// packer returns the open pack, or a new one for a blob that is alone in it. It waits
+// while there are as many packs as there may be. The caller holds s.mu, and gives it up
+// meanwhile.
+func (s *saver) packer(ctx context.Context, t BlobType, alone bool, size int) (*packer, error) {
+	for {
+		switch {
+		case s.err != nil:
+			return nil, s.err
+		case s.open[t] != nil && !alone:
+			return s.open[t], nil
+		}
+		select {
+		case s.slots <- struct{}{}:
+			return s.newPacker(t, alone, size), nil
+		default:
+		}
+		if err := s.slotFree(ctx); err != nil {
+			return nil, err
+		}
 	}
+}
+
+// slotFree waits until a pack was stored, without s.mu. Somebody else may be faster then.
+func (s *saver) slotFree(ctx context.Context) error {
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	select {
+	case s.slots <- struct{}{}:
+		<-s.slots
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// newPacker returns a pack that has its slot. The caller holds s.mu.
+func (s *saver) newPacker(t BlobType, alone bool, size int) *packer {
 	p := &packer{t: t, done: make(chan struct{})}
 	switch n := len(s.spare); {
 	case alone:
@@ -228,22 +260,6 @@ func (s *saver) detach(p *packer) {
 	s.uploading[p] = struct{}{}
 }
 
-// upload stores a detached pack in the background. It waits for its turn, and
-// no longer than ctx: the pack has the blobs of others too, so it is stored
-// whatever becomes of this caller.
-func (r *Repository) upload(ctx context.Context, p *packer) {
-	work := context.WithoutCancel(ctx)
-	select {
-	case r.saver.slots <- struct{}{}:
-		go r.store(work, p)
-	case <-ctx.Done():
-		go func() {
-			r.saver.slots <- struct{}{}
-			r.store(work, p)
-		}()
-	}
-}
-
 // store stores a pack, gives the index its blobs, and gives back the slot.
 func (r *Repository) store(ctx context.Context, p *packer) {
 	s := &r.saver
@@ -255,7 +271,7 @@ func (r *Repository) store(ctx context.Context, p *packer) {
 	if err != nil && s.err == nil {
 		s.err = err
 	}
-	if len(s.spare) < maxUploads && cap(p.buf) <= 2*r.opts.PackSize {
+	if len(s.spare) < maxPacks && cap(p.buf) <= 2*r.opts.PackSize {
 		s.spare = append(s.spare, p.buf)
 	}
 	p.buf = nil
@@ -329,13 +345,13 @@ func (r *Repository) saveIndex(ctx context.Context) error {
 
 // Flush makes everything that was saved before it durable: packs first, then
 // their index. Only then may a snapshot reach it. When it fails, a snapshot must
-// not be saved.
+// not be saved. It gives back the memory that packs were made in.
 func (r *Repository) Flush(ctx context.Context) error {
 	s := &r.saver
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
 	for _, p := range r.detachOpen() {
-		r.upload(ctx, p)
+		go r.store(context.WithoutCancel(ctx), p)
 	}
 	for _, p := range s.allUploads() {
 		select {
@@ -351,7 +367,18 @@ func (r *Repository) Flush(ctx context.Context) error {
 	if err != nil && ctx.Err() == nil {
 		s.fail(err)
 	}
+	s.rest()
 	return err
+}
+
+// rest gives back memory that is needed only as long as something is saved.
+func (s *saver) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spare = nil
+	if len(s.pending) == 0 { // a map does not shrink
+		s.pending = make(map[blobKey]int64)
+	}
 }
 
 // flushed reports whether a blob is stored, and in an index file that is.

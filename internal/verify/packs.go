@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// maxHeld is how many bytes of packs are held at once: one of the largest
-	// that restic makes, several of the usual ones.
-	maxHeld = 128 << 20
+	// maxHeld is how many bytes of packs are held at once: several of the usual ones, or
+	// one of any size.
+	maxHeld = 64 << 20
 	// maxPackWorkers is how many packs are looked at at once. Waiting for the
 	// storage is most of it where that is far away.
 	maxPackWorkers = 8
