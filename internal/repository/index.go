@@ -67,59 +67,56 @@ func (e *blobEntry) sameBlob(o *blobEntry) bool {
 type packEntries struct {
 	id           ID
 	first, count uint32
+	next         uint32 // 1 + the number of another one of the same pack, or 0
 }
 
-const (
-	// blockEntries is how many entries are allocated at once. Blocks never
-	// move, so growing copies nothing but the table of 4 bytes an entry.
-	blockEntries = 4096
-	// maxCopies is how many places of one blob are kept. More are of no use,
-	// and would make every lookup long.
-	maxCopies = 8
-	// minTable is the size of the first table, a power of two.
-	minTable = 1 << 10
-)
+// maxCopies is how many places of one blob are kept. More are of no use, and would
+// make every lookup long.
+const maxCopies = 8
 
 // index maps blobs to their places. It is safe for concurrent use.
 //
-// A million blobs take 48 MB of entries and 6 to 11 MB of table. The hash is
+// A million blobs take 48 MB of entries and 6 to 11 MB of table; a million packs, as a
+// disk of 15 TiB that is full has them, 44 MB and the same. The hash is
 // keyed: guests choose contents, and could choose IDs that share a chain.
 type index struct {
 	seed maphash.Seed
 
-	mu     sync.RWMutex // guards what follows
-	packs  []packEntries
-	byID   map[ID]uint32 // first place in packs
-	blocks [][]blobEntry
-	count  uint32
-	table  []uint32 // open addressing; 1 + number of an entry, or 0
+	mu      sync.RWMutex // guards what follows
+	packs   rows[packEntries]
+	byID    table // the first one of each pack
+	entries rows[blobEntry]
+	table   table // of entries
 }
 
 func newIndex() *index {
-	return &index{seed: maphash.MakeSeed(), byID: make(map[ID]uint32), table: make([]uint32, minTable)}
+	return &index{seed: maphash.MakeSeed(), byID: newTable(), table: newTable()}
 }
 
-// entry returns the entry of that number.
-func (x *index) entry(n uint32) *blobEntry {
-	return &x.blocks[n/blockEntries][n%blockEntries]
-}
-
-// slot returns where a blob's chain begins. The hash of the ID leaves out the
-// type: the two hardly ever share an ID.
-func (x *index) slot(id *ID) uint32 {
-	return uint32(maphash.Bytes(x.seed, id[:])) & uint32(len(x.table)-1)
-}
+// hash returns where the chain of an ID begins. It leaves out the type of a blob: the two
+// hardly ever share an ID.
+func (x *index) hash(id *ID) uint32 { return uint32(maphash.Bytes(x.seed, id[:])) }
 
 // find calls yield for each entry of the blob, with its number, until that returns
 // false.
 func (x *index) find(t BlobType, id *ID, yield func(uint32, *blobEntry) bool) {
-	for s := x.slot(id); x.table[s] != 0; s = (s + 1) & uint32(len(x.table)-1) {
-		e := x.entry(x.table[s] - 1)
-		if e.id == *id && e.blobType() == t && !yield(x.table[s]-1, e) {
-			return
-		}
-	}
+	x.table.find(x.hash(id), func(n uint32) bool {
+		e := x.entries.at(n)
+		return e.id != *id || e.blobType() != t || yield(n, e)
+	})
 }
+
+// pack returns the number of the first one that a pack has in x.packs.
+func (x *index) pack(id *ID) (n uint32, ok bool) {
+	x.byID.find(x.hash(id), func(at uint32) bool {
+		n, ok = at, x.packs.at(at).id == *id
+		return !ok
+	})
+	return n, ok
+}
+
+// packOf is the pack that an entry is in.
+func (x *index) packOf(e *blobEntry) ID { return x.packs.at(e.meta & metaPack).id }
 
 // place is one place of a blob.
 type place struct {
@@ -133,7 +130,7 @@ func (x *index) lookup(t BlobType, id ID) []place {
 	defer x.mu.RUnlock()
 	var found []place
 	x.find(t, &id, func(_ uint32, e *blobEntry) bool {
-		found = append(found, place{*e, x.packs[e.meta&metaPack].id})
+		found = append(found, place{*e, x.packOf(e)})
 		return true
 	})
 	return found
@@ -167,12 +164,12 @@ func (x *index) number(t BlobType, id ID) (number, length uint32, ok bool) {
 func (x *index) add(pack ID, blobs []blobEntry) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	_, known := x.byID[pack]
-	place := uint32(len(x.packs))
-	if place > metaPack || uint64(x.count)+uint64(len(blobs)) > math.MaxUint32/2 {
-		return fmt.Errorf("%w: an index of %d packs and %d blobs", ErrLimit, len(x.packs), x.count)
+	before, known := x.pack(&pack)
+	place := x.packs.count
+	if place > metaPack || uint64(x.entries.count)+uint64(len(blobs)) > math.MaxUint32/2 {
+		return fmt.Errorf("%w: an index of %d packs and %d blobs", ErrLimit, place, x.entries.count)
 	}
-	p := packEntries{id: pack, first: x.count}
+	p := packEntries{id: pack, first: x.entries.count}
 	for i := range blobs {
 		copies, same := x.copies(pack, &blobs[i], known)
 		if same || copies >= maxCopies {
@@ -180,15 +177,20 @@ func (x *index) add(pack ID, blobs []blobEntry) error {
 		}
 		e := blobs[i]
 		e.meta = e.meta&^metaPack | place
-		x.insert(&e)
+		n := x.entries.add(e)
+		x.table.add(n, x.hash(&e.id), func(n uint32) uint32 { return x.hash(&x.entries.at(n).id) })
 	}
-	p.count = x.count - p.first
+	p.count = x.entries.count - p.first
 	if known && p.count == 0 {
 		return nil
 	}
-	x.packs = append(x.packs, p)
+	if known {
+		first := x.packs.at(before)
+		p.next, first.next = first.next, place+1
+	}
+	x.packs.add(p)
 	if !known {
-		x.byID[pack] = place
+		x.byID.add(place, x.hash(&pack), func(n uint32) uint32 { return x.hash(&x.packs.at(n).id) })
 	}
 	return nil
 }
@@ -198,46 +200,21 @@ func (x *index) add(pack ID, blobs []blobEntry) error {
 func (x *index) copies(pack ID, e *blobEntry, known bool) (n int, same bool) {
 	x.find(e.blobType(), &e.id, func(_ uint32, o *blobEntry) bool {
 		n++
-		same = known && e.sameBlob(o) && x.packs[o.meta&metaPack].id == pack
+		same = known && e.sameBlob(o) && x.packOf(o) == pack
 		return !same
 	})
 	return n, same
-}
-
-// insert appends an entry and enters it in the table, which stays at most three
-// quarters full.
-func (x *index) insert(e *blobEntry) {
-	if int(x.count)/blockEntries == len(x.blocks) {
-		x.blocks = append(x.blocks, make([]blobEntry, blockEntries))
-	}
-	*x.entry(x.count) = *e
-	x.count++
-	if int(x.count) > len(x.table)/4*3 {
-		x.table = make([]uint32, 2*len(x.table))
-		for n := range x.count {
-			x.enter(n)
-		}
-		return
-	}
-	x.enter(x.count - 1)
-}
-
-// enter puts entry n at the end of its chain.
-func (x *index) enter(n uint32) {
-	s := x.slot(&x.entry(n).id)
-	for x.table[s] != 0 {
-		s = (s + 1) & uint32(len(x.table)-1)
-	}
-	x.table[s] = n + 1
 }
 
 // packIDs returns all packs.
 func (x *index) packIDs() []ID {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	ids := make([]ID, 0, len(x.byID))
-	for id := range x.byID {
-		ids = append(ids, id)
+	ids := make([]ID, 0, x.byID.used)
+	for _, n := range x.byID.places {
+		if n != 0 {
+			ids = append(ids, x.packs.at(n-1).id)
+		}
 	}
 	return ids
 }
@@ -246,12 +223,12 @@ func (x *index) packIDs() []ID {
 func (x *index) ends() map[ID]int64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	out := make(map[ID]int64, len(x.byID))
-	for i := range x.packs {
-		p := &x.packs[i]
+	out := make(map[ID]int64, x.packs.count)
+	for i := range x.packs.count {
+		p := x.packs.at(i)
 		end := out[p.id]
 		for n := p.first; n < p.first+p.count; n++ {
-			e := x.entry(n)
+			e := x.entries.at(n)
 			end = max(end, int64(e.offset)+int64(e.length))
 		}
 		out[p.id] = end
@@ -263,20 +240,22 @@ func (x *index) ends() map[ID]int64 {
 func (x *index) packBlobs(pack ID) []blobEntry {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	first, ok := x.byID[pack]
+	first, ok := x.pack(&pack)
 	if !ok {
 		return nil
 	}
 	var blobs []blobEntry
-	for i := first; i < uint32(len(x.packs)); i++ {
-		p := &x.packs[i]
-		if p.id != pack {
-			continue
-		}
-		blobs = slices.Grow(blobs, int(p.count))
-		for n := p.first; n < p.first+p.count; n++ {
-			blobs = append(blobs, *x.entry(n))
-		}
+	for next := first + 1; next != 0; next = x.packs.at(next - 1).next {
+		blobs = x.appendBlobs(blobs, x.packs.at(next-1))
+	}
+	return blobs
+}
+
+// appendBlobs appends a run of entries.
+func (x *index) appendBlobs(blobs []blobEntry, p *packEntries) []blobEntry {
+	blobs = slices.Grow(blobs, int(p.count))
+	for n := p.first; n < p.first+p.count; n++ {
+		blobs = append(blobs, *x.entries.at(n))
 	}
 	return blobs
 }
@@ -286,16 +265,12 @@ func (x *index) without(packs map[ID]bool) (*index, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	out := newIndex()
-	for i := range x.packs {
-		p := &x.packs[i]
+	for i := range x.packs.count {
+		p := x.packs.at(i)
 		if packs[p.id] {
 			continue
 		}
-		blobs := make([]blobEntry, 0, p.count)
-		for n := p.first; n < p.first+p.count; n++ {
-			blobs = append(blobs, *x.entry(n))
-		}
-		if err := out.add(p.id, blobs); err != nil {
+		if err := out.add(p.id, x.appendBlobs(nil, p)); err != nil {
 			return nil, err
 		}
 	}

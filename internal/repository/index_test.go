@@ -74,8 +74,8 @@ func TestIndexSamePack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if x.count != 10 {
-		t.Errorf("%d entries, want 10", x.count)
+	if x.entries.count != 10 {
+		t.Errorf("%d entries, want 10", x.entries.count)
 	}
 	got := x.packBlobs(pack)
 	if len(got) != 10 {
@@ -228,4 +228,86 @@ func TestHeader(t *testing.T) {
 	if _, err := decodeHeader(encodeHeader([]blobEntry{{id: someID, length: 100, meta: metaCompressed}}), 100); err == nil {
 		t.Error("a compressed blob of no size was accepted")
 	}
+}
+
+// A million packs with two blobs each, as a disk of 16 TiB that is full has them, take less
+// than 170 MB.
+func TestIndexMillionPacks(t *testing.T) {
+	const packs, each = 1_000_000, 2
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	x := newIndex()
+	for p := range packs {
+		if err := x.add(testID(-1-p), testPack(t, p*each, each)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	used := after.HeapAlloc - before.HeapAlloc
+	t.Logf("%d packs take %d bytes", packs, used)
+	if used > 170e6 {
+		t.Errorf("%d bytes are too many", used)
+	}
+	if n := len(x.packIDs()); n != packs {
+		t.Errorf("%d packs, want %d", n, packs)
+	}
+	for p := 0; p < packs; p += 999 {
+		blobs := x.packBlobs(testID(-1 - p))
+		if len(blobs) != each || blobs[0].id != testID(p*each) || blobs[1].id != testID(p*each+1) {
+			t.Fatalf("pack %d has %+v", p, blobs)
+		}
+	}
+}
+
+// The first place of a blob stays the first, however large the table has become: sets of
+// blobs go by it.
+func TestIndexOrder(t *testing.T) {
+	x := newIndex()
+	const blobs = 5000
+	for p := range 3 {
+		if err := x.add(testID(-1-p), testPack(t, 0, blobs)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for p := range 10 {
+		for n := range blobs {
+			if first, _, ok := x.number(DataBlob, testID(n)); !ok || first != uint32(n) {
+				t.Fatalf("after %d packs, blob %d is first number %d, %t", 3+p, n, first, ok)
+			}
+		}
+		if err := x.add(testID(-100-p), testPack(t, (1+p)*blobs, blobs)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkIndex(b *testing.B) {
+	const packs, each = 2000, 500
+	var all [][]blobEntry
+	var ids []ID
+	for p := range packs {
+		all, ids = append(all, testPack(b, p*each, each)), append(ids, testID(-1-p))
+	}
+	var x *index
+	b.Run("add a million", func(b *testing.B) {
+		for b.Loop() {
+			x = newIndex()
+			for p := range packs {
+				if err := x.add(ids[p], all[p]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	})
+	b.Run("look up", func(b *testing.B) {
+		n := 0
+		for b.Loop() {
+			if _, ok := x.size(DataBlob, all[n%packs][n%each].id); !ok {
+				b.Fatal("not found")
+			}
+			n += 7919
+		}
+	})
 }
