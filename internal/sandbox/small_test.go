@@ -1,0 +1,98 @@
+package sandbox
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/drydock-vm/drydock/disk"
+)
+
+// openCompressed makes a tree of files of all sizes around those from which on content
+// is read otherwise, on an ext4 in a qcow2 that is compressed, and opens it.
+func openCompressed(t *testing.T) (tree string, opened disk.Filesystem) {
+	t.Helper()
+	tree = t.TempDir()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	sizes := []int{1, 4096, smallSize - 1, smallSize, smallSize + 1, 2 * windowSize, 2*windowSize + 1, 5*windowSize - 1}
+	for len(sizes) < 120 {
+		sizes = append(sizes, 1+rnd.IntN(1<<(10+len(sizes)%11)))
+	}
+	for i, n := range rnd.Perm(len(sizes)) {
+		data := make([]byte, sizes[n])
+		for k := range data {
+			data[k] = byte(rnd.IntN(5)) // it can be compressed
+		}
+		if err := os.WriteFile(filepath.Join(tree, fmt.Sprintf("file %03d", i)), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw, image := filepath.Join(t.TempDir(), "raw"), filepath.Join(t.TempDir(), "image")
+	run(t, "mke2fs", "-q", "-t", "ext4", "-d", tree, raw, "128M")
+	run(t, "qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, image)
+	opened, err := start(t, image, DiskSpec{Format: Qcow2}).Filesystem(t.Context(), "image")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree, opened
+}
+
+// compareContents compares the files of a disk's root with those of the folder that they came
+// from, and calls then after each.
+func compareContents(t *testing.T, opened disk.Filesystem, tree string, o order, then func()) {
+	t.Helper()
+	err := o(opened, opened.Info().Root, func(e disk.DirEntry) error {
+		if e.Type != disk.ModeRegular {
+			return nil
+		}
+		want, err := os.ReadFile(filepath.Join(tree, string(e.Name)))
+		if err != nil {
+			return err
+		}
+		f, err := opened.Open(e.Ino)
+		if err != nil {
+			return err
+		}
+		if got, err := io.ReadAll(io.NewSectionReader(f, 0, f.Size())); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s of %d bytes: read %d others, %v", e.Name, len(want), len(got), err)
+		}
+		then()
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCompressedContent: what the worker alone can read is right in whatever order it is
+// read, and for several readers at once.
+func TestCompressedContent(t *testing.T) {
+	tree, opened := openCompressed(t)
+	for range 3 {
+		for name, o := range map[string]order{"by name": byName, "as listed": asListed} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				compareContents(t, opened, tree, o, func() {})
+			})
+		}
+	}
+}
+
+// TestBatchesAhead: a reader who goes on in order soon has as many batches of small files
+// ahead as one can have, and never more.
+func TestBatchesAhead(t *testing.T) {
+	tree, opened := openCompressed(t)
+	small, most := &opened.(*filesystem).small, 0
+	compareContents(t, opened, tree, byName, func() {
+		small.mu.Lock()
+		defer small.mu.Unlock()
+		most = max(most, small.unused())
+	})
+	if most != maxBatchesAhead {
+		t.Errorf("%d batches ahead, want %d", most, maxBatchesAhead)
+	}
+}
