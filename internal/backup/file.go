@@ -162,10 +162,11 @@ func (w *walker) blame(err error) error {
 // are read as zeros, and asked for only where there are some: to ask costs as much
 // as to read.
 func (w *walker) small(src *Source, f disk.Sparse, size int64) (*promise, error) {
-	data, p := make([]byte, size), newPromise()
-	if n, err := f.ReadAt(data, 0); n < len(data) {
-		return nil, short(err)
+	data, err := readAll(f, size)
+	if err != nil {
+		return nil, err
 	}
+	p := newPromise()
 	w.report.read(size)
 	if disk.MayHaveHoles(data, src.FS.Info().BlockSize) {
 		r := &contentReader{f: f, size: size, report: w.report}
@@ -180,6 +181,20 @@ func (w *walker) small(src *Source, f disk.Sparse, size int64) (*promise, error)
 	}
 	p.complete()
 	return p, nil
+}
+
+// readAll returns all of a file's content, which is not to be changed.
+func readAll(f disk.Sparse, size int64) ([]byte, error) {
+	if h, ok := f.(interface{ Bytes() ([]byte, error) }); ok { // it may be in memory
+		if data, err := h.Bytes(); err != nil || int64(len(data)) == size {
+			return data, err
+		}
+	}
+	data := make([]byte, size)
+	if n, err := f.ReadAt(data, 0); n < len(data) {
+		return nil, short(err)
+	}
+	return data, nil
 }
 
 // short is the error of a read that brought less than it should. That a file ends

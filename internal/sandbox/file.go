@@ -3,6 +3,7 @@ package sandbox
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -28,6 +29,16 @@ func (f *file) small() (wire.Content, error) {
 	}
 	f.once.Do(func() { f.whole, f.err = f.fs.small.read(f.ino, uint32(f.size)) })
 	return f.whole, f.err
+}
+
+// Bytes returns the content of a small file, which is in memory and not to be changed; nil
+// if it must be read.
+func (f *file) Bytes() ([]byte, error) {
+	whole, err := f.small()
+	if err != nil || !whole.Told {
+		return nil, err
+	}
+	return slices.Clip(whole.Data), nil
 }
 
 func (f *file) ReadAt(p []byte, off int64) (int, error) {

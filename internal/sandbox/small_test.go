@@ -60,6 +60,10 @@ func compareContents(t *testing.T, opened disk.Filesystem, tree string, o order,
 		if got, err := io.ReadAll(io.NewSectionReader(f, 0, f.Size())); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%s of %d bytes: read %d others, %v", e.Name, len(want), len(got), err)
 		}
+		held, err := f.(*file).Bytes()
+		if small := len(want) <= smallSize; err != nil || small && !bytes.Equal(held, want) || !small && held != nil {
+			t.Errorf("%s of %d bytes: %d others are held, %v", e.Name, len(want), len(held), err)
+		}
 		then()
 		return nil
 	})
