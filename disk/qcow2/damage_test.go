@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/qcow2"
 )
 
@@ -122,6 +123,33 @@ func TestSubclusterEntries(t *testing.T) {
 		if v.want != nil {
 			wantError(t, err, v.want)
 		}
+	}
+}
+
+// TestCompressedSubclusters: a compressed cluster has no subclusters, and where its
+// entry says something of them it is none.
+func TestCompressedSubclusters(t *testing.T) {
+	dir := t.TempDir()
+	plain, path := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "disk.qcow2")
+	want := bytes.Repeat([]byte("compressed "), 1<<20/11+1)[:1<<20]
+	if err := os.WriteFile(plain, want, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	disktest.Run(t, "qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "extended_l2=on", plain, path)
+	image, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l2 := binary.BigEndian.Uint64(image[binary.BigEndian.Uint64(image[40:]):]) &^ copied
+	entry := binary.BigEndian.Uint64(image[l2:])
+	if got, err := readAll(image, qcow2.Options{}); err != nil || !bytes.Equal(got, want) || entry>>62 != 1 {
+		t.Fatalf("entry %#x: other content, or %v", entry, err)
+	}
+	for _, v := range [][2]uint64{{entry, 1}, {entry, 1 << 63}, {entry | copied, 0}} {
+		binary.BigEndian.PutUint64(image[l2:], v[0])
+		binary.BigEndian.PutUint64(image[l2+8:], v[1])
+		_, err := readAll(image, qcow2.Options{})
+		wantError(t, err, disk.ErrCorrupt)
 	}
 }
 

@@ -118,6 +118,7 @@ func TestRefusals(t *testing.T) {
 		{"an endless extension", func(s *small) { s.put32(112, 1, 1<<32-1) }, disk.ErrCorrupt, "bytes long"},
 		{"an extension to the end", func(s *small) { s.put32(112, 1, 392) }, nil, ""},
 		{"an extension over the end", func(s *small) { s.put32(112, 1, 393) }, disk.ErrCorrupt, "bytes long"},
+		{"the longest format name", func(s *small) { s.put32(112, 0xe2792aca, 32) }, nil, ""},
 		{"a long format name", func(s *small) { s.put32(112, 0xe2792aca, 33) }, disk.ErrCorrupt, "33 bytes"},
 		{"backing name empty", put64(8, 200), disk.ErrCorrupt, "backing_file_size"},
 		{"backing name long", all(put64(8, 200), put32(16, 1024)), disk.ErrCorrupt, "backing_file_size"},
@@ -164,17 +165,24 @@ func TestVersion2(t *testing.T) {
 
 // TestBackingNames: the name of a backing file is shown, and never followed.
 func TestBackingNames(t *testing.T) {
-	for _, name := range []string{"/etc/passwd", "/dev/zero", "small.qcow2", "nbd://x/\x1b[31m", "json:{}", "a\x00b", strings.Repeat("x", 300)} {
+	for name, at := range map[string]int{ // behind the header, its extension and the end of its extensions
+		"/etc/passwd": 136, "/dev/zero": 136, "small.qcow2": 136, "nbd://x/\x1b[31m": 136, "json:{}": 136, "a\x00b": 136, strings.Repeat("x", 300): 136,
+		"right behind the extension": 128, "right behind the header": 112,
+	} {
 		s := newSmall(t, "zlib")
 		clear(s.image[112:smallCluster]) // no bitmaps
-		s.put32(112, 0xe2792aca, 5)
-		copy(s.image[120:], "qcow2")
-		s.put64(8, 136)
+		format := ""
+		if at > 112 {
+			format = "qcow2"
+			s.put32(112, 0xe2792aca, 5)
+			copy(s.image[120:], format)
+		}
+		s.put64(8, uint64(at))
 		s.put32(16, uint32(len(name)))
-		copy(s.image[136:], name)
+		copy(s.image[at:], name)
 
 		info, snapshots, err := qcow2.Inspect(bytes.NewReader(s.image), smallFile)
-		if err != nil || info.BackingFile != name || info.BackingFormat != "qcow2" || len(snapshots) != 1 {
+		if err != nil || info.BackingFile != name || info.BackingFormat != format || len(snapshots) != 1 {
 			t.Errorf("%q: %+v, %v", name, info, err)
 		}
 		_, err = s.read("")
