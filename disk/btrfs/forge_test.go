@@ -133,25 +133,32 @@ func (f *forgery) read() error {
 func TestForgedSuperblock(t *testing.T) {
 	original := seedBytes(t, "mixed")
 	for text, change := range map[string]func(p []byte){
-		"sectors of 100 bytes":         func(p []byte) { put32(p[0x90:], 100) },
-		"tree blocks of 3000 bytes":    func(p []byte) { put32(p[0x94:], 3000) },
-		"tree blocks of 131072":        func(p []byte) { put32(p[0x94:], 131072) },
-		"trees of levels 8":            func(p []byte) { p[0xc6] = 8 },
-		"generation 0":                 func(p []byte) { put64(p[0x48:], 0) },
-		"0 devices":                    func(p []byte) { put64(p[0x88:], 0) },
-		"a size of 0":                  func(p []byte) { put64(p[0x70:], 0) },
-		"is empty":                     func(p []byte) { put32(p[0xa0:], 0) },
-		"belongs to filesystem":        func(p []byte) { p[0x20] ^= 1 },
-		"the device belongs to":        func(p []byte) { p[0xc9+0x52] ^= 1 },
-		"a tree at 0x0":                func(p []byte) { put64(p[0x50:], 0) },
-		"a tree at 0x3":                func(p []byte) { put64(p[0x58:], 3) },
-		"it says that it lies at":      func(p []byte) { put64(p[0x30:], 4096) },
-		"checksum of type 9":           func(p []byte) { put16(p[0xc4:], 9) },
-		"ends within a chunk":          func(p []byte) { put32(p[0xa0:], 40) },
-		"sys_chunk_array holds":        func(p []byte) { p[0x32b+8] = 1 },
-		"are in no chunk":              func(p []byte) { put64(p[0x50:], 1<<40) },
-		"parent transid verify failed": func(p []byte) { put64(p[0xa4:], 99) },
-		"the filesystem uses":          func(p []byte) { put64(p[0xc9+8:], 1<<30) },
+		"sectors of 100 bytes":          func(p []byte) { put32(p[0x90:], 100) },
+		"tree blocks of 3000 bytes":     func(p []byte) { put32(p[0x94:], 3000) },
+		"tree blocks of 131072":         func(p []byte) { put32(p[0x94:], 131072) },
+		"trees of levels 8":             func(p []byte) { p[0xc6] = 8 },
+		", 8 and 0, at most 7":          func(p []byte) { p[0xc7] = 8 },
+		"and 8, at most 7":              func(p []byte) { p[0xc8] = 8 },
+		"tree blocks of 2048 bytes":     func(p []byte) { put32(p[0x94:], 2048) },
+		"type 0x5":                      func(p []byte) { p[0xbc] &^= 4 }, // data and metadata together, without the feature
+		"generation 0":                  func(p []byte) { put64(p[0x48:], 0) },
+		"0 devices":                     func(p []byte) { put64(p[0x88:], 0) },
+		"4294967296 devices":            func(p []byte) { put64(p[0x88:], 1<<32) },
+		"a device of":                   func(p []byte) { put64(p[0xc9+8:], 1<<63) },
+		"a size of 4611686018427387905": func(p []byte) { put64(p[0x70:], 1<<62+1) },
+		"a size of 0":                   func(p []byte) { put64(p[0x70:], 0) },
+		"is empty":                      func(p []byte) { put32(p[0xa0:], 0) },
+		"belongs to filesystem":         func(p []byte) { p[0x20] ^= 1 },
+		"the device belongs to":         func(p []byte) { p[0xc9+0x52] ^= 1 },
+		"a tree at 0x0":                 func(p []byte) { put64(p[0x50:], 0) },
+		"a tree at 0x3":                 func(p []byte) { put64(p[0x58:], 3) },
+		"it says that it lies at":       func(p []byte) { put64(p[0x30:], 4096) },
+		"checksum of type 9":            func(p []byte) { put16(p[0xc4:], 9) },
+		"ends within a chunk":           func(p []byte) { put32(p[0xa0:], 40) },
+		"sys_chunk_array holds":         func(p []byte) { p[0x32b+8] = 1 },
+		"are in no chunk":               func(p []byte) { put64(p[0x50:], 1<<40) },
+		"parent transid verify failed":  func(p []byte) { put64(p[0xa4:], 99) },
+		"the filesystem uses":           func(p []byte) { put64(p[0xc9+8:], 1<<30) },
 	} {
 		t.Run(text, func(t *testing.T) {
 			f := forge(t, original)
@@ -244,6 +251,9 @@ func TestForgedItems(t *testing.T) {
 		{"4096 bytes of 4096 at 0xffffffffffff", fsTree, inode("holes", kindExtentData), func(p []byte) { put64(p[0x15:], 1<<64-4096) }},
 		{"4096 bytes from 8192", fsTree, inode("holes", kindExtentData), func(p []byte) { put64(p[extentOffsetField:], 8192) }},
 		{"the one before it ends at", fsTree, inode("holes", kindExtentData), func(p []byte) { put64(p[0x1d:], 1<<20); put64(p[extentLengthField:], 1<<20) }},
+		{"of one that has 1048576 on disk", fsTree, inode("zstd", kindExtentData), func(p []byte) { put64(p[0x1d:], 1<<20) }},
+		{"bytes from 1048576 of one", fsTree, inode("zstd", kindExtentData), func(p []byte) { put64(p[extentOffsetField:], 1<<20) }},
+		{"70000 at 0", fsTree, inode("zstd-inline", kindExtentData), func(p []byte) { put64(p[8:], 70_000) }},
 		{"are compressed together", fsTree, inode("zstd", kindExtentData), func(p []byte) { put64(p[8:], 1<<20) }},
 		{"decompressing", fsTree, inode("zstd", kindExtentData), func(p []byte) { p[0x10] = 2 }},
 		{"inline extent of inode", fsTree, inode("a/small", kindExtentData), func(p []byte) { put64(p[8:], 6) }},
@@ -252,6 +262,7 @@ func TestForgedItems(t *testing.T) {
 		{"decompressing", fsTree, inode("zstd-inline", kindExtentData), func(p []byte) { p[extentHeaderSize] = 0 }},
 
 		{"a root of level 8", rootTree, fixed(key{fsTree, kindRoot, 0}), func(p []byte) { p[0xee] = 8 }},
+		{"which is no multiple of", rootTree, fixed(key{fsTree, kindRoot, 0}), func(p []byte) { put64(p[0xb0:], newCursor(p[0xb0:]).U64()+512) }},
 		{"it has no root", rootTree, fixed(key{fsTree, kindRoot, 0}), func(p []byte) { put64(p[0xb0:], 0) }},
 		{"it was deleted", rootTree, fixed(key{fsTree, kindRoot, 0}), func(p []byte) { put32(p[0xd8:], 0) }},
 		{"its root directory is inode 300", rootTree, fixed(key{fsTree, kindRoot, 0}), func(p []byte) { put64(p[0xa8:], 300) }},
@@ -259,6 +270,10 @@ func TestForgedItems(t *testing.T) {
 
 		{"stripes of 4096 bytes", chunkTree, fixed(key{firstChunk, kindChunk, 0}), func(p []byte) { put64(p[0x10:], 4096) }},
 		{"type 0x1000", chunkTree, fixed(key{firstChunk, kindChunk, 0}), func(p []byte) { put64(p[0x18:], 1<<12) }},
+		{"type 0x3", chunkTree, fixed(key{firstChunk, kindChunk, 0}), func(p []byte) { put64(p[0x18:], 3) }},
+		{"type 0x0", chunkTree, fixed(key{firstChunk, kindChunk, 0}), func(p []byte) { put64(p[0x18:], 0) }},
+		{"type 0x35", chunkTree, fixed(key{firstChunk, kindChunk, 0}), func(p []byte) { put64(p[0x18:], 0x35) }},
+		{"9223372036854775808 bytes", chunkTree, fixed(key{firstChunk, kindChunk, 0}), func(p []byte) { put64(p, 1<<63) }},
 		{"raid56", chunkTree, fixed(key{firstChunk, kindChunk, 0}), func(p []byte) { p[0x18] |= 0x80 }},
 		{"with 1 stripes", chunkTree, fixed(key{firstChunk, kindChunk, 0}), func(p []byte) { p[0x18] |= groupRAID1 }},
 		{"bytes for 9 stripes", chunkTree, fixed(key{firstChunk, kindChunk, 0}), func(p []byte) { put16(p[0x2c:], 9) }},
@@ -338,6 +353,81 @@ func TestSubvolumeLoop(t *testing.T) {
 		put64(n.entry(n.search(key{dir, kindInodeRef, f.object("a")}))[9:], dir)
 	})
 	checkLoop(t, f, ids, []uint64{5, 258})
+}
+
+// TestForgedPlaces has subvolumes that lie nowhere.
+func TestForgedPlaces(t *testing.T) {
+	original := seedBytes(t, "mixed")
+	move := func(f *forgery) { // into the directory a/b
+		f.leaf(rootTree, key{256, kindRootBackref, fsTree}, func(_, item []byte) { put64(item, f.object("a/b")) })
+	}
+	parent := func(f *forgery, id uint64) {
+		f.leaf(rootTree, key{256, kindRootBackref, fsTree}, func(block, _ []byte) {
+			n := node(block)
+			put64(n.entry(n.search(key{256, kindRootBackref, fsTree}))[9:], id)
+		})
+	}
+	for _, c := range []struct {
+		text   string
+		change func(f *forgery)
+	}{
+		{`its place is "/ub"`, func(f *forgery) {
+			f.leaf(rootTree, key{256, kindRootBackref, fsTree}, func(_, item []byte) { item[18] = '/' })
+		}},
+		{"its place is", func(f *forgery) {
+			f.leaf(rootTree, key{256, kindRootBackref, fsTree}, func(_, item []byte) { put16(item[16:], 2) })
+		}},
+		{"in inode 256 of tree 7", func(f *forgery) { parent(f, csumTree) }},
+		{"IDs up to 65535", func(f *forgery) { parent(f, 1_000_000) }},
+		{"a reference of", func(f *forgery) {
+			move(f)
+			f.leaf(fsTree, key{f.object("a/b"), kindInodeRef, 0}, func(_, item []byte) { item[10] = '/' })
+		}},
+		{"a reference of", func(f *forgery) {
+			move(f)
+			f.leaf(fsTree, key{f.object("a/b"), kindInodeRef, 0}, func(_, item []byte) { put16(item[8:], 0) })
+		}},
+	} {
+		t.Run(c.text, func(t *testing.T) {
+			f := forge(t, original)
+			c.change(f)
+			fs, err := Open([]disk.Sparse{disktest.Mem(f.raw)}, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = fs.Subvolumes()
+			checkForged(t, err, c.text)
+		})
+	}
+	f := forge(t, original)
+	move(f)
+	list, err := f.fs.Subvolumes()
+	if err != nil || string(list[1].Path) != "sub" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	fs, err := Open([]disk.Sparse{disktest.Mem(f.raw)}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err = fs.Subvolumes(); err != nil || string(list[1].Path) != "a/b/sub" {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// TestRemarkOfErrors: the guest's kernel has seen errors.
+func TestRemarkOfErrors(t *testing.T) {
+	f := forge(t, seedBytes(t, "mixed"))
+	if remarks := f.fs.Info().Remarks; len(remarks) != 0 {
+		t.Errorf("a clean filesystem has remarks %q", remarks)
+	}
+	f.superblock(func(p []byte) { p[0x38] |= 4 })
+	fs, err := Open([]disk.Sparse{disktest.Mem(f.raw)}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if remarks := fs.Info().Remarks; len(remarks) != 1 || !strings.Contains(remarks[0], "errors were recorded") {
+		t.Errorf("remarks %q", remarks)
+	}
 }
 
 func checkLoop(t *testing.T, f *forgery, ids func([]disk.Subvolume) []uint64, want []uint64) {
