@@ -139,6 +139,11 @@ func TestHuge(t *testing.T) {
 	}
 }
 
+// clone returns a copy whose bytes can be changed.
+func (s *fieldSeed) clone(t *testing.T) *fieldSeed {
+	return &fieldSeed{t: t, image: s.image, fs: s.fs, raw: bytes.Clone(s.raw)}
+}
+
 // readInode opens a seed as it was changed, with checksums that are right, and reads
 // all there is of one inode.
 func (s *fieldSeed) readInode(ino uint64) error {
@@ -180,6 +185,7 @@ func putExtent(p []byte, i int, logical, block, count uint64) {
 func TestDamagedFiles(t *testing.T) {
 	be := binary.BigEndian
 	const blocks = 16384 // of the filesystem
+	original := newFieldSeed(t, "v5-1k")
 	block := func(s *fieldSeed, magic string, at int) []byte { return s.raw[s.with(magic, at)[0]:][:1024] }
 	for _, c := range []struct {
 		name, path string
@@ -292,7 +298,7 @@ func TestDamagedFiles(t *testing.T) {
 		{"short symlink with a NUL", "a/short", func(_ *fieldSeed, n []byte) { n[176+4] = 0 }, disk.ErrCorrupt, "has a NUL in it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newFieldSeed(t, "v5-1k")
+			s := original.clone(t)
 			ino := disktest.Lookup(t, s.fs, c.path)
 			c.change(s, s.raw[ino*512:][:512])
 			err := s.readInode(ino)
@@ -321,6 +327,7 @@ func (s *fieldSeed) remoteName() []byte {
 
 // TestConvertACL has the forms of an ACL, and what is none.
 func TestConvertACL(t *testing.T) {
+	original := newFieldSeed(t, "v5-1k")
 	entry := func(tag, id uint32, permissions byte) string {
 		p := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, tag), id)
 		return string(append(p, 0, permissions, 0, 0))
@@ -337,7 +344,7 @@ func TestConvertACL(t *testing.T) {
 		{"far less", "\xff\xff\xff\xff" + entry(1, 0, 7), ""},
 		{"tag", "\x00\x00\x00\x01" + entry(0x40, 0, 7), ""},
 	} {
-		s := newFieldSeed(t, "v5-1k")
+		s := original.clone(t)
 		ino := disktest.Lookup(t, s.fs, "xattrs")
 		n := s.raw[ino*512:][:512]
 		attr := n[176+int(n[82])*8:]
