@@ -35,7 +35,7 @@ func (c *copied) mendedText() string {
 		what string
 	}{
 		{len(c.mended.Packs), "packs were gone or cut off"}, {len(c.mended.Indexes), "index files could not be read"},
-		{len(c.replaced), "backups could not be read"},
+		{len(c.replaced), "backups could not be read"}, {c.mended.Lost, "backups were in no index file"},
 	} {
 		if part.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.what))

@@ -167,6 +167,7 @@ type verifyReport struct {
 	Replaced  []string       `json:"replaced,omitempty"`  // packs that are not needed any more
 	Rescued   int            `json:"rescued,omitempty"`   // blobs of these, which were stored anew
 	Reindexed []string       `json:"reindexed,omitempty"` // index files that were made again
+	Indexed   []string       `json:"indexed,omitempty"`   // packs that no index named
 	Returned  []string       `json:"returned,omitempty"`  // backups that could not be read, and are there again under other IDs
 	Damage    []string       `json:"damage"`              // of the repository's files, the first 100
 	Total     int            `json:"damage_total"`
@@ -192,7 +193,7 @@ func verifyLines(p *proofs, r *verify.Report) verifyReport {
 		Bytes: r.Bytes, BytesRead: r.BytesRead, Spare: r.Spare, Backups: []verifyBackup{}, Repaired: []string{}, Damage: []string{}, Total: r.DamageTotal,
 	}
 	out.Rescued = r.Rescued
-	for list, ids := range map[*[]string][]repository.ID{&out.Repaired: r.Repaired, &out.Replaced: r.Replaced, &out.Reindexed: r.Reindexed, &out.Returned: p.replaced} {
+	for list, ids := range map[*[]string][]repository.ID{&out.Repaired: r.Repaired, &out.Replaced: r.Replaced, &out.Reindexed: r.Reindexed, &out.Indexed: r.Indexed, &out.Returned: p.replaced} {
 		for _, id := range ids {
 			*list = append(*list, id.String())
 		}
@@ -240,6 +241,9 @@ func (a *app) printVerify(p *proofs, r *verify.Report) error {
 	}
 	for _, id := range r.Reindexed {
 		a.printf("made again: index file %s\n", id.Short())
+	}
+	if n := len(r.Indexed); n > 0 {
+		a.printf("in the index again: %d packs, which no index file named\n", n)
 	}
 	for _, l := range damageLines(r) {
 		a.printf("! %s\n", escape.Line(l))

@@ -240,6 +240,12 @@ func TestRoundHealsCopies(t *testing.T) {
 	if rep, err := c.Copy(t.Context(), c.Places()[0]); err != nil || !strings.Contains(rep.Mended, "1 packs were gone") || rep.Present != 1 {
 		t.Errorf("%+v, %v", rep, err)
 	}
+	if err := os.RemoveAll(filepath.Join(there, "index")); err != nil {
+		t.Fatal(err)
+	}
+	if rep, err := c.Copy(t.Context(), c.Places()[0]); err != nil || rep.Mended != "1 backups were in no index file; all of it is there again" || rep.Present != 1 || rep.Blobs > 0 {
+		t.Errorf("%+v, %v", rep, err)
+	}
 	if out, errs, code := run(t, "-c", config, "verify", "--mode", "full", "--copy", "nas"); code != 0 {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}

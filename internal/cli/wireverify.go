@@ -65,7 +65,7 @@ func (p *proofs) Prove(ctx context.Context, progress func(string)) (*round.Proof
 	out := &round.ProofReport{
 		Mode: string(r.Mode), Duration: r.Duration, Backups: len(r.Backups), BytesRead: r.BytesRead,
 		Damage: lines[:min(len(lines), maxRoundDamage)], DamageTotal: len(lines),
-		Mended: len(r.Repaired) + len(r.Replaced) + len(r.Reindexed) + len(p.replaced),
+		Mended: len(r.Repaired) + len(r.Replaced) + len(r.Reindexed) + len(r.Indexed) + len(p.replaced),
 	}
 	for _, b := range r.Backups {
 		if !b.Good() {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -121,6 +122,12 @@ var harm = map[string]func(*testing.T, place) int{
 			flipBits(t, f)
 		}
 		return 1
+	},
+	"the index is gone": func(t *testing.T, p place) int {
+		for _, f := range p.files("index") {
+			remove(t, f)
+		}
+		return 0
 	},
 	"no index file can be read": func(t *testing.T, p place) int {
 		for _, f := range p.files("index") {
@@ -282,6 +289,76 @@ func TestMend(t *testing.T) {
 			to.restores(src)
 		})
 	}
+}
+
+// An index file that is gone is noticed by the packs that no other names: they are in the
+// index again, and nothing is copied a second time. What a copy that was cut off has left
+// is taken in as well, and is no loss. What the index has elsewhere is left to a prune.
+func TestMendIndexThatIsGone(t *testing.T) {
+	from, to := newPlace(t, "one key"), newPlace(t, "another key")
+	src := fill(t, from)
+	first := from.open(local.New(from.dir))
+	if _, err := run(t, first, to.open(local.New(to.dir))); err != nil {
+		t.Fatal(err)
+	}
+	mend := func(packs, lost int) {
+		t.Helper()
+		repo, err := repository.Open(t.Context(), local.New(to.dir), []byte(to.password), repository.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := copy.Mend(t.Context(), first, repo, 0)
+		if err != nil || len(m.Unnamed) != packs || m.Lost != lost || m.Blobs > 0 {
+			t.Errorf("%+v, %v, want %d packs and %d backups", m, err, packs, lost)
+		}
+	}
+	all := len(to.files("data"))
+	for _, f := range to.files("index") {
+		remove(t, f)
+	}
+	mend(all, 2)
+	mend(0, 0)
+	if n := len(to.files("data")); n != all {
+		t.Errorf("there are %d packs, and were %d", n, all)
+	}
+	to.restic("check", "--read-data")
+	to.restores(src)
+
+	// Two writers died before they wrote an index. The blob of one is stored since then.
+	for _, text := range []string{"of a copy that was cut off", "stored since then"} {
+		half := to.open(local.New(to.dir))
+		if _, _, err := half.SaveBlob(t.Context(), repository.DataBlob, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		before := to.files("index")
+		if err := half.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range to.files("index") {
+			if !slices.Contains(before, f) {
+				remove(t, f)
+			}
+		}
+	}
+	again := to.open(local.New(to.dir))
+	if _, _, err := again.SaveBlob(t.Context(), repository.DataBlob, []byte("stored since then")); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// Others may be writing such packs: they are left alone.
+	lock, err := again.Lock(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mend(0, 0)
+	if err := lock.Unlock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mend(1, 0)
+	mend(0, 0)
+	to.restic("check", "--read-data")
 }
 
 // That another pack is replaced on the way does not hide that one is lost.

@@ -72,19 +72,29 @@ func (r *Repository) StoredPacks(ctx context.Context) (map[ID]int64, error) {
 	return sizes, nil
 }
 
-// LostPacks returns the packs that the index names and that are not stored, or that end
-// before what should be in them does: as much as a listing tells.
-func (r *Repository) LostPacks(ctx context.Context) (lost []ID, err error) {
+// ComparePacks compares the packs that are stored with the index, which is loaded: as much
+// as a listing tells. Lost are packs that the index names and that are not stored, or that
+// end before what should be in them does. Unnamed are those that it does not name, with
+// something in them that it has nowhere: an index file is gone, or a writer has died, or is
+// at work, if there is no exclusive lock.
+func (r *Repository) ComparePacks(ctx context.Context) (lost, unnamed []ID, err error) {
 	stored, err := r.StoredPacks(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for id, end := range r.currentIndex().ends() {
 		if size, ok := stored[id]; !ok || size < end {
 			lost = append(lost, id)
 		}
+		delete(stored, id)
 	}
-	return lost, nil
+	packs, err := r.readHeaders(ctx, "look for packs that no index names", stored)
+	for _, p := range packs {
+		if r.hasNews(&p) {
+			unnamed = append(unnamed, p.id)
+		}
+	}
+	return lost, unnamed, err
 }
 
 // CheckPack compares a pack's header with what the index says of it, and, if

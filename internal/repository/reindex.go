@@ -3,42 +3,44 @@ package repository
 import (
 	"context"
 	"errors"
+	"maps"
+	"runtime"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
-// Reindex makes the index whole where files of it cannot be read: it takes in what the
-// headers of packs say that no other index file names, and removes the files that
-// cannot be read. It returns these. A pack whose header cannot be read is left out. The
-// caller holds an exclusive lock, and has tried [Repository.LoadIndex] under it. It does
-// nothing where that went well.
-func (r *Repository) Reindex(ctx context.Context) (removed []ID, err error) {
+// Reindex makes the index whole where files of it are gone or cannot be read: it takes in
+// what the headers of packs say that no other index file names, and removes the files that
+// cannot be read. It returns these, and the packs that were in none. A pack whose header
+// cannot be read is left out, and so, where all files can be read, is one of which the
+// index has everything elsewhere. The caller holds an exclusive lock, and has tried
+// [Repository.LoadIndex] under it.
+func (r *Repository) Reindex(ctx context.Context) (removed, indexed []ID, err error) {
 	const op = "make index files again"
 	if err := r.writable(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	bad, err := r.unreadableIndexes(ctx, op)
-	if err != nil || len(bad) == 0 {
-		return nil, err
-	}
-	named, err := r.namedPacks(ctx, op)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := r.indexUnnamed(ctx, op, named); err != nil {
-		return nil, err
+	if indexed, err = r.indexUnnamed(ctx, op, len(bad) > 0); err != nil {
+		return nil, nil, err
 	}
 	if err := r.saveIndex(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, id := range bad {
 		if err := r.removeIndexFile(ctx, op, id); err != nil {
-			return removed, err
+			return removed, indexed, err
 		}
 		removed = append(removed, id)
 	}
-	return removed, nil
+	return removed, indexed, nil
 }
 
 // unreadableIndexes returns the index files that cannot be read.
@@ -90,31 +92,69 @@ func (r *Repository) namedPacks(ctx context.Context, op string) (map[ID]bool, er
 	return named, nil
 }
 
-// indexUnnamed gives the index the stored packs that are not named. They are in an index
-// file after the next saveIndex.
-func (r *Repository) indexUnnamed(ctx context.Context, op string, named map[ID]bool) error {
+// indexUnnamed gives the index the stored packs that are not named, and returns them. They
+// are in an index file after the next saveIndex. If some files cannot be read the index in
+// memory may have more than the others say, and all packs count that these do not name.
+func (r *Repository) indexUnnamed(ctx context.Context, op string, someBad bool) (indexed []ID, err error) {
 	stored, err := r.StoredPacks(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for id, size := range stored {
-		if named[id] {
+	named := make(map[ID]bool)
+	if someBad {
+		if named, err = r.namedPacks(ctx, op); err != nil {
+			return nil, err
+		}
+	} else {
+		for _, id := range r.Packs() {
+			named[id] = true
+		}
+	}
+	maps.DeleteFunc(stored, func(id ID, _ int64) bool { return named[id] })
+	packs, err := r.readHeaders(ctx, op, stored)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range packs {
+		if !someBad && !r.hasNews(&p) {
 			continue
 		}
-		h := backend.Handle{Type: backend.PackFile, Name: id.String()}
-		blobs, err := readHeader(ctx, r.be, op, r.codec.key, h, size)
-		if err != nil && !IsDamage(err) {
-			return err
+		if err := r.currentIndex().add(p.id, p.blobs); err != nil {
+			return nil, err
 		}
-		if err != nil {
-			continue
-		}
-		if err := r.currentIndex().add(id, blobs); err != nil {
-			return err
-		}
+		indexed = append(indexed, p.id)
 		r.saver.mu.Lock()
-		r.saver.unindexed = append(r.saver.unindexed, finishedPack{id, slices.Clip(blobs)})
+		r.saver.unindexed = append(r.saver.unindexed, p)
 		r.saver.mu.Unlock()
 	}
-	return nil
+	return indexed, nil
+}
+
+// readHeaders returns what the headers of packs, of these sizes, say. One that cannot be
+// read, or is gone, is left out.
+func (r *Repository) readHeaders(ctx context.Context, op string, sizes map[ID]int64) (packs []finishedPack, err error) {
+	var mu sync.Mutex // guards packs
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for id, size := range sizes {
+		g.Go(func() error {
+			blobs, err := readHeader(gctx, r.be, op, r.codec.key, backend.Handle{Type: backend.PackFile, Name: id.String()}, size)
+			if err != nil {
+				if IsDamage(err) {
+					err = nil
+				}
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			packs = append(packs, finishedPack{id, slices.Clip(blobs)})
+			return nil
+		})
+	}
+	return packs, g.Wait()
+}
+
+// hasNews reports whether a pack holds a blob that the index has nowhere.
+func (r *Repository) hasNews(p *finishedPack) bool {
+	return slices.ContainsFunc(p.blobs, func(e blobEntry) bool { return !r.HasBlob(e.blobType(), e.id) })
 }

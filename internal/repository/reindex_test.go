@@ -61,8 +61,8 @@ func TestReindexWhatIsHalfRead(t *testing.T) {
 	if err := r.LoadIndex(t.Context()); !IsDamage(err) {
 		t.Fatalf("the index file can be read: %v", err)
 	}
-	if bad, err := r.Reindex(t.Context()); err != nil || len(bad) != 1 {
-		t.Fatalf("%v, %v", bad, err)
+	if bad, packs, err := r.Reindex(t.Context()); err != nil || len(bad) != 1 || len(packs) != len(blobs) {
+		t.Fatalf("%v, %v, %v", bad, packs, err)
 	}
 	r = reopened(t, r)
 	if err := r.LoadIndex(t.Context()); err != nil {

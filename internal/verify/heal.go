@@ -58,16 +58,27 @@ func (c *checker) repairs() bool {
 	return c.opts.Repair && (len(b.packs) > 0 || len(b.missing) > 0)
 }
 
-// reindex makes files of the index again, if it is to repair and some cannot be read.
+// reindex makes files of the index again, if it is to repair and some are gone or cannot
+// be read.
 func (c *checker) reindex(ctx context.Context) error {
 	if !c.opts.Repair {
 		return nil
 	}
-	if err := c.repo.LoadIndex(ctx); err == nil || !repository.IsDamage(err) {
+	err := c.repo.LoadIndex(ctx)
+	if err == nil {
+		var unnamed []repository.ID
+		if _, unnamed, err = c.repo.ComparePacks(ctx); len(unnamed) == 0 {
+			return err
+		}
+	}
+	if err != nil && !repository.IsDamage(err) {
 		return err
 	}
-	return c.locked(ctx, true, func(ctx context.Context) (err error) {
-		c.report.Reindexed, err = c.repo.Reindex(ctx)
+	return c.locked(ctx, true, func(ctx context.Context) error {
+		err := c.repo.LoadIndex(ctx) // others may have written it meanwhile
+		if err == nil || repository.IsDamage(err) {
+			c.report.Reindexed, c.report.Indexed, err = c.repo.Reindex(ctx)
+		}
 		return c.refused(err)
 	})
 }

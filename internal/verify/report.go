@@ -45,6 +45,9 @@ type Report struct {
 	Rescued  int
 	// Reindexed are index files that could not be read, and were made again.
 	Reindexed []repository.ID
+	// Indexed are packs that no index named, as where an index file is gone, and that one
+	// names again.
+	Indexed []repository.ID
 }
 
 // Backup is what a run found in one snapshot.
