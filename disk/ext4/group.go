@@ -27,6 +27,7 @@ type groupTable [groupSlots]atomic.Pointer[group]
 //	0x0C 2 bg_free_blocks_count_lo   0x2C 2 bg_free_blocks_count_hi
 //	0x12 2 bg_flags                  0x38 2 bg_block_bitmap_csum_hi
 //	0x18 2 bg_block_bitmap_csum_lo
+//	0x1C 2 bg_itable_unused_lo       0x32 2 bg_itable_unused_hi
 //	0x1E 2 bg_checksum
 type group struct {
 	number      uint64
@@ -36,15 +37,20 @@ type group struct {
 	free        uint32 // clusters
 	flags       uint16
 	bitmapSum   uint32
+	// unusedInodes at the end of the table were never written, where the filesystem
+	// has checksums of descriptors.
+	unusedInodes uint32
 }
 
 const (
 	groupFreeOffset     = 0x0c
 	groupFlagsOffset    = 0x12
 	groupBitmapSumLow   = 0x18
+	groupUnusedOffset   = 0x1c
 	groupChecksumOffset = 0x1e
 	groupHighOffset     = 0x20 // of the upper halves of block numbers
 	groupFreeHighOffset = 0x2c
+	groupUnusedHigh     = 0x32
 	groupBitmapSumHigh  = 0x38
 )
 
@@ -101,6 +107,8 @@ func parseGroup(number uint64, desc []byte) *group {
 		free:      uint32(binary.LittleEndian.Uint16(desc[groupFreeOffset:])),
 		flags:     binary.LittleEndian.Uint16(desc[groupFlagsOffset:]),
 		bitmapSum: uint32(binary.LittleEndian.Uint16(desc[groupBitmapSumLow:])),
+
+		unusedInodes: uint32(binary.LittleEndian.Uint16(desc[groupUnusedOffset:])),
 	}
 	for i, block := range [...]*uint64{&g.blockBitmap, &g.inodeBitmap, &g.inodeTable} {
 		*block = uint64(binary.LittleEndian.Uint32(desc[4*i:]))
@@ -110,6 +118,7 @@ func parseGroup(number uint64, desc []byte) *group {
 	}
 	if len(desc) > descSize32 {
 		g.free |= uint32(binary.LittleEndian.Uint16(desc[groupFreeHighOffset:])) << 16
+		g.unusedInodes |= uint32(binary.LittleEndian.Uint16(desc[groupUnusedHigh:])) << 16
 		g.bitmapSum |= uint32(binary.LittleEndian.Uint16(desc[groupBitmapSumHigh:])) << 16
 	}
 	return g

@@ -25,6 +25,8 @@ type mapping struct {
 	flags uint32
 	root  [blockFieldSize]byte
 	last  atomic.Pointer[segment]
+	// visit, if it is not nil, is told of the blocks of the tree or map.
+	visit func(block uint64) error
 	// changes are the blocks that fast commits moved, sorted.
 	changes []change
 }
@@ -119,6 +121,11 @@ func (m *mapping) name() string {
 func (m *mapping) read(block uint64) ([]byte, error) {
 	if !m.fs.sb.validBlocks(block, 1) {
 		return nil, layer.Damaged(m.name(), ondisk.Nowhere, "it refers to block %d, the filesystem has %d", block, m.fs.sb.blockCount)
+	}
+	if m.visit != nil {
+		if err := m.visit(block); err != nil {
+			return nil, err
+		}
 	}
 	where := m.fs.blockSpan(block)
 	data, err := m.fs.dev.metadata(where)

@@ -41,6 +41,9 @@ func (fs *Filesystem) Used(device int, yield func(off, length int64) error) erro
 		fs: fs, out: usedWriter{yield: yield}, moved: fs.changes.used(fs.sb),
 		bitmap: make([]byte, (fs.sb.groupBlocks>>fs.sb.clusterBits()+7)/8), // a block at most
 	}
+	if err := fs.checkReached(); err != nil {
+		return err
+	}
 	if err := u.out.add(0, int64(fs.sb.firstBlock)<<fs.sb.blockShift); err != nil {
 		return err
 	}
@@ -145,7 +148,7 @@ func (u *usedScan) free(all blockRange) uint64 {
 // read copies a block bitmap, after a look at its checksum.
 func (u *usedScan) read(g *group) error {
 	sb := u.fs.sb
-	name := fmt.Sprintf("block bitmap of group %d", g.number)
+	name := bitmapName(g.number)
 	if !sb.validBlocks(g.blockBitmap, 1) {
 		return layer.Damaged(name, ondisk.Nowhere, "it is block %d, the filesystem has %d", g.blockBitmap, sb.blockCount)
 	}

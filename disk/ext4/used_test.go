@@ -126,7 +126,7 @@ func TestUsedNeverInitialised(t *testing.T) {
 		disktest.Run(t, "debugfs", "-w", "-R", command, path)
 	}
 	err := openFilesystem(t, path).Used(0, func(int64, int64) error { return nil })
-	if !errors.Is(err, disk.ErrCorrupt) || !strings.Contains(err.Error(), "group descriptor 2") {
+	if !errors.Is(err, disk.ErrCorrupt) || !strings.Contains(err.Error(), "group 2") {
 		t.Errorf("%v", err)
 	}
 }
@@ -152,4 +152,55 @@ func bitmapOf(t testing.TB, path, group string) int64 {
 		t.Fatal(err)
 	}
 	return block * 1024
+}
+
+// TestUsedReached has blocks in use as free, with the numbers and checksums to go with
+// it: content, a directory, attributes, a block of an extent tree, and one of a map.
+func TestUsedReached(t *testing.T) {
+	for name, features := range map[string]string{
+		"extents": "none,filetype,extent,ext_attr", "checksums": "metadata_csum,64bit,extent,^has_journal",
+		"map": "none,filetype,ext_attr", "clusters": "bigalloc,extent,^has_journal",
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := makeImage(t, 64<<20, "-t", "ext4", "-b", "1024", "-O", features, "-I", "256")
+			from := disktest.EmptyImage(t, 0)
+			f, err := os.Create(from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range int64(40) { // with holes, so that it needs a tree
+				if _, err := f.WriteAt(bytes.Repeat([]byte("x"), 40_000), i*100_000); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f.Close()
+			for _, command := range []string{"write " + from + " file", "mkdir folder", "ea_set file user.long " + strings.Repeat("y", 500)} {
+				disktest.Run(t, "debugfs", "-w", "-R", command, path)
+			}
+			fs := openFilesystem(t, path)
+			checkUsed(t, path, fs)
+			blocks := map[string]string{"content": "bmap file 30", "folder": "bmap folder 0"}
+			list := make(map[string]string)
+			for what, command := range blocks {
+				list[what] = strings.TrimSpace(string(disktest.Run(t, "debugfs", "-R", command, path)))
+			}
+			text := string(disktest.Run(t, "debugfs", "-R", "stat file", path))
+			for what, before := range map[string]string{"attributes": "File ACL: ", "tree": "(ETB0):", "map": "(IND):"} {
+				if _, rest, ok := strings.Cut(text, before); ok {
+					list[what] = strings.FieldsFunc(rest, func(r rune) bool { return r < '0' || r > '9' })[0]
+				}
+			}
+			if len(list) < 4 || list["attributes"] == "0" {
+				t.Fatalf("%v of\n%s", list, text)
+			}
+			for what, block := range list {
+				damaged := disktest.CopyImage(t, path)
+				disktest.Run(t, "debugfs", "-w", "-R", "freeb "+block, damaged)
+				err := openFilesystem(t, damaged).Used(0, func(int64, int64) error { return nil })
+				if !errors.Is(err, disk.ErrCorrupt) || !strings.Contains(err.Error(), "free") {
+					t.Errorf("%s in block %s: %v", what, block, err)
+				}
+			}
+		})
+	}
 }

@@ -25,7 +25,7 @@ const (
 	freeHeaderFields = `
 		0 4 magicnum   4 4 versionnum   8 4 seqno   12 4 length   16 4 bno_root   20 4 -cnt_root   24 4 -rmap_root
 		28 4 bno_level   32 4 -cnt_level   36 4 -rmap_level   40 4 -flfirst   44 4 -fllast   48 4 -flcount
-		52 4 -freeblks   56 4 -longest   60 4 -btreeblks   64 8 uuid   72 8 uuid   80 4 -rmap_blocks
+		52 4 freeblks   56 4 -longest   60 4 -btreeblks   64 8 uuid   72 8 uuid   80 4 -rmap_blocks
 		84 4 -refcount_blocks   88 4 -refcount_root   92 4 -refcount_level   208 8 lsn`
 	inodeHeaderFields = `
 		0 4 magicnum   4 4 versionnum   8 4 seqno   12 4 length   16 4 -count   20 4 root   24 4 level   28 4 -freecount

@@ -6,7 +6,8 @@ import (
 )
 
 // Used implements [disk.Usage]: all but what the groups' trees of free space
-// have. What only a group's list of spare blocks has counts as used.
+// have. What only a group's list of spare blocks has counts as used. It returns an
+// error where a tree has not as much as its group says is free.
 func (fs *Filesystem) Used(device int, yield func(off, length int64) error) error {
 	if device != 0 {
 		return layer.Absent(fmt.Sprintf("device %d", device), "the filesystem has device 0")
@@ -49,7 +50,7 @@ func (u *usage) finish(size int64) error {
 
 // free calls yield for what the tree of a group's free space has, in order.
 // Layout of its header, from where [groupHeader] ends: 16 4 root of that tree,
-// 28 4 its levels.
+// 28 4 its levels, 52 4 blocks that are free.
 func (fs *Filesystem) free(group uint32, yield func(first, end uint64) error) error {
 	t := &groupTree{fs: fs, form: freeForm, tree: freeTree, group: group, name: place{"free space of group", uint64(group)}}
 	data, off, err := fs.groupHeader(agfForm, agfSector, group, place{"free space header of group", uint64(group)})
@@ -60,7 +61,15 @@ func (fs *Filesystem) free(group uint32, yield func(first, end uint64) error) er
 	if err := t.check(off); err != nil {
 		return err
 	}
-	return t.walk(uint64(t.root), int(t.depth)-1, span{0, fs.sb.agLength(group)}, yield)
+	want, found := uint64(binary.BigEndian.Uint32(data[52:])), uint64(0)
+	err = t.walk(uint64(t.root), int(t.depth)-1, span{0, fs.sb.agLength(group)}, func(first, end uint64) error {
+		found += end - first
+		return yield(first, end)
+	})
+	if err == nil && found != want {
+		return layer.Damaged(t.name.String(), off, "its tree has %d blocks, the header says %d", found, want)
+	}
+	return err
 }
 
 // walk visits the records below a block. It ends: the records of a tree ascend,
