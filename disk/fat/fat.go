@@ -35,6 +35,7 @@ type Filesystem struct {
 	owners  ondisk.Owners
 	label   []byte
 	remarks []string
+	unsound bool // by what the guest said of its state
 }
 
 var (
@@ -118,6 +119,7 @@ func (fs *Filesystem) readState() error {
 	if v&faultless != faultless {
 		fs.remarks = append(fs.remarks, "the guest recorded errors of the disk below it")
 	}
+	fs.unsound = len(fs.remarks) > 0
 	if n := fs.geo.tableNumber; n != 0 {
 		fs.remarks = append(fs.remarks, fmt.Sprintf("table number %d is in use, as the boot sector says; Linux would read number 0", n))
 	}
@@ -156,10 +158,15 @@ func (fs *Filesystem) Info() disk.FilesystemInfo {
 }
 
 // Used implements [disk.Usage]: the boot sectors, the tables, the root, and the
-// clusters that the table has neither as free nor as bad.
+// clusters that the table does not have as free. One that it has as bad may be the
+// last of a file, as Linux reads it. It returns an error where the guest did not
+// unmount the filesystem or recorded errors: files may have clusters that are free.
 func (fs *Filesystem) Used(device int, yield func(off, length int64) error) error {
 	if device != 0 {
 		return layer.Absent(fmt.Sprintf("device %d", device), "there is one device, number 0")
+	}
+	if fs.unsound {
+		return layer.Damaged("file allocation table", fs.geo.table, "the guest did not unmount the filesystem, or recorded errors: what is free cannot be relied on")
 	}
 	start, end := int64(0), fs.geo.data // the range that is not yielded yet
 	err := fs.usedClusters(func(cluster uint32) error {
@@ -193,7 +200,7 @@ func (fs *Filesystem) usedClusters(yield func(cluster uint32) error) error {
 			return layer.Unreadable("file allocation table", off, err)
 		}
 		for i := uint32(0); i < n; i++ {
-			if v := decodeEntry(buf[g.entryOffset(i):], g.bits, i%2 == 1); v == markFree || v == markBad || base+i < firstCluster {
+			if v := decodeEntry(buf[g.entryOffset(i):], g.bits, i%2 == 1); v == markFree || base+i < firstCluster {
 				continue
 			}
 			if err := yield(base + i); err != nil {

@@ -276,8 +276,8 @@ func largeDirectory(t *testing.T, clusters int, entry func(p []byte, i int)) (e 
 	return e, first
 }
 
-// TestBadClusters: clusters marked as bad are not in use, nobody needs to read
-// them.
+// TestBadClusters: clusters marked as bad are in use, since Linux takes the mark for
+// the end of a file.
 func TestBadClusters(t *testing.T) {
 	for _, s := range seeds {
 		e := edit(t, s.name)
@@ -285,13 +285,29 @@ func TestBadClusters(t *testing.T) {
 		c := chainOf(t, e.open(), e)
 		free := c[len(c)-1] + 20
 		e.set(free, markBad)
-		if after := used(t, e.open()); after != before {
+		if after := used(t, e.open()); after != before+512 {
 			t.Errorf("%s: %d bytes in use, %d without the bad cluster", s.name, after, before)
 		}
 		e.set(free, markEnd)
 		e.set(free+2, 1) // neither
 		if after := used(t, e.open()); after != before+1024 {
 			t.Errorf("%s: %d bytes in use, %d without two lost clusters", s.name, after, before)
+		}
+	}
+}
+
+// TestUnsound: where the guest did not unmount the filesystem, or noted errors,
+// nothing is free for sure.
+func TestUnsound(t *testing.T) {
+	for _, s := range seeds {
+		e := edit(t, s.name)
+		if e.bits == 12 {
+			continue // without a place for that in the table
+		}
+		for _, bit := range []int{1, 2} {
+			e.set(1, markEnd&^(1<<(min(e.bits, 28)-bit)))
+			err := e.open().Used(0, func(int64, int64) error { return nil })
+			wantError(t, err, disk.ErrCorrupt, "did not unmount")
 		}
 	}
 }
