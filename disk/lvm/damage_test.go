@@ -120,6 +120,7 @@ func TestText(t *testing.T) {
 		"start overflows":        {"pe_start = 64", "pe_start = 9007199254740992", disk.ErrCorrupt},
 		"negative start":         {"pe_start = 64", "pe_start = -64", disk.ErrCorrupt},
 		"more extents than disk": {"pe_count = 8", "pe_count = 4294967295", nil}, // as long as none is used
+		"extent beyond the last": {"pe_count = 8", "pe_count = 4", disk.ErrCorrupt},
 		"extent beyond":          {`["pv0", 1]`, `["pv0", 5]`, disk.ErrCorrupt},
 		"extent negative":        {`["pv0", 1]`, `["pv0", -1]`, disk.ErrCorrupt},
 		"extent is a word":       {`["pv0", 1]`, `["pv0", "1"]`, disk.ErrCorrupt},
@@ -368,6 +369,49 @@ func TestFarExtent(t *testing.T) {
 	}
 	if _, err := g.Volume("v"); !errors.Is(err, disk.ErrCorrupt) {
 		t.Error(err)
+	}
+}
+
+// TestAreaHeader checks what an area of metadata says of itself.
+func TestAreaHeader(t *testing.T) {
+	le := binary.LittleEndian
+	for name, c := range map[string]struct {
+		change func(d disktest.Mem)
+		want   error
+		text   string
+	}{
+		"magic number":   {func(d disktest.Mem) { d[areaAt+4] ^= 1 }, disk.ErrCorrupt, "magic number"},
+		"version":        {func(d disktest.Mem) { d[areaAt+20] = 2 }, disk.ErrUnsupported, "version 2"},
+		"another place":  {func(d disktest.Mem) { le.PutUint64(d[areaAt+24:], areaAt+512) }, disk.ErrCorrupt, "it says that it has"},
+		"larger":         {func(d disktest.Mem) { le.PutUint64(d[areaAt+32:], areaSize+1) }, disk.ErrCorrupt, "it says that it has"},
+		"too small":      {func(d disktest.Mem) { le.PutUint64(d[areaAt+32:], 511) }, disk.ErrCorrupt, "it says that it has 511 bytes"},
+		"ignored":        {func(d disktest.Mem) { d[areaAt+60] = 1 }, disk.ErrNotExist, "keeps metadata"},
+		"no text":        {func(d disktest.Mem) { le.PutUint64(d[areaAt+40:], 0) }, disk.ErrNotExist, "keeps metadata"},
+		"an empty text":  {func(d disktest.Mem) { le.PutUint64(d[areaAt+48:], 0) }, disk.ErrNotExist, "keeps metadata"},
+		"behind the end": {func(d disktest.Mem) { le.PutUint64(d[512+64+8*5:], 64<<10) }, disk.ErrCorrupt, "not within the device"},
+		"over the end":   {func(d disktest.Mem) { le.PutUint64(d[512+64+8*6:], 60<<10+1) }, disk.ErrCorrupt, "not within the device"},
+		"no header":      {func(d disktest.Mem) { le.PutUint64(d[512+64+8*6:], 511) }, disk.ErrCorrupt, "not within the device"},
+	} {
+		d := physicalVolume("p", goodText)
+		c.change(d)
+		seal(d)
+		_, err := lvm.OpenGroup([]disk.Sparse{d})
+		check(t, name, err)
+		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v, want %v with %q", name, err, c.want, c.text)
+		}
+	}
+}
+
+// TestTwoGroups: physical volumes of two groups are none, whichever is newer.
+func TestTwoGroups(t *testing.T) {
+	for _, seqno := range []string{"6", "7", "8"} {
+		other := strings.Replace(strings.Replace(goodText, uuid("g"), uuid("h"), 1), "seqno = 7", "seqno = "+seqno, 1)
+		_, err := lvm.OpenGroup([]disk.Sparse{physicalVolume("p", goodText), physicalVolume("q", other)})
+		check(t, seqno, err)
+		if !errors.Is(err, disk.ErrCorrupt) {
+			t.Errorf("number %s: %v", seqno, err)
+		}
 	}
 }
 
