@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/benchdisk"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // pipeTo runs a command whose output a pipe takes, as a backup program would: tar
@@ -39,11 +40,8 @@ func pipeTo(sink io.Writer, name string, args ...string) error {
 
 // kernelTar has the host's kernel mount a disk, and tar read it.
 func kernelTar(t *testing.T, path string) error {
-	dir := t.TempDir()
-	if err := exec.Command("mount", "-o", "loop,ro", path, dir).Run(); err != nil {
-		return err
-	}
-	defer exec.Command("umount", dir).Run()
+	dir, unmount := testmount.Image(t, path, "ro")
+	defer unmount()
 	return pipeTo(io.Discard, "tar", "-C", dir, "--xattrs", "--xattrs-include=*", "--format=pax", "-cf", "-", ".")
 }
 

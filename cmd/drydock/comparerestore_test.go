@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/benchdisk"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // TestCompareRestoreImage says how long it takes to restore 37,000 files to a new image,
@@ -16,7 +17,8 @@ import (
 // compared with the backup as part of that.
 func TestCompareRestoreImage(t *testing.T) {
 	benchdisk.Wanted(t)
-	h := newImageHost(t, asMounted(t, benchdisk.System(t, "ext4")))
+	dir, _ := testmount.Image(t, benchdisk.System(t, "ext4"), "ro")
+	h := newImageHost(t, dir)
 	for _, fstype := range []string{"ext4", "xfs", "btrfs"} {
 		t.Run(fstype, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "new.raw")
@@ -25,8 +27,9 @@ func TestCompareRestoreImage(t *testing.T) {
 			h.t = t
 			r := h.run(0, "restore", "web@latest", "--to-image", path, "--fs", fstype, "--size", "3G")
 			t.Logf("%s: %.1f s", fstype, time.Since(begun).Seconds())
+			mounted, _ := testmount.Image(t, path, "ro")
 			files := 0
-			must(t, filepath.WalkDir(asMounted(t, path), func(_ string, d os.DirEntry, err error) error {
+			must(t, filepath.WalkDir(mounted, func(_ string, d os.DirEntry, err error) error {
 				if err == nil && d.Type().IsRegular() {
 					files++
 				}

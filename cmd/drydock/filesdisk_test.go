@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // kernelWorld is all that the kernel says of a filesystem that lies at an offset in an
@@ -16,8 +17,7 @@ import (
 func kernelWorld(t *testing.T, path string, offset int64) []string {
 	t.Helper()
 	dir := t.TempDir()
-	tool(t, "mount", "-o", fmt.Sprintf("loop,ro,offset=%d", offset), path, dir)
-	defer unmount(t, dir)
+	defer testmount.At(t, testmount.Loop(t, path, offset, 0, "--read-only"), dir, "-o", "ro")()
 	w := append(treetest.List(t, dir), treetest.Holes(t, dir)...)
 	if tool(t, "stat", "-f", "-c", "%T", dir) == "btrfs\n" {
 		for line := range strings.Lines(tool(t, "btrfs", "subvolume", "list", dir)) {
@@ -46,10 +46,9 @@ func scattered(t *testing.T, path string) {
 // treeDisk makes an image with a filesystem that has a tree of everything.
 func treeDisk(t *testing.T, fstype, path string, args ...string) {
 	t.Helper()
-	dir := t.TempDir()
 	tool(t, "truncate", "-s", "400M", path)
 	tool(t, "mkfs."+fstype, append([]string{"-q", "-L", "a label", path}, args...)...)
-	tool(t, "mount", "-o", "loop", path, dir)
+	dir, unmount := testmount.Image(t, path, "")
 	treetest.MakeIn(t, dir, treetest.Without{LargeMinors: true})
 	treetest.Extreme(t, dir)
 	scattered(t, filepath.Join(dir, "scattered"))
@@ -60,7 +59,7 @@ func treeDisk(t *testing.T, fstype, path string, args ...string) {
 			must(t, os.WriteFile(filepath.Join(dir, name, "large"), []byte(strings.Repeat(name, 1<<20)), 0o600))
 		}
 	}
-	unmount(t, dir)
+	unmount()
 }
 
 // TestDisksOfFilesThatCannotBe: a filesystem that nobody makes so small any more, and one

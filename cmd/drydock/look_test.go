@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // lookRun runs drydock without a configuration, as anybody would, and returns what
@@ -325,14 +327,13 @@ func TestSubvolumes(t *testing.T) {
 	path := filepath.Join(dir, "pool.raw")
 	tool(t, "truncate", "-s", "200M", path)
 	tool(t, "mkfs.btrfs", "-q", path)
-	mounted := t.TempDir()
-	tool(t, "mount", "-o", "loop", path, mounted)
+	mounted, unmount := testmount.Image(t, path, "")
 	tool(t, "btrfs", "subvolume", "create", filepath.Join(mounted, "home"))
 	err := os.WriteFile(filepath.Join(mounted, "home/letter"), []byte("dear reader\n"), 0o644)
 	must(t, os.Mkdir(filepath.Join(mounted, "home/etc"), 0o755))
 	must(t, os.WriteFile(filepath.Join(mounted, "home/etc/os-release"), nil, 0o644)) // as a container has it
 	tool(t, "btrfs", "subvolume", "snapshot", "-r", filepath.Join(mounted, "home"), filepath.Join(mounted, "kept"))
-	unmount(t, mounted)
+	unmount()
 	must(t, err)
 	if out, _ := lookRun(t, 0, "info", path); !strings.Contains(out, "subvolume 256 home\n") || !strings.Contains(out, "subvolume 257 kept, read-only, snapshot of home\n") {
 		t.Errorf("info: %s", out)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/testguest"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // TestWholeLVM loses a host with a VM whose root filesystem is a volume of LVM, which its
@@ -26,7 +27,7 @@ func TestWholeLVM(t *testing.T) {
 	device := testlvm.Volume(t, g.RootPath, "system", "root")
 	tool(t, "dd", "if="+bare, "of="+device, "bs=1M", "conv=sparse", "status=none")
 	tool(t, "resize2fs", device)
-	testlvm.Detach(device)
+	testmount.Detach(t, device)
 	h.vm(g)
 	h.rootOf(g, "volume: system/root")
 	ctx := t.Context()
@@ -94,11 +95,11 @@ func volumeSees(t *testing.T, path string) string {
 	const first = 2048 * 512
 	raw := filepath.Join(t.TempDir(), "raw")
 	tool(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw)
-	partition := testlvm.Loop(t, raw, first, 0)
+	partition := testmount.Loop(t, raw, first, 0)
 	l := testlvm.New(t, partition)
 	out := l.Run("pvs", "--noheadings", "-o", "vg_name,vg_uuid,pv_uuid") + l.Run("lvs", "--noheadings", "-o", "lv_name,lv_uuid,lv_size")
 	start := l.Number("pvs", "pe_start", partition)
-	testlvm.Detach(partition)
+	testmount.Detach(t, partition)
 	out += kernelSees(t, raw, "raw", first+start)
 	return regexp.MustCompile(`(?m)^\./var d .*\n`).ReplaceAllString(out, "")
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
 	"github.com/drydock-vm/drydock/internal/testguest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // newImageHost is a [newWriterHost] with a backup of a tree.
@@ -79,21 +80,6 @@ func backUpDamaged(h *host, src, name string) {
 	}
 }
 
-// asMounted mounts an image as the host's kernel sees it.
-func asMounted(t *testing.T, path string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-o", "loop,ro", path, dir).CombinedOutput(); err != nil {
-		t.Fatalf("mount: %v\n%s", err, out)
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
-		}
-	})
-	return dir
-}
-
 // sgi are the ACLs that are listed already, as XFS has them.
 var sgi = regexp.MustCompile(` trusted\.SGI_ACL_[A-Z]+="(\\.|[^"\\])*"`)
 
@@ -124,7 +110,8 @@ func TestRestoreToImagesThatAMachineWrites(t *testing.T) {
 			if out, err := exec.Command("blkid", "-o", "export", path).CombinedOutput(); !strings.Contains(string(out), "UUID="+uuid+"\n") || !strings.Contains(string(out), "LABEL=a\\ label\n") {
 				t.Errorf("%v, %s", err, out)
 			}
-			got := treetest.List(t, asMounted(t, path))
+			mounted, _ := testmount.Image(t, path, "ro")
+			got := treetest.List(t, mounted)
 			for i := range got {
 				got[i] = sgi.ReplaceAllString(got[i], "")
 			}
@@ -184,7 +171,8 @@ func TestKilledMachineRestore(t *testing.T) {
 	if !strings.Contains(r.stderr, `drydock: /bad\u{1b}: `) || !strings.Contains(r.stderr, "0 files are not in the image as they are in the backup, and 1 could not be read") {
 		t.Errorf("%s", r.stderr)
 	}
-	if names, err := os.ReadDir(asMounted(t, filepath.Join(dir, "new.raw"))); err != nil || len(names) != 1 || names[0].Name() != "large" {
+	mounted, _ := testmount.Image(t, filepath.Join(dir, "new.raw"), "ro")
+	if names, err := os.ReadDir(mounted); err != nil || len(names) != 1 || names[0].Name() != "large" {
 		t.Errorf("there are %v, %v", names, err)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {

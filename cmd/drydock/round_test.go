@@ -14,6 +14,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/testguest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // report is what the tests look at in drydock run --json.
@@ -302,15 +303,10 @@ func TestBadInput(t *testing.T) {
 		h.run(0, "images", "bad", "web", "v9")
 	})
 	t.Run("a repository that is full", func(t *testing.T) {
-		small := h.path("small")
-		must(t, os.Mkdir(small, 0o700))
 		img := h.path("small.img")
-		for _, args := range [][]string{{"mke2fs", "-q", "-t", "ext4", img, "4M"}, {"mount", "-o", "loop", img, small}} {
-			if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-				t.Fatalf("%v: %v\n%s", args, err, out)
-			}
-		}
-		defer func() { must(t, exec.Command("umount", small).Run()) }()
+		tool(t, "mke2fs", "-q", "-t", "ext4", img, "4M")
+		small, unmount := testmount.Image(t, img, "")
+		defer unmount()
 		must(t, g.Fill(t.Context(), "/var/much", 7, 100, 200000))
 		text, err := os.ReadFile(h.config)
 		must(t, err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
 	"github.com/drydock-vm/drydock/internal/round"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // fstab is that of a guest that has its system in one subvolume, and its homes in another.
@@ -32,9 +33,8 @@ func makeSystem(t *testing.T, path string) {
 	t.Helper()
 	tool(t, "truncate", "-s", "300M", path)
 	tool(t, "mkfs.btrfs", "-q", "-L", "system", path)
-	dir := t.TempDir()
-	tool(t, "mount", "-o", "loop", path, dir)
-	defer unmount(t, dir)
+	dir, unmount := testmount.Image(t, path, "")
+	defer unmount()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	create := func(name string) { tool(t, "btrfs", "-q", "subvolume", "create", at(name)) }
 	create("gone")
@@ -70,7 +70,6 @@ func makeSystem(t *testing.T, path string) {
 	tool(t, "btrfs", "-q", "subvolume", "delete", at("gone"))
 	must(t, os.Rename(at("early"), at("@/late"))) // its number is below that of what it lies in
 	tool(t, "btrfs", "-q", "subvolume", "set-default", at("@"))
-	tool(t, "sync", "-f", dir) // whoever has the mount in a namespace of its own may keep it
 }
 
 var snapshotOfSnapper = regexp.MustCompile(`(?m)^@/\.snapshots/[12]/snapshot is .*\n`)
@@ -85,9 +84,8 @@ var subvolumePath = regexp.MustCompile(`(?m)^ID (\d+) .* path (.*)$`)
 // tree all that is in them.
 func subvolumes(t *testing.T, path string) (list string, tree []string) {
 	t.Helper()
-	dir := t.TempDir()
-	tool(t, "mount", "-o", "loop,ro,subvolid=5", path, dir)
-	defer unmount(t, dir)
+	dir, unmount := testmount.Image(t, path, "ro,subvolid=5")
+	defer unmount()
 	var lines []string
 	for _, m := range subvolumePath.FindAllStringSubmatch(tool(t, "btrfs", "subvolume", "list", dir), -1) {
 		lines = append(lines, m[2]+" is "+m[1]+" "+tool(t, "btrfs", "property", "get", filepath.Join(dir, m[2]), "ro"))
@@ -184,8 +182,7 @@ func TestSnapshotsThatAreAllThereIs(t *testing.T) {
 	h := systemHost(t, "exclude: [\"/@home/*\"]")
 	path := h.path("system.raw")
 	makeSystem(t, path)
-	dir := t.TempDir()
-	tool(t, "mount", "-o", "loop,subvolid=5", path, dir)
+	dir, unmount := testmount.Image(t, path, "subvolid=5")
 	snapshot := func(of, name string, options ...string) {
 		tool(t, "btrfs", append(append([]string{"-q", "subvolume", "snapshot"}, options...), filepath.Join(dir, of), filepath.Join(dir, name))...)
 	}
@@ -197,7 +194,7 @@ func TestSnapshotsThatAreAllThereIs(t *testing.T) {
 	snapshot("@kept", "template")
 	must(t, os.WriteFile(filepath.Join(dir, "template/ready"), []byte("made here"), 0o600))
 	tool(t, "btrfs", "-q", "property", "set", filepath.Join(dir, "template"), "ro", "true")
-	unmount(t, dir)
+	unmount()
 	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
 		t.Fatalf("%+v", r)
 	}
@@ -221,11 +218,10 @@ func TestCompressedTakesMoreRoom(t *testing.T) {
 	was, to := h.path("system.raw"), filepath.Join(t.TempDir(), "vm")
 	tool(t, "truncate", "-s", "200M", was)
 	tool(t, "mkfs.btrfs", "-q", "-m", "single", was)
-	dir := t.TempDir()
-	tool(t, "mount", "-o", "loop,compress-force=zstd", was, dir)
+	dir, unmount := testmount.Image(t, was, "compress-force=zstd")
 	tool(t, "btrfs", "-q", "subvolume", "create", filepath.Join(dir, "@"))
 	must(t, os.WriteFile(filepath.Join(dir, "@/content"), bytes.Repeat([]byte("what repeats "), 20<<20), 0o644))
-	unmount(t, dir)
+	unmount()
 	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
 		t.Fatalf("%+v", r)
 	}
@@ -251,16 +247,13 @@ func TestCompressedTakesMoreRoom(t *testing.T) {
 // mountAsGuest mounts what a guest's fstab says: first the root, which has it.
 func mountAsGuest(t *testing.T, path string) {
 	t.Helper()
-	dir := t.TempDir()
-	tool(t, "mount", "-o", "loop,ro", path, dir) // the default
-	defer unmount(t, dir)
+	device, dir := testmount.Loop(t, path, 0, 0, "--read-only"), t.TempDir()
+	defer testmount.At(t, device, dir, "-o", "ro")() // the default
 	text, err := os.ReadFile(filepath.Join(dir, "etc/fstab"))
 	must(t, err)
 	for line := range strings.Lines(string(text)) {
 		f := strings.Fields(line)
-		at := t.TempDir()
-		tool(t, "mount", "-o", "loop,ro,"+f[3], path, at)
-		unmount(t, at)
+		testmount.At(t, device, t.TempDir(), "-o", "ro,"+f[3])()
 	}
 }
 
@@ -290,8 +283,7 @@ func TestSnapshotsShareContent(t *testing.T) {
 	h := systemHost(t, "btrfs_snapshots: keep")
 	was := h.path("system.raw")
 	makeSystem(t, was)
-	dir := t.TempDir()
-	tool(t, "mount", "-o", "loop,subvolid=5", was, dir)
+	dir, unmount := testmount.Image(t, was, "subvolid=5")
 	noise := make([]byte, 70<<20)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(noise) // has no error
 	must(t, os.WriteFile(filepath.Join(dir, "@/large"), noise, 0o600))
@@ -303,7 +295,7 @@ func TestSnapshotsShareContent(t *testing.T) {
 		tool(t, "btrfs", "-q", "subvolume", "snapshot", filepath.Join(dir, "@"), filepath.Join(dir, fmt.Sprint("@writable", i)))
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "@writable3/large"), noise[:10<<20], 0o644)) // now that of no other
-	unmount(t, dir)
+	unmount()
 	wantList, wantTree := subvolumes(t, was)
 	if r := rounds(t, h, 0); r.VMs[0].Backup == nil || len(r.VMs[0].Errors) > 0 {
 		t.Fatalf("%+v", r)

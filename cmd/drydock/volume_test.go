@@ -8,12 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/internal/testguest"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // dataDisk is a disk of the guest beside its root.
@@ -82,15 +82,15 @@ func (d *dataDisk) make(t *testing.T) string {
 	if strings.HasPrefix(d.key, "volume: ") {
 		device = testlvm.Volume(t, raw, "store", "data")
 	} else {
-		device = testlvm.Loop(t, raw, 0, 0)
+		device = testmount.Loop(t, raw, 0, 0)
 	}
 	tool(t, "mkfs."+d.fstype, device)
 	dir := t.TempDir()
-	tool(t, "mount", device, dir)
+	unmount := testmount.At(t, device, dir)
 	fill(t, dir)
 	text := treeText(t, dir)
-	unmount(t, dir)
-	testlvm.Detach(device)
+	unmount()
+	testmount.Detach(t, device)
 	tool(t, "qemu-img", "convert", "-f", "raw", "-O", d.format, raw, d.path)
 	return text
 }
@@ -138,17 +138,4 @@ find . -type f -print0 | sort -z | xargs -0 getfattr -d -m user -h`)
 		kept = append(kept, line)
 	}
 	return strings.Join(kept, "")
-}
-
-// unmount is patient: whatever looks at new mounts on a busy machine lets go in
-// time.
-func unmount(t *testing.T, dir string) {
-	t.Helper()
-	for try := 1; exec.Command("umount", dir).Run() != nil; try++ {
-		if try == 20 {
-			tool(t, "umount", dir)
-			return
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
 }

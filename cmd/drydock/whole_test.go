@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/drydock-vm/drydock/internal/testguest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // identity is what says which filesystem is on a disk: its size, type, UUID and label.
@@ -24,8 +25,7 @@ func kernelSees(t *testing.T, path, format string, offset int64) string {
 	t.Helper()
 	raw, dir := filepath.Join(t.TempDir(), "raw"), t.TempDir()
 	tool(t, "qemu-img", "convert", "-f", format, "-O", "raw", path, raw)
-	tool(t, "mount", "-o", fmt.Sprintf("ro,loop,offset=%d", offset), raw, dir)
-	defer unmount(t, dir)
+	defer testmount.At(t, testmount.Loop(t, raw, offset, 0, "--read-only"), dir, "-o", "ro")()
 	var kept []string
 	for line := range strings.Lines(treeText(t, dir)) {
 		if !strings.Contains(line, "boots") {

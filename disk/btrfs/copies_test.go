@@ -11,6 +11,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/btrfs"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // copyProfiles are the profiles, with how many devices a test gives them and how
@@ -172,9 +173,7 @@ func TestBalanced(t *testing.T) {
 		run  func(dir string)
 	}{
 		{"another device", func(dir string) {
-			loop := disktest.AttachLoop(t, spare)
-			defer disktest.DetachLoop(t, loop)
-			disktest.Run(t, "btrfs", "replace", "start", "-B", "-f", "2", loop, dir)
+			disktest.Run(t, "btrfs", "replace", "start", "-B", "-f", "2", testmount.Loop(t, spare, 0, 0), dir)
 			paths[1] = spare
 		}},
 		{"data to raid1, metadata to raid1c3", func(dir string) {

@@ -17,6 +17,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/btrfs"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // makeFilled makes a filesystem with some files, and returns what the kernel sees.
@@ -208,10 +209,10 @@ func TestRefused(t *testing.T) {
 
 	sprouted := append(seed, disktest.EmptyImage(t, 128<<20))
 	dir, unmount := mount(t, seed[:1], "ro")
-	loop := disktest.AttachLoop(t, sprouted[1])
+	loop := testmount.Loop(t, sprouted[1], 0, 0)
 	disktest.Run(t, "btrfs", "device", "add", loop, dir)
 	unmount()
-	disktest.DetachLoop(t, loop)
+	testmount.Detach(t, loop)
 	_, err = btrfs.Open(openImages(t, sprouted[1:]), btrfs.Options{})
 	checkRefused(t, err, disk.ErrUnsupported, "seeding")
 

@@ -7,6 +7,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/btrfs"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // makeImages makes count sparse images of size bytes and one filesystem on them.
@@ -26,7 +27,7 @@ func mount(t testing.TB, paths []string, options string) (dir string, unmount fu
 	t.Helper()
 	var loops []string
 	for _, path := range paths[1:] {
-		loop := disktest.AttachLoop(t, path)
+		loop := testmount.Loop(t, path, 0, 0)
 		loops = append(loops, loop)
 		options += ",device=" + loop
 	}
@@ -34,7 +35,7 @@ func mount(t testing.TB, paths []string, options string) (dir string, unmount fu
 	detach := func() {
 		unmountFirst()
 		for _, loop := range loops {
-			disktest.DetachLoop(t, loop)
+			testmount.Detach(t, loop)
 		}
 		loops = nil
 	}

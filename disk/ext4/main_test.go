@@ -3,7 +3,7 @@ package ext4_test
 import (
 	"testing"
 
-	"github.com/drydock-vm/drydock/disk/internal/disktest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
-func TestMain(m *testing.M) { disktest.Main(m) }
+func TestMain(m *testing.M) { testmount.Main(m) }

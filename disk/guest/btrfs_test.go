@@ -9,7 +9,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/guest"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
-	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // makeSubvolumes makes a btrfs as installers do: the system in a subvolume, with
@@ -17,7 +17,7 @@ import (
 func makeSubvolumes(t *testing.T, fstab string) *vm {
 	t.Helper()
 	v := &vm{t: t}
-	device := testlvm.Loop(v.t, v.addDisk(128<<20), 0, 0)
+	device := testmount.Loop(v.t, v.addDisk(128<<20), 0, 0)
 	disktest.Run(t, "mkfs.btrfs", "-q", "-L", "system", device)
 	v.fill(device, "btrfs", func(dir string) {
 		for _, s := range []string{"@", "@home", "@/nested", "@unused"} {
@@ -87,8 +87,7 @@ func TestSubvolumes(t *testing.T) {
 // name, and shows all of the filesystem to who does not ask for a guest.
 func TestDefaultSubvolume(t *testing.T) {
 	v := makeSubvolumes(t, "LABEL=system / btrfs defaults 0 0\nLABEL=system /home btrfs subvol=@home 0 0\n")
-	dir := t.TempDir()
-	unmount := mount(t, dir, "-o", "loop", v.images[0])
+	dir, unmount := disktest.Mount(t, v.images[0], "btrfs", "rw")
 	disktest.Run(t, "btrfs", "subvolume", "set-default", filepath.Join(dir, "@"))
 	unmount()
 	l := v.layout()

@@ -15,6 +15,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/qcow2"
 	"github.com/drydock-vm/drydock/internal/testguest"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // TestDebian reads a whole operating system off each filesystem, in a logical
@@ -28,7 +29,7 @@ func TestDebian(t *testing.T) {
 			device := testlvm.Volume(t, path, "guest", "root")
 			disktest.Run(t, "mkfs."+fstype, device)
 			dir := t.TempDir()
-			unmount := mount(t, dir, device)
+			unmount := testmount.At(t, device, dir)
 			out, err := exec.Command("tar", "-C", dir, "--xattrs", "--xattrs-include=*", "-xpf", tar).CombinedOutput()
 			if err == nil {
 				err = os.WriteFile(filepath.Join(dir, "etc/fstab"), []byte("/dev/mapper/guest-root / "+fstype+" defaults 0 1\n"), 0o644)
@@ -37,10 +38,10 @@ func TestDebian(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			unmount = mount(t, dir, "-o", "ro,noatime", device)
+			unmount = testmount.At(t, device, dir, "-o", "ro,noatime")
 			want := disktest.KernelTree(t, dir)
 			unmount()
-			testlvm.Detach(device)
+			testmount.Detach(t, device)
 
 			got := disktest.ReadTree(t, openGuest(t, path))
 			if len(want) < 30_000 {

@@ -15,6 +15,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 var update = flag.Bool("update", false, "make the image in testdata anew")
@@ -52,7 +53,7 @@ func writeSeed(t *testing.T) {
 		v := &vm{t: t}
 		off, size := partitionStart(t, image, 1)
 		pvOff, pvSize := partitionStart(t, image, 2)
-		pv := testlvm.Loop(v.t, image, pvOff, pvSize)
+		pv := testmount.Loop(v.t, image, pvOff, pvSize)
 		tools := testlvm.New(t, pv)
 		tools.Run("pvcreate", "--metadatasize", "8k", "--dataalignment", "64k", pv)
 		tools.Run("vgcreate", "-s", "4k", "vg", pv)
@@ -63,13 +64,13 @@ func writeSeed(t *testing.T) {
 			write(dir)
 			disktest.Run(t, "mkfs.ext4", "-q", "-b", "1024", "-N", "32", "-O", "^has_journal", "-d", dir, device)
 		}
-		mkfs(testlvm.Loop(v.t, image, pvOff+lvOff, lvSize), func(dir string) {
+		mkfs(testmount.Loop(v.t, image, pvOff+lvOff, lvSize), func(dir string) {
 			for _, d := range []string{"etc", "boot/hidden", "srv"} {
 				must(t, os.MkdirAll(filepath.Join(dir, d), 0o755))
 			}
 			must(t, os.WriteFile(filepath.Join(dir, "etc/fstab"), []byte("/dev/mapper/vg-root / ext4\n/dev/vda1 /boot ext4\n/boot/grub /srv none bind\n"), 0o644))
 		})
-		mkfs(testlvm.Loop(v.t, image, off, size), func(dir string) {
+		mkfs(testmount.Loop(v.t, image, off, size), func(dir string) {
 			must(t, os.Mkdir(filepath.Join(dir, "grub"), 0o755))
 			must(t, os.WriteFile(filepath.Join(dir, "grub/kernel"), []byte("kernel"), 0o644))
 		})

@@ -11,6 +11,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/guest"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 const fstab = `# what is mounted where
@@ -38,7 +39,7 @@ func makeVM(t *testing.T) (v *vm, mountAll func(dir string)) {
 	bootOff, bootSize := partitionStart(t, first, 2)
 	swapOff, swapSize := partitionStart(t, first, 3)
 	pvOff, pvSize := partitionStart(t, first, 4)
-	boot, swap, pv1, pv2 := testlvm.Loop(v.t, first, bootOff, bootSize), testlvm.Loop(v.t, first, swapOff, swapSize), testlvm.Loop(v.t, first, pvOff, pvSize), testlvm.Loop(v.t, second, 0, 0)
+	boot, swap, pv1, pv2 := testmount.Loop(v.t, first, bootOff, bootSize), testmount.Loop(v.t, first, swapOff, swapSize), testmount.Loop(v.t, first, pvOff, pvSize), testmount.Loop(v.t, second, 0, 0)
 	disktest.Run(t, "mkswap", "-q", swap)
 
 	tools := testlvm.New(t, pv1, pv2)
@@ -49,11 +50,11 @@ func makeVM(t *testing.T) (v *vm, mountAll func(dir string)) {
 	logical := func(name string) string {
 		device, off, size := volume(t, tools, "my-vg/"+name)
 		if device == pv1 {
-			return testlvm.Loop(v.t, first, pvOff+off, size)
+			return testmount.Loop(v.t, first, pvOff+off, size)
 		}
-		return testlvm.Loop(v.t, second, off, size)
+		return testmount.Loop(v.t, second, off, size)
 	}
-	root, home, spare, data := logical("root"), logical("home"), logical("spare"), testlvm.Loop(v.t, third, 0, 0)
+	root, home, spare, data := logical("root"), logical("home"), logical("spare"), testmount.Loop(v.t, third, 0, 0)
 	disktest.Run(t, "mkfs.ext4", "-q", root)
 	disktest.Run(t, "mkfs.ext4", "-q", spare)
 	disktest.Run(t, "mkfs.ext4", "-q", "-U", "11111111-2222-3333-4444-555555555555", boot)
@@ -85,13 +86,13 @@ func makeVM(t *testing.T) (v *vm, mountAll func(dir string)) {
 		populate(t, filepath.Join(dir, "@logs/deep"), 6)
 	})
 	return v, func(dir string) {
-		mount(t, dir, "-t", "ext4", "-o", "ro", root)
-		mount(t, dir+"/boot", "-t", "ext4", "-o", "ro", boot)
-		mount(t, dir+"/home", "-t", "xfs", "-o", "ro", home)
-		mount(t, dir+"/srv/with space", "-t", "btrfs", "-o", "ro,subvol=@data", data)
-		mount(t, dir+"/run/log", "-t", "btrfs", "-o", "ro,subvol=/@logs/deep", data)
-		mount(t, dir+"/home/bound", "--bind", dir+"/srv/with space/dir-5-0")
-		mount(t, dir+"/etc/motd", "--bind", dir+"/home/hardlink")
+		testmount.At(t, root, dir, "-t", "ext4", "-o", "ro")
+		testmount.At(t, boot, dir+"/boot", "-t", "ext4", "-o", "ro")
+		testmount.At(t, home, dir+"/home", "-t", "xfs", "-o", "ro")
+		testmount.At(t, data, dir+"/srv/with space", "-t", "btrfs", "-o", "ro,subvol=@data")
+		testmount.At(t, data, dir+"/run/log", "-t", "btrfs", "-o", "ro,subvol=/@logs/deep")
+		testmount.At(t, dir+"/srv/with space/dir-5-0", dir+"/home/bound", "--bind")
+		testmount.At(t, dir+"/home/hardlink", dir+"/etc/motd", "--bind")
 	}
 }
 
@@ -99,7 +100,7 @@ func makeVM(t *testing.T) (v *vm, mountAll func(dir string)) {
 func (v *vm) fill(device, kind string, write func(dir string)) {
 	v.t.Helper()
 	dir := v.t.TempDir()
-	unmount := mount(v.t, dir, "-t", kind, device)
+	unmount := testmount.At(v.t, device, dir, "-t", kind)
 	write(dir)
 	unmount()
 }

@@ -35,21 +35,6 @@ func (v *vm) addDisk(size int64) string {
 	return v.images[len(v.images)-1]
 }
 
-// mount mounts a device in a folder until the test ends or unmount is called.
-func mount(t testing.TB, dir string, args ...string) (unmount func()) {
-	t.Helper()
-	disktest.Run(t, "mount", append(args, dir)...)
-	done := false
-	unmount = func() {
-		if !done {
-			done = true
-			disktest.Unmount(t, dir)
-		}
-	}
-	t.Cleanup(unmount)
-	return unmount
-}
-
 // layout reads the disks as vda, vdb…
 func (v *vm) layout() *layout.Layout {
 	v.t.Helper()

@@ -14,6 +14,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // ext4 makes an image with the files of a folder, without mounting anything.
@@ -56,13 +57,13 @@ func others(t *testing.T) []string {
 	v := &vm{t: t}
 	off, size := partitionStart(t, parts, 1)
 	pvOff, pvSize := partitionStart(t, parts, 2)
-	disktest.Run(t, "mkfs.ext4", "-q", "-O", "^has_journal", testlvm.Loop(v.t, parts, off, size))
-	pv := testlvm.Loop(v.t, parts, pvOff, pvSize)
+	disktest.Run(t, "mkfs.ext4", "-q", "-O", "^has_journal", testmount.Loop(v.t, parts, off, size))
+	pv := testmount.Loop(v.t, parts, pvOff, pvSize)
 	tools := testlvm.New(t, pv)
 	tools.Run("vgcreate", "-s", "64k", "my-vg", pv)
 	tools.Create("-n", "lv-x", "-L", "2M", "my-vg")
 	_, lvOff, lvSize := volume(t, tools, "my-vg/lv-x")
-	disktest.Run(t, "mkfs.ext4", "-q", "-O", "^has_journal", testlvm.Loop(v.t, parts, pvOff+lvOff, lvSize))
+	disktest.Run(t, "mkfs.ext4", "-q", "-O", "^has_journal", testmount.Loop(v.t, parts, pvOff+lvOff, lvSize))
 	return []string{whole, parts}
 }
 

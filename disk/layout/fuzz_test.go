@@ -11,6 +11,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 var update = flag.Bool("update", false, "make the images in testdata anew")
@@ -25,17 +26,17 @@ var seeds = []struct {
 		disktest.Run(t, "sgdisk", "-a", "1", "-n", "1:40:+256K", "-n", "3:0:+128K", "-c", "3:third", path)
 		for i, mkfs := range [][]string{{"mkfs.ext4", "-q", "-b", "1024", "-O", "^has_journal"}, {"mkfs.fat", "-F", "12"}} {
 			p := readSfdisk(t, path).Table.Partitions[i]
-			disktest.Run(t, mkfs[0], append(mkfs[1:], testlvm.Loop(t, path, p.Start*512, p.Size*512))...)
+			disktest.Run(t, mkfs[0], append(mkfs[1:], testmount.Loop(t, path, p.Start*512, p.Size*512))...)
 		}
 	}},
 	{"lvm", []string{"vg/root"}, func(t *testing.T, path string) {
-		device := testlvm.Loop(t, path, 0, 0)
+		device := testmount.Loop(t, path, 0, 0)
 		tools := testlvm.New(t, device)
 		tools.Run("pvcreate", "--metadatasize", "8k", "--dataalignment", "64k", device)
 		tools.Run("vgcreate", "-s", "4k", "vg", device)
 		tools.Create("-n", "root", "-L", "256K", "vg")
 		tools.Create("-n", "empty", "-L", "16K", "vg")
-		disktest.Run(t, "mkfs.ext4", "-q", "-b", "1024", "-O", "^has_journal", testlvm.Loop(t, path, 64<<10, 256<<10))
+		disktest.Run(t, "mkfs.ext4", "-q", "-b", "1024", "-O", "^has_journal", testmount.Loop(t, path, 64<<10, 256<<10))
 	}},
 	{"mbr", []string{"vda-part1", "vda-part5"}, func(t *testing.T, path string) {
 		if err := os.WriteFile(path+".sfdisk", []byte("label: dos\nstart=8,size=400,type=83\nstart=408,size=600,type=5\nstart=416,size=400,type=83\n"), 0o600); err != nil {
@@ -43,7 +44,7 @@ var seeds = []struct {
 		}
 		disktest.Run(t, "sh", "-c", `sfdisk -q "$1" < "$1.sfdisk"`, "sh", path)
 		for _, start := range []int64{8, 416} {
-			disktest.Run(t, "mkfs.ext2", "-q", "-b", "1024", testlvm.Loop(t, path, start*512, 400*512))
+			disktest.Run(t, "mkfs.ext2", "-q", "-b", "1024", testmount.Loop(t, path, start*512, 400*512))
 		}
 	}},
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // readImage reads the layout of one image.
@@ -84,9 +85,9 @@ func makeContent(t testing.TB, name string) string {
 	m := makers[name]
 	path := disktest.MakeImage(t, m.size, m.mkfs[0], m.mkfs[1:]...)
 	if name == "lvm" {
-		device := disktest.AttachLoop(t, path)
+		device := testmount.Loop(t, path, 0, 0)
 		testlvm.New(t, device).Run("pvcreate", device)
-		disktest.Run(t, "losetup", "-d", device)
+		testmount.Detach(t, device)
 	}
 	return path
 }

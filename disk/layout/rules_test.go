@@ -17,6 +17,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // TestCrafted has blkid judge superblocks of what cannot be made on this machine.
@@ -224,7 +225,7 @@ func TestGroups(t *testing.T) {
 		var images, devices []string
 		for range n {
 			images = append(images, disktest.EmptyImage(t, 8<<20))
-			devices = append(devices, testlvm.Loop(t, images[len(images)-1], 0, 0))
+			devices = append(devices, testmount.Loop(t, images[len(images)-1], 0, 0))
 		}
 		tools := testlvm.New(t, devices...)
 		tools.Run("vgcreate", append([]string{"-s", "64k", "vg"}, devices...)...)
@@ -275,11 +276,11 @@ func TestGroups(t *testing.T) {
 // partition, are named and not looked into.
 func TestNested(t *testing.T) {
 	path := disktest.EmptyImage(t, 16<<20)
-	device := testlvm.Loop(t, path, 0, 0)
+	device := testmount.Loop(t, path, 0, 0)
 	tools := testlvm.New(t, device)
 	tools.Run("vgcreate", "-s", "1M", "vg", device)
 	tools.Create("-n", "inner", "-l", "100%FREE", "vg")
-	inner := testlvm.Loop(t, path, 1<<20, 15<<20)
+	inner := testmount.Loop(t, path, 1<<20, 15<<20)
 	testlvm.New(t, inner).Run("vgcreate", "vg", inner)
 	disktest.Run(t, "sync", inner)
 	l := readImage(t, path)
@@ -288,7 +289,7 @@ func TestNested(t *testing.T) {
 	}
 	path = disktest.MakeImage(t, 16<<20, "sgdisk", "-n", "1:0:0")
 	p := readSfdisk(t, path).Table.Partitions[0]
-	deeper := testlvm.Loop(t, path, p.Start*512, p.Size*512)
+	deeper := testmount.Loop(t, path, p.Start*512, p.Size*512)
 	disktest.Run(t, "sgdisk", "-n", "1:0:0", deeper)
 	disktest.Run(t, "sync", deeper)
 	if _, v := find(t, readImage(t, path), "vda-part1"); !strings.Contains(v.Title, "partition table") || len(v.Remarks) != 1 {

@@ -16,6 +16,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // readAll reads the layout of images as vda, vdb and so on.
@@ -86,9 +87,9 @@ func TestStack(t *testing.T) {
 		Start, Size      int64
 		Type, UUID, Name string
 	}) string {
-		return testlvm.Loop(t, image, p.Start*512, p.Size*512)
+		return testmount.Loop(t, image, p.Start*512, p.Size*512)
 	}
-	boot, pv1, pv2 := part(gpt, g[1]), part(gpt, g[2]), testlvm.Loop(t, whole, 0, 0)
+	boot, pv1, pv2 := part(gpt, g[1]), part(gpt, g[2]), testmount.Loop(t, whole, 0, 0)
 	efi, swap, half := part(mbr, m[0]), part(mbr, m[3]), part(mbr, m[4])
 	disktest.Run(t, "mkfs.ext4", "-q", boot)
 	disktest.Run(t, "mkfs.fat", "-F", "16", efi)
@@ -199,7 +200,7 @@ func checkBytes(t *testing.T, l *layout.Layout, i int, v layout.Volume, images .
 // striped volume's place for it.
 func TestFilesystemInVolume(t *testing.T) {
 	a, b := disktest.EmptyImage(t, 64<<20), disktest.EmptyImage(t, 64<<20)
-	pv1, pv2 := testlvm.Loop(t, a, 0, 0), testlvm.Loop(t, b, 0, 0)
+	pv1, pv2 := testmount.Loop(t, a, 0, 0), testmount.Loop(t, b, 0, 0)
 	tools := testlvm.New(t, pv1, pv2)
 	tools.Run("vgcreate", "vg", pv1, pv2)
 	tools.Create("-n", "striped", "-i", "2", "-I", "64k", "-L", "64M", "vg")
@@ -251,16 +252,16 @@ func TestFilesystemInVolume(t *testing.T) {
 // TestLargeSectors reads a disk of 4096-byte sectors.
 func TestLargeSectors(t *testing.T) {
 	path := disktest.EmptyImage(t, 64<<20)
-	device := strings.TrimSpace(string(disktest.Run(t, "losetup", "--find", "--show", "--sector-size", "4096", path)))
+	device := testmount.Loop(t, path, 0, 0, "--sector-size", "4096")
 	disktest.Run(t, "sgdisk", "-n", "1:0:+16M", "-n", "2:0:0", device)
-	disktest.Run(t, "losetup", "-d", device)
+	testmount.Detach(t, device)
 	const first = 1 << 20
-	disktest.Run(t, "mkfs.ext4", "-q", "-b", "4096", testlvm.Loop(t, path, first, 16<<20))
-	pv := strings.TrimSpace(string(disktest.Run(t, "losetup", "--find", "--show", "--sector-size", "4096", "--offset", fmt.Sprint(first+16<<20), "--sizelimit", fmt.Sprint(40<<20), path)))
+	disktest.Run(t, "mkfs.ext4", "-q", "-b", "4096", testmount.Loop(t, path, first, 16<<20))
+	pv := testmount.Loop(t, path, first+16<<20, 40<<20, "--sector-size", "4096")
 	tools := testlvm.New(t, pv)
 	tools.Run("vgcreate", "vg", pv)
 	tools.Create("-n", "root", "-L", "16M", "vg")
-	disktest.Run(t, "losetup", "-d", pv)
+	testmount.Detach(t, pv)
 	l, err := layout.Read([]layout.Disk{{Name: "vda", Content: disktest.OpenImage(t, path), SectorSize: 4096}})
 	if err != nil {
 		t.Fatal(err)
@@ -289,7 +290,7 @@ func TestBtrfsDevices(t *testing.T) {
 	a, b, other := disktest.EmptyImage(t, 256<<20), disktest.EmptyImage(t, 256<<20), disktest.MakeImage(t, 128<<20, "mkfs.btrfs", "-q")
 	disktest.Run(t, "sgdisk", "-n", "1:0:0", b)
 	p := readSfdisk(t, b).Table.Partitions[0]
-	one, two := testlvm.Loop(t, a, 0, 0), testlvm.Loop(t, b, p.Start*512, p.Size*512)
+	one, two := testmount.Loop(t, a, 0, 0), testmount.Loop(t, b, p.Start*512, p.Size*512)
 	disktest.Run(t, "mkfs.btrfs", "-q", "-L", "pool", "-d", "raid0", "-m", "raid1", one, two)
 	disktest.Run(t, "sync", one, two)
 

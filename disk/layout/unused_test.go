@@ -13,6 +13,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // deleted is the content of a file that is deleted again.
@@ -32,7 +33,7 @@ func TestUnused(t *testing.T) {
 	path := disktest.EmptyImage(t, 1000<<20)
 	disktest.Run(t, "sgdisk", "-n", "1:0:+100M", "-n", "2:0:+350M", "-n", "3:0:+200M", "-n", "4:0:+50M", "-n", "5:0:+50M", "-n", "6:0:0", path)
 	p := readSfdisk(t, path).Table.Partitions
-	loop := func(i int) string { return testlvm.Loop(t, path, p[i].Start*512, p[i].Size*512) }
+	loop := func(i int) string { return testmount.Loop(t, path, p[i].Start*512, p[i].Size*512) }
 	kinds := []struct{ kind, check string }{
 		{"ext4", "e2fsck -fn"}, {"xfs", "xfs_repair -n"}, {"btrfs", "btrfs check"},
 	}

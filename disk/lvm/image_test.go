@@ -11,6 +11,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // rig is a few disks on which LVM's own tools work.
@@ -35,8 +36,7 @@ func newRig(t *testing.T, sizes ...int64) *rig {
 		if err := os.WriteFile(path, content, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		device := disktest.AttachLoop(t, path)
-		t.Cleanup(func() { disktest.Run(t, "losetup", "-d", device) })
+		device := testmount.Loop(t, path, 0, 0)
 		r.paths, r.devices = append(r.paths, path), append(r.devices, device)
 	}
 	r.LVM = testlvm.New(t, r.devices...)

@@ -15,6 +15,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 const (
@@ -367,24 +368,19 @@ func TestCalledOffAnywhere(t *testing.T) {
 // does it.
 func TestForgedTimeIsReadAgain(t *testing.T) {
 	t.Parallel()
-	image, dir := filepath.Join(t.TempDir(), "disk.raw"), t.TempDir()
-	run := func(name string, args ...string) {
-		t.Helper()
-		if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", name, err, out)
-		}
+	image := filepath.Join(t.TempDir(), "disk.raw")
+	if out, err := exec.CommandContext(t.Context(), "mke2fs", "-q", "-t", "ext4", "-I", "256", image, "16M").CombinedOutput(); err != nil {
+		t.Fatalf("mke2fs: %v\n%s", err, out)
 	}
-	run("mke2fs", "-q", "-t", "ext4", "-I", "256", image, "16M")
 	then := time.Date(2020, 1, 2, 3, 4, 5, 6, time.UTC)
 	write := func(name, content string) {
 		t.Helper()
-		run("mount", "-o", "loop", image, dir)
-		defer run("umount", dir)
+		dir, unmount := testmount.Image(t, image, "")
+		defer unmount()
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.WriteFile(path, []byte(content), 0o644), os.Chtimes(path, then, then)); err != nil {
 			t.Fatal(err)
 		}
-		run("sync", "-f", dir)
 	}
 	r := newRepo(t)
 	write("beside", "the same")

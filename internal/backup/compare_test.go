@@ -12,6 +12,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/benchdisk"
 	"github.com/drydock-vm/drydock/internal/repository/testrepo"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // contender is a program that backs a disk up to a repository of its own, and again
@@ -145,11 +146,7 @@ func readAll(path string) error {
 func TestCompareLoop(t *testing.T) {
 	benchdisk.Wanted(t)
 	image, packed := benchdisk.System(t, "ext4"), benchdisk.Packed(t, "ext4")
-	mounted := t.TempDir()
-	if out, err := exec.Command("mount", "-o", "loop,ro", image, mounted).CombinedOutput(); err != nil {
-		t.Fatalf("mount: %v\n%s", err, out)
-	}
-	defer exec.Command("umount", mounted).Run()
+	mounted, _ := testmount.Image(t, image, "ro")
 	measure(t, 3, []string{image, packed}, ours(t, packed), restic("a loop mount", mounted), borg("a loop mount", mounted))
 }
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // Wanted skips a benchmark that was not asked for: it would take minutes.
@@ -42,7 +44,7 @@ func System(t testing.TB, fstype string) string {
 // Compressed is System on a btrfs that compresses with zstd.
 func Compressed(t testing.TB) string {
 	t.Helper()
-	return image(t, "compressed", "btrfs", ",compress=zstd", 3<<30, writeSystem)
+	return image(t, "compressed", "btrfs", "compress=zstd", 3<<30, writeSystem)
 }
 
 // Packed is System in a qcow2 that qemu-img has compressed with zlib, its default.
@@ -98,10 +100,9 @@ func image(t testing.TB, name, fstype, options string, size int64, write func(di
 		t.Fatal(err)
 	}
 	run(t, append(slices.Clone(mkfs[fstype]), part)...)
-	dir := t.TempDir()
-	run(t, "mount", "-o", "loop"+options, part, dir)
+	dir, unmount := testmount.Image(t, part, options)
 	err := write(dir)
-	run(t, "umount", dir)
+	unmount()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // holey makes a file whose pieces lie so scattered that ext4 needs a tree for them.
@@ -71,9 +72,7 @@ func TestADiskOfFiles(t *testing.T) {
 		t.Errorf("%q, want %q", got, same)
 	}
 	// The kernel's word on content, and on what it can still write.
-	dir := t.TempDir()
-	w.tool("", "mount", "-o", "loop", made, dir)
-	defer w.tool("", "umount", dir)
+	dir, _ := testmount.Image(t, made, "")
 	w.tool("", "cp", filepath.Join(dir, "scattered"), filepath.Join(dir, "copied"))
 	for _, name := range []string{"scattered", "copied"} {
 		w.tool("", "cmp", filepath.Join(tree, "scattered"), filepath.Join(dir, name))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 const storeConfig = `state: %[1]s/state
@@ -35,19 +36,17 @@ func newStore(t *testing.T, fstype string, partitioned bool, fill func(dir strin
 	write(t, w.config, fmt.Sprintf(storeConfig, base))
 	image = filepath.Join(base, "store.raw")
 	w.tool("", "truncate", "-s", "640M", image) // xfs makes a log of 64 MiB on it
-	start, size := 0, 640<<20
+	start, size := int64(0), int64(640<<20)
 	if partitioned {
 		w.tool("", "sgdisk", "-Z", "-n", "1:2048:+1M", "-n", "2:6144:+600M", image)
 		start, size = 6144*512, 600<<20
 	}
-	device := strings.TrimSpace(w.tool("", "losetup", "--show", "-f", "-o", fmt.Sprint(start), "--sizelimit", fmt.Sprint(size), image))
-	defer w.tool("", "losetup", "-d", device)
+	device := testmount.Loop(t, image, start, size)
+	defer testmount.Detach(t, device)
 	w.tool("", "mkfs."+fstype, "-q", device)
 	dir := t.TempDir()
-	w.tool("", "mount", device, dir)
-	defer w.tool("", "umount", dir)
+	defer testmount.At(t, device, dir)()
 	fill(dir)
-	w.tool("", "sync", "-f", dir) // whoever has the mount in a namespace of its own may keep it
 	return w, image
 }
 

@@ -15,14 +15,13 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/definition"
 	"github.com/drydock-vm/drydock/internal/image"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/repository/backend/local"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 const vmConfig = `# the host of the test
@@ -428,15 +427,10 @@ func (w *vmWorld) sameWithoutRestore(restored map[string]string) {
 func (w *vmWorld) mountVolume(disk, volume string) string {
 	w.t.Helper()
 	out, _ := w.run(0, "cat", "--raw", disk, "--volume", volume)
-	raw, dir := filepath.Join(w.t.TempDir(), "volume.raw"), w.t.TempDir()
+	raw := filepath.Join(w.t.TempDir(), "volume.raw")
 	write(w.t, raw, out)
 	w.tool("", "e2fsck", "-f", "-n", raw)
-	w.tool("", "mount", "-o", "ro,loop", raw, dir)
-	w.t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			w.t.Error(err)
-		}
-	})
+	dir, _ := testmount.Image(w.t, raw, "ro")
 	return dir
 }
 
@@ -472,7 +466,7 @@ func (w *vmWorld) poolDisk() string {
 	raw, img := filepath.Join(dir, "pool.raw"), filepath.Join(dir, "data.img")
 	write(t, filepath.Join(dir, "data/db"), "content of data/db")
 	w.tool("", "truncate", "-s", "96M", raw)
-	loop := testlvm.Loop(t, raw, 0, 0)
+	loop := testmount.Loop(t, raw, 0, 0)
 	lvm := testlvm.New(t, loop)
 	lvm.Run("pvcreate", "-y", loop)
 	lvm.Run("vgcreate", "store", loop)
@@ -480,7 +474,7 @@ func (w *vmWorld) poolDisk() string {
 	lvm.Create("-n", "between", "-L", "8M", "store")
 	lvm.Run("lvextend", "-L", "32M", "store/data")
 	start := lvm.Number("pvs", "pe_start", loop)
-	testlvm.Detach(loop)
+	testmount.Detach(t, loop)
 	w.tool(dir, "mke2fs", "-q", "-t", "ext4", "-L", "data", "-d", "data", img, "32M")
 	for _, piece := range [][3]int64{{0, 0, 16}, {16, 24, 16}} { // MiB: in the volume, behind start, how many
 		w.tool("", "dd", "if="+img, "of="+raw, "bs=1M", fmt.Sprintf("skip=%d", piece[0]), fmt.Sprintf("count=%d", piece[2]),

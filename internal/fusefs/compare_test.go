@@ -14,6 +14,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/benchdisk"
 	"github.com/drydock-vm/drydock/internal/fusefs"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // TestCompareRead measures how long it takes to read a tree of 40,000 small files,
@@ -48,7 +49,7 @@ func TestCompareRead(t *testing.T) {
 		}
 	})
 	for range 3 {
-		dir, unmount := loopMount(t, image, "ro,noatime")
+		dir, unmount := testmount.Image(t, image, "ro,noatime")
 		t.Logf("kernel: %v", readTimes(t, dir))
 		unmount()
 		m := mount(t, openImage(t, image), fusefs.Options{})

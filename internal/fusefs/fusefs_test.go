@@ -18,6 +18,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/ext4"
 	"github.com/drydock-vm/drydock/disk/raw"
 	"github.com/drydock-vm/drydock/internal/fusefs"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 func openImage(t *testing.T, path string) disk.Filesystem {
@@ -46,7 +47,7 @@ func openImage(t *testing.T, path string) disk.Filesystem {
 // when the kernel mounts the same image.
 func TestLikeKernel(t *testing.T) {
 	image := makeImage(t, func(dir string) { populate(t, dir) })
-	dir, unmount := loopMount(t, image, "ro,noatime")
+	dir, unmount := testmount.Image(t, image, "ro,noatime")
 	want := look(t, dir)
 	unmount()
 	for name, opts := range map[string]fusefs.Options{"default": {}, "others": {AllowOther: true, NoExec: true, FSName: "a,b c"}} {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drydock-vm/drydock/internal/testmount"
 	"golang.org/x/sys/unix"
 )
 
@@ -237,26 +238,10 @@ func makeImage(t *testing.T, fill func(dir string)) string {
 		t.Fatal(err)
 	}
 	run(t, "mke2fs", "-q", "-F", "-t", "ext4", image)
-	dir, unmount := loopMount(t, image, "rw")
+	dir, unmount := testmount.Image(t, image, "")
 	fill(dir)
 	unmount()
 	return image
-}
-
-// loopMount has the kernel mount an image.
-func loopMount(t *testing.T, image, options string) (dir string, unmount func()) {
-	t.Helper()
-	dir = t.TempDir()
-	run(t, "mount", "-t", "ext4", "-o", "loop,"+options, image, dir)
-	mounted := true
-	unmount = func() {
-		if mounted {
-			run(t, "umount", dir)
-			mounted = false
-		}
-	}
-	t.Cleanup(unmount)
-	return dir, unmount
 }
 
 func run(t *testing.T, name string, args ...string) {

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/internal/image"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 var ctx = context.Background()
@@ -33,16 +34,11 @@ func run(t *testing.T, name string, args ...string) {
 // mounted makes a filesystem and mounts it for the test.
 func mounted(t *testing.T, size string, mkfs ...string) string {
 	t.Helper()
-	dir := t.TempDir()
-	fs, mnt := filepath.Join(dir, "fs"), filepath.Join(dir, "mnt")
-	run(t, "truncate", "-s", size, fs)
-	run(t, mkfs[0], append(mkfs[1:], fs)...)
-	if err := os.Mkdir(mnt, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	run(t, "mount", "-o", "loop", fs, mnt)
-	t.Cleanup(func() { run(t, "umount", mnt) })
-	return mnt
+	file := filepath.Join(t.TempDir(), "fs")
+	run(t, "truncate", "-s", size, file)
+	run(t, mkfs[0], append(mkfs[1:], file)...)
+	dir, _ := testmount.Image(t, file, "")
+	return dir
 }
 
 // newStore returns a store whose clock moves by a second at each look.

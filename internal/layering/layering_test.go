@@ -81,7 +81,7 @@ var within = map[string][]string{
 }
 
 // testOnly rooms are imported by tests alone.
-var testOnly = []string{"internal/benchdisk", "internal/testguest", "internal/testlibvirt", "internal/testprocess", "internal/testlvm", "internal/testserver", "internal/testsystemd", "internal/layering", "internal/vm/vmtest", "internal/repository/testrepo", "disk/internal/disktest"}
+var testOnly = []string{"internal/benchdisk", "internal/testguest", "internal/testlibvirt", "internal/testprocess", "internal/testlvm", "internal/testmount", "internal/testserver", "internal/testsystemd", "internal/layering", "internal/vm/vmtest", "internal/repository/testrepo", "disk/internal/disktest"}
 
 // readers are what only the sandbox may import: they parse what a guest wrote.
 var readers = []string{

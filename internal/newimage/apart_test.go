@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 func tool(t *testing.T, name string, args ...string) string {
@@ -39,8 +41,7 @@ func TestBtrfsOfADiskThatIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	tool(t, "cp", device, file)
-	loop := tool(t, "losetup", "--find", "--show", device)
-	t.Cleanup(func() { tool(t, "losetup", "-d", loop) })
+	testmount.Loop(t, device, 0, 0)
 	tool(t, "blkid", file)
 	m.work.image = empty("new")
 	if err := m.makeBtrfs(); err != nil {

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/btrfs"
 	"github.com/drydock-vm/drydock/disk/ext4"
@@ -24,6 +22,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
 	"github.com/drydock-vm/drydock/internal/tarball"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // guests are filesystems that guests have.
@@ -60,7 +59,7 @@ func look(t *testing.T, dir string) world {
 func guestDisk(t *testing.T, kind string) (fsys disk.Filesystem, w world) {
 	t.Helper()
 	g := guests[kind]
-	image, dir := filepath.Join(t.TempDir(), "disk.raw"), t.TempDir()
+	image := filepath.Join(t.TempDir(), "disk.raw")
 	f, err := os.Create(image)
 	if err != nil {
 		t.Fatal(err)
@@ -71,20 +70,11 @@ func guestDisk(t *testing.T, kind string) (fsys disk.Filesystem, w world) {
 		t.Fatal(err)
 	}
 	command(t, g.mkfs[0], append(g.mkfs[1:], image)...)
-	command(t, "mount", "-o", "loop", image, dir)
-	mounted := true
-	t.Cleanup(func() {
-		if mounted {
-			_ = unix.Unmount(dir, unix.MNT_DETACH)
-		}
-	})
+	dir, unmount := testmount.Image(t, image, "")
 	treetest.MakeIn(t, dir, treetest.Without{LargeMinors: kind == "xfs"})
 	treetest.Extreme(t, dir)
 	w = look(t, dir)
-	// Whoever has made a mount namespace meanwhile keeps it mounted there.
-	command(t, "sync", "-f", dir)
-	mounted = false
-	command(t, "umount", dir)
+	unmount()
 	d, err := raw.Open(f, size)
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 var damage = &disk.Error{Layer: "fake", Structure: "inode", Offset: -1, Err: disk.ErrCorrupt}
@@ -209,15 +210,7 @@ func TestCalledOffLeavesNoPartialFile(t *testing.T) {
 }
 
 func TestFullTarget(t *testing.T) {
-	dst := t.TempDir()
-	if err := unix.Mount("tmpfs", dst, "tmpfs", 0, "size=1M"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dst, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	dst := testmount.Memory(t, "1m")
 	f := treetest.NewFake()
 	f.File(treetest.Root, "a", 3, treetest.Content{Data: bytes.Repeat([]byte("x"), 5<<20)})
 	f.File(treetest.Root, "b", 4, text("b"))

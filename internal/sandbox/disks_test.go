@@ -15,6 +15,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/layout"
 	"github.com/drydock-vm/drydock/disk/raw"
 	"github.com/drydock-vm/drydock/internal/testlvm"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // TestBitmaps lists the dirty bitmaps of an image, and reads one that QEMU has
@@ -162,7 +163,7 @@ func TestSeveralDisks(t *testing.T) {
 	for _, name := range []string{"vda", "vdb"} {
 		path := filepath.Join(dir, name)
 		run(t, "truncate", "-s", "40M", path)
-		devices = append(devices, testlvm.Loop(t, path, 0, 0))
+		devices = append(devices, testmount.Loop(t, path, 0, 0))
 		specs = append(specs, DiskSpec{Name: name, File: openFile(t, path), Format: Raw})
 	}
 	l := testlvm.New(t, devices...)
@@ -179,7 +180,7 @@ func TestSeveralDisks(t *testing.T) {
 	each := int64(36 << 20) // nine extents of 4 MiB fit on each disk
 	for i, device := range devices {
 		run(t, "dd", "if="+fs, "of="+device, "bs=1M", fmt.Sprintf("skip=%d", int64(i)*each>>20), "count=36", fmt.Sprintf("seek=%d", start), "oflag=seek_bytes", "conv=notrunc,fsync", "status=none")
-		testlvm.Detach(device)
+		testmount.Detach(t, device)
 	}
 	r, err := Start(t.Context(), Options{Name: "web"}, specs...)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/imagelock"
 	"github.com/drydock-vm/drydock/internal/snapshot"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 const diskSize = 4 << 20
@@ -27,16 +28,11 @@ func run(t *testing.T, name string, args ...string) {
 // mounted makes a filesystem and mounts it for the test.
 func mounted(t *testing.T, size string, mkfs ...string) string {
 	t.Helper()
-	dir := t.TempDir()
-	image, mnt := filepath.Join(dir, "fs"), filepath.Join(dir, "mnt")
+	image := filepath.Join(t.TempDir(), "fs")
 	run(t, "truncate", "-s", size, image)
 	run(t, mkfs[0], append(mkfs[1:], image)...)
-	if err := os.Mkdir(mnt, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	run(t, "mount", "-o", "loop", image, mnt)
-	t.Cleanup(func() { run(t, "umount", mnt) })
-	return mnt
+	dir, _ := testmount.Image(t, image, "")
+	return dir
 }
 
 func mountXFS(t *testing.T) string   { return mounted(t, "320M", "mkfs.xfs", "-q", "-f") }

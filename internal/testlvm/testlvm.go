@@ -11,7 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // LVM runs the tools of LVM2 on devices of a test, and on no others. The kernel
@@ -74,32 +75,6 @@ func (l *LVM) Number(command, field, of string) int64 {
 	return n
 }
 
-// Loop makes a loop device of a part of a file until the test ends; length 0 is
-// all the rest.
-func Loop(t testing.TB, path string, off, length int64) string {
-	t.Helper()
-	args := []string{"-f", "--show", "-o", fmt.Sprint(off)}
-	if length > 0 {
-		args = append(args, "--sizelimit", fmt.Sprint(length))
-	}
-	args = append(args, path)
-	for try := 1; ; try++ { // another process may take the same free device first
-		out, err := exec.Command("losetup", args...).Output()
-		if err == nil {
-			device := strings.TrimSpace(string(out))
-			t.Cleanup(func() { Detach(device) })
-			return device
-		}
-		if try == 20 {
-			t.Fatalf("losetup %q: %v", args, err)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
-// Detach gives a loop device back. One that has gone already is no error.
-func Detach(device string) { _ = exec.Command("losetup", "-d", device).Run() }
-
 // Volume makes a GPT with one partition on the disk at path, a volume group in that
 // and one linear volume in it, and returns a loop device of the volume's bytes.
 func Volume(t testing.TB, path, group, name string) string {
@@ -115,12 +90,12 @@ func Volume(t testing.TB, path, group, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	partition := Loop(t, path, first, info.Size()-first-backupTable)
+	partition := testmount.Loop(t, path, first, info.Size()-first-backupTable)
 	l := New(t, partition)
 	l.Run("pvcreate", "-y", partition)
 	l.Run("vgcreate", group, partition)
 	l.Create("-l", "100%FREE", "-n", name, group)
 	start, size := l.Number("pvs", "pe_start", partition), l.Number("lvs", "lv_size", group+"/"+name)
-	Detach(partition)
-	return Loop(t, path, first+start, size)
+	testmount.Detach(t, partition)
+	return testmount.Loop(t, path, first+start, size)
 }

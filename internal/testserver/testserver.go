@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drydock-vm/drydock/internal/testmount"
 	"github.com/drydock-vm/drydock/internal/testprocess"
 )
 
@@ -164,20 +165,11 @@ func REST(t testing.TB, dir string, flags ...string) *Server {
 // full. A tmpfs keeps no extended attributes before Linux 6.6, and S3 servers want them.
 func SmallDisk(t testing.TB, mib int) string {
 	t.Helper()
-	dir := t.TempDir()
 	img := filepath.Join(t.TempDir(), "disk")
-	for _, args := range [][]string{
-		{"mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-N", "1024", "-b", "1024", img, fmt.Sprintf("%dM", mib)},
-		{"mount", "-o", "loop", img, dir},
-	} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", args, err, out)
-		}
+	mke2fs := exec.Command("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-N", "1024", "-b", "1024", img, fmt.Sprintf("%dM", mib))
+	if out, err := mke2fs.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", mke2fs, err, out)
 	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
-		}
-	})
+	dir, _ := testmount.Image(t, img, "")
 	return dir
 }

@@ -8,28 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/drydock-vm/drydock/internal/health"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
+	"github.com/drydock-vm/drydock/internal/testmount"
 	"github.com/drydock-vm/drydock/internal/trial"
 	"github.com/drydock-vm/drydock/internal/vm"
 )
-
-// scratch is a filesystem of that size.
-func scratch(t *testing.T, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
 
 // idle are the options of a machine that has an empty disk, and does nothing.
 func idle(t *testing.T, scratch string) trial.Options {
@@ -54,7 +38,7 @@ func gone(t *testing.T, o trial.Options) {
 
 // TestNoRoom: without room for what a guest writes no machine is started.
 func TestNoRoom(t *testing.T) {
-	o := idle(t, scratch(t, "16m"))
+	o := idle(t, testmount.Memory(t, "16m"))
 	if _, err := trial.Run(t.Context(), o); !errors.Is(err, trial.ErrRoom) || !errors.Is(err, trial.ErrStart) {
 		t.Errorf("%v", err)
 	}
@@ -63,7 +47,7 @@ func TestNoRoom(t *testing.T) {
 
 // TestGuestThatFillsTheDisk: it is ended before the disk is full.
 func TestGuestThatFillsTheDisk(t *testing.T) {
-	disk := scratch(t, "1050m")
+	disk := testmount.Memory(t, "1050m")
 	o := idle(t, disk)
 	o.Probes = func(vm.Machine, int64, map[string]string) ([]health.Probe, error) {
 		return []health.Probe{{Name: "fill", Check: func(context.Context) error {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/drydock-vm/drydock/internal/testmount"
 	"github.com/drydock-vm/drydock/internal/verify"
 )
 
@@ -18,16 +19,11 @@ import (
 // one that has rotted, gives EIO for it as a bad disk does.
 func TestUnreadableSector(t *testing.T) {
 	p, b := protected(t)
-	image, mnt := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	image, mnt := filepath.Join(t.TempDir(), "image"), t.TempDir() // always mounted there
 	tool(t, "truncate", "-s", "160M", image)
 	tool(t, "mkfs.btrfs", "-q", "-d", "single", image)
-	tool(t, "mount", "-o", "loop", image, mnt)
-	mounted := true
-	t.Cleanup(func() {
-		if mounted {
-			tool(t, "umount", mnt)
-		}
-	})
+	device := testmount.Loop(t, image, 0, 0)
+	unmount := testmount.At(t, device, mnt)
 	on := place{filepath.Join(mnt, "repo"), p.keyFile}
 	check(t, os.CopyFS(on.dir, os.DirFS(p.dir)))
 	pack, content := "", []byte(nil)
@@ -36,8 +32,8 @@ func TestUnreadableSector(t *testing.T) {
 			pack, content = path, d
 		}
 	}
-	tool(t, "umount", mnt)
-	mounted = false
+	unmount()
+	testmount.Detach(t, device)
 	for _, off := range []int{64 << 10, 1 << 20} {
 		sector := content[off : off+4096]
 		edit(t, image, func(d []byte) []byte {
@@ -49,8 +45,7 @@ func TestUnreadableSector(t *testing.T) {
 			return d
 		})
 	}
-	tool(t, "mount", "-o", "loop", image, mnt)
-	mounted = true
+	testmount.At(t, testmount.Loop(t, image, 0, 0), mnt)
 	if _, err := os.ReadFile(pack); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("the sector can be read: %v", err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 	"github.com/drydock-vm/drydock/internal/writervm"
 )
 
@@ -106,10 +107,7 @@ func TestWhatGoesWrong(t *testing.T) {
 
 // TestFullHost: when the host has no room for the image, that is an error.
 func TestFullHost(t *testing.T) {
-	dir := t.TempDir()
-	tool(t, "mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", dir)
-	defer tool(t, "umount", dir)
-	path := filepath.Join(dir, "image.raw")
+	path := filepath.Join(testmount.Memory(t, "24m"), "image.raw")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 	"github.com/drydock-vm/drydock/internal/writervm"
 )
 
@@ -35,9 +36,7 @@ func TestNumbersOfSubvolumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	tool(t, "btrfs", "check", path)
-	dir := t.TempDir()
-	tool(t, "mount", "-o", "loop,ro,subvolid=5", path, dir)
-	t.Cleanup(func() { tool(t, "umount", dir) })
+	dir, _ := testmount.Image(t, path, "ro,subvolid=5")
 	out, err := exec.Command("btrfs", "subvolume", "list", dir).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

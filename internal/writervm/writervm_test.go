@@ -19,6 +19,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/raw"
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
 	"github.com/drydock-vm/drydock/internal/testguest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 	"github.com/drydock-vm/drydock/internal/writervm"
 )
 
@@ -85,9 +86,7 @@ func makeImage(t *testing.T, fstype string, size int64) string {
 // mounted shows an image as the host's kernel sees it.
 func mounted(t *testing.T, path string) string {
 	t.Helper()
-	dir := t.TempDir()
-	tool(t, "mount", "-o", "loop,ro", path, dir)
-	t.Cleanup(func() { tool(t, "umount", dir) })
+	dir, _ := testmount.Image(t, path, "ro")
 	return dir
 }
 
@@ -115,16 +114,15 @@ func look(t *testing.T, dir string) world {
 // in it.
 func everything(t *testing.T) (disk.Filesystem, world) {
 	t.Helper()
-	path, dir := makeImage(t, "ext4", imageSize), t.TempDir()
-	tool(t, "mount", "-o", "loop", path, dir)
+	path := makeImage(t, "ext4", imageSize)
+	dir, unmount := testmount.Image(t, path, "")
 	treetest.MakeIn(t, dir, treetest.Without{LargeMinors: true})
 	treetest.Extreme(t, dir)
 	if err := errors.Join(os.Chown(dir, 7, 70000), os.Chmod(dir, 0o751|os.ModeSticky), os.Remove(filepath.Join(dir, "lost+found")), os.Chtimes(dir, time.Unix(1, 2), time.Unix(3, 4))); err != nil {
 		t.Fatal(err)
 	}
 	w := look(t, dir)
-	tool(t, "sync", "-f", dir)
-	tool(t, "umount", dir)
+	unmount()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)

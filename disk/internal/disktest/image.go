@@ -4,15 +4,14 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // EmptyImage makes a sparse file of size bytes.
@@ -50,62 +49,19 @@ func RequireRoot(t testing.TB) {
 }
 
 // Mount mounts path in a folder of its own until the test ends or unmount
-// is called.
+// is called. The kernel may write to it, also with ro, to recover a journal.
 func Mount(t testing.TB, path, fstype, options string) (dir string, unmount func()) {
 	t.Helper()
 	RequireRoot(t)
 	dir = t.TempDir()
-	device := AttachLoop(t, path)
-	mounted := true
-	unmount = func() {
-		if mounted {
-			mounted = false
-			Unmount(t, dir)
-			DetachLoop(t, device)
-		}
-	}
-	if out, err := exec.Command("mount", "-t", fstype, "-o", options, device, dir).CombinedOutput(); err != nil {
-		DetachLoop(t, device)
-		t.Fatalf("mount %s: %v\n%s", path, err, out)
-	}
-	t.Cleanup(unmount)
-	return dir, unmount
-}
-
-// Unmount unmounts dir. Whatever looks at new mounts on a busy machine lets go in
-// time.
-func Unmount(t testing.TB, dir string) {
-	t.Helper()
-	for try := 1; try < 20 && exec.Command("umount", dir).Run() != nil; try++ {
-		time.Sleep(100 * time.Millisecond)
-	}
-	if exec.Command("mountpoint", "-q", dir).Run() == nil {
-		Run(t, "umount", dir)
-	}
-}
-
-// AttachLoop retries: another process may take the same free device first.
-func AttachLoop(t testing.TB, path string) string {
-	t.Helper()
-	var out []byte
-	for range 20 {
-		var err error
-		if out, err = exec.Command("losetup", "-f", "--show", path).CombinedOutput(); err == nil {
-			return strings.TrimSpace(string(out))
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Fatalf("losetup %s: %s", path, out)
-	return ""
-}
-
-// DetachLoop gives a loop device back. That whoever had it open has done so
-// already, when he closed it, is no error.
-func DetachLoop(t testing.TB, device string) {
-	t.Helper()
-	out, err := exec.Command("losetup", "-d", device).CombinedOutput()
-	if err != nil && !strings.Contains(string(out), "No such device") {
-		t.Fatalf("losetup -d %s: %v\n%s", device, err, out)
+	device := testmount.Loop(t, path, 0, 0)
+	leave := testmount.At(t, device, dir, "-t", fstype, "-o", options)
+	var once sync.Once
+	return dir, func() {
+		once.Do(func() {
+			leave()
+			testmount.Detach(t, device)
+		})
 	}
 }
 

@@ -1,4 +1,6 @@
-package disktest
+//go:build linux
+
+package testmount
 
 import (
 	"fmt"
@@ -9,9 +11,7 @@ import (
 )
 
 // Main runs the tests of a package in a mount namespace of their own, and ends the
-// process. What they mount is gone when they are, however they end, and no other
-// process comes by a copy of it: a container that starts meanwhile would keep a
-// filesystem mounted, and a btrfs cannot be mounted beside one of the same UUID.
+// process. What they mount is gone when they are, however they end.
 func Main(m *testing.M) {
 	const mark = "DRYDOCK_TEST_MOUNTS"
 	if os.Geteuid() != 0 || os.Getenv(mark) != "" {
