@@ -45,7 +45,7 @@ bench-disk: ## reading disks, against the kernel, debugfs, qemu-nbd and qemu-img
 
 bench-backup: ## backups, against restic and borg, and their memory
 	scripts/install-deps bench
-	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 120m -run '^TestCompare(Loop|Guestmount|Memory|Image|Scattered|Boot|MillionFiles|HugeImage|HugeList|Parity|RestoreImage|MillionRound|Skeleton)$$' ./internal/backup ./cmd/drydock
+	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 120m -run '^TestCompare(Loop|Guestmount|Memory|Image|Scattered|Boot|MillionFiles|HugeImage|HugeList|Parity|RestoreImage|MillionRound|MillionOff|Skeleton|Compression)$$' ./internal/backup ./internal/repository ./cmd/drydock
 
 fuzz: ## every fuzz target for $(FUZZ)
 	scripts/fuzz $(FUZZ)

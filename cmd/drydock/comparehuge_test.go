@@ -16,8 +16,9 @@ import (
 
 const (
 	hugeSize = 15 << 40 // what the host's ext4 lets a file be
-	// maxHuge is what any work on a sparse disk of that size may take of memory, in MiB.
-	maxHuge = 400
+	// maxHuge is what any work on a sparse disk of that size may take of memory, in MiB:
+	// 335 MB.
+	maxHuge = 320
 	// maxHugeList is the same where each of its segments is another: the index, of two
 	// million blobs, takes more than the list.
 	maxHugeList = 550
