@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/testguest"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // bootReport is what the tests look at of drydock verify --mode boot --json.
@@ -313,6 +315,39 @@ func TestBootXFSAndBtrfs(t *testing.T) {
 				t.Errorf("%s", differs)
 			}
 		})
+	}
+}
+
+// TestBootLarger: a guest that compresses boots from its backup on a disk that is larger
+// than its own, which the result says, and runs from it on one if that is asked for.
+func TestBootLarger(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1", DataFilesystem: "btrfs"})
+	raw := g.DataPath + ".raw"
+	tool(t, "qemu-img", "convert", "-O", "raw", g.DataPath, raw)
+	dir, unmount := testmount.Image(t, raw, "compress-force=zstd")
+	must(t, os.WriteFile(filepath.Join(dir, "content"), bytes.Repeat([]byte("what repeats "), 26<<20), 0o644))
+	unmount()
+	tool(t, "qemu-img", "convert", "-O", "qcow2", raw, g.DataPath)
+	must(t, os.Remove(raw))
+	h, g := bootHostOf(t, g, "mount: /var", "qcow2", "backup: image")
+
+	var r bootReport
+	h.json(&r, 0, "verify", "--mode", "boot")
+	if !r.Good || len(r.Boots) != 1 || len(r.Boots[0].Notes) != 1 || !strings.Contains(r.Boots[0].Notes[0], "a restore takes --size data=640M") {
+		t.Fatalf("%+v", r)
+	}
+	noTrial(t, h)
+	if r := h.run(1, "start-from-backup", "web"); !strings.Contains(r.stderr, "start-from-backup --size") {
+		t.Errorf("%s", r.stderr)
+	}
+	for size, want := range map[string]int{"data": 2, "none=1G": 2, "data=100M": 1, "root=1G": 1} {
+		h.run(want, "start-from-backup", "web", "--size", size)
+	}
+	h.run(0, "start-from-backup", "web", "--size", "data=640M")
+	checkFilled(t, h, g, `btrfs check "$0"`)
+	if info := tool(t, "qemu-img", "info", "-U", g.DataPath); !strings.Contains(info, "640 MiB") {
+		t.Errorf("%s", info)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/restore"
+	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/state"
 	"github.com/drydock-vm/drydock/internal/trial"
 	"github.com/drydock-vm/drydock/internal/vm"
@@ -200,7 +201,9 @@ func (b *boots) disk(ctx context.Context, src *opened, v *config.VM, d *config.D
 	var err error
 	switch {
 	case hasDisk(src.backup, d.Name):
-		one.Content, err = b.h.app.backupDisk(ctx, src, v, d, "")
+		if one.Content, err = b.h.app.backupDisk(ctx, src, v, d, madeDisk{grow: true}); err == nil {
+			out.noteLarger(src.backup, d.Name, one.Content.Size())
+		}
 	case d.Image != "":
 		out.Notes = append(out.Notes, fmt.Sprintf("disk %s is that of the image store", d.Name))
 		one.Base, err = b.installed(v, d)
@@ -220,9 +223,19 @@ func hasDisk(s *repository.Snapshot, name string) bool {
 	return files || wholedisk.Has(s, name) || wholedisk.HasVersion(s, name)
 }
 
-// backupDisk is a disk of a VM as a backup has it, for a machine to start from. keep is
-// described at [app.filesDisk].
-func (a *app) backupDisk(ctx context.Context, src *opened, v *config.VM, d *config.Disk, keep string) (disk.Sparse, error) {
+// noteLarger says of a filesystem that it was made larger than it was: a restore of the
+// disk takes a size, too.
+func (b *booted) noteLarger(s *repository.Snapshot, disk string, size int64) {
+	was, known := backup.FilesystemOf(s, disk)
+	if _, files := backup.DiskMount(s, disk); !files || wholedisk.HasLayout(s, disk) || !known || size <= was.Size {
+		return
+	}
+	b.Notes = append(b.Notes, fmt.Sprintf("disk %s had %s, and %s here, since its files take more room than they took: a restore takes --size %[1]s=%[4]dM",
+		disk, round.Bytes(was.Size), round.Bytes(size), (size+1<<20-1)>>20))
+}
+
+// backupDisk is a disk of a VM as a backup has it, for a machine to start from.
+func (a *app) backupDisk(ctx context.Context, src *opened, v *config.VM, d *config.Disk, how madeDisk) (disk.Sparse, error) {
 	if wholedisk.Has(src.backup, d.Name) || wholedisk.HasVersion(src.backup, d.Name) {
 		return src.tree.Image(d.Name)
 	}
@@ -236,7 +249,7 @@ func (a *app) backupDisk(ctx context.Context, src *opened, v *config.VM, d *conf
 	mount, _ := backup.DiskMount(src.backup, d.Name)
 	part := &opened{fsys: src.tree, tree: src.tree, backup: src.backup, path: []byte(mount)}
 	src.closers = append(src.closers, part.close)
-	content, err := a.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name}, k, keep)
+	content, err := a.filesDisk(ctx, part, target{vm: v.Name, disk: d.Name}, k, how)
 	src.leftOut += part.leftOut
 	return content, err
 }

@@ -105,13 +105,13 @@ func (a *app) openBackedUp(ctx context.Context, o *opened, t target, l *looking)
 	case o.whole != nil:
 		return o.whole, nil
 	case !wholedisk.HasLayout(o.backup, t.disk): // it fills the disk, or all that is there is the filesystem
-		return a.filesystemDisk(ctx, o, t, "")
+		return a.filesystemDisk(ctx, o, t, madeDisk{})
 	}
 	k, err := definedDisk(o, t.disk)
 	if err != nil {
 		return nil, err
 	}
-	return a.filesDisk(ctx, o, t, k, "")
+	return a.filesDisk(ctx, o, t, k, madeDisk{})
 }
 
 // copySize is the size of one read, in bytes.

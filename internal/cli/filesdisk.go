@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,11 +47,18 @@ func definedDisk(src *opened, name string) (*definition.Disk, error) {
 	return &definition.Disk{Name: name}, nil
 }
 
+// madeDisk is how a disk is made of the files that a backup has of it.
+type madeDisk struct {
+	// keep is the path at which is kept what the filesystem has beside content, and
+	// taken from if it is there; "" keeps nothing.
+	keep string
+	size int64 // of the filesystem, if not that which it had
+	grow bool  // it may become larger than it was, if the files do not fit
+}
+
 // filesDisk shows a disk of which a backup has the files: the filesystem that restore
-// --to-image would make, in what is around it as k says. What the filesystem has
-// beside content is kept at the path keep, and taken from there if it is there; ""
-// keeps nothing.
-func (a *app) filesDisk(ctx context.Context, src *opened, t target, k *definition.Disk, keep string) (disk.Sparse, error) {
+// --to-image would make, in what is around it as k says.
+func (a *app) filesDisk(ctx context.Context, src *opened, t target, k *definition.Disk, how madeDisk) (disk.Sparse, error) {
 	size := int64(0)
 	if was, ok := backup.FilesystemOf(src.backup, t.disk); ok {
 		size = was.Size
@@ -59,13 +67,14 @@ func (a *app) filesDisk(ctx context.Context, src *opened, t target, k *definitio
 		return nil, fmt.Errorf("put disk %s together: %w (back it up again, or as an image: backup: image)", t.disk, err)
 	}
 	if len(k.Pieces) == 0 {
-		return a.filesystemDisk(ctx, src, t, keep)
+		return a.filesystemDisk(ctx, src, t, how)
 	}
+	how.grow = false // what is around it has its size
 	layout, err := src.tree.Image(t.disk)
 	if err != nil {
 		return nil, err
 	}
-	d, err := a.filesystemDisk(ctx, src, t, keep)
+	d, err := a.filesystemDisk(ctx, src, t, how)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +82,7 @@ func (a *app) filesDisk(ctx context.Context, src *opened, t target, k *definitio
 }
 
 // filesystemDisk shows the bare filesystem, as restore --to-image would make it.
-func (a *app) filesystemDisk(ctx context.Context, src *opened, t target, keep string) (disk.Sparse, error) {
+func (a *app) filesystemDisk(ctx context.Context, src *opened, t target, how madeDisk) (disk.Sparse, error) {
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("the backup has the files of disk %s: to make a disk of them gives files their owners, and takes root", t.disk)
 	}
@@ -97,7 +106,8 @@ func (a *app) filesystemDisk(ctx context.Context, src *opened, t target, keep st
 	opts.Warn = func(path []byte, text string) {
 		fmt.Fprintf(a.stderr, "drydock: not on the disk as it was: %s: %s\n", escape.Bytes(path), text)
 	}
-	opts.Keep = keep
+	opts.Keep, opts.Grow = how.keep, how.grow
+	opts.Size = cmp.Or(how.size, opts.Size)
 	made, err := skeleton(ctx, tree, filepath.Join(c.State, "work", t.vm+"."+t.disk), opts)
 	if err != nil {
 		return nil, err
@@ -117,7 +127,7 @@ func skeleton(ctx context.Context, tree disk.Filesystem, at string, opts newimag
 	}
 	s, err := newimage.MakeSkeleton(ctx, tree, at, opts)
 	if errors.Is(err, newimage.ErrSize) || errors.Is(err, newimage.ErrFilesystem) {
-		return nil, fmt.Errorf("%w: here it has the type and the size that it had (drydock restore --to-image takes others; backup: image needs none)", err)
+		return nil, fmt.Errorf("%w: here it has the type and the size that it had (drydock restore --to-image takes others, drydock start-from-backup --size another size; backup: image needs none)", err)
 	}
 	return s, err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/fill"
@@ -25,7 +26,8 @@ import (
 )
 
 func (a *app) startFromBackupCmd() *cobra.Command {
-	return &cobra.Command{
+	var sizes []string
+	c := &cobra.Command{
 		Use:   "start-from-backup VM[@BACKUP]",
 		Short: "Start a VM from a backup at once, and fill its disks in while it runs",
 		Long: `Start a VM from a backup (by default latest) without restoring it first. In the
@@ -38,8 +40,10 @@ Until then drydock serves the disks. If it is interrupted or killed, what the gu
 wrote is safe, and its reads of what is not there yet wait for up to an hour: the
 same command goes on. Disks that the backup has as files take root.`,
 		Args: args(cobra.ExactArgs(1)),
-		RunE: func(c *cobra.Command, names []string) error { return a.startFromBackup(c.Context(), names[0]) },
+		RunE: func(c *cobra.Command, names []string) error { return a.startFromBackup(c.Context(), names[0], sizes) },
 	}
+	c.Flags().StringArrayVar(&sizes, "size", nil, "DISK=SIZE, such as data=20G: a larger filesystem than the disk had (can be given again)")
+	return c
 }
 
 // filling is a VM that is started from a backup.
@@ -48,6 +52,7 @@ type filling struct {
 	v       *config.VM
 	round   round.VM
 	machine vm.Filler
+	sizes   map[string]int64 // of disks that shall be larger than they were
 	src     *opened
 	record  *fromBackup
 	runner  *fill.Owner // who runs QEMU, if not root
@@ -59,8 +64,12 @@ func (f *filling) skeleton(disk string) string {
 	return filepath.Join(f.h.fromFolder(f.v.Name), disk+".skeleton")
 }
 
-func (a *app) startFromBackup(ctx context.Context, text string) (err error) {
+func (a *app) startFromBackup(ctx context.Context, text string, larger []string) (err error) {
 	name, which, _ := strings.Cut(text, "@")
+	sizes, err := diskSizes(larger)
+	if err != nil {
+		return err
+	}
 	h, err := a.openHost(ctx, nil)
 	if err != nil {
 		return err
@@ -88,7 +97,7 @@ func (a *app) startFromBackup(ctx context.Context, text string) (err error) {
 	if err != nil {
 		return err
 	}
-	f := &filling{h: h, v: h.config.VMs[name], round: vms[0], machine: machine, src: &opened{}, files: fill.Files{
+	f := &filling{h: h, v: h.config.VMs[name], round: vms[0], machine: machine, sizes: sizes, src: &opened{}, files: fill.Files{
 		Socket: filepath.Join(h.config.Runtime, "from-backup", name+".sock"), Tool: qemuimg.New(qemuimg.Options{}),
 	}}
 	defer func() { err = errors.Join(err, lock.Unlock(context.WithoutCancel(ctx))) }()
@@ -106,7 +115,7 @@ func (f *filling) open(ctx context.Context, repo *repository.Repository, which s
 	if f.record, err = f.h.fromBackup(name); err != nil {
 		return err
 	}
-	if f.record != nil && which != "" {
+	if f.record != nil && (which != "" || len(f.sizes) > 0) {
 		return fmt.Errorf("%s: %s", name, f.record.hold())
 	}
 	if f.record != nil {
@@ -209,7 +218,7 @@ func (f *filling) prepare(ctx context.Context) error {
 		if c == nil || c.Path != d.Path {
 			return fmt.Errorf("disk %s at %s is not in the configuration any more: put it back until it is filled in", d.Name, d.Path)
 		}
-		content, err := f.h.app.backupDisk(ctx, f.src, f.v, c, f.skeleton(d.Name))
+		content, err := f.h.app.backupDisk(ctx, f.src, f.v, c, madeDisk{keep: f.skeleton(d.Name), size: f.sizes[d.Name]})
 		if err != nil {
 			return fmt.Errorf("disk %s: %w", d.Name, err)
 		}
@@ -233,6 +242,11 @@ func (f *filling) plan(ctx context.Context) (*fromBackup, error) {
 	ending := ".before-" + strings.ReplaceAll(now.UTC().Format("20060102-150405.000"), ".", "-")
 	if err := f.refuseRaw(); err != nil {
 		return nil, err
+	}
+	for name := range f.sizes {
+		if err := f.checkSize(name); err != nil {
+			return nil, err
+		}
 	}
 	for _, d := range f.v.SortedDisks() {
 		switch {
@@ -260,6 +274,21 @@ func (f *filling) plan(ctx context.Context) (*fromBackup, error) {
 		return nil, fmt.Errorf("backup %s has no disk of %s", f.src.backup.ID.Short(), f.v.Name)
 	}
 	return r, nil
+}
+
+// checkSize makes sure that a disk can have the size that it shall.
+func (f *filling) checkSize(disk string) error {
+	s := f.src.backup
+	was, known := backup.FilesystemOf(s, disk)
+	switch _, files := backup.DiskMount(s, disk); {
+	case f.v.Disks[disk] == nil:
+		return usageError("--size %s: the VM has no such disk", disk)
+	case !files || !known || wholedisk.Has(s, disk) || wholedisk.HasLayout(s, disk):
+		return fmt.Errorf("disk %s cannot get another size: only a filesystem can that is made of files, and fills its disk", disk)
+	case f.sizes[disk] < was.Size:
+		return fmt.Errorf("disk %s had %d bytes: --size makes it larger", disk, was.Size)
+	}
+	return nil
 }
 
 // refuseRaw refuses raw disks, which cannot lie on a backup, and says what makes qcow2

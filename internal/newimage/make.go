@@ -32,6 +32,9 @@ type Options struct {
 	// Keep is the path at which [MakeSkeleton] leaves the skeleton, for
 	// [OpenSkeleton]; "" leaves none. It is on the filesystem of the target.
 	Keep string
+	// Grow has [MakeSkeleton] make a filesystem that is larger than Size where the files
+	// do not fit.
+	Grow bool
 	// Read opens the filesystem on a raw image, in a confined reader.
 	Read func(ctx context.Context, image *os.File) (fsys disk.Filesystem, stop func(), err error)
 	// Convert writes the raw image at from to a new qcow2 image at to. It is

@@ -36,18 +36,28 @@ type Run struct {
 // maxRuns bounds in how many runs a skeleton has its content: 256 MiB of them.
 const maxRuns = 8 << 20
 
+// maxGrown is how often a skeleton is begun anew because the files do not fit: the first
+// time takes them all, but for what a filesystem needs beside them.
+const maxGrown = 3
+
 var errRuns = errors.New("the places of content make no sense")
 
 // MakeSkeleton makes the filesystem that [Make] would make, but reads no content. Of an
 // ext4 mke2fs is shown files that are one hole, debugfs then gives them blocks, and those
 // are marked as written. The machine that writes XFS and btrfs writes zeros, and the
 // confined reader tells where. It works below the name at, where nothing is left;
-// several may do so at once. Options.Read is needed; it takes root.
+// several may do so at once. Options.Read is needed; it takes root. Content that files
+// shared, or that was compressed, is neither: with Options.Grow it gets the room.
 //
 // Btrfs has no checksums of what is content.
 func MakeSkeleton(ctx context.Context, fsys disk.Filesystem, at string, opts Options) (*Skeleton, error) {
 	m := newHollow(ctx, fsys, at, opts)
 	s, err := m.skeleton()
+	for grown := 0; opts.Grow && errors.Is(err, ErrSize) && grown < maxGrown; grown++ {
+		opts.Size = max(2*opts.Size, m.survey.stored/4*5)
+		m = newHollow(ctx, fsys, at, opts)
+		s, err = m.skeleton()
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -110,6 +120,11 @@ func (m *maker) skeleton() (*Skeleton, error) {
 }
 
 func (m *maker) reopen(path string) (_ *Skeleton, err error) {
+	made, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	m.opts.Size = made.Size() // it may have been made larger
 	m.found = map[uint64]bool{}
 	if m.survey, err = m.src.survey(m.ctx, m.damaged); err != nil {
 		return nil, err
