@@ -64,6 +64,7 @@ type nameListing struct {
 	files    []namedFile
 	names    [][]byte // until they are sorted
 	complete bool
+	dropped  bool // for others, while it was being read
 }
 
 // namedFile is a file in a nameListing.
@@ -86,7 +87,11 @@ type description struct {
 }
 
 // room reports whether the names of another page of l can be known without more.
-func (c *nodeCache) room(l *nameListing) bool { return len(l.files) < maxNamed }
+func (c *nodeCache) room(l *nameListing) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(l.files) < maxNamed && !l.dropped
+}
 
 // addPages adds the pages of an answer that had length bytes.
 func (c *nodeCache) addPages(pages []wire.DirPage, length int) {
@@ -106,6 +111,9 @@ func (c *nodeCache) addPages(pages []wire.DirPage, length int) {
 func (c *nodeCache) addNames(l *nameListing, p *wire.DirPage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if l.dropped {
+		return
+	}
 	if len(l.files) == 0 {
 		c.listings = append(c.listings, l)
 	}
@@ -121,6 +129,7 @@ func (c *nodeCache) addNames(l *nameListing, p *wire.DirPage) {
 		old := c.listings[0]
 		c.listings = c.listings[1:]
 		c.named -= len(old.files)
+		old.dropped = true
 		for i := range old.files {
 			if ino := old.files[i].ino; c.nodes[ino].in == old {
 				delete(c.nodes, ino)
@@ -130,16 +139,23 @@ func (c *nodeCache) addNames(l *nameListing, p *wire.DirPage) {
 }
 
 // addDescription adds what was told about the files of k, in an answer of length
-// bytes. Those of which nothing was told count as not asked for. It returns the
-// entries of the others.
+// bytes. The last ones, of which nothing was told, count as not asked for, as there may
+// have been no room for them. Others, and all if there is none, are not to be asked about
+// in this way again. It returns the entries of those that were told.
 func (c *nodeCache) addDescription(k *description, list []wire.Entry, length int) []wire.Entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	end := len(list) // of what was told
+	for end > 0 && list[end-1].Inode == nil {
+		end--
+	}
 	n := 0
 	for i, index := range k.files {
 		f := &k.in.files[index]
 		if list[i].Inode == nil {
-			f.asked = nil
+			if i >= end && end > 0 {
+				f.asked = nil
+			}
 			continue
 		}
 		list[n], k.files[n] = list[i], index
@@ -147,6 +163,9 @@ func (c *nodeCache) addDescription(k *description, list []wire.Entry, length int
 		n++
 	}
 	k.files = slices.Clip(k.files[:n])
+	if n == 0 {
+		return nil
+	}
 	c.keep(told{description: k, size: length + n*entrySize})
 	return list[:n]
 }
@@ -220,7 +239,7 @@ func (c *nodeCache) want(ino uint64) (e *wire.Entry, k *description, err error) 
 		}
 	}
 	k = f.asked
-	if _, score := c.expected.expect(); !k.ahead && score >= missCost {
+	if _, score := c.expected.expect(); !k.ahead && len(k.files) > 0 && score >= missCost {
 		k.ahead = true
 		for next := range c.following(n.in, k.files[len(k.files)-1]) {
 			if err := c.describe(n.in, next, k); err != nil {
@@ -279,7 +298,13 @@ func (c *nodeCache) describe(l *nameListing, index int, before *description) err
 	}
 	add(index)
 	c.following(l, index)(add)
-	return c.ask(k, before)
+	err := c.ask(k, before)
+	if err != nil {
+		for _, index := range k.files { // nobody is to wait for it
+			l.files[index].asked = nil
+		}
+	}
+	return err
 }
 
 // describe asks what the files of k are.

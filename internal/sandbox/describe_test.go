@@ -139,3 +139,62 @@ func TestDescribedAgain(t *testing.T) {
 	a.look(t, inos[0])
 	a.look(t, inos[49_999])
 }
+
+// Of files that nothing can be told of, each is asked about once with others, however many
+// of them a damaged disk has in a row.
+func TestNoneDescribed(t *testing.T) {
+	a := newAsker(func(ino uint64) bool { return ino%2000 != 1000 })
+	inos := slices.Sorted(slices.Values(namesOf(a, 1, 6000)))
+	for _, ino := range inos {
+		a.look(t, ino)
+	}
+	total := 0
+	for _, n := range a.asked {
+		total += n
+	}
+	if total > 3*len(inos) {
+		t.Errorf("%d files were asked about %d times", len(inos), total)
+	}
+	if len(a.answers) > 100 || a.size < len(a.answers)*entrySize {
+		t.Errorf("%d answers are kept as %d bytes", len(a.answers), a.size)
+	}
+}
+
+// What could not be asked counts as not asked: nobody waits for the answer.
+func TestDescriptionNotSent(t *testing.T) {
+	a := newAsker(none)
+	inos := slices.Sorted(slices.Values(namesOf(a, 1, 2000)))
+	for _, ino := range inos[:1000] {
+		a.look(t, ino)
+	}
+	a.ask = func(*description, *description) error { return ErrDied }
+	for _, ino := range inos {
+		e, k, err := a.want(ino)
+		if e == nil && err == nil && !slices.Contains(a.pending, k) {
+			t.Fatalf("file %d waits for what was never asked", ino)
+		}
+	}
+}
+
+// Of two directories that are listed at once, the names are no more than of one after the
+// other.
+func TestNamesOfTwo(t *testing.T) {
+	a := newAsker(none)
+	var two [2]nameListing
+	for page := range 130 {
+		for n := range two {
+			p := &wire.DirPage{}
+			for i := range 1000 {
+				p.Entries = append(p.Entries, wire.Entry{DirEntry: disk.DirEntry{Ino: uint64(n<<20 + page*1000 + i + 1)}})
+			}
+			if a.room(&two[n]) {
+				a.addNames(&two[n], p)
+			}
+		}
+	}
+	namesOf(a, 3, 50_000)
+	namesOf(a, 4, 10_000)
+	if a.named != 60_000 || len(a.nodes) != 60_000 {
+		t.Errorf("%d names and %d files are kept", a.named, len(a.nodes))
+	}
+}

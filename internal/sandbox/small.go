@@ -33,6 +33,7 @@ type smallReader struct {
 	mu       sync.Mutex // guards what follows, and all that hangs on it
 	files    map[uint64]*smallFile
 	listings []*listing // oldest first
+	listed   int        // how many files they have
 	batches  []*batch   // oldest first
 	expected predictor
 	first    *batch      // what was asked for when the last directory was listed
@@ -160,10 +161,15 @@ func (s *smallReader) complete(l *listing) {
 	s.keep(l)
 }
 
-// keep makes room for a listing.
+// keep makes room for a listing. One of a directory that was listed again counts as well.
 func (s *smallReader) keep(l *listing) {
+	if len(l.files) == 0 {
+		return
+	}
 	s.listings = append(s.listings, l)
-	for len(s.files) > maxListed && len(s.listings) > 1 {
+	s.listed += len(l.files)
+	for s.listed > maxListed && len(s.listings) > 1 {
+		s.listed -= len(s.listings[0].files)
 		s.forget(s.listings[0])
 		s.listings = s.listings[1:]
 	}
@@ -318,6 +324,9 @@ func (s *smallReader) fetch(f *smallFile) error {
 
 	k, err := s.client.sendMany(&b.request)
 	if err != nil {
+		for _, f := range b.files { // nobody is to wait for it
+			f.batch = nil
+		}
 		return err
 	}
 	b.call = k

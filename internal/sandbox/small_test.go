@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/sandbox/wire"
 )
 
 // openCompressed makes a tree of files of all sizes around those from which on content
@@ -98,5 +100,70 @@ func TestBatchesAhead(t *testing.T) {
 	})
 	if most != maxBatchesAhead {
 		t.Errorf("%d batches ahead, want %d", most, maxBatchesAhead)
+	}
+}
+
+// Once the worker is gone, each file is one clear error, and whoever asks waits for
+// nothing.
+func TestReadAfterDeath(t *testing.T) {
+	tree, opened := openCompressed(t)
+	var inos []uint64
+	compareContents(t, opened, tree, disk.Filesystem.ReadDir, func() {})
+	err := opened.ReadDir(opened.Info().Root, func(e disk.DirEntry) error {
+		if e.Type == disk.ModeRegular {
+			inos = append(inos, e.Ino)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := opened.(*filesystem)
+	files := make([]disk.Sparse, len(inos))
+	for i, ino := range inos {
+		if files[i], err = opened.Open(ino); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fs.small.mu.Lock()
+	for _, b := range fs.small.batches { // what was read ahead is no answer
+		for _, f := range b.files {
+			f.batch = nil
+		}
+	}
+	fs.small.mu.Unlock()
+	fs.client.fail(&Error{Err: ErrDied, Reason: "the test ended it"})
+	<-fs.client.ended
+	for i := range files {
+		if _, err := files[i].ReadAt(make([]byte, 1), 0); !errors.Is(err, ErrDied) {
+			t.Errorf("file %d: %v", i, err)
+		}
+	}
+}
+
+// What is known of directories and their small files is bounded, whatever they are and
+// however often they are listed.
+func TestKnownIsBounded(t *testing.T) {
+	fs := newFilesystem(&Reader{}, 0, disk.FilesystemInfo{})
+	for i := range 300_000 {
+		d := newDirectory(uint64(i))
+		page := wire.DirPage{Ino: d.dirs.ino, Last: true}
+		if i%3 == 0 { // one that is listed again
+			page.Entries = []wire.Entry{
+				{DirEntry: disk.DirEntry{Ino: 2, Type: disk.ModeDir, Name: []byte("folder")}},
+				{DirEntry: disk.DirEntry{Ino: 3}, Inode: &disk.Inode{Ino: 3, Mode: disk.ModeRegular, Size: 1}},
+			}
+		}
+		fs.note(d, &page)
+		fs.dirs.expect(&aheadPage{DirPage: page, files: &d.files, dirs: &d.dirs}, 1)
+	}
+	if n := len(fs.small.listings); n > maxListed {
+		t.Errorf("%d listings of files are kept", n)
+	}
+	if n := len(fs.dirs.listings); n > maxDirs {
+		t.Errorf("%d listings of directories are kept", n)
+	}
+	if n := len(fs.dirs.ahead); n > maxAhead/entrySize || n < len(fs.dirs.waiting) {
+		t.Errorf("%d of %d directories are kept ahead", n, len(fs.dirs.waiting))
 	}
 }

@@ -27,6 +27,7 @@ type tree struct {
 	mu       sync.Mutex // guards what follows, and all that hangs on it
 	dirs     map[uint64]dirPlace
 	listings []*dirListing // oldest first
+	listed   int           // how many directories they have
 	expected predictor
 
 	ahead   map[uint64]*aheadPage
@@ -210,6 +211,7 @@ func (t *tree) expect(p *aheadPage, told int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.told = told
+	p.size = entrySize // of an empty one too
 	for _, e := range p.Entries {
 		p.size += entrySize + 2*len(e.Name)
 	}
@@ -244,6 +246,7 @@ func (t *tree) add(l *dirListing, names *[][]byte, p *wire.DirPage) {
 		places[i] = l.ordering.add()
 	}
 	l.sort(*names, func(index, at int) { places[index].at[nameOrder] = at })
+	*names = nil // they keep the pages
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -251,7 +254,9 @@ func (t *tree) add(l *dirListing, names *[][]byte, p *wire.DirPage) {
 		t.dirs[ino] = dirPlace{place: places[i], in: l}
 	}
 	t.listings = append(t.listings, l)
-	for len(t.dirs) > maxDirs && len(t.listings) > 1 {
+	t.listed += len(l.inos)
+	for t.listed > maxDirs && len(t.listings) > 1 {
+		t.listed -= len(t.listings[0].inos)
 		for _, ino := range t.listings[0].inos {
 			if t.dirs[ino].in == t.listings[0] {
 				delete(t.dirs, ino)
