@@ -64,23 +64,29 @@ func (c *checker) reindex(ctx context.Context) error {
 	if !c.opts.Repair {
 		return nil
 	}
-	err := c.repo.LoadIndex(ctx)
-	if err == nil {
+	err, patience := c.repo.LoadIndex(ctx), c.opts.Patience
+	readable := err == nil
+	if readable {
 		var unnamed []repository.ID
 		if _, unnamed, err = c.repo.ComparePacks(ctx); len(unnamed) == 0 {
 			return err
 		}
+		patience = 0 // somebody may be writing these packs, and their index
 	}
 	if err != nil && !repository.IsDamage(err) {
 		return err
 	}
-	return c.locked(ctx, true, func(ctx context.Context) error {
+	err = c.locked(ctx, true, patience, func(ctx context.Context) error {
 		err := c.repo.LoadIndex(ctx) // others may have written it meanwhile
 		if err == nil || repository.IsDamage(err) {
 			c.report.Reindexed, c.report.Indexed, err = c.repo.Reindex(ctx)
 		}
 		return c.refused(err)
 	})
+	if readable && errors.Is(err, repository.ErrLocked) {
+		return nil
+	}
+	return err
 }
 
 // refused takes the error of a storage that lets nobody remove files into the report, and

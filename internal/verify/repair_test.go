@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -285,4 +286,37 @@ func (p place) unlocked(t *testing.T) (unlock, err error) {
 		return nil, err
 	}
 	return lock.Unlock(t.Context()), nil
+}
+
+// Packs that no index names are those of somebody who is storing them, while there is
+// another lock: a repair leaves them alone, and verifies the rest.
+func TestRepairWhileOthersWrite(t *testing.T) {
+	p, b := protected(t)
+	writer, err := p.open(t, parity)
+	check(t, err)
+	lock, err := writer.Lock(t.Context(), false)
+	check(t, err)
+	check(t, writer.LoadIndex(t.Context()))
+	before := p.files(t, "index")
+	_, _, err = writer.SaveBlob(t.Context(), repository.DataBlob, []byte("of a backup that goes on"))
+	check(t, err)
+	check(t, writer.Flush(t.Context()))
+	written := 0
+	for _, path := range p.files(t, "index") {
+		if !slices.Contains(before, path) {
+			check(t, os.Remove(path)) // as if it were not written yet
+			written++
+		}
+	}
+	if written != 1 {
+		t.Fatalf("%d index files were written", written)
+	}
+	if r := p.mended(t, verify.Options{Mode: verify.Full, Repair: true}); !r.Good() || len(r.Indexed) > 0 {
+		t.Errorf("%+v", r)
+	}
+	check(t, lock.Unlock(t.Context()))
+	if r := p.mended(t, verify.Options{Mode: verify.Full, Repair: true}); !r.Good() || len(r.Indexed) != 1 {
+		t.Errorf("alone: %+v", r)
+	}
+	p.restored(t, b)
 }

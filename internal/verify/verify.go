@@ -110,10 +110,10 @@ func Run(ctx context.Context, repo *repository.Repository, opts Options) (*Repor
 	start := time.Now()
 	err := c.reindex(ctx)
 	if err == nil {
-		err = c.locked(ctx, false, c.look)
+		err = c.locked(ctx, false, 0, c.look)
 	}
 	if err == nil && c.repairs() {
-		err = c.locked(ctx, true, c.heal)
+		err = c.locked(ctx, true, c.opts.Patience, c.heal)
 	}
 	c.report.Duration = time.Since(start)
 	for _, damage := range c.broken.sorted() { // what is so still
@@ -126,11 +126,7 @@ func Run(ctx context.Context, repo *repository.Repository, opts Options) (*Repor
 }
 
 // locked calls act under a lock.
-func (c *checker) locked(ctx context.Context, exclusive bool, act func(context.Context) error) (err error) {
-	patience := time.Duration(0)
-	if exclusive {
-		patience = c.opts.Patience
-	}
+func (c *checker) locked(ctx context.Context, exclusive bool, patience time.Duration, act func(context.Context) error) (err error) {
 	lock, err := c.repo.LockPatiently(ctx, exclusive, patience)
 	if err != nil {
 		return err
