@@ -2,12 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -17,6 +19,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/repository/backend"
+	"github.com/drydock-vm/drydock/internal/repository/backend/local"
 )
 
 // openRepository opens the configured repository, with its index. A place without a
@@ -51,6 +54,7 @@ func (h *host) openUnindexed(ctx context.Context, c config.Repository, be backen
 	}
 	repo, err := repository.Open(ctx, be, password, repository.Options{
 		Now: h.app.now, Warn: h.app.warn, Parity: c.ECC, Compression: repository.Compression(c.Compression),
+		Uploads: uploads(c, be),
 	})
 	if errors.Is(err, repository.ErrWrongKey) {
 		return nil, fmt.Errorf("repository %s: %w (password_file is %s: is it the one of this repository?)", c.Path, err, c.PasswordFile)
@@ -60,6 +64,15 @@ func (h *host) openUnindexed(ctx context.Context, c config.Repository, be backen
 	}
 	debug.SetGCPercent(backup.GCPercent)
 	return repo, nil
+}
+
+// uploads is how many packs are stored at once: on the other side of a network as many as
+// it has connections, since each waits for answers.
+func uploads(c config.Repository, be backend.Backend) int {
+	if _, near := be.(*local.Backend); near {
+		return 0
+	}
+	return cmp.Or(c.Connections, math.MaxInt)
 }
 
 // lockRepository opens the repository, with its index, and locks it for reading: a

@@ -206,6 +206,13 @@ func (x *index) copies(pack ID, e *blobEntry, known bool) (n int, same bool) {
 	return n, same
 }
 
+// blobs returns how many places of blobs there are.
+func (x *index) blobs() int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return int(x.entries.count)
+}
+
 // packIDs returns all packs.
 func (x *index) packIDs() []ID {
 	x.mu.RLock()

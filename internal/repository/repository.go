@@ -37,8 +37,13 @@ const (
 type Options struct {
 	Compression Compression // "" means CompressionFastest
 	// PackSize is the size in bytes at which a pack is closed, 4 MiB to 128
-	// MiB; 0 means 16 MiB. About five times as much memory is used.
+	// MiB; 0 means 16 MiB. About five times as much memory is used, and seven times with
+	// more uploads.
 	PackSize int
+	// Uploads is how many packs wait for the storage while one of each type is filled,
+	// 2 to 4; 0 means 2, which is enough where storing one takes no longer than making
+	// it. With a large index it is 2 again.
+	Uploads int
 	// Parity is how much parity packs get, in percent of their size, 1 to 50;
 	// 0 means none. See package ecc.
 	Parity int
@@ -56,6 +61,7 @@ func (o Options) complete() (Options, error) {
 	if o.PackSize < minPackSize || o.PackSize > maxPackOption {
 		return o, fmt.Errorf("a pack size of %d bytes is not from %d to %d", o.PackSize, minPackSize, maxPackOption)
 	}
+	o.Uploads = min(max(o.Uploads, fewUploads), manyUploads)
 	if o.Parity != 0 && (o.Parity < ecc.MinPercent || o.Parity > ecc.MaxPercent) {
 		return o, fmt.Errorf("parity of %d %% is not from %d to %d", o.Parity, ecc.MinPercent, ecc.MaxPercent)
 	}

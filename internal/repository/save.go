@@ -10,10 +10,14 @@ import (
 )
 
 const (
-	// maxPacks is how many packs are held at once: one of each type that is being
-	// filled, and two that are being stored. Each holds its memory until it is
-	// durable; who needs one more waits.
-	maxPacks = 4
+	// maxOpen is how many packs are being filled at once: one of each type.
+	maxOpen = 2
+	// fewUploads and manyUploads bound [Options].Uploads. Each pack holds its memory
+	// until it is durable; who needs one more waits.
+	fewUploads, manyUploads = 2, 4
+	// largeIndex is the number of blobs from which on fewUploads have to do: what more of
+	// them would take is the memory of the index then.
+	largeIndex = 100_000
 	// packSlack is room for the blob that fills a pack and for the header, as
 	// large as they mostly are. A pack that needs more grows.
 	packSlack = 2 << 20
@@ -37,9 +41,8 @@ type blobKey struct {
 // compressing it themselves. A pack that cannot be stored breaks the saver for
 // good, since callers were already told that their blobs are known.
 type saver struct {
-	slots   chan struct{} // taken by each pack
-	flushMu sync.Mutex    // held during Flush
-	indexMu sync.Mutex    // held while an index file is written
+	flushMu sync.Mutex // held during Flush
+	indexMu sync.Mutex // held while an index file is written
 
 	mu   sync.Mutex // guards what follows
 	open [2]*packer // by BlobType
@@ -51,13 +54,15 @@ type saver struct {
 	claimed   map[blobKey]chan struct{}
 	uploading map[*packer]struct{}
 	unindexed []finishedPack
-	spare     [][]byte // buffers of packs that were stored
+	spare     [][]byte      // buffers of packs that were stored
+	packs     int           // held in memory: open ones, and those that are being stored
+	stored    chan struct{} // closed when that are fewer, and made anew
 	added     Added
 	err       error // why nothing can be saved any more
 }
 
 func (s *saver) init() {
-	s.slots = make(chan struct{}, maxPacks)
+	s.stored = make(chan struct{})
 	s.pending = make(map[blobKey]int64)
 	s.claimed = make(map[blobKey]chan struct{})
 	s.uploading = make(map[*packer]struct{})
@@ -185,7 +190,7 @@ func (r *Repository) pack(ctx context.Context, t BlobType, id ID, sealed []byte,
 	s := &r.saver
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, err := s.packer(ctx, t, len(sealed) >= r.opts.PackSize, r.opts.PackSize)
+	p, err := r.packer(ctx, t, len(sealed) >= r.opts.PackSize)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -205,41 +210,42 @@ func (r *Repository) pack(ctx context.Context, t BlobType, id ID, sealed []byte,
 // packer returns the open pack, or a new one for a blob that is alone in it. It waits
 // while there are as many packs as there may be. The caller holds s.mu, and gives it up
 // meanwhile.
-func (s *saver) packer(ctx context.Context, t BlobType, alone bool, size int) (*packer, error) {
+func (r *Repository) packer(ctx context.Context, t BlobType, alone bool) (*packer, error) {
+	s := &r.saver
 	for {
 		switch {
 		case s.err != nil:
 			return nil, s.err
 		case s.open[t] != nil && !alone:
 			return s.open[t], nil
+		case s.packs < r.maxPacks():
+			return s.newPacker(t, alone, r.opts.PackSize), nil
 		}
+		stored := s.stored
+		s.mu.Unlock()
 		select {
-		case s.slots <- struct{}{}:
-			return s.newPacker(t, alone, size), nil
-		default:
+		case <-stored: // somebody else may be faster
+		case <-ctx.Done():
 		}
-		if err := s.slotFree(ctx); err != nil {
+		s.mu.Lock()
+		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// slotFree waits until a pack was stored, without s.mu. Somebody else may be faster then.
-func (s *saver) slotFree(ctx context.Context) error {
-	s.mu.Unlock()
-	defer s.mu.Lock()
-	select {
-	case s.slots <- struct{}{}:
-		<-s.slots
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// maxPacks is how many packs are held at once.
+func (r *Repository) maxPacks() int {
+	if r.currentIndex().blobs() >= largeIndex {
+		return maxOpen + fewUploads
 	}
+	return maxOpen + r.opts.Uploads
 }
 
-// newPacker returns a pack that has its slot. The caller holds s.mu.
+// newPacker returns a new pack. The caller holds s.mu.
 func (s *saver) newPacker(t BlobType, alone bool, size int) *packer {
 	p := &packer{t: t, done: make(chan struct{})}
+	s.packs++
 	switch n := len(s.spare); {
 	case alone:
 		return p
@@ -260,18 +266,18 @@ func (s *saver) detach(p *packer) {
 	s.uploading[p] = struct{}{}
 }
 
-// store stores a pack, gives the index its blobs, and gives back the slot.
+// store stores a pack, gives the index its blobs, and makes room for another pack.
 func (r *Repository) store(ctx context.Context, p *packer) {
 	s := &r.saver
 	defer close(p.done)
-	defer func() { <-s.slots }()
+	defer s.forget()
 	err := r.storePack(ctx, p)
 	s.mu.Lock()
 	delete(s.uploading, p)
 	if err != nil && s.err == nil {
 		s.err = err
 	}
-	if len(s.spare) < maxPacks && cap(p.buf) <= 2*r.opts.PackSize {
+	if len(s.spare) < maxOpen+fewUploads && cap(p.buf) <= 2*r.opts.PackSize {
 		s.spare = append(s.spare, p.buf)
 	}
 	p.buf = nil
@@ -286,6 +292,15 @@ func (r *Repository) store(ctx context.Context, p *packer) {
 			s.fail(err)
 		}
 	}
+}
+
+// forget makes room for another pack.
+func (s *saver) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.packs--
+	close(s.stored)
+	s.stored = make(chan struct{})
 }
 
 // storePack stores a pack, and gives the index its blobs.
