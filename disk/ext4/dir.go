@@ -60,9 +60,9 @@ type dirBlock struct {
 }
 
 // ReadDir implements [disk.Filesystem]. Names in an encrypted directory come
-// in the encoded form in which Linux shows them without the key. Damage in one
-// block of a directory costs the rest of that block: the others' entries come
-// before the error.
+// in the encoded form in which Linux shows them without the key. A damaged entry
+// costs itself, and the rest of its block where it does not tell how long it is:
+// all others come before the error.
 func (fs *Filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	n, err := fs.file(ino)
 	if err != nil {
@@ -227,18 +227,22 @@ func (r *dirReader) readBlock(b dirBlock) error {
 //
 // Without the filetype feature name_len has two bytes.
 func (r *dirReader) readEntries(b dirBlock) error {
+	var first error // of a damaged entry
 	number := 0
 	for rest := b.data; len(rest) > 0; number++ {
 		length, err := r.checkEntry(&b, rest)
 		if err != nil {
-			return err
+			return cmp.Or(first, err)
 		}
 		if err := r.entry(&b, rest[:length], number); err != nil {
-			return err
+			if r.stopped != nil {
+				return err
+			}
+			first = cmp.Or(first, err)
 		}
 		rest = rest[length:]
 	}
-	return nil
+	return first
 }
 
 // checkEntry checks the header of the entry at the start of rest, and returns
@@ -283,21 +287,22 @@ func (r *dirReader) nameLength(entry []byte) int {
 func (r *dirReader) entry(b *dirBlock, raw []byte, number int) error {
 	ino := uint64(binary.LittleEndian.Uint32(raw))
 	name := raw[entryHeaderSize : entryHeaderSize+r.nameLength(raw)]
+	var misplaced error
 	if b.index == 0 && !b.inline && number < 2 {
-		// What a directory starts with proves that this is its block.
+		// What a directory starts with proves that this is its block. If it is
+		// not, Linux lists it all the same.
 		if want := ".."[:number+1]; string(name) != want || number == 0 && ino != r.dir.Ino {
-			return r.damaged(b, "entry %d is not %q of inode %d", number, want, r.dir.Ino)
+			misplaced = r.damaged(b, "entry %d is not %q of inode %d", number, want, r.dir.Ino)
 		}
-		return nil
 	}
-	if ino == 0 || string(name) == "." || string(name) == ".." {
-		return nil
+	if ino == 0 || ino == r.dir.Ino && misplaced != nil || string(name) == "." || string(name) == ".." {
+		return misplaced
 	}
 	if err := r.checkName(name, ino); err != nil {
-		return r.damaged(b, "%v", err)
+		return cmp.Or(misplaced, r.damaged(b, "%v", err))
 	}
 	if r.changed != nil && r.changed.replaces(name, ino) {
-		return nil
+		return misplaced
 	}
 	if r.dir.flags&flagEncrypt != 0 {
 		name = encodeEncrypted(name)
@@ -306,7 +311,7 @@ func (r *dirReader) entry(b *dirBlock, raw []byte, number int) error {
 	if r.fs.sb.incompat&incompatFiletype != 0 && int(raw[7]) < len(fileTypes) {
 		e.Type = fileTypes[raw[7]]
 	}
-	return r.yield(e)
+	return cmp.Or(r.yield(e), misplaced)
 }
 
 // checkName checks a name, and the inode that it is for.

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -64,6 +67,107 @@ func TestDirectoryDamage(t *testing.T) {
 	stop := errors.New("stop")
 	if err := fs.ReadDir(ino, func(disk.DirEntry) error { return stop }); err != stop {
 		t.Errorf("the error of yield comes back as %v", err)
+	}
+}
+
+// TestEntryDamage spoils one entry of a directory, which says how long it is all the
+// same: it alone is missing.
+func TestEntryDamage(t *testing.T) {
+	for text, change := range map[string]func(entry []byte){
+		"refers to inode 97": func(e []byte) { binary.LittleEndian.PutUint32(e, 97) },
+		"'/' or NUL":         func(e []byte) { e[8] = '/' },
+		"a name of 0 bytes":  func(e []byte) { e[6] = 0 },
+	} {
+		s := newFieldSeed(t, "plain")
+		large := disktest.Lookup(t, s.fs, "large")
+		before, err := disk.List(s.fs, large)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(s.raw[bytes.Index(s.raw, []byte("39nnnn"))-8:])
+		fs, err := s.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := disk.List(fs, large)
+		if !errors.Is(err, disk.ErrCorrupt) || !strings.Contains(err.Error(), text) || len(after) != len(before)-1 {
+			t.Errorf("%d entries of %d, %v", len(after), len(before), err)
+		}
+	}
+}
+
+// TestDamagedDots spoils the entries that a directory starts with, of one block and of
+// a hash tree. What the kernel lists is listed, but for the directory in itself, which
+// nobody can enter, and one error tells.
+func TestDamagedDots(t *testing.T) {
+	le := binary.LittleEndian
+	for _, c := range []struct {
+		name   string
+		change func(block []byte)
+		text   string
+		itself string // the directory's name in itself
+	}{
+		{"inode of itself", func(b []byte) { le.PutUint32(b, 11) }, `entry 0 is not "."`, ""},
+		{"no inode of itself", func(b []byte) { le.PutUint32(b, 0) }, `entry 0 is not "."`, ""},
+		{"name of itself", func(b []byte) { b[8] = 'x' }, `entry 0 is not "."`, "x"},
+		{"name with a NUL", func(b []byte) { b[6] = 2 }, `entry 0 is not "."`, ""},
+		{"another file", func(b []byte) { le.PutUint32(b, 11); b[8] = 'x' }, `entry 0 is not "."`, ""},
+		{"name of the parent", func(b []byte) { b[12+8] = 'x' }, `entry 1 is not ".."`, ""},
+		{"short name of the parent", func(b []byte) { b[12+6] = 1 }, `entry 1 is not ".."`, ""},
+		{"both names", func(b []byte) { b[8], b[12+8] = 'x', 'y' }, `entry 0 is not "."`, "x"},
+	} {
+		for _, features := range []string{"", ",dir_index", ",dir_index,metadata_csum"} {
+			t.Run(c.name+features, func(t *testing.T) {
+				path := makeImage(t, 512<<10, "-t", "ext4", "-b", "1024", "-N", "96", "-I", "256", "-O", "none,filetype,extent"+features)
+				dir, unmount := disktest.Mount(t, path, "ext4", "rw")
+				g := &disktest.Generator{T: t, Dir: dir}
+				folders := map[string]int{"few": 3, "many": 40}
+				for folder, files := range folders {
+					if err := os.Mkdir(filepath.Join(dir, folder), 0o755); err != nil {
+						t.Fatal(err)
+					}
+					for i := range files {
+						g.File(fmt.Sprintf("%s/%d%s", folder, i, strings.Repeat("n", 60)), nil)
+					}
+				}
+				unmount()
+				raw := readImage(t, path)
+				seal := newSealer(bytes.Clone(raw)).seal
+				for folder := range folders {
+					block, err := strconv.Atoi(strings.TrimSpace(string(disktest.Run(t, "debugfs", "-R", "bmap "+folder+" 0", path))))
+					if err != nil {
+						t.Fatal(err)
+					}
+					c.change(raw[block*1024:][:1024])
+					seal(raw, block*1024)
+				}
+				if err := os.WriteFile(path, raw, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				fs := openFilesystem(t, path)
+				dir, unmount = disktest.Mount(t, path, "ext4", "ro")
+				defer unmount()
+				for folder, files := range folders {
+					list, err := disk.List(fs, disktest.Lookup(t, fs, folder))
+					if !errors.Is(err, disk.ErrCorrupt) || !strings.Contains(err.Error(), c.text) {
+						t.Errorf("%s: the error is %v, want one with %s", folder, err, c.text)
+					}
+					var got, want []string
+					for _, e := range list {
+						got = append(got, string(e.Name))
+					}
+					kernel, err := os.ReadDir(filepath.Join(dir, folder))
+					for _, e := range kernel {
+						if e.Name() != c.itself {
+							want = append(want, e.Name())
+						}
+					}
+					if err != nil || len(want) < files || !slices.Equal(got, want) {
+						t.Errorf("%s: %q is listed, the kernel has %q, %v", folder, got, want, err)
+					}
+				}
+			})
+		}
 	}
 }
 
