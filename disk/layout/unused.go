@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
 const (
@@ -17,18 +18,25 @@ const (
 	maxUsedRanges = 2 << 20
 )
 
-// Unused is a range of a disk whose content means nothing to the guest.
+// Unused is what a copy of a disk need not have.
 type Unused struct {
+	Ranges []UnusedRange // in ascending order, apart from one another
+	// Kept says, once for each volume, why all of it counts as used though it
+	// should hold something readable.
+	Kept []error
+}
+
+// UnusedRange is a range of a disk whose content means nothing to the guest.
+type UnusedRange struct {
 	Offset, Length int64 // bytes
 	Swap           bool  // in swap space; otherwise freed by a filesystem
 }
 
-// Unused returns, for each disk, the ranges that a copy of it need not have: what
-// the filesystems on it have not in use, and swap space but for its header, in
-// ascending order, apart from one another. What lies in no volume, volumes that
-// are unknown, unreadable or damaged, and what two volumes claim and one of them
-// uses, is in use.
-func (l *Layout) Unused() [][]Unused {
+// Unused returns, for each disk, what a copy of it need not have: what the
+// filesystems on it have not in use, and swap space but for its header. What lies
+// in no volume, volumes that are unknown, unreadable or damaged, and what two
+// volumes claim and one of them uses, is in use.
+func (l *Layout) Unused() []Unused {
 	u := &unused{l: l}
 	for _, v := range l.volumes {
 		if v.Kind == WholeDisk {
@@ -38,9 +46,9 @@ func (l *Layout) Unused() [][]Unused {
 	for i := range l.volumes {
 		u.volume(i)
 	}
-	out := make([][]Unused, len(u.disks))
+	out := make([]Unused, len(u.disks))
 	for i := range u.disks {
-		out[i] = u.disks[i].unused()
+		out[i] = Unused{Ranges: u.disks[i].unused(), Kept: u.disks[i].kept}
 	}
 	return out
 }
@@ -52,6 +60,7 @@ type span struct{ start, end int64 }
 type claims struct {
 	used              []span
 	filesystems, swap []span // where what is not used is free
+	kept              []error
 }
 
 type unused struct {
@@ -67,7 +76,7 @@ func (u *unused) volume(i int) {
 	case v.bytes == nil || v.Table != "":
 		return // others lie in it, or nothing
 	case v.Err != nil:
-		u.whole(i)
+		u.whole(i, v.Err)
 	case v.Content == contentLVM:
 		return // but for the logical volumes, it is in no volume
 	case v.reader != nil && v.devices == nil:
@@ -78,7 +87,7 @@ func (u *unused) volume(i int) {
 		u.add(i, func(c *claims) *[]span { return &c.swap }, 0, v.Size)
 		u.use(i, 0, min(swapHeader, v.Size))
 	default:
-		u.whole(i)
+		u.whole(i, nil)
 	}
 }
 
@@ -89,7 +98,7 @@ func (u *unused) filesystem(i int) {
 	usage, ok := fs.(disk.Usage)
 	if err != nil || !ok {
 		for _, d := range devices {
-			u.whole(d)
+			u.whole(d, err)
 		}
 		return
 	}
@@ -106,7 +115,7 @@ func (u *unused) filesystem(i int) {
 			u.use(d, off, length)
 			return nil
 		}); err != nil {
-			u.whole(d)
+			u.whole(d, err)
 			continue
 		}
 		u.add(d, func(c *claims) *[]span { return &c.filesystems }, 0, size)
@@ -115,8 +124,31 @@ func (u *unused) filesystem(i int) {
 
 var errTooMany = errors.New("too many ranges are in use")
 
-// whole notes that all of volume i is in use.
-func (u *unused) whole(i int) { u.use(i, 0, u.l.volumes[i].Size) }
+// whole notes that all of volume i is in use, and on each disk that it lies on what
+// its reader says of that, if there is one.
+func (u *unused) whole(i int, err error) {
+	v := &u.l.volumes[i]
+	u.use(i, 0, v.Size)
+	if err == nil {
+		return
+	}
+	if e, ok := err.(*disk.Error); ok && e.Layer == layer.Name { // it names the volume
+		here := *e
+		here.Hint = "" // for who wants to read it
+		err = &here
+	} else {
+		err = layer.Unreadable(volumeName(v.Name), ondisk.Nowhere, err)
+	}
+	_ = locate(v.bytes, 0, min(v.Size, v.bytes.Size()), func(at disk.Location) error {
+		if at.Device >= 0 && at.Device < len(u.disks) {
+			c := &u.disks[at.Device]
+			if n := len(c.kept); n == 0 || c.kept[n-1] != err {
+				c.kept = append(c.kept, err)
+			}
+		}
+		return nil
+	})
+}
 
 func (u *unused) use(i int, off, length int64) {
 	u.count++
@@ -142,17 +174,17 @@ func (u *unused) add(i int, list func(*claims) *[]span, off, length int64) {
 }
 
 // unused makes the list of one disk.
-func (c *claims) unused() []Unused {
+func (c *claims) unused() []UnusedRange {
 	c.used, c.filesystems, c.swap = joined(c.used), joined(c.filesystems), joined(c.swap)
-	var out []Unused
+	var out []UnusedRange
 	for _, s := range without(c.filesystems, c.used) {
-		out = append(out, Unused{Offset: s.start, Length: s.end - s.start})
+		out = append(out, UnusedRange{Offset: s.start, Length: s.end - s.start})
 	}
 	taken := joined(slices.Concat(c.used, c.filesystems))
 	for _, s := range without(c.swap, taken) {
-		out = append(out, Unused{Offset: s.start, Length: s.end - s.start, Swap: true})
+		out = append(out, UnusedRange{Offset: s.start, Length: s.end - s.start, Swap: true})
 	}
-	slices.SortFunc(out, func(a, b Unused) int { return cmp.Compare(a.Offset, b.Offset) })
+	slices.SortFunc(out, func(a, b UnusedRange) int { return cmp.Compare(a.Offset, b.Offset) })
 	return out
 }
 

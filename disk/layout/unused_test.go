@@ -2,6 +2,7 @@ package layout_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -79,7 +80,7 @@ func TestUnused(t *testing.T) {
 	}
 
 	l := readAll(t, path)
-	list := l.Unused()[0]
+	list := l.Unused()[0].Ranges
 	checkUnused(t, list, p[3].Start*512, p[4].Start*512, p[5].Start*512)
 	junk := bytes.Repeat([]byte{0xa5}, 1<<20)
 	for _, u := range list {
@@ -122,7 +123,7 @@ func contents(t *testing.T, device, kind string) string {
 // checkUnused checks the order of the ranges, and what they say of the volumes
 // that start there: swap space, one that nobody knows, and an LVM group that has
 // nothing but swap space and no volume behind it.
-func checkUnused(t *testing.T, list []layout.Unused, swap, unknown, pv int64) {
+func checkUnused(t *testing.T, list []layout.UnusedRange, swap, unknown, pv int64) {
 	t.Helper()
 	end, swapped := int64(0), int64(0)
 	for _, u := range list {
@@ -159,27 +160,40 @@ func TestUnusedClaims(t *testing.T) {
 	if _, err := content.ReadAt(data, 0); err != nil && err != io.EOF {
 		t.Fatal(err)
 	}
-	free := func(d []byte) (sum int64) {
+	free := func(d []byte) (sum int64, kept []error) {
 		l, err := layout.Read([]layout.Disk{{Name: "vda", Content: disktest.Mem(d)}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, u := range l.Unused()[0] {
-			sum += u.Length
+		u := l.Unused()[0]
+		for _, g := range u.Ranges {
+			sum += g.Length
 		}
-		return sum
+		return sum, u.Kept
 	}
-	whole := free(data)
-	if whole < 40<<20 {
-		t.Errorf("%d bytes of an empty filesystem are unused", whole)
+	whole, kept := free(data)
+	if whole < 40<<20 || len(kept) > 0 {
+		t.Errorf("%d bytes of an empty filesystem are unused, %v", whole, kept)
 	}
-	if longer := free(append(bytes.Clone(data), random(3, 1<<20)...)); longer != whole {
-		t.Errorf("what is behind the filesystem counts: %d bytes, %d without", longer, whole)
+	if longer, kept := free(append(bytes.Clone(data), random(3, 1<<20)...)); longer != whole || len(kept) > 0 {
+		t.Errorf("what is behind the filesystem counts: %d bytes, %d without, %v", longer, whole, kept)
 	}
-	damaged := bytes.Clone(data)
-	clear(damaged[1024+0x58 : 1024+0x68])
-	copy(damaged[1024+0x18:], "\xff\xff\xff\xff") // an impossible size of blocks
-	if n := free(damaged); n != 0 {
-		t.Errorf("%d bytes of a damaged filesystem are unused", n)
+	for want, change := range map[string]func(d []byte){
+		`layout: volume "vda": ext4: superblock`: func(d []byte) { copy(d[1024+0x18:], "\xff\xff\xff\xff") }, // an impossible size of blocks
+		`layout: volume "vda": ext4: block bitmap of group 0`: func(d []byte) {
+			bitmap := binary.LittleEndian.Uint32(d[2048:])
+			d[bitmap*1024] ^= 1
+		},
+		`layout: volume "vda" at offset 0x0: not supported: it holds a LUKS container`: func(d []byte) { copy(d, "LUKS\xba\xbe\x00\x01") },
+	} {
+		damaged := bytes.Clone(data)
+		change(damaged)
+		n, kept := free(damaged)
+		if n != 0 || len(kept) != 1 || !strings.HasPrefix(kept[0].Error(), want) || strings.Contains(kept[0].Error(), "as an image") {
+			t.Errorf("%d bytes are unused, %v, want %s", n, kept, want)
+		}
+	}
+	if n, kept := free(random(5, 1<<20)); n != 0 || len(kept) > 0 {
+		t.Errorf("of a disk that nobody knows %d bytes are unused, %v", n, kept)
 	}
 }

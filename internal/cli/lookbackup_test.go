@@ -101,7 +101,7 @@ func (w *world) run(code int, args ...string) (stdout, stderr string) {
 }
 
 // backupDisks stores the VM's disks as a round does.
-func (w *world) backupDisks() {
+func (w *world) backupDisks() *round.BackupReport {
 	w.t.Helper()
 	ctx := w.t.Context()
 	a := &app{stdout: io.Discard, stderr: io.Discard, configPath: w.config, now: time.Now}
@@ -130,6 +130,7 @@ func (w *world) backupDisks() {
 	if err != nil || rep.DamagedTotal > 0 {
 		w.t.Fatalf("%v, %+v", err, rep)
 	}
+	return rep
 }
 
 // twoDisks makes the VM's disks: ext4, of a root and of what is at /var.

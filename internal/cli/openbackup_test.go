@@ -120,6 +120,22 @@ func (w *world) looks(t *testing.T, all string) {
 	})
 }
 
+// TestFreeSpaceKept: an image whose filesystem does not know what is free has all of it,
+// and the report says why, in one line.
+func TestFreeSpaceKept(t *testing.T) {
+	w, image := newStore(t, "ext4", true, func(string) {})
+	rep := w.backupDisks()
+	if len(rep.Images) != 1 || rep.Images[0].BytesFree == 0 || len(rep.Images[0].Kept) > 0 || strings.Contains(rep.String(), "no free space") {
+		t.Errorf("of a filesystem without a fault: %s", rep)
+	}
+	w.tool("", "debugfs", "-w", "-R", "set_super_value state 3", fmt.Sprintf("%s?offset=%d", image, 6144*512))
+	rep = w.backupDisks()
+	const why = `; no free space is skipped: layout: volume "store-part2": ext4: superblock at offset 0x400: damaged: the block bitmaps cannot be relied on: errors were recorded by the guest's kernel`
+	if rep.Images[0].BytesFree > 0 || strings.Count(rep.String(), "superblock") != 1 || !strings.Contains(rep.String(), why) || len(rep.Warnings) > 0 {
+		t.Errorf("of one with errors: %s, %v", rep, rep.Warnings)
+	}
+}
+
 // TestVolumesInImages: one of several is picked as on any disk, and what makes no
 // sense of a backup is refused with the way out.
 func TestVolumesInImages(t *testing.T) {

@@ -123,9 +123,13 @@ func (m *images) addTo(out *round.BackupReport) {
 		if err := m.begun[i]; err != nil {
 			r.Whole = strings.TrimPrefix(r.Whole+"; no dirty bitmap was started for the next backup: "+err.Error(), "; ")
 		}
+		var kept []string
+		for _, err := range r.Kept {
+			kept = append(kept, err.Error())
+		}
 		out.Images = append(out.Images, round.ImageBackup{
 			Disk: r.Disk, Size: r.Size, BytesUnchanged: r.Unchanged, BytesZero: r.Zero, BytesFree: r.Free, BytesSwap: r.Swap,
-			BytesRead: r.Read, BytesStored: r.Stored, Bitmap: r.Bitmap, Whole: r.Whole, Layout: r.Layout,
+			BytesRead: r.Read, BytesStored: r.Stored, Bitmap: r.Bitmap, Whole: r.Whole, Layout: r.Layout, Kept: kept,
 		})
 		out.BytesTotal += r.Size
 		out.BytesRead += r.Read

@@ -80,14 +80,15 @@ func piecesOf(ctx context.Context, r *sandbox.Reader, volume string, on *sandbox
 // layoutSource yields what is not stored of a disk with a layout: what the guest does
 // not use, and where the filesystem lies whose files are backed up.
 type layoutSource struct {
-	unused func(ctx context.Context, yield func(off, length int64, swap bool) error) error
+	unused func(ctx context.Context, yield func(off, length int64, swap bool) error) ([]error, error)
 	pieces []definition.Piece // by At
 }
 
-// yield yields both in ascending order, and nothing twice.
-func (l *layoutSource) yield(ctx context.Context, yield func(off, length int64, swap bool) error) error {
+// yield yields both in ascending order, and nothing twice. Why a volume counts as used
+// is not said: it may be that of the filesystem.
+func (l *layoutSource) yield(ctx context.Context, yield func(off, length int64, swap bool) error) ([]error, error) {
 	left := l.pieces
-	err := l.unused(ctx, func(off, length int64, swap bool) error {
+	_, err := l.unused(ctx, func(off, length int64, swap bool) error {
 		for end := off + length; off < end; {
 			if len(left) == 0 || left[0].At >= end {
 				return yield(off, end-off, swap)
@@ -108,11 +109,11 @@ func (l *layoutSource) yield(ctx context.Context, yield func(off, length int64, 
 	})
 	for _, p := range left {
 		if err != nil {
-			return err
+			return nil, err
 		}
 		err = yield(p.At, p.Length, false)
 	}
-	return err
+	return nil, err
 }
 
 // diskVolume finds the volume that the configuration says a disk's filesystem is in: a

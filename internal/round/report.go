@@ -92,17 +92,18 @@ type BackupReport struct {
 // ImageBackup is what one backup did with a disk that it has whole. Each of its
 // bytes was unchanged, zero, free, swap, or read.
 type ImageBackup struct {
-	Disk           string `json:"disk"`
-	Size           int64  `json:"size"`
-	BytesUnchanged int64  `json:"bytes_unchanged"` // the dirty bitmap says so
-	BytesZero      int64  `json:"bytes_zero"`      // the image has nothing there
-	BytesFree      int64  `json:"bytes_free"`      // the guest has freed them
-	BytesSwap      int64  `json:"bytes_swap"`
-	BytesRead      int64  `json:"bytes_read"`
-	BytesStored    int64  `json:"bytes_stored"`
-	Bitmap         string `json:"bitmap,omitempty"` // the dirty bitmap that was used
-	Whole          string `json:"whole,omitempty"`  // why none was used, or none was started
-	Layout         bool   `json:"layout,omitempty"` // it is what is around the files that are backed up
+	Disk           string   `json:"disk"`
+	Size           int64    `json:"size"`
+	BytesUnchanged int64    `json:"bytes_unchanged"` // the dirty bitmap says so
+	BytesZero      int64    `json:"bytes_zero"`      // the image has nothing there
+	BytesFree      int64    `json:"bytes_free"`      // the guest has freed them
+	BytesSwap      int64    `json:"bytes_swap"`
+	BytesRead      int64    `json:"bytes_read"`
+	BytesStored    int64    `json:"bytes_stored"`
+	Bitmap         string   `json:"bitmap,omitempty"` // the dirty bitmap that was used
+	Whole          string   `json:"whole,omitempty"`  // why none was used, or none was started
+	Kept           []string `json:"kept,omitempty"`   // why nothing of a volume was free
+	Layout         bool     `json:"layout,omitempty"` // it is what is around the files that are backed up
 }
 
 // String says it in one line.
@@ -132,6 +133,9 @@ func (b ImageBackup) String() string {
 	}
 	if b.Whole != "" {
 		text += ": " + b.Whole
+	}
+	if len(b.Kept) > 0 {
+		text += "; no free space is skipped: " + strings.Join(b.Kept, "; ")
 	}
 	return text
 }

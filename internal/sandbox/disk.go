@@ -129,27 +129,27 @@ func (d *Disk) DirtyRanges(ctx context.Context, name string, yield func(off, len
 // Unused calls yield, in ascending order, for the ranges of the disk that its
 // guest does not use, in bytes: what its filesystems have not in use, and swap
 // space but for its header. What is in no volume, and what is in one that is
-// unknown or damaged, is in use. It stops at the first error of yield and returns
-// that.
-func (d *Disk) Unused(ctx context.Context, yield func(off, length int64, swap bool) error) error {
+// unknown or damaged, is in use: kept says why, once for each volume that should
+// hold something readable. It stops at the first error of yield and returns that.
+func (d *Disk) Unused(ctx context.Context, yield func(off, length int64, swap bool) error) (kept []error, err error) {
 	r := wire.Unused{Number: d.number}
 	for {
 		k, answer, err := d.client.ask(ctx, wire.OpUnused, r)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		page, err := wire.DecodeUnusedPage(answer, r, d.size)
 		if err != nil {
-			return d.client.lied(k, err)
+			return nil, d.client.lied(k, err)
 		}
 		for _, g := range page.List {
 			if err := yield(g.Off, g.Length, g.Swap); err != nil {
-				return err
+				return nil, err
 			}
 			r.From = g.Off + g.Length
 		}
 		if page.Last {
-			return nil
+			return page.Kept, nil
 		}
 	}
 }

@@ -115,26 +115,33 @@ func TestUnused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := l.Unused()[0]
+	want := l.Unused()[0].Ranges
 	n := 0
 	d := start(t, blocks, DiskSpec{Format: Raw}).Disks()[0]
-	err = d.Unused(t.Context(), func(off, length int64, swap bool) error {
+	kept, err := d.Unused(t.Context(), func(off, length int64, swap bool) error {
 		if n == len(want) || off != want[n].Offset || length != want[n].Length || swap {
 			return fmt.Errorf("range %d is %d bytes at %d", n, length, off)
 		}
 		n++
 		return nil
 	})
-	if err != nil || n != len(want) || n < 9000 {
-		t.Errorf("%d ranges of %d, %v", n, len(want), err)
+	if err != nil || n != len(want) || n < 9000 || len(kept) > 0 {
+		t.Errorf("%d ranges of %d, kept: %v, %v", n, len(want), kept, err)
 	}
 	var got []string
-	err = start(t, swap, DiskSpec{Format: Raw}).Disks()[0].Unused(t.Context(), func(off, length int64, swap bool) error {
+	_, err = start(t, swap, DiskSpec{Format: Raw}).Disks()[0].Unused(t.Context(), func(off, length int64, swap bool) error {
 		got = append(got, fmt.Sprintf("%d+%d %v", off, length, swap))
 		return nil
 	})
 	if text := strings.Join(got, ", "); err != nil || text != "65536+8323072 true" {
 		t.Errorf("of swap space %s is unused, %v", text, err)
+	}
+	run(t, "debugfs", "-w", "-R", "set_super_value state 3", blocks)
+	kept, err = start(t, blocks, DiskSpec{Format: Raw}).Disks()[0].Unused(t.Context(), func(off, length int64, _ bool) error {
+		return fmt.Errorf("%d bytes at %d are unused of a filesystem that does not know", length, off)
+	})
+	if err != nil || len(kept) != 1 || !errors.Is(kept[0], disk.ErrCorrupt) || !strings.HasPrefix(kept[0].Error(), `layout: volume "blocks.raw": ext4: superblock`) {
+		t.Errorf("kept: %v, %v", kept, err)
 	}
 }
 

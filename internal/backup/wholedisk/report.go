@@ -28,6 +28,9 @@ type Report struct {
 	// none, Whole says why all of the disk was looked at.
 	Bitmap, Whole string
 
+	// Kept says of volumes why nothing of them was left out as free.
+	Kept []error
+
 	// Damaged says what could not be read and is zeros in the backup.
 	Damaged      []error
 	DamagedTotal int64 // bytes

@@ -27,8 +27,8 @@ type Source struct {
 	Content disk.Sparse
 
 	// Unused yields the ranges that the guest does not use, in ascending order;
-	// nil keeps them.
-	Unused func(ctx context.Context, yield func(off, length int64, swap bool) error) error
+	// nil keeps them. It returns why volumes are kept whole that should have some.
+	Unused func(ctx context.Context, yield func(off, length int64, swap bool) error) (kept []error, err error)
 	// Dirty yields the ranges that were written to since the bitmap of that name
 	// was started. An error says why that is not known. Nil is a disk that has
 	// no bitmaps.
@@ -123,7 +123,7 @@ func (s *saver) findUnused(ctx context.Context) error {
 	if s.src.Unused == nil {
 		return nil
 	}
-	err := s.src.Unused(ctx, func(off, length int64, swap bool) error {
+	kept, err := s.src.Unused(ctx, func(off, length int64, swap bool) error {
 		if len(s.unused) == maxRanges {
 			return errFound
 		}
@@ -137,6 +137,7 @@ func (s *saver) findUnused(ctx context.Context) error {
 	if errors.Is(err, errFound) {
 		return nil
 	}
+	s.report.Kept = kept
 	return err
 }
 

@@ -145,16 +145,16 @@ func (g *guest) Extents(off, length int64, yield func(disk.Extent) error) error 
 func (g *guest) source(bitmap string) wholedisk.Source {
 	return wholedisk.Source{
 		Disk: "data", Content: g, Bitmap: bitmap,
-		Unused: func(_ context.Context, yield func(off, length int64, swap bool) error) error {
+		Unused: func(_ context.Context, yield func(off, length int64, swap bool) error) ([]error, error) {
 			for b, unused := range g.unused {
 				if unused {
 					off := int64(b) * block
 					if err := yield(off, min(block, g.Size()-off), b%5 == 0); err != nil {
-						return err
+						return nil, err
 					}
 				}
 			}
-			return nil
+			return nil, nil
 		},
 		Dirty: func(_ context.Context, name string, yield func(off, length int64) error) error {
 			if g.refused != nil {

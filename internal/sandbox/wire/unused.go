@@ -27,19 +27,27 @@ type UnusedRange struct {
 }
 
 // UnusedPage is the answer to [Unused]: ranges in ascending order. Last says that
-// none follow.
+// none follow. The last page tells of volumes all of which counts as used, and why.
 type UnusedPage struct {
 	List []UnusedRange
 	Last bool
+	Kept []error // each a [*disk.Error] or [*Error]
 }
 
-const unusedSize = 16 + 1
+const (
+	unusedSize = 16 + 1
+	keptSize   = 4 + 1 // of an error, at least
+)
 
 // Append appends the encoded answer to b.
 func (a UnusedPage) Append(b []byte) []byte {
 	b = putU32(putBool(b, a.Last), uint32(len(a.List)))
 	for _, r := range a.List {
 		b = putBool(putI64(putI64(b, r.Off), r.Length), r.Swap)
+	}
+	b = putU32(b, uint32(len(a.Kept)))
+	for _, err := range a.Kept {
+		b = putBytes(b, AppendError(nil, err))
 	}
 	return b
 }
@@ -54,8 +62,16 @@ func DecodeUnusedPage(payload []byte, r Unused, size int64) (UnusedPage, error) 
 		next = g.Off + g.Length
 		a.List = append(a.List, g)
 	}
-	if !a.Last && len(a.List) == 0 {
-		d.fail("empty page of ranges, and more to come")
+	for range d.count(MaxRemarks, keptSize) {
+		remote, err := DecodeError(d.bytes(MaxAnswer))
+		if err != nil {
+			d.fail("%v", err)
+			return a, d.err
+		}
+		a.Kept = append(a.Kept, remote)
+	}
+	if !a.Last && (len(a.List) == 0 || len(a.Kept) > 0) {
+		d.fail("page of %d ranges and %d volumes, and more to come", len(a.List), len(a.Kept))
 	}
 	return a, d.done()
 }

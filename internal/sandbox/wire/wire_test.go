@@ -262,7 +262,7 @@ func answers() map[string][]byte {
 		"measures":   AppendMeasures(nil, []Measure{{Name: "landlock", OK: true, Detail: "ABI 7"}, {Name: "seccomp"}}),
 		"opened":     Opened{Disks: []OpenedDisk{{Size: 1 << 40, Version: 3, ClusterSize: 65536, Compression: "zstd", ExtendedL2: true}, {Dirty: true}}}.Append(nil),
 		"snapshots":  SnapshotPage{Last: true, List: []Snapshot{{ID: []byte("1"), Name: []byte("\x1b"), Time: disk.Time{Sec: 1, Nsec: 2}, DiskSize: 3}}}.Append(nil),
-		"unused":     UnusedPage{Last: true, List: []UnusedRange{{ByteRange{4096, 512}, false}, {ByteRange{8192, 1}, true}}}.Append(nil),
+		"unused":     UnusedPage{Last: true, List: []UnusedRange{{ByteRange{4096, 512}, false}, {ByteRange{8192, 1}, true}}, Kept: []error{disk.ErrLimit}}.Append(nil),
 		"places":     samplePlaces().Append(nil),
 		"volumes":    VolumePage{Last: true, List: sampleVolumes()}.Append(nil),
 		"guest":      GuestInfo{Info: sampleInfo(), Mounts: []GuestMount{{Path: []byte("/"), Volume: 1}, {Path: []byte("/v\xff"), Volume: 2, Subvolume: 256}}}.Append(nil),

@@ -20,8 +20,8 @@ import (
 type reader struct {
 	memory []byte // shared with the parent, in slots
 	disks  []*openDisk
-	layout func() (*layout.Layout, error)    // read when first needed
-	unused func() ([][]layout.Unused, error) // of each disk; found when first needed
+	layout func() (*layout.Layout, error)  // read when first needed
+	unused func() ([]layout.Unused, error) // of each disk; found when first needed
 
 	mu    sync.Mutex       // guards trees
 	trees map[uint32]*tree // by number
@@ -60,7 +60,7 @@ func openDisks(given []*os.File, parent *fetcher, r wire.Open, memory []byte) (*
 		list = append(list, layout.Disk{Name: declared.Name, Content: k.top, SectorSize: int64(declared.SectorSize)})
 	}
 	d.layout = sync.OnceValues(func() (*layout.Layout, error) { return layout.Read(list) })
-	d.unused = sync.OnceValues(func() ([][]layout.Unused, error) {
+	d.unused = sync.OnceValues(func() ([]layout.Unused, error) {
 		l, err := d.layout()
 		if err != nil {
 			return nil, err
@@ -281,11 +281,15 @@ func (d *reader) unusedRanges(r wire.Unused, b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := all[r.Number]
-	at, _ := slices.BinarySearchFunc(list, r.From, func(u layout.Unused, from int64) int { return cmp.Compare(u.Offset, from) })
+	list := all[r.Number].Ranges
+	at, _ := slices.BinarySearchFunc(list, r.From, func(u layout.UnusedRange, from int64) int { return cmp.Compare(u.Offset, from) })
 	out := wire.UnusedPage{Last: len(list)-at <= wire.MaxPieces}
 	for _, u := range list[at:min(at+wire.MaxPieces, len(list))] {
 		out.List = append(out.List, wire.UnusedRange{ByteRange: wire.ByteRange{Off: u.Offset, Length: u.Length}, Swap: u.Swap})
+	}
+	if out.Last {
+		kept := all[r.Number].Kept
+		out.Kept = kept[:min(len(kept), wire.MaxRemarks)]
 	}
 	return out.Append(b), nil
 }
