@@ -49,6 +49,7 @@ type dirReader struct {
 	changed *changedDir
 	// stopped is the error of yield, after which nothing is read.
 	stopped error
+	hash    *nameHash // of the names of an encrypted directory; may be nil
 }
 
 // dirBlock is a block of a directory, or a part of an inline one.
@@ -215,6 +216,9 @@ func (r *dirReader) readBlock(b dirBlock) error {
 			return err
 		}
 	}
+	if b.index == 0 && r.dir.flags&flagEncrypt != 0 {
+		r.hash = r.findHash(&b)
+	}
 	return r.readEntries(b)
 }
 
@@ -305,7 +309,7 @@ func (r *dirReader) entry(b *dirBlock, raw []byte, number int) error {
 		return misplaced
 	}
 	if r.dir.flags&flagEncrypt != 0 {
-		name = encodeEncrypted(name)
+		name = encodeEncrypted(name, r.hash)
 	}
 	e := disk.DirEntry{Name: name, Ino: ino}
 	if r.fs.sb.incompat&incompatFiletype != 0 && int(raw[7]) < len(fileTypes) {

@@ -67,11 +67,16 @@ func (r *dirReader) verifyNode(b *dirBlock) error {
 const maxPlainEncrypted = 149
 
 // encodeEncrypted is the printable form of a name of which only the ciphertext
-// is known: base64url of eight bytes for a hash, which stay zero here, the
+// is known: base64url of eight bytes for its hash, zero where h is nil, the
 // first 149 bytes of the name, and the SHA-256 of what is behind them. It has
 // at most 252 bytes. (Linux, struct fscrypt_nokey_name in fs/crypto/fname.c.)
-func encodeEncrypted(name []byte) []byte {
+func encodeEncrypted(name []byte, h *nameHash) []byte {
 	raw := make([]byte, 8, 8+maxPlainEncrypted+sha256.Size)
+	if h != nil {
+		hash, minor := h.sum(name)
+		binary.LittleEndian.PutUint32(raw, hash)
+		binary.LittleEndian.PutUint32(raw[4:], minor)
+	}
 	raw = append(raw, name[:min(len(name), maxPlainEncrypted)]...)
 	if len(name) > maxPlainEncrypted {
 		sum := sha256.Sum256(name[maxPlainEncrypted:])

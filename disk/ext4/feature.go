@@ -12,6 +12,7 @@ type feature uint32
 // reader may ignore those that it does not know, by their definition.
 const (
 	compatHasJournal   feature = 0x4
+	compatDirIndex     feature = 0x20
 	compatSparseSuper2 feature = 0x200
 )
 

@@ -24,6 +24,7 @@ const (
 	flagExtents    = 0x80000
 	flagEAInode    = 0x200000
 	flagInlineData = 0x10000000
+	flagCasefold   = 0x40000000
 )
 
 const maxNanoseconds = 999_999_999

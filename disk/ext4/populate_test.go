@@ -149,7 +149,33 @@ func setIncompat(bit uint32) func([]byte) {
 // TestEncrypted lists an encrypted folder as the kernel does without the key,
 // and has its content refused by name.
 func TestEncrypted(t *testing.T) {
-	path := makeImage(t, 32<<20, "-t", "ext4", "-b", "4096", "-O", "encrypt,^dir_index")
+	for name, c := range map[string]struct {
+		files    int
+		features string
+		tune     []string // for debugfs
+	}{
+		"no hashes":               {3, "encrypt,^dir_index", nil},
+		"one block":               {3, "encrypt", nil},
+		"a hash tree":             {200, "encrypt", nil},
+		"no seed":                 {200, "encrypt", []string{"hash_seed 00000000-0000-0000-0000-000000000000"}},
+		"unsigned":                {200, "encrypt", []string{"flags 2"}},
+		"TEA":                     {200, "encrypt", []string{"def_hash_version tea"}},
+		"unsigned TEA, one block": {3, "encrypt", []string{"flags 2", "def_hash_version tea"}},
+		"legacy":                  {200, "encrypt", []string{"def_hash_version legacy"}},
+		"unsigned legacy":         {3, "encrypt", []string{"flags 2", "def_hash_version legacy"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := makeImage(t, 32<<20, "-t", "ext4", "-b", "4096", "-O", c.features)
+			for _, value := range c.tune {
+				disktest.Run(t, "debugfs", "-w", "-R", "set_super_value "+value, path)
+			}
+			checkEncrypted(t, path, c.files)
+		})
+	}
+}
+
+func checkEncrypted(t *testing.T, path string, files int) {
+	t.Helper()
 	dir, unmount := disktest.Mount(t, path, "ext4", "rw")
 	secret := dir + "/secret"
 	if err := os.Mkdir(secret, 0o755); err != nil {
@@ -159,6 +185,11 @@ func TestEncrypted(t *testing.T) {
 	setEncryptionPolicy(t, secret, key)
 	for _, name := range []string{"a", "some longer name", strings.Repeat("long", 40), strings.Repeat("l", 255)} {
 		if err := os.WriteFile(secret+"/"+name, []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range files {
+		if err := os.WriteFile(fmt.Sprintf("%s/%d%s", secret, i, strings.Repeat("m", i%60)), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -188,7 +219,7 @@ func TestEncrypted(t *testing.T) {
 			}
 		}
 	})
-	if len(want) != 5 || fmt.Sprint(want) != fmt.Sprint(got) {
+	if len(want) != 5+files || fmt.Sprint(want) != fmt.Sprint(got) {
 		t.Errorf("the kernel lists %v, we list %v", want, got)
 	}
 	var detail *disk.Error

@@ -78,6 +78,7 @@ type superblock struct {
 	journalInode uint32
 	uuid         [16]byte
 	label        [16]byte
+	nameHash     nameHash // of directories that say nothing else
 	seed         checksum // of all metadata but the superblock itself
 }
 
@@ -160,6 +161,10 @@ func decodeSuperblock(raw []byte) (sb *superblock, clusterGroup uint64, err erro
 	sb.journalInode = c.U32()
 	c.Skip(4) // device of the journal
 	sb.lastOrphan = c.U32()
+	for i := range sb.nameHash.seed {
+		sb.nameHash.seed[i] = c.U32()
+	}
+	sb.nameHash.kind = c.U8()
 	c.Seek(0xfe)
 	sb.descSize = int(c.U16())
 	c.Seek(0x104)
@@ -167,6 +172,8 @@ func decodeSuperblock(raw []byte) (sb *superblock, clusterGroup uint64, err erro
 	c.Seek(0x150)
 	blocksHigh := c.U32()
 	sb.errors = parseErrors(c)
+	c.Seek(0x160)
+	sb.nameHash.unsigned = c.U32()&flagUnsignedHash != 0
 	c.Seek(0x24c)
 	sb.backupGroups = [2]uint64{uint64(c.U32()), uint64(c.U32())}
 	c.Seek(0x270)
