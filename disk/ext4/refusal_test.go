@@ -24,27 +24,7 @@ func (s *fieldSeed) readInode(ino uint64) error {
 	if err != nil {
 		return err
 	}
-	n, err := fs.Inode(ino)
-	if err != nil {
-		return err
-	}
-	if _, err := fs.Xattrs(ino); err != nil {
-		return err
-	}
-	switch n.Type() {
-	case disk.ModeDir:
-		return fs.ReadDir(ino, func(disk.DirEntry) error { return nil })
-	case disk.ModeSymlink:
-		_, err := fs.Readlink(ino)
-		return err
-	case disk.ModeRegular:
-		f, err := fs.Open(ino)
-		if err != nil {
-			return err
-		}
-		return f.Extents(0, f.Size(), func(disk.Extent) error { return nil })
-	}
-	return nil
+	return disktest.ReadInode(fs, ino)
 }
 
 // wantRefusal fails a test unless an error is a refusal that names the structure
@@ -57,6 +37,22 @@ func wantRefusal(t *testing.T, err, want error, structure, text string) {
 	case want == nil || !errors.Is(err, want) || !errors.As(err, &detail) || detail.Structure != structure || !strings.Contains(detail.Detail, text):
 		t.Errorf("got %v, want %v of %s with %q", err, want, structure, text)
 	}
+}
+
+// wantInodeRefusal fails a test unless reading an inode is refused as one that is of
+// this inode, or, without a want, is not.
+func (s *fieldSeed) wantInodeRefusal(t *testing.T, ino uint64, want error, text string) {
+	t.Helper()
+	err := s.readInode(ino)
+	var detail *disk.Error
+	structure := ""
+	if errors.As(err, &detail) {
+		structure = detail.Structure
+	}
+	if want != nil && !strings.HasSuffix(structure, fmt.Sprintf("inode %d", ino)) {
+		t.Errorf("%q is not of inode %d", structure, ino)
+	}
+	wantRefusal(t, err, want, structure, text)
 }
 
 // extentNode puts the header of a node and its entries into p: numbers of three
@@ -178,16 +174,7 @@ func TestDamagedInodes(t *testing.T) {
 			s := newFieldSeed(t, c.seed)
 			ino := disktest.Lookup(t, s.fs, c.path)
 			c.change(s, s.raw[s.inodeAt(int(ino)):][:s.size])
-			err := s.readInode(ino)
-			var detail *disk.Error
-			structure := ""
-			if errors.As(err, &detail) {
-				structure = detail.Structure
-			}
-			if c.want != nil && !strings.HasSuffix(structure, fmt.Sprintf("inode %d", ino)) {
-				t.Errorf("%q is not of inode %d", structure, ino)
-			}
-			wantRefusal(t, err, c.want, structure, c.text)
+			s.wantInodeRefusal(t, ino, c.want, c.text)
 		})
 	}
 }
@@ -239,16 +226,7 @@ func TestDamagedDirectories(t *testing.T) {
 			ino := disktest.Lookup(t, s.fs, "a/b")
 			n := s.raw[s.inodeAt(int(ino)):][:256]
 			c.change(s, n, s.raw[le.Uint32(n[0x28+20:])*1024:][:1024])
-			err := s.readInode(ino)
-			var detail *disk.Error
-			structure := ""
-			if errors.As(err, &detail) {
-				structure = detail.Structure
-			}
-			if c.want != nil && !strings.HasSuffix(structure, fmt.Sprintf("inode %d", ino)) {
-				t.Errorf("%q is not of inode %d", structure, ino)
-			}
-			wantRefusal(t, err, c.want, structure, c.text)
+			s.wantInodeRefusal(t, ino, c.want, c.text)
 		})
 	}
 }

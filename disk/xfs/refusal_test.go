@@ -151,27 +151,7 @@ func (s *fieldSeed) readInode(ino uint64) error {
 	if err != nil {
 		return err
 	}
-	n, err := fs.Inode(ino)
-	if err != nil {
-		return err
-	}
-	if _, err := fs.Xattrs(ino); err != nil {
-		return err
-	}
-	switch n.Type() {
-	case disk.ModeDir:
-		return fs.ReadDir(ino, func(disk.DirEntry) error { return nil })
-	case disk.ModeSymlink:
-		_, err := fs.Readlink(ino)
-		return err
-	case disk.ModeRegular:
-		f, err := fs.Open(ino)
-		if err != nil {
-			return err
-		}
-		return f.Extents(0, f.Size(), func(disk.Extent) error { return nil })
-	}
-	return nil
+	return disktest.ReadInode(fs, ino)
 }
 
 // putExtent puts an extent into a list.

@@ -161,3 +161,28 @@ func formatXattr(name, value []byte) string {
 	}
 	return fmt.Sprintf("%q=%x\n", name, value)
 }
+
+// ReadInode reads all there is of one inode but its content.
+func ReadInode(fs disk.Filesystem, ino uint64) error {
+	n, err := fs.Inode(ino)
+	if err != nil {
+		return err
+	}
+	if _, err := fs.Xattrs(ino); err != nil {
+		return err
+	}
+	switch n.Type() {
+	case disk.ModeDir:
+		return fs.ReadDir(ino, func(disk.DirEntry) error { return nil })
+	case disk.ModeSymlink:
+		_, err := fs.Readlink(ino)
+		return err
+	case disk.ModeRegular:
+		f, err := fs.Open(ino)
+		if err != nil {
+			return err
+		}
+		return f.Extents(0, f.Size(), func(disk.Extent) error { return nil })
+	}
+	return nil
+}
