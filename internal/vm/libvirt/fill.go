@@ -23,19 +23,22 @@ func (m *Machine) CanFill(ctx context.Context, path string) error {
 			return err
 		}
 		edit := "virsh edit " + d.dom.Name + ": "
+		var unknown error // of a volume, unless another disk is the image
 		for i := range has.List {
 			at := &has.List[i]
 			switch {
 			case at.Source.Volume != "":
-				return vm.WithHint(fmt.Errorf("its disk %s is volume %s of a pool, of which nobody knows whether it is this one", at.Target.Dev, at.Source.Volume), edit+"<disk type='file'> with <source file='…'/>")
+				unknown = vm.WithHint(fmt.Errorf("its disk %s is volume %s of a pool, of which nobody knows whether it is this one", at.Target.Dev, at.Source.Volume), edit+"<disk type='file'> with <source file='…'/>")
 			case !same(at.Source.File, path):
 			case at.Driver.Type != "qcow2":
 				return vm.WithHint(fmt.Errorf("its disk %s is not declared as qcow2", at.Target.Dev), edit+"type='qcow2' in the <driver> of the disk")
 			case at.Backing != nil:
 				return vm.WithHint(fmt.Errorf("it is written down what its disk %s lies on, which would be something else", at.Target.Dev), edit+"remove <backingStore> from the disk")
+			default:
+				return nil
 			}
 		}
-		return nil
+		return unknown
 	})
 }
 

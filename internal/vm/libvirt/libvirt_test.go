@@ -268,6 +268,12 @@ func (h *host) fillable(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	h.Define(strings.Replace(domain("pooled"), "</devices>", "<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/><source pool='p' volume='v'/><target dev='vda' bus='virtio'/></disk></devices>", 1))
+	const volume = "<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/><source pool='p' volume='v'/><target dev='vda' bus='virtio'/></disk>"
+	h.Define(strings.Replace(domain("pooled"), "</devices>", volume+"</devices>", 1))
 	vmtest.WantError(t, h.machine(t, "pooled").CanFill(t.Context(), image), nil, "<disk type='file'>")
+	file := fmt.Sprintf("<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='%s'/><target dev='vdb' bus='virtio'/></disk>", image)
+	h.Define(strings.Replace(domain("both"), "</devices>", volume+file+"</devices>", 1))
+	if err := h.machine(t, "both").CanFill(t.Context(), image); err != nil {
+		t.Errorf("beside a volume: %v", err)
+	}
 }
