@@ -120,6 +120,9 @@ func (a *app) backupsRmUnreadable(ctx context.Context, texts []string, place str
 	}
 	defer func() { err = errors.Join(err, lock.Unlock(context.WithoutCancel(ctx))) }()
 	found, err := findUnreadable(lock.Context(), repo, texts)
+	if err == nil && place == "" {
+		err = h.refuseHeldUnreadable(found)
+	}
 	if err != nil {
 		return err
 	}

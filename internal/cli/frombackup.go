@@ -15,6 +15,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/copy"
 	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/fill"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
@@ -119,9 +120,11 @@ func (f *filling) open(ctx context.Context, repo *repository.Repository, which s
 		return fmt.Errorf("%s: %s", name, f.record.hold())
 	}
 	if f.record != nil {
-		which = f.record.Backup
+		f.src.backup, err = f.record.find(ctx, repo)
+	} else {
+		f.src.backup, err = restore.Find(ctx, repo, name, cmp.Or(which, "latest"))
 	}
-	if f.src.backup, err = restore.Find(ctx, repo, name, cmp.Or(which, "latest")); err != nil {
+	if err != nil {
 		return err
 	}
 	f.src.tree, err = restore.OpenTree(ctx, repo, f.src.backup)
@@ -238,7 +241,7 @@ func (f *filling) prepare(ctx context.Context) error {
 // plan says which disks come from the backup, and refuses what could not start.
 func (f *filling) plan(ctx context.Context) (*fromBackup, error) {
 	now := f.h.app.now()
-	r := &fromBackup{VM: f.v.Name, Backup: f.src.backup.ID.String(), Time: f.src.backup.Time, Since: now}
+	r := &fromBackup{VM: f.v.Name, Backup: f.src.backup.ID.String(), First: copy.Original(f.src.backup).String(), Time: f.src.backup.Time, Since: now}
 	ending := ".before-" + strings.ReplaceAll(now.UTC().Format("20060102-150405.000"), ".", "-")
 	if err := f.refuseRaw(); err != nil {
 		return nil, err

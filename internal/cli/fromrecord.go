@@ -1,16 +1,23 @@
 package cli
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/atomicfile"
+	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/copy"
+	"github.com/drydock-vm/drydock/internal/escape"
 	"github.com/drydock-vm/drydock/internal/repository"
+	"github.com/drydock-vm/drydock/internal/restore"
 	"github.com/drydock-vm/drydock/internal/round"
 )
 
@@ -19,6 +26,7 @@ import (
 type fromBackup struct {
 	VM     string     `json:"vm"`
 	Backup string     `json:"backup"` // its ID
+	First  string     `json:"first"`  // the ID that it had at first
 	Time   time.Time  `json:"time"`   // of the backup
 	Since  time.Time  `json:"since"`
 	Disks  []fromDisk `json:"disks"`
@@ -77,28 +85,70 @@ func (r *fromBackup) hold() string {
 	return fmt.Sprintf("it is being filled in from backup %s: drydock start-from-backup %s goes on with that", shortID(r.Backup), r.VM)
 }
 
-// refuseHeld is an error if a VM is being filled in from one of the backups. VMs that
-// are not in the configuration any more count too.
-func (h *host) refuseHeld(list []*repository.Snapshot) error {
+// find finds the backup. It has another ID once another place has given it back, or
+// somebody has changed its tags with restic.
+func (r *fromBackup) find(ctx context.Context, repo *repository.Repository) (*repository.Snapshot, error) {
+	s, err := restore.Find(ctx, repo, r.VM, r.Backup)
+	if err == nil || ctx.Err() != nil {
+		return s, err
+	}
+	all, _ := backup.Find(ctx, repo, r.VM) // what cannot be read is in err
+	for _, s := range all {
+		if r.isOf(s) {
+			r.Backup = s.ID.String()
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+// isOf reports whether s is the backup, whatever ID it has now.
+func (r *fromBackup) isOf(s *repository.Snapshot) bool {
+	return s.Hostname == r.VM && (s.ID.String() == r.Backup || copy.Original(s).String() == cmp.Or(r.First, r.Backup))
+}
+
+// held returns what is being filled in. VMs that are not in the configuration any more
+// count too.
+func (h *host) held() (list []*fromBackup, err error) {
 	folders, err := os.ReadDir(filepath.Join(h.config.State, "from-backup"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, err
 	}
-	for _, folder := range folders { // what a snapshot says of its VM is no path
-		for _, s := range list {
-			if s.Hostname != folder.Name() {
-				continue
-			}
-			r, err := h.fromBackup(s.Hostname)
-			if err != nil {
-				return err
-			}
-			if r != nil && r.Backup == s.ID.String() {
-				return fmt.Errorf("%s has to stay as it is: %s; nothing has changed", newBackupRef(s), r.hold())
+	for _, folder := range folders {
+		r, err := h.fromBackup(folder.Name())
+		if err != nil {
+			return nil, err
+		}
+		if r != nil {
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
+
+// refuseHeld is an error if a VM is being filled in from one of the backups.
+func (h *host) refuseHeld(list []*repository.Snapshot) error {
+	held, err := h.held()
+	for _, r := range held {
+		if i := slices.IndexFunc(list, r.isOf); i >= 0 {
+			return fmt.Errorf("%s has to stay as it is: %s; nothing has changed", newBackupRef(list[i]), r.hold())
+		}
+	}
+	return err
+}
+
+// refuseHeldUnreadable is the same of backups that cannot be read: without the file of one
+// a prune takes what the VM's disks still need, which verify --repair may bring back.
+func (h *host) refuseHeldUnreadable(list []repository.ID) error {
+	held, err := h.held()
+	for _, r := range held {
+		for _, id := range list {
+			if id.String() == r.Backup {
+				return fmt.Errorf("%s has to stay: %s is being filled in from it (drydock verify --repair brings it back if another place has it); nothing was removed", id.Short(), escape.Line(r.VM))
 			}
 		}
 	}
-	return nil
+	return err
 }
 
 // heldBackups is a warning if some of the VMs keep all their backups for now.

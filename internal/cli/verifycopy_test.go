@@ -371,6 +371,60 @@ func TestEmptyBackup(t *testing.T) {
 	}
 }
 
+// A backup that a VM is being filled in from stays when it cannot be read, and is found when
+// another place has given it back, under another ID.
+func TestUnreadableHeldBackup(t *testing.T) {
+	config, _ := withCopy(t, "")
+	here := filepath.Join(filepath.Dir(config), "repo", "snapshots")
+	snapshot := func() string {
+		t.Helper()
+		all, err := filepath.Glob(filepath.Join(here, "*"))
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%q, %v", all, err)
+		}
+		return all[0]
+	}
+	refused := func(want string, args ...string) {
+		t.Helper()
+		if out, errs, code := run(t, append([]string{"-c", config, "backups", "rm"}, args...)...); code != 1 || !strings.Contains(errs, want) {
+			t.Errorf("%q: exit code %d, %q, %q", args, code, out, errs)
+		}
+	}
+	h, err := (&app{configPath: config, now: time.Now, stdout: new(bytes.Buffer), stderr: new(bytes.Buffer)}).openHost(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.close()
+	bad := snapshot()
+	id := filepath.Base(bad)
+	if err := os.MkdirAll(h.fromFolder("web"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.writeFromBackup(&fromBackup{VM: "web", Backup: id, First: id}); err != nil {
+		t.Fatal(err)
+	}
+	flip(t, bad)
+	refused("web is being filled in from it", "--unreadable", id[:8])
+	if snapshot() != bad {
+		t.Fatal("it is gone")
+	}
+	if out, errs, code := run(t, "-c", config, "verify", "--repair"); code != 0 || snapshot() == bad {
+		t.Fatalf("exit code %d, %q, %q", code, out, errs)
+	}
+	refused("it is being filled in from backup", "--force", "web@latest")
+	r, err := h.fromBackup("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, err := h.openRepository(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := r.find(t.Context(), repo); err != nil || s.ID.String() != filepath.Base(snapshot()) || r.Backup != s.ID.String() {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // The doctor tries the repository and each copy, with the key.
 func TestDoctorOfCopies(t *testing.T) {
 	config, _ := withCopy(t, ", name: nas, password_file: copy.key")
