@@ -170,7 +170,7 @@ func (f *filling) run(ctx context.Context) error {
 		}
 		return errors.Join(unhealthy, err)
 	}
-	if err := os.RemoveAll(f.h.fromFolder(f.v.Name)); err != nil {
+	if err := f.h.forget(f.v.Name); err != nil {
 		return err
 	}
 	return errors.Join(unhealthy, f.told())
@@ -360,7 +360,7 @@ func (f *filling) giveUp(why error) error {
 			return why
 		}
 	}
-	return errors.Join(why, os.RemoveAll(f.h.fromFolder(f.v.Name)))
+	return errors.Join(why, f.h.forget(f.v.Name))
 }
 
 // fill has the disks filled in, one after the other.

@@ -69,6 +69,19 @@ func (h *host) forgetUnbegun(vm string) {
 	}
 }
 
+// forget removes what was made for a VM. The record goes first: with it, and without what
+// was made, nobody could go on.
+func (h *host) forget(vm string) error {
+	folder := h.fromFolder(vm)
+	if err := os.Remove(filepath.Join(folder, fromRecord)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := atomicfile.SyncDir(folder); err != nil {
+		return err
+	}
+	return os.RemoveAll(folder)
+}
+
 func (h *host) writeFromBackup(r *fromBackup) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
