@@ -128,6 +128,9 @@ func (h *host) held() (list []*fromBackup, err error) {
 		return nil, err
 	}
 	for _, folder := range folders {
+		if !folder.IsDir() {
+			continue
+		}
 		r, err := h.fromBackup(folder.Name())
 		if err != nil {
 			return nil, err

@@ -403,6 +403,10 @@ func TestUnreadableHeldBackup(t *testing.T) {
 	if err := h.writeFromBackup(&fromBackup{VM: "web", Backup: id, First: id}); err != nil {
 		t.Fatal(err)
 	}
+	stray := filepath.Join(filepath.Dir(h.fromFolder("web")), "a note")
+	if err := os.WriteFile(stray, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	flip(t, bad)
 	refused("web is being filled in from it", "--unreadable", id[:8])
 	if snapshot() != bad {
