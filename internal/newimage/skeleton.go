@@ -51,10 +51,20 @@ var errRuns = errors.New("the places of content make no sense")
 //
 // Btrfs has no checksums of what is content.
 func MakeSkeleton(ctx context.Context, fsys disk.Filesystem, at string, opts Options) (*Skeleton, error) {
+	if damaged := opts.Damaged; opts.Grow && damaged != nil {
+		told := map[string]bool{} // once, however often it is begun
+		opts.Damaged = func(path []byte, err error) {
+			if !told[string(path)] {
+				told[string(path)] = true
+				damaged(path, err)
+			}
+		}
+	}
 	m := newHollow(ctx, fsys, at, opts)
 	s, err := m.skeleton()
 	for grown := 0; opts.Grow && errors.Is(err, ErrSize) && grown < maxGrown; grown++ {
-		opts.Size = max(2*opts.Size, m.survey.stored/4*5)
+		const unit = 1 << 20 // no disk ends within a sector
+		opts.Size = (max(2*opts.Size, m.survey.stored/4*5) + unit - 1) &^ (unit - 1)
 		m = newHollow(ctx, fsys, at, opts)
 		s, err = m.skeleton()
 	}

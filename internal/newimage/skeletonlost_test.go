@@ -89,3 +89,34 @@ func TestWhatIsLostMeanwhile(t *testing.T) {
 		}
 	}
 }
+
+// TestGrown: a filesystem into which the files do not fit is made larger, is that large when
+// it is opened again, and what cannot be read is told once.
+func TestGrown(t *testing.T) {
+	dir := t.TempDir()
+	kept := filepath.Join(dir, "kept")
+	f := backupWithDamage(t, 12)
+	f.File(treetest.Root, "large", 30, treetest.Content{Data: make([]byte, 12<<20)})
+	f.Entries[treetest.Root][len(f.Entries[treetest.Root])-1].Type = disk.ModeRegular
+	var damaged []string
+	opts := Options{
+		Filesystem: "ext4", Size: 4 << 20, Keep: kept, Grow: true, Read: readExt4,
+		Damaged: func(path []byte, _ error) { damaged = append(damaged, string(path)) },
+	}
+	made, err := MakeSkeleton(t.Context(), f, filepath.Join(dir, "work"), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made.File.Close()
+	if made.Size <= 12<<20 || made.Size%512 != 0 || !slices.Equal(damaged, []string{"/late"}) {
+		t.Errorf("%d bytes, damaged %q", made.Size, damaged)
+	}
+	again, err := OpenSkeleton(t.Context(), f, kept, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.File.Close()
+	if again.Size != made.Size || !slices.Equal(again.Runs, made.Runs) {
+		t.Errorf("%d bytes in %+v, made were %d in %+v", again.Size, again.Runs, made.Size, made.Runs)
+	}
+}
