@@ -30,6 +30,9 @@ var (
 	ErrServer = errors.New("the server failed")
 )
 
+// HintLate is the likely fix where a server answers too late.
+const HintLate = "is it overloaded, or repository.timeout too short?"
+
 // FileType is a kind of file of a repository. Its value is the folder's name in
 // restic's default layout, as S3 and REST servers spell it too.
 type FileType string

@@ -118,7 +118,7 @@ func (b *Backend) unreachable(ctx context.Context, err error) error {
 	if transport.BadCertificate(err) {
 		return b.fail(fmt.Errorf("%w: %w", backend.ErrRefused, err), "give the certificate that signed the server's in repository.ca_file")
 	}
-	return b.fail(err, "is the server up, and the location right?")
+	return b.fail(err, transport.Hint(err))
 }
 
 func (b *Backend) fail(err error, hint string) error {

@@ -132,7 +132,7 @@ func (b *Backend) once(ctx context.Context, limit time.Duration, try func(contex
 	late := fmt.Errorf("%w: it had %s", ErrTimeout, limit)
 	var placed *backend.Error
 	if errors.As(err, &placed) { // it says no more than that the time was over
-		return &backend.Error{Place: placed.Place, Err: late, Hint: "is it overloaded, or repository.timeout too short?"}
+		return &backend.Error{Place: placed.Place, Err: late, Hint: backend.HintLate}
 	}
 	return fmt.Errorf("%w: %w", late, err)
 }

@@ -128,7 +128,7 @@ func (b *Backend) unreachable(op string, err error) error {
 	if transport.BadCertificate(err) {
 		return b.fail(fmt.Errorf("%s: %w: %w", op, backend.ErrRefused, err), "give the certificate that signed the server's in repository.ca_file")
 	}
-	return b.fail(fmt.Errorf("%s: %w", op, err), "is the server up, and the location right?")
+	return b.fail(fmt.Errorf("%s: %w", op, err), transport.Hint(err))
 }
 
 func (b *Backend) noBucket(op string) error {

@@ -147,7 +147,7 @@ func (p *pool) dial(ctx context.Context) (*session, error) {
 	defer login.close()
 	conn, err := transport.Dial(ctx, p.opts.address(), p.opts.Stall)
 	if err != nil {
-		return nil, p.fail(err, "is the server up, and the location right?")
+		return nil, p.fail(err, transport.Hint(err))
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()

@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/drydock-vm/drydock/internal/repository/backend"
 )
 
 const (
@@ -24,6 +26,17 @@ const (
 	// idleTime is how long an unused connection is kept.
 	idleTime = 90 * time.Second
 )
+
+// ErrStalled is of a connection on which nothing moved for too long.
+var ErrStalled = errors.New("no byte moved")
+
+// Hint is the likely fix where a server gave no answer.
+func Hint(err error) string {
+	if errors.Is(err, ErrStalled) {
+		return backend.HintLate
+	}
+	return "is the server up, and the location right?"
+}
 
 // Dial connects to a TCP address. Nothing that is done with the connection waits
 // for longer than stall while no byte moves.
@@ -55,7 +68,7 @@ func (g *guarded) moved(do func([]byte) (int, error), p []byte) (int, error) {
 	n, err := do(p)
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return n, fmt.Errorf("no byte moved for %s: %w", g.stall, err)
+		return n, fmt.Errorf("%w for %s: %w", ErrStalled, g.stall, err)
 	}
 	if n > 0 && err == nil {
 		err = g.SetDeadline(time.Now().Add(g.stall))
