@@ -122,7 +122,7 @@ func TestBackend(t *testing.T) {
 	backendtest.Run(t, func(*testing.T) backend.Backend {
 		be, _ := wrap(&flaky{left: map[string]int{"save": 1, "stat": 1, "read": 1, "list": 1}})
 		return be
-	})
+	}, backendtest.SavedByAny)
 }
 
 // Save and Remove report what is true, at whatever moment the connection broke.
