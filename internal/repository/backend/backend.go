@@ -30,8 +30,12 @@ var (
 	ErrServer = errors.New("the server failed")
 )
 
-// HintLate is the likely fix where a server answers too late.
-const HintLate = "is it overloaded, or repository.timeout too short?"
+const (
+	// HintLate is the likely fix where a server answers too late.
+	HintLate = "is it overloaded, or repository.timeout too short?"
+	// HintFailed is where the cause is of [ErrServer].
+	HintFailed = "the server's own log says more; is its disk full?"
+)
 
 // FileType is a kind of file of a repository. Its value is the folder's name in
 // restic's default layout, as S3 and REST servers spell it too.

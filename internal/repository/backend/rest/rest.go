@@ -147,19 +147,16 @@ func (b *Backend) status(resp *http.Response, op string) error {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusLocked:
 		return b.fail(said, "")
 	case http.StatusInternalServerError:
-		return b.fail(fmt.Errorf("%w: %w", backend.ErrServer, said), hintLog)
+		return b.fail(fmt.Errorf("%w: %w", backend.ErrServer, said), backend.HintFailed)
 	default:
 		if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 			hint = "drydock follows no redirect: give the address that the server itself has"
 		} else if resp.StatusCode >= 500 {
-			return b.fail(said, hintLog)
+			return b.fail(said, backend.HintFailed)
 		}
 	}
 	return b.fail(fmt.Errorf("%w: %w", backend.ErrRefused, said), hint)
 }
-
-// hintLog is where the cause is of what a server does not tell.
-const hintLog = "the server's own log says more; is its disk full?"
 
 // file is the address of file h.
 func (b *Backend) file(ctx context.Context, h backend.Handle) (string, error) {

@@ -107,7 +107,7 @@ func (b *Backend) byStatus(status int, said error) error {
 	case status == http.StatusInsufficientStorage:
 		return b.fail(fmt.Errorf("%w: %w", backend.ErrRefused, said), "the server is full")
 	case status == http.StatusInternalServerError:
-		return b.fail(fmt.Errorf("%w: %w", backend.ErrServer, said), "the server's own log says more; is its disk full?")
+		return b.fail(fmt.Errorf("%w: %w", backend.ErrServer, said), backend.HintFailed)
 	case status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests:
 		return b.fail(fmt.Errorf("%w: %w", backend.ErrRefused, said), "")
 	}
