@@ -80,8 +80,7 @@ func TestErrorsName(t *testing.T) {
 			seen[disktest.KindOf(detail.Structure)] = true
 		}
 	}
-	for _, kind := range []string{"superblock", "inode header of group #", "inode tree of group #", "directory #",
-		"extents of inode #", "extended attributes of inode #", "attribute value of inode #"} {
+	for _, kind := range []string{"superblock", "directory #", "extents of inode #", "extended attributes of inode #", "attribute value of inode #"} {
 		if !seen[kind] {
 			t.Errorf("no error names %q: %v", kind, seen)
 		}
@@ -110,9 +109,7 @@ func TestUnusedBytes(t *testing.T) {
 		at   int
 		want string
 	}{
-		{0x7f, "superblock"},                                              // the most that inodes take
-		{2*512 + 0x1c, "inode header of group #"},                         // free inodes
-		{blockWith(raw, "IAB3") + 900, "inode tree of group #"},           // behind the records
+		{0x7f, "superblock"}, // the most that inodes take
 		{inodeAt(disktest.Lookup(t, fs, "a/small")) + 104 + 7, "inode #"}, // the count of changes
 		{blockWith(raw, "XSLM") + 1000, "symlink #"},                      // behind the target
 		{blockWith(raw, "XARM") + 48, "attribute value of inode #"},

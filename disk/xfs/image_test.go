@@ -24,18 +24,22 @@ func addFeatures(t testing.TB, path string, incompat uint32) {
 	if incompat == 0 {
 		return
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	change(t, path, 0, 512, func(sb []byte) { // of sectors of 512 bytes
+		binary.BigEndian.PutUint32(sb[216:], binary.BigEndian.Uint32(sb[216:])|incompat)
+		seal(sb, 224)
+	})
+}
+
+// change changes length bytes at off of the file at path.
+func change(t testing.TB, path string, off int64, length int, how func([]byte)) {
+	t.Helper()
+	p := disktest.Patch(t, path, off, length, how).Data
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	sb := make([]byte, 512) // of sectors of 512 bytes
-	if _, err := f.ReadAt(sb, 0); err != nil {
-		t.Fatal(err)
-	}
-	binary.BigEndian.PutUint32(sb[216:], binary.BigEndian.Uint32(sb[216:])|incompat)
-	seal(sb, 224)
-	if _, err := f.WriteAt(sb, 0); err != nil {
+	if _, err := f.WriteAt(p, off); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -3,6 +3,7 @@ package xfs
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -87,11 +88,11 @@ func (fs *Filesystem) readInode(ino uint64) (*inode, error) {
 	if !fs.sb.validInode(ino) {
 		return nil, layer.Absent(inodeName(ino), "the filesystem has no place for it")
 	}
-	chunk, err := fs.chunkOf(ino)
+	first, end, err := fs.neighboursOf(ino)
 	if err != nil {
 		return nil, err
 	}
-	raw, off, err := fs.rawInode(ino, chunk)
+	raw, off, err := fs.rawInode(ino, first, end)
 	if err != nil {
 		return nil, err
 	}
@@ -106,23 +107,41 @@ func (fs *Filesystem) readInode(ino uint64) (*inode, error) {
 	return n, nil
 }
 
-// chunkForm is of runs of inodes, each of which is verified by itself.
-var chunkForm = &form{}
-
-// rawInode reads an inode together with its neighbours, which are those of the
-// chunk that starts with inode number chunk of the group.
-func (fs *Filesystem) rawInode(ino, chunk uint64) ([]byte, int64, error) {
+// neighboursOf returns which inodes of its group may be read together with ino, which
+// is one of them: [first, end). It refuses an inode that is free.
+//
+// In version 5 an inode says by itself which one it is and whether it is in use, and for
+// one that a directory names the kernel looks at nothing else. So there a tree of inodes
+// that is damaged costs none of them.
+func (fs *Filesystem) neighboursOf(ino uint64) (first, end uint64, err error) {
 	sb := fs.sb
 	group, within := sb.splitInode(ino)
 	perBlock := uint64(1) << (sb.blockShift - sb.inodeShift)
-	end := chunk + inodesPerChunk
-	if end > sb.agLength(uint32(group))*perBlock {
-		// A sparse chunk may go beyond the end of the group.
-		chunk = within &^ (perBlock - 1)
-		end = chunk + perBlock
+	first, err = fs.chunkOf(ino)
+	end = first + inodesPerChunk
+	switch {
+	case err == nil && end <= sb.agLength(uint32(group))*perBlock:
+		return first, end, nil
+	case err == nil: // a sparse chunk may go beyond the end of the group
+	case !sb.checksummed || errors.Is(err, disk.ErrNotExist):
+		return 0, 0, err
+	default:
+		why := err
+		fs.badTree.CompareAndSwap(nil, &why)
 	}
+	first = within &^ (perBlock - 1)
+	return first, first + perBlock, nil
+}
+
+// chunkForm is of runs of inodes, each of which is verified by itself.
+var chunkForm = &form{}
+
+// rawInode reads an inode together with its neighbours.
+func (fs *Filesystem) rawInode(ino, first, end uint64) ([]byte, int64, error) {
+	sb := fs.sb
+	group, within := sb.splitInode(ino)
 	step := uint64(max(sb.blockSize(), inodeChunk)) >> sb.inodeShift
-	first := chunk + (within-chunk)/step*step
+	first += (within - first) / step * step
 	start := sb.offset(group << sb.agShift)
 	count := min(step, end-first)
 	key := blockKey{chunkForm, start + int64(first)<<sb.inodeShift, int(count) << sb.inodeShift}

@@ -30,6 +30,7 @@ type Filesystem struct {
 	replayed int
 	intents  intents
 	last     atomic.Pointer[inode] // that was read
+	badTree  atomic.Pointer[error] // what was wrong with a tree of inodes first
 }
 
 var (
@@ -133,6 +134,9 @@ func (fs *Filesystem) remarks() []string {
 	}
 	if fs.sb.realtimeBlocks > 0 {
 		list = append(list, "there is a realtime device: the files on it cannot be read")
+	}
+	if err := fs.badTree.Load(); err != nil {
+		list = append(list, fmt.Sprintf("inodes are read without their tree: %v", *err))
 	}
 	return list
 }

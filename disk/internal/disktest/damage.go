@@ -56,6 +56,8 @@ type Outcome struct {
 	Tree string // what was read, as one string; only where Err is nil
 	Err  error  // the first
 	Errs []error
+
+	Remarks []string // of the filesystem, after all was read
 }
 
 // Read opens an image and reads all that it holds.
@@ -75,7 +77,7 @@ func (h *Damage) Read(d disk.Sparse) Outcome {
 		return Outcome{Err: errs[0], Errs: errs}
 	}
 	slices.Sort(lines)
-	return Outcome{Tree: fmt.Sprint(lines)}
+	return Outcome{Tree: fmt.Sprint(lines), Remarks: fs.Info().Remarks}
 }
 
 // Check fails a test where an error is not what package disk promises.

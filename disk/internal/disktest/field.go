@@ -267,5 +267,5 @@ func (h *Damage) readFully(d disk.Sparse) Outcome {
 			return err
 		})
 	}
-	return Outcome{Tree: fmt.Sprintf("%+v %x %s", fs.Info(), used.Sum64(), got.Tree), Err: err}
+	return Outcome{Tree: fmt.Sprintf("%+v %x %s %q", fs.Info(), used.Sum64(), got.Tree, got.Remarks), Err: err}
 }
