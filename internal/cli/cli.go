@@ -139,6 +139,7 @@ func (a *app) root() *cobra.Command {
 stops it, freezes its disks, refits it with a newly built image if there is
 one, has it running again within seconds, and backs its data up file by file
 while it already runs.`,
+		Version:       readBuilt().String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		CompletionOptions: cobra.CompletionOptions{
@@ -147,6 +148,7 @@ while it already runs.`,
 	}
 	root.PersistentFlags().StringVarP(&a.configPath, "config", "c", config.DefaultPath, "configuration file")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
+	root.SetVersionTemplate("drydock {{.Version}}\n")
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

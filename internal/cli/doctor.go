@@ -50,7 +50,7 @@ var programs = []struct {
 }
 
 func (a *app) doctor(ctx context.Context) error {
-	var found []finding
+	found := []finding{readBuilt().finding()}
 	for _, p := range programs {
 		f := finding{What: p.name, Needed: p.needed, Detail: p.use}
 		if path, err := exec.LookPath(p.name); err == nil {
