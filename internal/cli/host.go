@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/drydock-vm/drydock/internal/config"
+	"github.com/drydock-vm/drydock/internal/flock"
 	"github.com/drydock-vm/drydock/internal/image"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/round"
@@ -89,7 +90,7 @@ func (a *app) openHost(ctx context.Context, observe func(round.Event)) (*host, e
 func (h *host) close() { h.db.Close() }
 
 // lock takes the lock of all verbs that change what rounds work with.
-func (h *host) lock(verb string) (*state.Lock, error) { return state.AcquireLock(h.config.State, verb) }
+func (h *host) lock(verb string) (*flock.Lock, error) { return state.AcquireLock(h.config.State, verb) }
 
 // machine makes the driver of a VM.
 func machine(c *config.Config, v *config.VM) (vm.Machine, error) {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/internal/atomicfile"
+	"github.com/drydock-vm/drydock/internal/flock"
 )
 
 // MaxSize is the largest image that the store takes, in bytes: what comes from a
@@ -54,9 +55,9 @@ func (s *Store) Import(ctx context.Context, name, version string, r io.Reader, w
 		return Version{}, fmt.Errorf("import %s %s: %w", name, version, err)
 	}
 	v := Version{Image: name, ID: version, Imported: s.now().UTC(), Meta: meta}
-	err = v.receive(ctx, filepath.Join(temp.Name(), diskFile), r, want)
+	err = v.receive(ctx, filepath.Join(temp.Path(), diskFile), r, want)
 	if err == nil {
-		err = s.finishImport(&v, temp.Name())
+		err = s.finishImport(&v, temp.Path())
 	}
 	if errors.Is(err, ErrUnchanged) {
 		return v, errors.Join(err, discardImport(temp))
@@ -64,7 +65,7 @@ func (s *Store) Import(ctx context.Context, name, version string, r io.Reader, w
 	if err != nil {
 		return Version{}, errors.Join(fmt.Errorf("import %s %s: %w", name, version, err), discardImport(temp))
 	}
-	return v, temp.Close()
+	return v, temp.Release()
 }
 
 func (s *Store) checkImport(name, version string, want Want) error {
@@ -85,11 +86,10 @@ func (s *Store) checkImport(name, version string, want Want) error {
 	return nil
 }
 
-// startImport makes the folder that an import is collected in. The folder is
-// locked as long as it is open: one that is not locked was left by a process
-// that died.
-func (s *Store) startImport(name string) (*os.File, error) {
-	var temp *os.File
+// startImport makes the folder that an import is collected in. One that
+// is not locked was left by a process that died.
+func (s *Store) startImport(name string) (*flock.Lock, error) {
+	var temp *flock.Lock
 	err := s.locked(func() error {
 		dir := filepath.Join(s.dir, name)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -102,16 +102,14 @@ func (s *Store) startImport(name string) (*os.File, error) {
 		if err != nil {
 			return spaceError(dir, 0, err)
 		}
-		if temp, err = os.Open(path); err != nil {
-			return err
-		}
-		return flock(temp, unix.LOCK_EX)
+		temp, err = flock.TakeFolder(path)
+		return err
 	})
 	return temp, err
 }
 
-func discardImport(temp *os.File) error {
-	return errors.Join(os.RemoveAll(temp.Name()), temp.Close())
+func discardImport(temp *flock.Lock) error {
+	return errors.Join(os.RemoveAll(temp.Path()), temp.Release())
 }
 
 // cleanImports removes what imports of dead processes have left. The store is
@@ -122,19 +120,13 @@ func (s *Store) cleanImports(name string) error {
 		return err
 	}
 	for _, path := range left {
-		f, err := os.Open(path)
-		if errors.Is(err, os.ErrNotExist) {
+		lock, err := flock.TakeFolder(path)
+		if _, held := errors.AsType[*flock.HeldError](err); held || errors.Is(err, os.ErrNotExist) {
 			continue
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = errors.Join(os.RemoveAll(path), lock.Release())
 		}
-		if err = flock(f, unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			err = os.RemoveAll(path)
-		} else if errors.Is(err, unix.EWOULDBLOCK) {
-			err = nil
-		}
-		f.Close()
 		if err != nil {
 			return fmt.Errorf("remove an unfinished import: %w", err)
 		}

@@ -18,6 +18,7 @@
 package image
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/drydock-vm/drydock/internal/flock"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 )
 
@@ -152,23 +154,12 @@ func (s *Store) locked(f func() error) (err error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("open the image store: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(s.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := flock.Wait(context.Background(), filepath.Join(s.dir, lockFile), "image store")
 	if err != nil {
 		return fmt.Errorf("lock the image store: %w", err)
 	}
-	defer lock.Close()
-	if err := flock(lock, unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock the image store: %w", err)
-	}
+	defer lock.Release()
 	return f()
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }
 
 // remove deletes a file that may be gone already.

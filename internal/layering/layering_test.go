@@ -21,6 +21,7 @@ var floors = map[string]int{
 	"internal/config":      1,
 	"internal/credentials": 1,
 	"internal/escape":      1,
+	"internal/flock":       1,
 	"internal/imagelock":   1,
 	"internal/location":    1,
 	"internal/printed":     1,

@@ -50,7 +50,7 @@ func TestOneAtATime(t *testing.T) {
 	if _, err := openWorkplace(target); !errors.Is(err, ErrTarget) {
 		t.Errorf("a second one: %v", err)
 	}
-	w.lock.Close() // as when the process is killed
+	w.lock.Release() // as when the process is killed
 	again, err := openWorkplace(target)
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ func TestSeveralAtOnce(t *testing.T) {
 	if first.image == second.image || second.image == third.image {
 		t.Fatalf("%s, %s and %s", first.image, second.image, third.image)
 	}
-	third.lock.Close() // as when the process is killed
+	third.lock.Release() // as when the process is killed
 	first.close()
 	again := open()
 	if again.image != first.image {

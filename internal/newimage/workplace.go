@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/internal/flock"
 )
 
 // workplace is where an image is made, beside its target. One process at a time
@@ -17,7 +19,7 @@ type workplace struct {
 	converted string
 	commands  string // for debugfs: a line for each file, or more
 	folder    string // where the backup is mounted meanwhile
-	lock      *os.File
+	lock      *flock.Lock
 }
 
 func baseOf(target string) string {
@@ -31,12 +33,16 @@ func lockOf(target string) string { return baseOf(target) + "lock" }
 func openWorkplace(target string) (*workplace, error) {
 	base := baseOf(target)
 	w := &workplace{image: base + "partial", converted: base + "partial.qcow2", commands: base + "commands", folder: base + "mount"}
-	if err := w.take(lockOf(target)); err != nil {
+	var err error
+	if w.lock, err = flock.Take(lockOf(target), "making "+target); err != nil {
+		if held, ok := errors.AsType[*flock.HeldError](err); ok {
+			err = fmt.Errorf("%w: this image is made by %s (if it was killed and does not end: umount -f %s)", ErrTarget, held.Holder, w.folder)
+		}
 		return nil, err
 	}
 	// The mount of a process that was killed. By force: programs that use it get
 	// errors, and do not wait for answers.
-	err := unix.Unmount(w.folder, unix.UMOUNT_NOFOLLOW|unix.MNT_FORCE|unix.MNT_DETACH)
+	err = unix.Unmount(w.folder, unix.UMOUNT_NOFOLLOW|unix.MNT_FORCE|unix.MNT_DETACH)
 	if err == nil || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		err = os.Mkdir(w.folder, 0o700)
 	}
@@ -81,34 +87,6 @@ func openAnyWorkplace(target string) (mine *workplace, err error) {
 	return mine, nil
 }
 
-// take takes the lock. Its file is removed by whoever had it, so a lock of a file
-// that is not there any more is none.
-func (w *workplace) take(path string) error {
-	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-		if err != nil {
-			return err
-		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-			f.Close()
-			if errors.Is(err, unix.EWOULDBLOCK) {
-				err = fmt.Errorf("%w: another process is making this image (if it was killed and does not end: umount -f %s)", ErrTarget, w.folder)
-			}
-			return err
-		}
-		held, err := f.Stat()
-		if err != nil {
-			f.Close()
-			return err
-		}
-		if there, err := os.Stat(path); err == nil && os.SameFile(held, there) {
-			w.lock = f
-			return nil
-		}
-		f.Close()
-	}
-}
-
 // begin makes an empty image. It is a new file: a program of a process that was
 // killed may still write to the one before.
 func (w *workplace) begin(size int64) error {
@@ -134,6 +112,5 @@ func (w *workplace) clear() {
 func (w *workplace) close() {
 	w.clear()
 	_ = os.Remove(w.folder)
-	_ = os.Remove(w.lock.Name())
-	w.lock.Close()
+	_ = w.lock.Remove() // the next to make this image takes it over
 }

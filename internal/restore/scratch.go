@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/internal/flock"
 )
 
 // scratchName begins the names of folders for sockets, in the folder for temporary
@@ -24,33 +26,15 @@ func scratch() (dir string, done func() error, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	lock, err := lockFolder(made)
+	lock, err := flock.TakeFolder(made)
 	if err != nil {
 		return "", nil, errors.Join(err, os.Remove(made))
 	}
 	dir = filepath.Join(filepath.Dir(made), scratchName+rand.Text())
 	if err := os.Rename(made, dir); err != nil {
-		return "", nil, errors.Join(err, lock.Close(), os.Remove(made))
+		return "", nil, errors.Join(err, lock.Release(), os.Remove(made))
 	}
-	return dir, func() error { return errors.Join(os.RemoveAll(dir), lock.Close()) }, nil
-}
-
-// errLocked is of a folder whose maker is alive.
-var errLocked = errors.New("it is in use")
-
-// lockFolder locks a folder, not what a link leads to, for as long as the file is open.
-func lockFolder(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = errLocked
-		}
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return dir, func() error { return errors.Join(os.RemoveAll(dir), lock.Release()) }, nil
 }
 
 // sweepScratch removes the folders of this user whose makers are gone. Others' are no
@@ -65,12 +49,12 @@ func sweepScratch() error {
 		if err := unix.Lstat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Geteuid() {
 			continue
 		}
-		lock, err := lockFolder(path)
+		lock, err := flock.TakeFolder(path)
 		if err != nil {
 			continue // in use, or gone meanwhile
 		}
 		err = os.RemoveAll(path)
-		if err := errors.Join(err, lock.Close()); err != nil {
+		if err := errors.Join(err, lock.Release()); err != nil {
 			return err
 		}
 	}

@@ -7,8 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/drydock-vm/drydock/internal/flock"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/restore"
 )
@@ -26,14 +25,11 @@ func TestLeftoversOfAKilledQCOW2(t *testing.T) {
 		return path
 	}
 	folder("drydock-nbd-left", 0)
-	used, err := os.Open(folder("drydock-nbd-used", 0))
+	used, err := flock.TakeFolder(folder("drydock-nbd-used", 0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer used.Close()
-	if err := unix.Flock(int(used.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
+	defer used.Release()
 	folder("drydock-nbd-theirs", 12345)
 	folder("other", 0)
 	if err := errors.Join(os.WriteFile(filepath.Join(elsewhere, "precious"), nil, 0o600), os.Symlink(elsewhere, filepath.Join(temp, "drydock-nbd-link"))); err != nil {

@@ -7,8 +7,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
+
+	"github.com/drydock-vm/drydock/internal/flock"
 )
 
 // Ports of guests lie below the range from which Linux takes the ports of
@@ -30,31 +31,19 @@ func reservePort(t testing.TB) int {
 	}
 	for i := range portCount {
 		port := firstPort + (os.Getpid()+i)%portCount
-		lock, err := lockPort(filepath.Join(folder, fmt.Sprint(port)))
+		lock, err := flock.Take(filepath.Join(folder, fmt.Sprint(port)), "test")
 		if err != nil {
 			continue
 		}
 		if !bindable(port) {
-			lock.Close()
+			lock.Release()
 			continue
 		}
-		t.Cleanup(func() { lock.Close() })
+		t.Cleanup(func() { lock.Release() })
 		return port
 	}
 	t.Fatalf("no free port between %d and %d", firstPort, firstPort+portCount)
 	return 0
-}
-
-func lockPort(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		file.Close()
-		return nil, err
-	}
-	return file, nil
 }
 
 func bindable(port int) bool {

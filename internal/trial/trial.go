@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/internal/flock"
 	"github.com/drydock-vm/drydock/internal/health"
 	"github.com/drydock-vm/drydock/internal/nbd"
 	"github.com/drydock-vm/drydock/internal/qemuimg"
@@ -81,11 +82,11 @@ var (
 // Run starts the machine, waits until it is healthy, and ends it. A result that
 // comes with an error has what was measured until then.
 func Run(ctx context.Context, o Options) (Result, error) {
-	unlock, err := take(o.Folder, o.Scratch)
+	lock, err := take(o.Folder, o.Scratch)
 	if err != nil {
 		return Result{}, err
 	}
-	defer unlock()
+	defer lock.Release()
 	t := &trial{Options: o}
 	if err := t.prepare(ctx); err != nil {
 		if !errors.Is(err, ErrCommand) {
@@ -297,28 +298,24 @@ func (w *watched) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // take takes the folders of a trial, in which nothing is left of one before.
-func take(folder, scratch string) (unlock func(), err error) {
+func take(folder, scratch string) (*flock.Lock, error) {
 	if err := os.MkdirAll(filepath.Dir(folder), 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(folder+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := flock.Take(folder+".lock", "trial of "+filepath.Base(folder))
+	if held, ok := errors.AsType[*flock.HeldError](err); ok {
+		return nil, fmt.Errorf("%w, by %s", ErrBusy, held.Holder)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		err = ErrBusy
-	}
-	if err == nil {
-		err = end(folder)
-	}
-	if err == nil {
+	if err = end(folder); err == nil {
 		err = remove(folder, scratch)
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("take %s: %w", folder, err)
+		return nil, errors.Join(fmt.Errorf("take %s: %w", folder, err), lock.Release())
 	}
-	return func() { f.Close() }, nil
+	return lock, nil
 }
 
 // end ends the machine that a process has left that was killed.
@@ -352,10 +349,11 @@ func Sweep(folders, scratches string) error {
 		if !isDir {
 			continue
 		}
-		unlock, err := take(filepath.Join(folders, name), filepath.Join(scratches, name))
+		lock, err := take(filepath.Join(folders, name), filepath.Join(scratches, name))
 		if err == nil {
-			unlock()
-		} else if !errors.Is(err, ErrBusy) {
+			err = lock.Release()
+		}
+		if err != nil && !errors.Is(err, ErrBusy) {
 			errs = append(errs, err)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/drydock-vm/drydock/internal/flock"
 )
 
 // process is a QEMU that lives, or has lived a moment ago. It is held by a
@@ -60,7 +62,7 @@ func (m *Machine) find() (*process, error) {
 func (m *Machine) settled(ctx context.Context) (*process, error) {
 	for {
 		// In this order: a start may end between the two.
-		starting := m.starting()
+		starting := flock.Held(m.path(startLock))
 		p, err := m.find()
 		if p != nil || err != nil || !starting {
 			return p, err

@@ -42,6 +42,7 @@ import (
 	"path/filepath"
 	"regexp"
 
+	"github.com/drydock-vm/drydock/internal/flock"
 	"github.com/drydock-vm/drydock/internal/vm"
 	"github.com/drydock-vm/drydock/internal/vm/qmp"
 )
@@ -131,7 +132,7 @@ func (m *Machine) State(ctx context.Context) (vm.State, error) {
 		return "", m.fail("state", err, "")
 	}
 	if p == nil {
-		if m.starting() {
+		if flock.Held(m.path(startLock)) {
 			return vm.Starting, nil
 		}
 		return vm.Off, nil
@@ -145,7 +146,7 @@ func (m *Machine) State(ctx context.Context) (vm.State, error) {
 		return "", m.fail("state", ctx.Err(), "")
 	case p.gone():
 		return vm.Off, nil
-	case m.starting():
+	case flock.Held(m.path(startLock)):
 		return vm.Starting, nil
 	}
 	return vm.Running, nil

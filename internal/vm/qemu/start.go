@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/drydock-vm/drydock/internal/flock"
 	"github.com/drydock-vm/drydock/internal/vm"
 	"github.com/drydock-vm/drydock/internal/vm/qmp"
 )
@@ -40,11 +41,12 @@ func (m *Machine) Start(ctx context.Context) error {
 	if err := m.prepare(); err != nil {
 		return m.fail("start", err, "")
 	}
-	unlock, err := m.lockStart(ctx)
+	// This is the only process that starts the machine.
+	lock, err := flock.Wait(ctx, m.path(startLock), "start "+m.o.Name)
 	if err != nil {
 		return m.fail("start", err, "")
 	}
-	defer unlock()
+	defer lock.Release()
 	p, err := m.find()
 	if err != nil {
 		return m.fail("start", err, "")
@@ -245,38 +247,4 @@ func (m *Machine) setAside() error {
 		}
 	}
 	return nil
-}
-
-// lockStart makes this the only process that starts the machine.
-func (m *Machine) lockStart(ctx context.Context) (unlock func(), err error) {
-	f, err := os.OpenFile(m.path(startLock), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("another process is starting it: %w", ctx.Err())
-		case <-time.After(retryPause):
-		}
-	}
-}
-
-// starting reports whether some process is about to start the machine.
-func (m *Machine) starting() bool {
-	f, err := os.Open(m.path(startLock))
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
