@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -108,6 +109,20 @@ func (f *forgery) leaf(id uint64, k key, change func(block, item []byte)) {
 	off := nodeHeaderSize + int(binary.LittleEndian.Uint32(n.entry(w.steps[0].slot)[keySize:]))
 	change(block, block[off:off+len(w.value().raw)])
 	seal(f.fs, block)
+}
+
+// first returns the key of the first item of a kind from k on.
+func (f *forgery) first(id uint64, k key, kind uint8) key {
+	f.t.Helper()
+	var w walk
+	err := f.tree(id).seek(&w, k)
+	for err == nil && w.valid() && w.key().kind != kind {
+		err = w.next()
+	}
+	if err != nil || !w.valid() {
+		f.t.Fatalf("tree %d has no item of kind %d: %v", id, kind, err)
+	}
+	return w.key()
 }
 
 // object returns the number of a file in its subvolume.
@@ -296,31 +311,58 @@ func TestForgedItems(t *testing.T) {
 // TestForgedUsage has extents and block groups that do not agree about what is in
 // use.
 func TestForgedUsage(t *testing.T) {
-	original := seedBytes(t, "mixed")
-	// rename gives the first item of a kind in a leaf another one.
-	rename := func(block []byte, kind uint8) {
-		for i := range node(block).count() {
-			if n := node(block); n.key(i).kind == kind {
-				n.entry(i)[8]--
-				return
+	mixed, groups := seedBytes(t, "mixed"), seedBytes(t, "groups")
+	// entry changes the first entry of a kind in a leaf.
+	entry := func(kind uint8, change func(entry []byte)) func(block, item []byte) {
+		return func(block, _ []byte) {
+			n := node(block)
+			i := 0
+			for n.key(i).kind != kind {
+				i++
 			}
+			change(n.entry(i))
 		}
-		t.Fatalf("no item of kind %d", kind)
 	}
-	for text, change := range map[string]func(block, item []byte){
-		"bytes of the chunk at":          func(_, item []byte) { put64(item, binary.LittleEndian.Uint64(item)+4096) },
-		"there is none for the chunk at": func(block, _ []byte) { rename(block, kindBlockGroup) },
-		"the extent tree has":            func(block, _ []byte) { rename(block, kindExtent) },
+	rename := func(entry []byte) { entry[8]-- }
+	more := func(_, item []byte) { put64(item, binary.LittleEndian.Uint64(item)+4096) }
+	for _, c := range []struct {
+		text   string
+		seed   []byte
+		tree   uint64 // that has the item
+		kind   uint8
+		change func(block, item []byte)
+	}{
+		{"bytes of the chunk at", mixed, extentTree, kindBlockGroup, more},
+		{"there is none for the chunk at", mixed, extentTree, kindBlockGroup, entry(kindBlockGroup, rename)},
+		{"there is none for the chunk at", mixed, extentTree, kindBlockGroup, entry(kindBlockGroup, func(e []byte) { put64(e[9:], 4096) })},
+		{"the extent tree has", mixed, extentTree, kindBlockGroup, entry(kindExtent, rename)},
+		{"reach beyond their chunk", mixed, extentTree, kindExtent, entry(kindExtent, func(e []byte) { put64(e[9:], 1<<40) })},
+
+		{"bytes of the chunk at", groups, groupTree, kindBlockGroup, more},
+		{"there is none for the chunk at", groups, groupTree, kindBlockGroup, entry(kindBlockGroup, rename)},
+		{"there is none for the chunk at", groups, groupTree, kindBlockGroup, entry(kindBlockGroup, func(e []byte) { put64(e[9:], 4096) })},
+		{"the extent tree has", groups, extentTree, kindExtent, entry(kindExtent, rename)},
+		{"it has no root", groups, rootTree, kindRoot, func(_, item []byte) { put64(item[0xb0:], 0) }},
+		{"block group tree at offset", groups, groupTree, kindBlockGroup, func(block, _ []byte) { put64(block[0x58:], extentTree) }},
 	} {
-		t.Run(text, func(t *testing.T) {
-			f := forge(t, original)
-			chunks := f.fs.chunks.chunks
-			f.leaf(extentTree, key{chunks[len(chunks)-1].logical, kindBlockGroup, 0}, change)
+		t.Run(fmt.Sprintf("%s in tree %d", c.text, c.tree), func(t *testing.T) {
+			f := forge(t, c.seed)
+			at := key{groupTree, kindRoot, 0}
+			switch c.kind {
+			case kindExtent:
+				at = f.first(c.tree, key{}, c.kind)
+			case kindBlockGroup:
+				at = f.first(c.tree, key{f.fs.chunks.chunks[len(f.fs.chunks.chunks)-1].logical, 0, 0}, c.kind)
+			}
+			f.leaf(c.tree, at, c.change)
 			fs, err := Open([]disk.Sparse{disktest.Mem(f.raw)}, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkForged(t, fs.Used(0, func(int64, int64) error { return nil }), text)
+			checkForged(t, fs.Used(0, func(int64, int64) error { return nil }), c.text)
+			if err := disktest.WalkLeniently(fs, nil); err != nil {
+				t.Errorf("no file needs that, but: %v", err)
+			}
 		})
 	}
 }

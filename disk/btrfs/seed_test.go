@@ -38,7 +38,7 @@ func TestSeeds(t *testing.T) {
 	for _, s := range seeds {
 		t.Run(s.name, func(t *testing.T) {
 			if *update {
-				writeSeed(t, s.name, s.dirty, s.mkfs)
+				writeSeed(t, s.name, s.dirty, s.mkfs, "")
 			}
 			fs := openSeed(t, s.name, btrfs.Options{})
 			all := disktest.ReadTree(t, fs)
@@ -79,7 +79,8 @@ func openSeed(t testing.TB, name string, opts btrfs.Options) *btrfs.Filesystem {
 	return fs
 }
 
-func writeSeed(t *testing.T, name string, dirty bool, mkfs []string) {
+// writeSeed makes a seed. With tune, btrfstune is run with that in the end.
+func writeSeed(t *testing.T, name string, dirty bool, mkfs []string, tune string) {
 	paths := makeImages(t, 1, seedSize, mkfs...)
 	dir, unmount := mount(t, paths, "max_inline=2048,commit=300,nodiscard")
 	writeSeedTree(t, dir)
@@ -99,6 +100,9 @@ func writeSeed(t *testing.T, name string, dirty bool, mkfs []string) {
 		image = disktest.CopyImage(t, image)
 	}
 	unmount()
+	if tune != "" {
+		disktest.Run(t, "btrfstune", tune, image)
+	}
 	disktest.SaveSeed(t, name, image)
 }
 
