@@ -125,9 +125,7 @@ func TestReleaseWhileAChildHasIt(t *testing.T) {
 	l, err := flock.TakeFolder(folder)
 	check(t, err)
 	c := exec.Command("sleep", "1000")
-	for _, f := range openAt(t, folder) {
-		c.ExtraFiles = append(c.ExtraFiles, f)
-	}
+	c.ExtraFiles = openAt(t, folder)
 	check(t, c.Start())
 	defer c.Wait()
 	defer c.Process.Kill()
