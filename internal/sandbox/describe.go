@@ -239,17 +239,25 @@ func (c *nodeCache) want(ino uint64) (e *wire.Entry, k *description, err error) 
 		}
 	}
 	k = f.asked
-	if _, score := c.expected.expect(); !k.ahead && len(k.files) > 0 && score >= missCost {
-		k.ahead = true
-		for next := range c.following(n.in, k.files[len(k.files)-1]) {
-			if err := c.describe(n.in, next, k); err != nil {
-				return nil, nil, err
-			}
-			break
+	if !k.ahead {
+		if err := c.askAfter(k); err != nil {
+			return nil, nil, err
 		}
 	}
 	c.last = f.entry
 	return f.entry, k, nil
+}
+
+// askAfter asks for the description after k, if the caller goes on in order.
+func (c *nodeCache) askAfter(k *description) error {
+	if _, score := c.expected.expect(); len(k.files) == 0 || score < missCost {
+		return nil
+	}
+	k.ahead = true
+	for next := range c.following(k.in, k.files[len(k.files)-1]) {
+		return c.describe(k.in, next, k)
+	}
+	return nil
 }
 
 // sortFor sorts the names if the file at index is not the next one in the order of the

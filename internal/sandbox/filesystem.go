@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"hash/maphash"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/sandbox/wire"
@@ -144,7 +143,7 @@ func (fs *filesystem) content(ino uint64, size int64) content {
 }
 
 func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
-	seen := nameSet{seed: maphash.MakeSeed(), hashes: make(map[uint64]struct{})}
+	seen := wire.NewNameSet()
 	req := wire.ReadDir{Node: fs.node(ino)}
 	known, asked := fs.dirs.visit(&req)
 	if asked != nil {
@@ -160,7 +159,7 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 		if err := fs.small.anticipate(known.files); err != nil {
 			return err
 		}
-		return fs.yield(known.call, &known.DirPage, &seen, yield)
+		return fs.yield(known.call, &known.DirPage, seen, yield)
 	}
 	list, names := newDirectory(ino), new(nameListing)
 	var next *call
@@ -205,7 +204,7 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 				return err
 			}
 		}
-		if err := fs.yield(k, &pages[0], &seen, yield); err != nil {
+		if err := fs.yield(k, &pages[0], seen, yield); err != nil {
 			return err
 		}
 	}
@@ -240,10 +239,10 @@ func (fs *filesystem) expect(k *call, pages []wire.DirPage, last *listing) {
 }
 
 // yield passes the entries of a page on.
-func (fs *filesystem) yield(k *call, p *wire.DirPage, seen *nameSet, yield func(disk.DirEntry) error) error {
+func (fs *filesystem) yield(k *call, p *wire.DirPage, seen *wire.NameSet, yield func(disk.DirEntry) error) error {
 	for i := range p.Entries {
 		e := p.Entries[i].DirEntry
-		if !seen.add(e.Name) {
+		if !seen.Add(e.Name) {
 			return fs.client.lied(k, fmt.Errorf("the name %q is twice in the directory", e.Name))
 		}
 		if err := yield(e); err != nil {
@@ -251,21 +250,4 @@ func (fs *filesystem) yield(k *call, p *wire.DirPage, seen *nameSet, yield func(
 		}
 	}
 	return nil
-}
-
-// nameSet tells whether a name was there before. It keeps 64 bits of each,
-// hashed with a secret seed: a false alarm, which a name that is there once
-// could cause, happens in one of 37 million directories of a million files.
-type nameSet struct {
-	seed   maphash.Seed
-	hashes map[uint64]struct{}
-}
-
-func (s *nameSet) add(name []byte) bool {
-	h := maphash.Bytes(s.seed, name)
-	if _, twice := s.hashes[h]; twice {
-		return false
-	}
-	s.hashes[h] = struct{}{}
-	return true
 }

@@ -1,8 +1,8 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
-	"hash/maphash"
 	"iter"
 	"slices"
 	"strings"
@@ -16,57 +16,75 @@ import (
 // costs time only to a caller that walks deeper than this while it lists.
 const maxPaused = 32
 
-// dirReader lists a directory, a page at a time.
+// dirReader lists a directory, and can pause.
 type dirReader struct {
-	ino  uint64
-	pos  uint64 // entries that were listed
-	next func() (disk.DirEntry, error, bool)
+	ino   uint64
+	pos   uint64 // entries that were listed
+	names *wire.NameSet
+	visit func(disk.DirEntry) bool // what is done with each entry
+	err   error                    // with which the listing ended
+
+	next func() (struct{}, bool) // goes on to the next pause; false: to the end
 	stop func()
-
-	// names holds a hash of each name. Two names of one hash are taken for
-	// the same name, which happens by chance once in 37 million directories
-	// of a million files, and not by intent, since the seed is secret.
-	names map[uint64]struct{}
-	seed  maphash.Seed
 }
 
-func (t *tree) newDirReader(ino uint64) *dirReader {
-	r := &dirReader{ino: ino, names: make(map[uint64]struct{}), seed: maphash.MakeSeed()}
-	r.next, r.stop = iter.Pull2(func(yield func(disk.DirEntry, error) bool) {
-		stopped := false
-		err := t.ReadDir(ino, func(e disk.DirEntry) error {
-			if stopped = !yield(e, nil); stopped {
-				return errEnough
-			}
-			return nil
-		})
-		if err != nil && !stopped {
-			yield(disk.DirEntry{}, err)
+// newDirReader returns a reader that stands at the start of a directory.
+func newDirReader(ino uint64) *dirReader {
+	return &dirReader{ino: ino, names: wire.NewNameSet()}
+}
+
+// list calls visit for the entries of the directory. When that has returned false, the
+// listing goes on if pause says so.
+func (r *dirReader) list(t *tree, pause func() bool) {
+	var bad error
+	err := t.ReadDir(r.ino, func(e disk.DirEntry) error {
+		if bad = r.check(e); bad != nil {
+			return bad
 		}
+		if !r.visit(e) && !pause() {
+			return errEnough
+		}
+		return nil
 	})
-	return r
+	r.err = cmp.Or(bad, err)
 }
 
-// entry returns the next entry, which is valid until the one after it is asked
-// for. ok is false at the end.
-func (r *dirReader) entry() (e disk.DirEntry, ok bool, err error) {
-	e, err, ok = r.next()
-	if err != nil || !ok {
-		return disk.DirEntry{}, false, err
+// read calls visit for the entries that follow, until that returns false. At the end of
+// the directory, last is set.
+func (r *dirReader) read(t *tree, visit func(disk.DirEntry) bool) (last bool, err error) {
+	r.visit = visit
+	if r.next == nil {
+		r.next, r.stop = iter.Pull(func(yield func(struct{}) bool) {
+			r.list(t, func() bool { return yield(struct{}{}) })
+		})
 	}
+	if _, paused := r.next(); paused {
+		return false, nil
+	}
+	return true, r.err
+}
+
+// readWhole is read for a directory of which a part is no use: it does not pause, and
+// what cannot be read to its end is errEnough.
+func (r *dirReader) readWhole(t *tree, visit func(disk.DirEntry) bool) error {
+	r.visit = visit
+	r.list(t, func() bool { return false })
+	return r.err
+}
+
+// check checks the next entry.
+func (r *dirReader) check(e disk.DirEntry) error {
 	if err := wire.CheckEntry(e); err != nil {
-		return disk.DirEntry{}, false, damaged(r.structure(), err)
+		return damaged(r.structure(), err)
 	}
-	h := maphash.Bytes(r.seed, e.Name)
-	if _, twice := r.names[h]; twice {
-		return disk.DirEntry{}, false, damaged(r.structure(), fmt.Errorf("the name %q is there twice", e.Name))
+	if !r.names.Add(e.Name) {
+		return damaged(r.structure(), fmt.Errorf("the name %q is there twice", e.Name))
 	}
 	if r.pos++; r.pos > wire.MaxDirEntries {
-		return disk.DirEntry{}, false, &disk.Error{Layer: "reader", Structure: r.structure(), Offset: -1,
+		return &disk.Error{Layer: "reader", Structure: r.structure(), Offset: -1,
 			Err: disk.ErrLimit, Detail: fmt.Sprintf("it has more than %d entries", wire.MaxDirEntries)}
 	}
-	r.names[h] = struct{}{}
-	return e, true, nil
+	return nil
 }
 
 func (r *dirReader) structure() string { return "directory of " + nodeName(r.ino) }
@@ -77,14 +95,13 @@ func (t *tree) resume(ino, skip uint64) (*dirReader, error) {
 	if r := t.takePaused(ino, skip); r != nil {
 		return r, nil
 	}
-	r := t.newDirReader(ino)
-	for r.pos < skip {
-		if _, ok, err := r.entry(); err != nil || !ok {
-			r.stop()
-			return r, err // at the end: an empty last page
+	r := newDirReader(ino)
+	if skip > 0 {
+		if _, err := r.read(t, func(disk.DirEntry) bool { return r.pos < skip }); err != nil {
+			return nil, err
 		}
 	}
-	return r, nil
+	return r, nil // at the end: an empty last page
 }
 
 func (t *tree) takePaused(ino, skip uint64) *dirReader {
@@ -122,13 +139,21 @@ func (d *reader) readDir(req wire.ReadDir, b []byte) ([]byte, error) {
 	}
 	w := &walker{tree: t, out: wire.NewDirPagesWriter(b), order: req.Walk, seen: map[uint64]bool{req.Ino: true}, survey: newSurvey()}
 	w.out.Begin(req.Ino)
-	dirs, last, err := w.fill(r, req.Names)
-	if err != nil {
+	w.begin(req.Names)
+	last, err := r.read(t, w.add)
+	switch {
+	case !last:
+		t.pause(r)
+	case err != nil && w.count == 0:
 		return nil, err
+	case err != nil:
+		// What stands before damage is a page of its own: whoever asks for the next
+		// one gets the error.
+		last = false
 	}
 	w.out.End(last)
 	if last && req.Walk != wire.NoWalk {
-		w.descend(dirs, req.Then)
+		w.descend(w.subdirs(), req.Then)
 	}
 	return w.out.Finish(), nil
 }
@@ -140,40 +165,32 @@ type walker struct {
 	order wire.Walk
 	seen  map[uint64]bool // directories: a damaged disk may hold circles
 
+	names bool     // of the entries, nothing but their names is wanted
+	count int      // of entries of the directory that is being listed
+	dirs  []subdir // those among them
+
 	// The entry that is being described: all of them use the same memory.
 	entry  wire.Entry
 	inode  disk.Inode
 	survey *survey
 }
 
-// fill adds entries until the directory or the room in the answer ends. It
-// returns the directories among them, in the order of the walk. What stands before
-// damage is a page of its own: whoever asks for the next one gets the error. With
-// names, the entries are not described.
-func (w *walker) fill(r *dirReader, names bool) (dirs []subdir, last bool, err error) {
-	for n := 0; !w.out.Full(); n++ {
-		e, ok, err := r.entry()
-		if err != nil && n > 0 {
-			r.stop()
-			return nil, false, nil
-		}
-		if err != nil || !ok {
-			r.stop()
-			w.sort(dirs)
-			return dirs, true, err
-		}
-		if names {
-			w.entry = wire.Entry{DirEntry: e}
-		} else {
-			w.describe(e)
-		}
-		w.out.Add(&w.entry)
-		if w.order != wire.NoWalk && w.entry.IsDir() {
-			dirs = append(dirs, subdir{ino: e.Ino, name: string(e.Name)})
-		}
+// begin starts the list of a directory's entries. With names, they are not described.
+func (w *walker) begin(names bool) { w.names, w.count, w.dirs = names, 0, w.dirs[:0] }
+
+// add adds an entry, and reports whether there is room for another.
+func (w *walker) add(e disk.DirEntry) bool {
+	w.count++
+	if w.names {
+		w.entry = wire.Entry{DirEntry: e}
+	} else {
+		w.describe(e)
 	}
-	w.tree.pause(r)
-	return nil, false, nil
+	w.out.Add(&w.entry)
+	if w.order != wire.NoWalk && w.entry.IsDir() {
+		w.dirs = append(w.dirs, subdir{ino: e.Ino, name: string(e.Name)})
+	}
+	return !w.out.Full()
 }
 
 // subdir is a directory in another.
@@ -182,10 +199,13 @@ type subdir struct {
 	name string
 }
 
-func (w *walker) sort(dirs []subdir) {
+// subdirs returns the directories in the one that was listed last, in the order of the
+// walk. They are valid until another is listed.
+func (w *walker) subdirs() []subdir {
 	if w.order == wire.WalkNames {
-		slices.SortFunc(dirs, func(a, b subdir) int { return strings.Compare(a.name, b.name) })
+		slices.SortFunc(w.dirs, func(a, b subdir) int { return strings.Compare(a.name, b.name) })
 	}
+	return w.dirs
 }
 
 // descend adds whole directories, those below each before the next, and then
@@ -209,13 +229,13 @@ func (w *walker) descend(dirs []subdir, then []uint64) {
 		}
 		w.seen[next.ino] = true
 		w.out.Begin(next.ino)
-		below, last, err := w.fill(w.tree.newDirReader(next.ino), false)
-		if err != nil || !last {
+		w.begin(false)
+		if err := newDirReader(next.ino).readWhole(w.tree, w.add); err != nil {
 			w.out.Abandon() // who asks for it alone learns why
 			return
 		}
 		w.out.End(true)
-		dirs = below
+		dirs = w.subdirs()
 	}
 }
 
