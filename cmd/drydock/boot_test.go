@@ -213,6 +213,9 @@ func TestStartFromBackup(t *testing.T) {
 				t.Errorf("%s", out.stdout)
 			}
 
+			if name == "files" {
+				skeletonLost(t, h, g)
+			}
 			var done struct {
 				Disks []struct {
 					Kept string
@@ -234,6 +237,27 @@ func TestStartFromBackup(t *testing.T) {
 			}
 		})
 	}
+}
+
+// skeletonLost deletes what says where the files lie on the disk that a guest is being given:
+// none is made anew, and with the old one it goes on.
+func skeletonLost(t *testing.T, h *host, g *testguest.Guest) {
+	t.Helper()
+	skeleton := h.path("state", "from-backup", "web", "data.skeleton")
+	must(t, os.Rename(skeleton, skeleton+".away"))
+	r := h.run(1, "start-from-backup", "web")
+	for _, want := range []string{"disk data: " + skeleton + " is gone", "drydock stop --kill web, mv " + g.DataPath + ".before-"} {
+		if !strings.Contains(r.stderr, want) {
+			t.Errorf("%q is not in %s", want, r.stderr)
+		}
+	}
+	if _, err := os.Lstat(skeleton); err == nil {
+		t.Error("another one was made")
+	}
+	if state := h.state("web"); state != "running" {
+		t.Errorf("the guest is %s", state)
+	}
+	must(t, os.Rename(skeleton+".away", skeleton))
 }
 
 // TestBootFromPartition: a guest with its root in a partition, of which the backup has

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -52,8 +53,11 @@ type madeDisk struct {
 	// keep is the path at which is kept what the filesystem has beside content, and
 	// taken from if it is there; "" keeps nothing.
 	keep string
-	size int64 // of the filesystem, if not that which it had
-	grow bool  // it may become larger than it was, if the files do not fit
+	// begun: what is kept is there, since a guest has been given a disk of it. Another
+	// one would have the files elsewhere.
+	begun bool
+	size  int64 // of the filesystem, if not that which it had
+	grow  bool  // it may become larger than it was, if the files do not fit
 }
 
 // filesDisk shows a disk of which a backup has the files: the filesystem that restore
@@ -108,7 +112,7 @@ func (a *app) filesystemDisk(ctx context.Context, src *opened, t target, how mad
 	}
 	opts.Keep, opts.Grow = how.keep, how.grow
 	opts.Size = cmp.Or(how.size, opts.Size)
-	made, err := skeleton(ctx, tree, filepath.Join(c.State, "work", t.vm+"."+t.disk), opts)
+	made, err := skeleton(ctx, tree, filepath.Join(c.State, "work", t.vm+"."+t.disk), opts, how.begun)
 	if err != nil {
 		return nil, err
 	}
@@ -117,10 +121,22 @@ func (a *app) filesystemDisk(ctx context.Context, src *opened, t target, how mad
 	return d, nil
 }
 
-// skeleton opens the filesystem that was kept, or makes it below the name at.
-func skeleton(ctx context.Context, tree disk.Filesystem, at string, opts newimage.Options) (*newimage.Skeleton, error) {
-	if _, err := os.Stat(opts.Keep); opts.Keep != "" && err == nil {
-		return newimage.OpenSkeleton(ctx, tree, opts.Keep, opts)
+// errNoSkeleton is of a filesystem that was to be kept, and is gone.
+var errNoSkeleton = errors.New("what was made of the backup is gone")
+
+// skeleton opens the filesystem that was kept, or makes it below the name at unless a guest
+// was given a disk of it.
+func skeleton(ctx context.Context, tree disk.Filesystem, at string, opts newimage.Options, begun bool) (*newimage.Skeleton, error) {
+	if opts.Keep != "" {
+		_, err := os.Stat(opts.Keep)
+		switch gone := errors.Is(err, fs.ErrNotExist); {
+		case err == nil:
+			return newimage.OpenSkeleton(ctx, tree, opts.Keep, opts)
+		case !gone:
+			return nil, err
+		case begun:
+			return nil, errNoSkeleton
+		}
 	}
 	if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
 		return nil, err

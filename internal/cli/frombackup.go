@@ -221,7 +221,14 @@ func (f *filling) prepare(ctx context.Context) error {
 		if c == nil || c.Path != d.Path {
 			return fmt.Errorf("disk %s at %s is not in the configuration any more: put it back until it is filled in", d.Name, d.Path)
 		}
-		content, err := f.h.app.backupDisk(ctx, f.src, f.v, c, madeDisk{keep: f.skeleton(d.Name), size: f.sizes[d.Name]})
+		begun, err := f.begun(d)
+		if err != nil {
+			return fmt.Errorf("disk %s: %w", d.Name, err)
+		}
+		content, err := f.h.app.backupDisk(ctx, f.src, f.v, c, madeDisk{keep: f.skeleton(d.Name), begun: begun, size: f.sizes[d.Name]})
+		if errors.Is(err, errNoSkeleton) {
+			err = f.lost(d)
+		}
 		if err != nil {
 			return fmt.Errorf("disk %s: %w", d.Name, err)
 		}
@@ -236,6 +243,26 @@ func (f *filling) prepare(ctx context.Context) error {
 		f.disks = append(f.disks, fill.Disk{Name: d.Name, Path: d.Path, Kept: d.Kept, Content: content, Owner: owner})
 	}
 	return f.h.writeFromBackup(f.record)
+}
+
+// begun reports whether the guest was given what is served of a disk, and needs it still.
+func (f *filling) begun(d fromDisk) (bool, error) {
+	at := fill.Disk{Name: d.Name, Path: d.Path}
+	if waits, err := f.files.Waits(at); err != nil || waits {
+		return waits, err
+	}
+	return d.Put && f.files.Filled(at) != nil, nil
+}
+
+// lost refuses to go on without the skeleton of a disk: another one would have the files
+// elsewhere than where the guest knows them.
+func (f *filling) lost(d fromDisk) error {
+	back := "remove " + d.Path
+	if _, err := os.Lstat(d.Kept); err == nil {
+		back = fmt.Sprintf("mv %s %s", d.Kept, d.Path)
+	}
+	return fmt.Errorf("%s is gone, which says where the files of the backup lie on it, and another one would have them elsewhere: put it back from a copy of %s; or give up what the guest has written since: drydock stop --kill %s, %s, rm -r %s, and start again",
+		f.skeleton(d.Name), f.h.config.State, f.v.Name, back, f.h.fromFolder(f.v.Name))
 }
 
 // plan says which disks come from the backup, and refuses what could not start.
