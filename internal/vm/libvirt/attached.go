@@ -45,7 +45,7 @@ type diskXML struct {
 }
 
 // served reports whether the disk's image lies on an NBD server.
-func (d *diskXML) served() bool { return d.Backing != nil && d.Backing.Source.Protocol == "nbd" }
+func (d diskXML) served() bool { return d.Backing != nil && d.Backing.Source.Protocol == "nbd" }
 
 // same reports whether two paths lead to one file.
 func same(a, b string) bool {

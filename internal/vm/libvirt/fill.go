@@ -5,8 +5,10 @@ package libvirt
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/vm"
 	"github.com/drydock-vm/drydock/internal/vm/qmp"
 )
@@ -71,21 +73,44 @@ func (d *domain) monitor() qmp.Monitor {
 	})
 }
 
-// reconnects has QEMU wait for a server that a disk lies on, if one does. It leaves a
-// domain alone that has no such disk: libvirt notes of each whose QEMU was told something.
-func (d *domain) reconnects(ctx context.Context) error {
+// waits reports whether a disk of a domain that is off lies on a server for which its
+// header has QEMU wait. What cannot be read libvirt refuses, and says why.
+func (d *domain) waits() (bool, error) {
 	var has disks
-	if err := d.xml(&has); err != nil {
+	err := d.xml(&has)
+	return slices.ContainsFunc(has.List, func(at diskXML) bool {
+		if at.Driver.Type != "qcow2" {
+			return false
+		}
+		h, err := qemuimg.ReadHeader(at.Source.File)
+		return err == nil && qmp.HasWait(h.Backing)
+	}), err
+}
+
+// served reports whether a disk of a domain that is not off lies on a server.
+func (d *domain) served() (bool, error) {
+	var has disks
+	err := d.xml(&has)
+	return slices.ContainsFunc(has.List, diskXML.served), err
+}
+
+// left reports whether a paused domain is one that [Machine.Start] has left before its
+// guest executed. It tells QEMU nothing if no disk lies on a server: libvirt notes of each
+// domain whose QEMU was told something.
+func (d *domain) left(ctx context.Context) (bool, error) {
+	if served, err := d.served(); err != nil || !served {
+		return false, err
+	}
+	return qmp.Unbegun(ctx, d.monitor())
+}
+
+// reconnects has QEMU wait for a server that a disk lies on, if one does.
+func (d *domain) reconnects(ctx context.Context) error {
+	if served, err := d.served(); err != nil || !served {
 		return err
 	}
-	for i := range has.List {
-		if !has.List[i].served() {
-			continue
-		}
-		if err := qmp.Reconnect(ctx, d.monitor()); err != nil {
-			return vm.WithHint(fmt.Errorf("its reads fail, and do not wait, when the server is gone that its disks lie on: %w", err), "leave drydock running until they are filled in")
-		}
-		return nil
+	if err := qmp.Reconnect(ctx, d.monitor()); err != nil {
+		return vm.WithHint(fmt.Errorf("its reads fail, and do not wait, when the server is gone that its disks lie on: %w", err), "drydock start-from-backup has to serve them until they are filled in")
 	}
 	return nil
 }

@@ -34,11 +34,7 @@ func domain(name string, more ...string) string {
 
 func (h *host) machine(t *testing.T, name string) *libvirt.Machine {
 	t.Helper()
-	m, err := libvirt.New(libvirt.Options{Domain: name, Socket: h.Socket})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
+	return h.at(t, h.Socket, name)
 }
 
 func TestMachines(t *testing.T) {
@@ -55,6 +51,8 @@ func TestMachines(t *testing.T) {
 	t.Run("definition", func(t *testing.T) { h.definition(t) })
 	t.Run("crashed", func(t *testing.T) { h.crashed(t) })
 	t.Run("attached", func(t *testing.T) { h.attached(t) })
+	t.Run("cut", func(t *testing.T) { h.cut(t) })
+	t.Run("left", func(t *testing.T) { h.left(t) })
 	t.Run("fillable", func(t *testing.T) { h.fillable(t) })
 }
 
@@ -131,7 +129,7 @@ func (h *host) saved(t *testing.T) {
 func (h *host) failures(t *testing.T) {
 	for name, m := range map[string]*libvirt.Machine{
 		"virsh list":    h.machine(t, "nobody"),
-		"does libvirtd": h.at(t, filepath.Join(t.TempDir(), "none")),
+		"does libvirtd": h.at(t, filepath.Join(t.TempDir(), "none"), "web"),
 	} {
 		_, err := m.State(t.Context())
 		vmtest.WantError(t, err, nil, name)
@@ -152,9 +150,9 @@ func (h *host) failures(t *testing.T) {
 }
 
 // at is a machine of a daemon at another socket.
-func (h *host) at(t *testing.T, socket string) *libvirt.Machine {
+func (h *host) at(t *testing.T, socket, name string) *libvirt.Machine {
 	t.Helper()
-	m, err := libvirt.New(libvirt.Options{Domain: "web", Socket: socket})
+	m, err := libvirt.New(libvirt.Options{Domain: name, Socket: socket})
 	if err != nil {
 		t.Fatal(err)
 	}

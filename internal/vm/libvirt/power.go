@@ -11,6 +11,7 @@ import (
 	"github.com/digitalocean/go-libvirt"
 
 	"github.com/drydock-vm/drydock/internal/vm"
+	"github.com/drydock-vm/drydock/internal/vm/qmp"
 )
 
 const (
@@ -24,7 +25,8 @@ const (
 )
 
 // Start starts the domain. libvirt returns when its guest executes. Disks of which a part
-// is elsewhere wait for it, as vm.Filler says.
+// is elsewhere wait for it, as vm.Filler says: the guest does not execute before they do.
+// One that was left in between goes on.
 func (m *Machine) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -38,24 +40,56 @@ func (m *Machine) Start(ctx context.Context) error {
 			case vm.Running:
 				return d.reconnects(ctx)
 			case vm.Paused:
-				return d.paused()
+				if left, err := d.left(ctx); err != nil || !left {
+					return errors.Join(err, d.paused())
+				}
+				return d.goOn(ctx)
 			case vm.Stopping:
 			default:
-				_, err = d.conn.DomainCreateWithFlags(d.dom, 0)
-				if err == nil {
-					return errors.Join(d.reconnects(ctx), d.executes())
-				}
-				// Somebody else was faster, or it cannot start.
-				if now, stateErr := d.state(); stateErr != nil || now != vm.Running {
-					return vm.WithHint(fmt.Errorf("start the domain: %w", err), "/var/log/libvirt/qemu/"+d.dom.Name+".log may say why")
-				}
-				return nil
+				return d.create(ctx)
 			}
 			if err := sleep(ctx, pollPause); err != nil {
 				return err
 			}
 		}
 	})
+}
+
+// create starts a domain that is off.
+func (d *domain) create(ctx context.Context) error {
+	waits, err := d.waits()
+	if err != nil {
+		return err
+	}
+	flags := libvirt.DomainNone
+	if waits {
+		flags = libvirt.DomainStartPaused
+	}
+	_, err = d.conn.DomainCreateWithFlags(d.dom, uint32(flags))
+	switch {
+	case err == nil && waits:
+		return d.goOn(ctx)
+	case err == nil:
+		return d.executes()
+	}
+	// Somebody else was faster, or it cannot start.
+	if now, stateErr := d.state(); stateErr != nil || now != vm.Running {
+		return vm.WithHint(fmt.Errorf("start the domain: %w", err), "/var/log/libvirt/qemu/"+d.dom.Name+".log may say why")
+	}
+	return nil
+}
+
+// goOn has the guest of a domain execute that was started with its CPUs stopped, unless its
+// disks do not wait for a server. A QEMU that is too old has them never wait.
+func (d *domain) goOn(ctx context.Context) error {
+	err := d.reconnects(ctx)
+	if refused, ok := errors.AsType[*qmp.Error](err); err != nil && (!ok || refused.Class != "CommandNotFound") {
+		return err
+	}
+	if resumed := d.conn.DomainResume(d.dom); resumed != nil {
+		return errors.Join(err, fmt.Errorf("have its guest execute: %w", resumed))
+	}
+	return errors.Join(err, d.executes())
 }
 
 // executes makes sure that a domain which has started executes.

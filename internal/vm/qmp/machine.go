@@ -58,6 +58,16 @@ func pressPower(ctx context.Context, c *Client) error {
 	return c.Execute(ctx, "system_powerdown", nil, nil)
 }
 
+// Unbegun reports whether the guest of a QEMU has not executed anything yet: it was started
+// with its CPUs stopped, and they were not started since.
+func Unbegun(ctx context.Context, m Monitor) (bool, error) {
+	var answer struct {
+		Status string `json:"status"`
+	}
+	err := m.Execute(ctx, "query-status", nil, &answer)
+	return answer.Status == "prelaunch", err
+}
+
 // state is query-status in the terms of package vm (qapi/run-state.json).
 func (c *Client) state(ctx context.Context) (vm.State, error) {
 	var answer struct {

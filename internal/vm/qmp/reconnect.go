@@ -62,11 +62,21 @@ func reconnect(ctx context.Context, m Monitor, list []Node, node string, server 
 	return m.Execute(ctx, "blockdev-reopen", map[string]any{"options": []any{reads}}, nil)
 }
 
-// server is how the header of a qcow2 image says that QEMU shall connect to the NBD
-// server that the image lies on, if it has QEMU wait for it; otherwise nil.
 func (n Node) server() map[string]any {
-	text, ok := strings.CutPrefix(n.Image.Backing, "json:")
-	if !ok || n.Driver != "qcow2" || n.Backing == "" {
+	if n.Driver != "qcow2" || n.Backing == "" {
+		return nil
+	}
+	return server(n.Image.Backing)
+}
+
+// HasWait reports whether what the header of a qcow2 image says that it lies on is an NBD
+// server for which it has QEMU wait.
+func HasWait(backing string) bool { return server(backing) != nil }
+
+// server is how such a header says that QEMU shall connect to the server; otherwise nil.
+func server(backing string) map[string]any {
+	text, ok := strings.CutPrefix(backing, "json:")
+	if !ok {
 		return nil
 	}
 	var says struct {
