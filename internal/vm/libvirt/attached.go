@@ -4,9 +4,11 @@ package libvirt
 
 import (
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/drydock-vm/drydock/internal/vm"
@@ -30,7 +32,8 @@ type diskXML struct {
 	Source struct {
 		File   string `xml:"file,attr"`
 		Dev    string `xml:"dev,attr"`
-		Volume string `xml:"volume,attr"` // in a pool that knows its path
+		Volume string `xml:"volume,attr"` // in Pool, which knows its path
+		Pool   string `xml:"pool,attr"`
 	} `xml:"source"`
 	// Backing is what the image lies on: where the domain is off only if somebody has
 	// written it down, and whatever the image's header says.
@@ -72,7 +75,7 @@ func (d *domain) attached(path string) (*disks, error) {
 	if err := d.xml(has); err != nil {
 		return nil, err
 	}
-	there, ok := has.find(path)
+	there, ok := d.find(has, path)
 	if ok {
 		return has, nil
 	}
@@ -83,27 +86,55 @@ func (d *domain) attached(path string) (*disks, error) {
 	return nil, vm.WithHint(err, "configure the path that the domain has; if an external snapshot has put another image over this one, merge it: virsh blockcommit "+d.dom.Name+" DISK --active --pivot")
 }
 
-// find reports whether the image at path is one of the disks, or else what they are. Of a
-// volume only its pool knows the path: it may be the one.
-func (s *disks) find(path string) (there []string, found bool) {
-	for i := range s.List {
-		source := &s.List[i].Source
-		if source.Volume != "" {
+// find reports whether the image at path is one of the disks, or else what they are. A
+// volume of which nobody can tell the path may be the one.
+func (d *domain) find(has *disks, path string) (there []string, found bool) {
+	for i := range has.List {
+		at, err := d.path(&has.List[i])
+		if err != nil || same(at, path) {
 			return nil, true
 		}
-		at := source.File + source.Dev // it has one of them, or is empty
-		if at == "" {
-			continue
-		}
-		there = append(there, at)
-		if same(at, path) {
-			return nil, true
+		if at != "" {
+			there = append(there, at)
 		}
 	}
-	for _, a := range s.Args {
+	for _, a := range has.Args {
 		if strings.Contains(a.Value, path) {
 			return nil, true
 		}
 	}
 	return there, false
+}
+
+// path is that of a disk's image or device; empty is a drive with nothing in it.
+func (d *domain) path(at *diskXML) (string, error) {
+	if at.Source.Volume == "" {
+		return at.Source.File + at.Source.Dev, nil // it has one of them
+	}
+	return d.volume(at.Source.Pool, at.Source.Volume)
+}
+
+// volume is the path of a volume in a pool that is a folder. libvirt calls its files by
+// their names there (storageBackendVolBuildLocal), whether or not it has seen them yet.
+func (d *domain) volume(pool, name string) (string, error) {
+	p, err := d.conn.StoragePoolLookupByName(pool)
+	if err != nil {
+		return "", fmt.Errorf("look for storage pool %s: %w", pool, err)
+	}
+	text, err := d.conn.StoragePoolGetXMLDesc(p, 0)
+	if err != nil {
+		return "", fmt.Errorf("ask for the XML of storage pool %s: %w", pool, err)
+	}
+	var has struct {
+		Type   string `xml:"type,attr"`
+		Folder string `xml:"target>path"`
+	}
+	if err := xml.Unmarshal([]byte(text), &has); err != nil {
+		return "", fmt.Errorf("read the XML of storage pool %s: %w", pool, err)
+	}
+	switch has.Type {
+	case "dir", "fs", "netfs":
+		return filepath.Join(has.Folder, name), nil
+	}
+	return "", fmt.Errorf("storage pool %s is of type %s, and no folder (dir, fs, netfs) of images", pool, has.Type)
 }

@@ -28,10 +28,11 @@ func (m *Machine) CanFill(ctx context.Context, path string) error {
 		var unknown error // of a volume, unless another disk is the image
 		for i := range has.List {
 			at := &has.List[i]
+			image, err := d.path(at)
 			switch {
-			case at.Source.Volume != "":
-				unknown = vm.WithHint(fmt.Errorf("its disk %s is volume %s of a pool, of which nobody knows whether it is this one", at.Target.Dev, at.Source.Volume), edit+"<disk type='file'> with <source file='…'/>")
-			case !same(at.Source.File, path):
+			case err != nil:
+				unknown = vm.WithHint(fmt.Errorf("its disk %s is volume %s, of which nobody knows whether it is this one: %w", at.Target.Dev, at.Source.Volume, err), edit+"<disk type='file'> with <source file='…'/>")
+			case !same(image, path):
 			case at.Driver.Type != "qcow2":
 				return vm.WithHint(fmt.Errorf("its disk %s is not declared as qcow2", at.Target.Dev), edit+"type='qcow2' in the <driver> of the disk")
 			case at.Backing != nil:
@@ -74,17 +75,45 @@ func (d *domain) monitor() qmp.Monitor {
 }
 
 // waits reports whether a disk of a domain that is off lies on a server for which its
-// header has QEMU wait. What cannot be read libvirt refuses, and says why.
-func (d *domain) waits() (bool, error) {
+// header has QEMU wait. Of a volume that was put into its pool's folder the pool learns.
+func (d *domain) waits() (waits bool, err error) {
 	var has disks
-	err := d.xml(&has)
-	return slices.ContainsFunc(has.List, func(at diskXML) bool {
+	if err := d.xml(&has); err != nil {
+		return false, err
+	}
+	for i := range has.List {
+		at := &has.List[i]
 		if at.Driver.Type != "qcow2" {
-			return false
+			continue
 		}
-		h, err := qemuimg.ReadHeader(at.Source.File)
-		return err == nil && qmp.HasWait(h.Backing)
-	}), err
+		// What cannot be found or read libvirt refuses, and says why.
+		path, _ := d.path(at)
+		if h, err := qemuimg.ReadHeader(path); err != nil || !qmp.HasWait(h.Backing) {
+			continue
+		}
+		waits = true
+		if at.Source.Volume != "" {
+			if err := d.learn(at.Source.Pool, at.Source.Volume); err != nil {
+				return false, err
+			}
+		}
+	}
+	return waits, nil
+}
+
+// learn has a pool look at its folder again, if it does not know of a volume in it.
+func (d *domain) learn(pool, volume string) error {
+	p, err := d.conn.StoragePoolLookupByName(pool)
+	if err != nil {
+		return fmt.Errorf("look for storage pool %s: %w", pool, err)
+	}
+	if _, err := d.conn.StorageVolLookupByName(p, volume); err == nil {
+		return nil
+	}
+	if err := d.conn.StoragePoolRefresh(p, 0); err != nil {
+		return vm.WithHint(fmt.Errorf("have storage pool %s look for volume %s: %w", pool, volume, err), "virsh pool-start "+pool+", or virsh pool-refresh "+pool)
+	}
+	return nil
 }
 
 // served reports whether a disk of a domain that is not off lies on a server.
@@ -123,8 +152,11 @@ func (d *domain) pull(ctx context.Context, path string) error {
 	}
 	for i := range has.List {
 		at := &has.List[i]
-		if !at.served() || !same(at.Source.File, path) {
+		if !at.served() {
 			continue
+		}
+		if image, err := d.path(at); err != nil || !same(image, path) {
+			continue // err is of another disk: this one was found by its path
 		}
 		if err := d.conn.DomainBlockPull(d.dom, at.Target.Dev, 0, 0); err != nil {
 			return fmt.Errorf("tell libvirt that %s lies on nothing: %w", path, err)

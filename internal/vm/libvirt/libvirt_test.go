@@ -52,6 +52,7 @@ func TestMachines(t *testing.T) {
 	t.Run("crashed", func(t *testing.T) { h.crashed(t) })
 	t.Run("attached", func(t *testing.T) { h.attached(t) })
 	t.Run("cut", func(t *testing.T) { h.cut(t) })
+	t.Run("volume", func(t *testing.T) { h.volume(t) })
 	t.Run("left", func(t *testing.T) { h.left(t) })
 	t.Run("fillable", func(t *testing.T) { h.fillable(t) })
 }

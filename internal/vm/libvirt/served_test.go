@@ -4,7 +4,9 @@ package libvirt_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/nbd"
+	"github.com/drydock-vm/drydock/internal/qemuimg"
 	"github.com/drydock-vm/drydock/internal/vm"
 	"github.com/drydock-vm/drydock/internal/vm/vmtest"
 )
@@ -109,4 +112,59 @@ func (h *host) left(t *testing.T) {
 	vmtest.WantError(t, m.Start(t.Context()), nil, "drydock start-from-backup")
 	vmtest.WantState(t, m, vm.Paused)
 	h.Virsh("destroy", "left")
+}
+
+// A volume of a pool that is a folder is the file in it, also when the pool has not seen
+// it: it is started over a server, and filled in.
+func (h *host) volume(t *testing.T) {
+	image, stop := overServer(t)
+	defer stop()
+	folder, name := filepath.Split(image)
+	away := image + ".away"
+	if err := os.Rename(image, away); err != nil {
+		t.Fatal(err)
+	}
+	h.Virsh("pool-define-as", "folder", "dir", "--target", folder)
+	h.Virsh("pool-start", "folder")
+	h.Define(strings.Replace(domain("volume"), "</devices>", fmt.Sprintf(
+		"<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/><source pool='folder' volume='%s'/><target dev='vda' bus='virtio'/></disk></devices>", name), 1))
+	m := h.machine(t, "volume")
+	if err := errors.Join(m.CanFill(t.Context(), image), m.Attached(t.Context(), image)); err != nil {
+		t.Error(err)
+	}
+	for _, err := range []error{m.CanFill(t.Context(), away), m.Attached(t.Context(), away)} {
+		vmtest.WantError(t, err, nil, "configure the path")
+	}
+	if err := os.Rename(away, image); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !h.waits("volume") {
+		t.Error("it does not wait for the server")
+	}
+	if err := m.Fill(t.Context(), image, func(_, _ int64) {}); err != nil {
+		t.Error(err)
+	}
+	if text := h.Virsh("dumpxml", "volume"); strings.Contains(text, "nbd") {
+		t.Errorf("libvirt still knows of a server: %s", text)
+	}
+	h.Virsh("destroy", "volume")
+	if header, err := qemuimg.ReadHeader(image); err != nil || header.Backing != "" {
+		t.Errorf("it lies on %q, %v", header.Backing, err)
+	}
+
+	if d, err := m.Definition(t.Context()); err != nil || !strings.Contains(strings.Join(d.Command, " "), image) {
+		t.Errorf("command %q, %v", d.Command, err)
+	}
+
+	h.Virsh("pool-define-as", "group", "logical", "--source-name", "vg", "--target", "/dev/vg")
+	h.Define(strings.Replace(domain("logical"), "</devices>",
+		"<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/><source pool='group' volume='v'/><target dev='vda' bus='virtio'/></disk></devices>", 1))
+	err := h.machine(t, "logical").CanFill(t.Context(), image)
+	vmtest.WantError(t, err, nil, "<disk type='file'>")
+	if !strings.Contains(err.Error(), "storage pool group is of type logical") {
+		t.Error(err)
+	}
 }
