@@ -375,6 +375,28 @@ func TestBootLarger(t *testing.T) {
 	}
 }
 
+// TestBootSmallXFS: a guest with an XFS of a size of which none is made any more boots from
+// its backup, and runs from it when a larger one is asked for.
+func TestBootSmallXFS(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1", DataFilesystem: "xfs"})
+	raw := g.DataPath + ".raw"
+	tool(t, "truncate", "-s", "20M", raw)
+	tool(t, "mkfs.xfs", "--unsupported", "-q", "-L", "data", raw)
+	tool(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, g.DataPath)
+	must(t, os.Remove(raw))
+	h, g := bootHostOf(t, g, "mount: /var", "qcow2", "backup: image")
+
+	if out := h.run(0, "status"); !strings.Contains(out.stdout, ", booted in ") {
+		t.Errorf("%s", out.stdout)
+	}
+	if r := h.run(1, "start-from-backup", "web"); !strings.Contains(r.stderr, "disk data: ") || !strings.Contains(r.stderr, "an XFS has at least 314572800 bytes") || !strings.Contains(r.stderr, "start-from-backup --size") {
+		t.Errorf("%s", r.stderr)
+	}
+	h.run(0, "start-from-backup", "web", "--size", "data=300M")
+	checkFilled(t, h, g, `xfs_repair -n "$0"`)
+}
+
 // checkFilled checks that a guest has its data, from disks that need nothing else.
 // check is the command that checks the filesystem of the data disk.
 func checkFilled(t *testing.T, h *host, g *testguest.Guest, check string) {

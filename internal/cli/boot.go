@@ -230,7 +230,7 @@ func (b *booted) noteLarger(s *repository.Snapshot, disk string, size int64) {
 	if _, files := backup.DiskMount(s, disk); !files || wholedisk.HasLayout(s, disk) || !known || size <= was.Size {
 		return
 	}
-	b.Notes = append(b.Notes, fmt.Sprintf("disk %s had %s, and %s here, since its files take more room than they took: a restore takes --size %[1]s=%[4]dM",
+	b.Notes = append(b.Notes, fmt.Sprintf("disk %s had %s, and takes %s to be made anew: a restore takes --size %[1]s=%[4]dM",
 		disk, round.Bytes(was.Size), round.Bytes(size), (size+1<<20-1)>>20))
 }
 

@@ -64,7 +64,7 @@ func MakeSkeleton(ctx context.Context, fsys disk.Filesystem, at string, opts Opt
 	s, err := m.skeleton()
 	for grown := 0; opts.Grow && errors.Is(err, ErrSize) && grown < maxGrown; grown++ {
 		const unit = 1 << 20 // no disk ends within a sector
-		opts.Size = (max(2*opts.Size, m.survey.stored/4*5) + unit - 1) &^ (unit - 1)
+		opts.Size = (max(2*opts.Size, m.survey.stored/4*5, m.least()) + unit - 1) &^ (unit - 1)
 		m = newHollow(ctx, fsys, at, opts)
 		s, err = m.skeleton()
 	}
