@@ -79,6 +79,32 @@ func TestDisksOfFilesThatCannotBe(t *testing.T) {
 	}
 }
 
+// TestDisksOfFilesThatCannotGrow: a filesystem in a partition, which would have to be larger
+// than it was, is refused before a machine is started, with what is left to do.
+func TestDisksOfFilesThatCannotGrow(t *testing.T) {
+	h := newWriterHost(t, `
+      root: {path: DIR/root.raw, format: raw, mount: /, partition: 1}
+`)
+	part := filepath.Join(t.TempDir(), "part.raw")
+	tool(t, "truncate", "-s", "100M", part)
+	tool(t, "mkfs.xfs", "--unsupported", "-q", part)
+	tool(t, "truncate", "-s", "102M", h.path("root.raw"))
+	tool(t, "sgdisk", "-n", "1:2048:+100M", h.path("root.raw"))
+	tool(t, "dd", "if="+part, "of="+h.path("root.raw"), "bs=1M", "seek=1", "conv=notrunc,sparse", "status=none")
+	rounds(t, h, 0)
+	for _, args := range [][]string{{"cat", "--raw", "web/root@latest"}, {"verify", "--mode", "boot", "web"}} {
+		r := h.run(1, args...)
+		for _, want := range []string{"an XFS has at least 314572800 bytes", "it lies in a partition or volume, which has the size that it had", "backup: image"} {
+			if !strings.Contains(r.stderr, want) {
+				t.Errorf("%q: %q is not in %s", args, want, r.stderr)
+			}
+		}
+		if strings.Contains(r.stderr, "start-from-backup --size") {
+			t.Errorf("%q: %s", args, r.stderr)
+		}
+	}
+}
+
 // TestDisksOfFilesThatAMachineWrites: an XFS, and a btrfs in a partition, of which the
 // backup has the files are disks, as their own programs and the kernel see them. Several
 // may be made at once, and nothing is left of them.

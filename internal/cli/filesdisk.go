@@ -58,6 +58,8 @@ type madeDisk struct {
 	begun bool
 	size  int64 // of the filesystem, if not that which it had
 	grow  bool  // it may become larger than it was, if the files do not fit
+	// inside: it lies in something that has the size that it had.
+	inside bool
 }
 
 // filesDisk shows a disk of which a backup has the files: the filesystem that restore
@@ -73,11 +75,11 @@ func (a *app) filesDisk(ctx context.Context, src *opened, t target, k *definitio
 	if len(k.Pieces) == 0 {
 		return a.filesystemDisk(ctx, src, t, how)
 	}
-	how.grow = false // what is around it has its size
 	layout, err := src.tree.Image(t.disk)
 	if err != nil {
 		return nil, err
 	}
+	how.grow, how.inside = false, true
 	d, err := a.filesystemDisk(ctx, src, t, how)
 	if err != nil {
 		return nil, err
@@ -113,12 +115,23 @@ func (a *app) filesystemDisk(ctx context.Context, src *opened, t target, how mad
 	opts.Keep, opts.Grow = how.keep, how.grow
 	opts.Size = cmp.Or(how.size, opts.Size)
 	made, err := skeleton(ctx, tree, filepath.Join(c.State, "work", t.vm+"."+t.disk), opts, how.begun)
+	if errors.Is(err, newimage.ErrSize) || errors.Is(err, newimage.ErrFilesystem) {
+		return nil, fmt.Errorf("%w: %s", err, how.others())
+	}
 	if err != nil {
 		return nil, err
 	}
 	d := backupdisk.New(made, tree)
 	src.closers = append(src.closers, func() { d.Close() })
 	return d, nil
+}
+
+// others says what to do about a filesystem that cannot be made as it was.
+func (m madeDisk) others() string {
+	if m.inside {
+		return "it lies in a partition or volume, which has the size that it had (backup: image needs no other; of this backup drydock restore --to-image FILE --size SIZE makes the filesystem alone)"
+	}
+	return "here it has the type and the size that it had (drydock restore --to-image takes others, drydock start-from-backup --size another size; backup: image needs none)"
 }
 
 // errNoSkeleton is of a filesystem that was to be kept, and is gone.
@@ -141,9 +154,5 @@ func skeleton(ctx context.Context, tree disk.Filesystem, at string, opts newimag
 	if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
 		return nil, err
 	}
-	s, err := newimage.MakeSkeleton(ctx, tree, at, opts)
-	if errors.Is(err, newimage.ErrSize) || errors.Is(err, newimage.ErrFilesystem) {
-		return nil, fmt.Errorf("%w: here it has the type and the size that it had (drydock restore --to-image takes others, drydock start-from-backup --size another size; backup: image needs none)", err)
-	}
-	return s, err
+	return newimage.MakeSkeleton(ctx, tree, at, opts)
 }
