@@ -111,12 +111,6 @@ type Object struct {
 	Told   bool
 }
 
-// GCPercent is what the garbage collector is best set to (debug.SetGCPercent) where
-// a backup, or a look at one, is all that a program does: what lives long is the index and packs, in
-// which there is nothing to follow, and with the default a backup of a million small
-// files would take 480 MB.
-const GCPercent = 20
-
 // Progress is how far a backup is.
 type Progress struct {
 	Files, Dirs int64

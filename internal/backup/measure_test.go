@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"testing"
@@ -50,7 +49,7 @@ func measured(image, to string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	debug.SetGCPercent(backup.GCPercent)
+	backup.BoundGarbage()
 	ctx := context.Background()
 	repo, err := repository.Open(ctx, local.New(to), []byte(testrepo.Password), repository.Options{})
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/drydock-vm/drydock/internal/atomicfile"
 	"github.com/drydock-vm/drydock/internal/backup"
@@ -62,7 +61,7 @@ func (h *host) openUnindexed(ctx context.Context, c config.Repository, be backen
 	if err != nil {
 		return nil, repositoryError(c, err)
 	}
-	debug.SetGCPercent(backup.GCPercent)
+	backup.BoundGarbage()
 	return repo, nil
 }
 
