@@ -40,6 +40,9 @@ type nodeCache struct {
 	listings []*nameListing // oldest first
 	expected predictor
 	last     *wire.Entry // that was looked up; may be nil
+
+	// How many files were looked at, and how many of those opened, for a while.
+	looked, opened int
 }
 
 // node is what is known of a file: its entry, or where it stands among those of which
@@ -81,6 +84,8 @@ type description struct {
 	files []int // their indexes
 	ahead bool  // the description after this one was asked for
 	small listing
+
+	contents bool // are wanted, too
 
 	done chan struct{} // closed when it is in the cache
 	err  error         // valid then
@@ -206,6 +211,32 @@ func (c *nodeCache) known(ino uint64) *wire.Entry {
 	return c.find(ino)
 }
 
+// open is known of a file that is opened.
+func (c *nodeCache) open(ino uint64) *wire.Entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opened++
+	return c.find(ino)
+}
+
+// memory is how many files that were looked at tell whether others will be read.
+const memory = 256
+
+// reads reports whether the caller opens what he looks at, as a rule.
+func (c *nodeCache) reads() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reading()
+}
+
+// reading is reads, for who holds mu.
+func (c *nodeCache) reading() bool {
+	if c.looked > memory {
+		c.looked, c.opened = c.looked/2, c.opened/2
+	}
+	return c.opened >= missCost && c.opened >= c.looked/2
+}
+
 // find is known, for who holds mu. Several things are wanted of a file in turn.
 func (c *nodeCache) find(ino uint64) *wire.Entry {
 	if c.last != nil && c.last.Ino == ino {
@@ -225,6 +256,9 @@ func (c *nodeCache) find(ino uint64) *wire.Entry {
 func (c *nodeCache) want(ino uint64) (e *wire.Entry, k *description, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.last == nil || c.last.Ino != ino {
+		c.looked++
+	}
 	n := c.nodes[ino]
 	if n.in == nil {
 		c.last = n.entry
@@ -294,7 +328,7 @@ func (c *nodeCache) following(l *nameListing, index int) iter.Seq[int] {
 // describe asks what the file at index is, and as many of those that follow it as is
 // sure enough.
 func (c *nodeCache) describe(l *nameListing, index int, before *description) error {
-	k := &description{in: l, done: make(chan struct{})}
+	k := &description{in: l, contents: c.reading(), done: make(chan struct{})}
 	_, score := c.expected.expect()
 	add := func(index int) bool {
 		if len(k.files) == 1<<score {
@@ -317,7 +351,7 @@ func (c *nodeCache) describe(l *nameListing, index int, before *description) err
 
 // describe asks what the files of k are.
 func (fs *filesystem) describe(k, before *description) error {
-	r := wire.Describe{Tree: fs.tree}
+	r := wire.Describe{Tree: fs.tree, Contents: k.contents}
 	for _, index := range k.files {
 		r.Inos = append(r.Inos, k.in.files[index].ino)
 	}

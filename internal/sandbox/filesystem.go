@@ -124,8 +124,10 @@ func (fs *filesystem) Xattrs(ino uint64) ([]disk.Xattr, error) {
 }
 
 func (fs *filesystem) Open(ino uint64) (disk.Sparse, error) {
-	if e := fs.nodes.known(ino); e != nil && e.Pieces != nil {
+	if e := fs.nodes.open(ino); e != nil && e.Pieces != nil {
 		return &located{fs: fs, ino: ino, size: e.Inode.Size, pieces: e.Pieces}, nil
+	} else if e != nil && e.Content != nil {
+		return fs.held(ino, e.Content), nil
 	}
 	n, err := fs.Inode(ino)
 	if err != nil {
@@ -144,7 +146,7 @@ func (fs *filesystem) content(ino uint64, size int64) content {
 
 func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	seen := wire.NewNameSet()
-	req := wire.ReadDir{Node: fs.node(ino)}
+	req := wire.ReadDir{Node: fs.node(ino), Contents: fs.nodes.reads()}
 	known, asked := fs.dirs.visit(&req)
 	if asked != nil {
 		var err error

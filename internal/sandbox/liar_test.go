@@ -160,6 +160,11 @@ func liars() []liar {
 				{Extent: disk.Extent{Length: n.Size}, At: liarDisk - 1}}}))(id, p)
 		}, listed, ErrLied},
 
+		{"content that was not asked for", wire.OpDescribe, func(id uint32, p []byte) []byte {
+			n := goodInode()
+			return answering(wire.AppendDescription(nil, &wire.Entry{Inode: &n, Content: make([]byte, n.Size)}))(id, p)
+		}, listed, ErrLied},
+
 		{"another inode", wire.OpInode, badInode(func(n *disk.Inode) { n.Ino = 13 }), inode, ErrLied},
 		{"an inode without type", wire.OpInode, badInode(func(n *disk.Inode) { n.Mode = 0o644 }), inode, ErrLied},
 		{"an inode with a large mode", wire.OpInode, badInode(func(n *disk.Inode) { n.Mode |= 1 << 16 }), inode, ErrLied},

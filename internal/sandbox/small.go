@@ -136,7 +136,7 @@ func (s *smallReader) gather(l *listing, p *wire.DirPage) {
 	for i := range p.Entries {
 		e := &p.Entries[i]
 		n := e.Inode
-		if n == nil || n.Type() != disk.ModeRegular || n.Size <= 0 || n.Size > smallSize || e.Pieces != nil || l.dropped {
+		if n == nil || n.Type() != disk.ModeRegular || n.Size <= 0 || n.Size > smallSize || e.Pieces != nil || e.Content != nil || l.dropped {
 			continue
 		}
 		if len(l.files) == maxListed {

@@ -159,7 +159,7 @@ func (fs *filesystem) askAhead() error {
 	if !ok {
 		return nil
 	}
-	next := &askedPage{req: wire.ReadDir{Node: fs.node(ino)}, after: last, done: make(chan struct{})}
+	next := &askedPage{req: wire.ReadDir{Node: fs.node(ino), Contents: fs.nodes.reads()}, after: last, done: make(chan struct{})}
 	if !t.plan(&next.req) {
 		return nil
 	}
@@ -213,7 +213,7 @@ func (t *tree) expect(p *aheadPage, told int) {
 	t.told = told
 	p.size = entrySize // of an empty one too
 	for _, e := range p.Entries {
-		p.size += entrySize + 2*len(e.Name)
+		p.size += entrySize + 2*len(e.Name) + len(e.Content)
 	}
 	t.ahead[p.Ino] = p
 	t.waiting = append(t.waiting, p)

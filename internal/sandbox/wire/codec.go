@@ -36,6 +36,8 @@ type decoder struct {
 	buf []byte
 	err error
 
+	contents bool // they may be told with entries
+
 	// Room for what there is one of for each of many files.
 	inodes []disk.Inode
 	places []Piece

@@ -3,16 +3,17 @@ package wire
 import "github.com/drydock-vm/drydock/disk"
 
 // Describe asks what the files with these inodes are, of which a directory was
-// listed with names alone. The answer has one item for each, in order: see
-// [DecodeDescriptions].
+// listed with names alone; Contents is as in [ReadDir]. The answer has one item for
+// each, in order: see [DecodeDescriptions].
 type Describe struct {
-	Tree uint32
-	Inos []uint64
+	Tree     uint32
+	Contents bool
+	Inos     []uint64
 }
 
 // Append appends the encoded request to b.
 func (r Describe) Append(b []byte) []byte {
-	b = putU32(putU32(b, r.Tree), uint32(len(r.Inos)))
+	b = putU32(putBool(putU32(b, r.Tree), r.Contents), uint32(len(r.Inos)))
 	for _, ino := range r.Inos {
 		b = putU64(b, ino)
 	}
@@ -22,7 +23,7 @@ func (r Describe) Append(b []byte) []byte {
 // DecodeDescribe decodes a [Describe].
 func DecodeDescribe(payload []byte) (Describe, error) {
 	d := decoder{buf: payload}
-	r := Describe{Tree: d.u32()}
+	r := Describe{Tree: d.u32(), Contents: d.bool()}
 	for range d.count(MaxDescribe, 8) {
 		r.Inos = append(r.Inos, d.u64())
 	}
@@ -41,7 +42,7 @@ func AppendDescription(b []byte, e *Entry) []byte {
 // DecodeDescriptions decodes the answer to r, as entries without names. files has
 // the sizes of the files that pieces may lie in.
 func DecodeDescriptions(payload []byte, r Describe, files []int64) ([]Entry, error) {
-	d := decoder{buf: payload}
+	d := decoder{buf: payload, contents: r.Contents}
 	list := make([]Entry, 0, len(r.Inos))
 	for _, ino := range r.Inos {
 		e := Entry{DirEntry: disk.DirEntry{Ino: ino}}

@@ -107,6 +107,8 @@ type Entry struct {
 	HasXattrs bool
 	// Pieces are all those of a regular file's content, or none.
 	Pieces []Piece
+	// Content is all of a regular file that has no hole and is not empty; or nil.
+	Content []byte
 }
 
 // IsDir reports whether the entry is a directory, as far as is told.
@@ -131,6 +133,10 @@ const (
 	entryTarget = 2
 	entryXattrs = 4
 	entryPieces = 8
+
+	entryContent = 16
+
+	entryFlags = entryInode | entryTarget | entryXattrs | entryPieces | entryContent
 )
 
 // DirPagesWriter builds the answer to [ReadDir] within a buffer: a page of the
@@ -142,6 +148,7 @@ type DirPagesWriter struct {
 	page    int    // where the page that is being built starts
 	pages   uint32 // those that are finished
 	entries uint32 // of the page that is being built
+	content int    // bytes of files
 }
 
 const dirPageSize = 8 + 1 + 4
@@ -151,9 +158,13 @@ func NewDirPagesWriter(b []byte) *DirPagesWriter {
 	return &DirPagesWriter{b: putU32(b, 0), start: len(b)}
 }
 
+// Full reports whether an answer of so many bytes, of which content are those of files,
+// is to be sent.
+func Full(size, content int) bool { return size-content >= DirPageSize || content >= ContentSize }
+
 // Full reports whether the answer is to be sent.
 func (w *DirPagesWriter) Full() bool {
-	return len(w.b)-w.start >= DirPageSize || w.pages == MaxDirPages
+	return Full(len(w.b)-w.start, w.content) || w.pages == MaxDirPages
 }
 
 // Begin starts a page of directory ino.
@@ -185,6 +196,7 @@ func (w *DirPagesWriter) Add(e *Entry) {
 	b = putBytes(b, e.Name)
 	w.b = appendTold(b, e)
 	w.entries++
+	w.content += len(e.Content)
 }
 
 // flags says what is told beside the name.
@@ -200,6 +212,9 @@ func (e *Entry) flags() (flags uint8) {
 	}
 	if len(e.Pieces) > 0 {
 		flags |= entryPieces
+	}
+	if e.Content != nil {
+		flags |= entryContent
 	}
 	return flags
 }
@@ -218,6 +233,9 @@ func appendTold(b []byte, e *Entry) []byte {
 	if len(e.Pieces) > 0 {
 		b = AppendPieces(b, e.Pieces)
 	}
+	if e.Content != nil {
+		b = putBytes(b, e.Content)
+	}
 	return b
 }
 
@@ -227,7 +245,7 @@ func appendTold(b []byte, e *Entry) []byte {
 // all pages to check. files has the sizes of
 // the files that pieces may lie in.
 func DecodeDirPages(payload []byte, r ReadDir, files []int64) ([]DirPage, error) {
-	d := decoder{buf: payload}
+	d := decoder{buf: payload, contents: r.Contents}
 	n := d.count(MaxDirPages, dirPageSize)
 	if n == 0 || (n > 1 && r.Walk == NoWalk) {
 		d.fail("%d pages", n)
@@ -286,7 +304,7 @@ func (d *decoder) entry(files []int64) Entry {
 
 func (d *decoder) flags() uint8 {
 	flags := d.u8()
-	if flags&^(entryInode|entryTarget|entryXattrs|entryPieces) != 0 {
+	if flags&^entryFlags != 0 {
 		d.fail("entry with flags %#x", flags)
 	}
 	return flags
@@ -310,6 +328,24 @@ func (d *decoder) told(e *Entry, flags uint8, files []int64) {
 	if flags&entryPieces != 0 {
 		e.Pieces = d.wholeFile(e.Inode, files)
 	}
+	if flags&entryContent != 0 {
+		e.Content = d.content(e)
+	}
+}
+
+// content decodes the content of a file.
+func (d *decoder) content(e *Entry) []byte {
+	b := d.bytes(MaxInlineContent)
+	switch n := e.Inode; {
+	case d.err != nil:
+	case !d.contents:
+		d.fail("content that was not asked for")
+	case n == nil || n.Type() != disk.ModeRegular || e.Pieces != nil:
+		d.fail("content of what has none, or has it elsewhere")
+	case len(b) == 0 || int64(len(b)) != n.Size:
+		d.fail("inode %d has %d bytes of content, its size is %d", n.Ino, len(b), n.Size)
+	}
+	return b
 }
 
 // wholeFile decodes all pieces of a file's content.

@@ -210,19 +210,22 @@ const (
 // ReadDir asks for a page of directory Ino, from the entry after the first Skip
 // on. The answer is a [DirPages]. With Names, nothing is told of its entries beside
 // their names: of a large directory that is faster, and who wants the rest asks for
-// it with [Describe]. On a walk, Then names directories that are expected to be
+// it with [Describe]. With Contents, the content of files that have it within the
+// metadata is told, too. On a walk, Then names directories that are expected to be
 // listed after Ino and all below it.
 type ReadDir struct {
 	Node
-	Skip  uint64
-	Names bool
-	Walk  Walk
-	Then  []uint64
+	Skip     uint64
+	Names    bool
+	Contents bool
+	Walk     Walk
+	Then     []uint64
 }
 
 // Append appends the encoded request to b.
 func (r ReadDir) Append(b []byte) []byte {
-	b = putU8(putBool(putU64(r.Node.Append(b), r.Skip), r.Names), uint8(r.Walk))
+	b = putBool(putBool(putU64(r.Node.Append(b), r.Skip), r.Names), r.Contents)
+	b = putU8(b, uint8(r.Walk))
 	b = putU32(b, uint32(len(r.Then)))
 	for _, ino := range r.Then {
 		b = putU64(b, ino)
@@ -233,7 +236,7 @@ func (r ReadDir) Append(b []byte) []byte {
 // DecodeReadDir decodes a [ReadDir].
 func DecodeReadDir(payload []byte) (ReadDir, error) {
 	d := decoder{buf: payload}
-	r := ReadDir{Node: Node{Tree: d.u32(), Ino: d.u64()}, Skip: d.u64(), Names: d.bool(), Walk: Walk(d.u8())}
+	r := ReadDir{Node: Node{Tree: d.u32(), Ino: d.u64()}, Skip: d.u64(), Names: d.bool(), Contents: d.bool(), Walk: Walk(d.u8())}
 	for range d.count(MaxThen, 8) {
 		r.Then = append(r.Then, d.u64())
 	}

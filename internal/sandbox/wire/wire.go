@@ -125,6 +125,12 @@ const (
 	MaxDirEntries = 4 << 20
 	// DirPageSize is the payload after which a directory page is sent off.
 	DirPageSize = 128 << 10
+	// MaxInlineContent is the largest file whose content is told with its entry. What
+	// filesystems keep within their metadata is smaller.
+	MaxInlineContent = 4 << 10
+	// ContentSize is how many bytes of content an answer holds, beside DirPageSize,
+	// when it is sent off: 1 KiB of each of MaxDescribe files.
+	ContentSize = 512 << 10
 	// MaxThen is how many directories a request may name beside the one that
 	// is to be listed.
 	MaxThen = 64

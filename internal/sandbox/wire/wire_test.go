@@ -29,8 +29,8 @@ func requests() map[string]interface{ Append([]byte) []byte } {
 		"unused":   Unused{Number: 1, From: 4096},
 		"places":   Places{Number: 2, From: 4096},
 		"node":     Node{Tree: 1, Ino: 12},
-		"readdir":  ReadDir{Node: Node{Ino: 2}, Skip: 9, Names: true, Walk: WalkNames, Then: []uint64{3, 4}},
-		"describe": Describe{Tree: 1, Inos: []uint64{12, 13}},
+		"readdir":  ReadDir{Node: Node{Ino: 2}, Skip: 9, Names: true, Contents: true, Walk: WalkNames, Then: []uint64{3, 4}},
+		"describe": Describe{Tree: 1, Contents: true, Inos: []uint64{12, 13}},
 		"read":     Read{Object: Object{Kind: ObjectFile, Node: Node{Tree: 1, Ino: 12}}, Off: 4096, Length: 65536, Slot: 8},
 		"pieces":   Pieces{Object: Object{Kind: ObjectVolume, Node: Node{Tree: 1}}, Length: 1 << 40},
 		"many":     ReadMany{Tree: 1, Slot: 1, Files: []SmallFile{{Ino: 12, Size: 1}, {Ino: 13, Size: 100}}},
@@ -179,6 +179,7 @@ func samplePages() []DirPage {
 				{Extent: disk.Extent{Length: 1, Kind: disk.ExtentHole}, File: NoFile},
 				{Extent: disk.Extent{Offset: 1, Length: 3}, File: 1, At: 97},
 			}},
+			{DirEntry: disk.DirEntry{Name: []byte("c"), Ino: 12}, Inode: &n, Content: []byte("four")},
 		}},
 		{Ino: 15, Last: true, Entries: []Entry{}},
 	}
@@ -217,8 +218,8 @@ var (
 	testFiles   = []int64{0, 100, 1024}
 	testMany    = ReadMany{Files: []SmallFile{{Ino: 12, Size: 10}, {Ino: 13, Size: 20}, {Ino: 14, Size: 30}}}
 	testData    = bytes.Repeat([]byte("0123456789"), 6)
-	testInos    = Describe{Inos: []uint64{12, 13, 14, 12}}
-	testReadDir = ReadDir{Node: Node{Ino: 2}, Walk: WalkDisk}
+	testInos    = Describe{Contents: true, Inos: []uint64{12, 13, 14, 12, 12}}
+	testReadDir = ReadDir{Node: Node{Ino: 2}, Contents: true, Walk: WalkDisk}
 )
 
 // samplePlaces are those of a volume of 4746 bytes, from 4096 on.
@@ -416,6 +417,43 @@ func TestImpossiblePieces(t *testing.T) {
 		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrBroken) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestImpossibleContent: content is told of who has it, in whole, once, and if it was
+// asked for.
+func TestImpossibleContent(t *testing.T) {
+	n := sampleInode()
+	other := func(change func(*disk.Inode)) *disk.Inode {
+		n := sampleInode()
+		change(&n)
+		return &n
+	}
+	ask, told := Describe{Contents: true, Inos: []uint64{12}}, []byte("four")
+	for name, c := range map[string]struct {
+		ask   Describe
+		entry Entry
+		ok    bool
+	}{
+		"all of a file":       {ask, Entry{Inode: &n, Content: told}, true},
+		"not asked for":       {Describe{Inos: ask.Inos}, Entry{Inode: &n, Content: told}, false},
+		"without an inode":    {ask, Entry{Content: told}, false},
+		"of a directory":      {ask, Entry{Inode: other(func(n *disk.Inode) { n.Mode = disk.ModeDir }), Content: told}, false},
+		"too little":          {ask, Entry{Inode: &n, Content: told[:3]}, false},
+		"too much":            {ask, Entry{Inode: &n, Content: append(told, 0)}, false},
+		"none":                {ask, Entry{Inode: other(func(n *disk.Inode) { n.Size = 0 }), Content: []byte{}}, false},
+		"of a large file":     {ask, Entry{Inode: other(func(n *disk.Inode) { n.Size = MaxInlineContent + 1 }), Content: make([]byte, MaxInlineContent+1)}, false},
+		"in two places":       {ask, Entry{Inode: &n, Content: told, Pieces: []Piece{{Extent: disk.Extent{Length: 4}, File: 1}}}, false},
+		"as much as there is": {ask, Entry{Inode: other(func(n *disk.Inode) { n.Size = MaxInlineContent }), Content: make([]byte, MaxInlineContent)}, true},
+	} {
+		_, err := DecodeDescriptions(AppendDescription(nil, &c.entry), c.ask, testFiles)
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrBroken) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := DecodeDirPages(appendPages(samplePages()), ReadDir{Node: testReadDir.Node, Walk: WalkDisk}, testFiles)
+	if !errors.Is(err, ErrBroken) {
+		t.Errorf("in a directory, and not asked for: %v", err)
 	}
 }
 

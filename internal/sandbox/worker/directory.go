@@ -137,7 +137,7 @@ func (d *reader) readDir(req wire.ReadDir, b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walker{tree: t, out: wire.NewDirPagesWriter(b), order: req.Walk, seen: map[uint64]bool{req.Ino: true}, survey: newSurvey()}
+	w := &walker{tree: t, out: wire.NewDirPagesWriter(b), order: req.Walk, seen: map[uint64]bool{req.Ino: true}, survey: newSurvey(), contents: req.Contents}
 	w.out.Begin(req.Ino)
 	w.begin(req.Names)
 	last, err := r.read(t, w.add)
@@ -165,14 +165,17 @@ type walker struct {
 	order wire.Walk
 	seen  map[uint64]bool // directories: a damaged disk may hold circles
 
+	contents bool // they are wanted, where they lie within the metadata
+
 	names bool     // of the entries, nothing but their names is wanted
 	count int      // of entries of the directory that is being listed
 	dirs  []subdir // those among them
 
 	// The entry that is being described: all of them use the same memory.
-	entry  wire.Entry
-	inode  disk.Inode
-	survey *survey
+	entry   wire.Entry
+	inode   disk.Inode
+	survey  *survey
+	content [wire.MaxInlineContent]byte
 }
 
 // begin starts the list of a directory's entries. With names, they are not described.
@@ -246,12 +249,13 @@ func (d *reader) describe(r wire.Describe, b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walker{tree: t, survey: newSurvey()}
-	start, nothing := len(b), new(wire.Entry)
+	w := &walker{tree: t, survey: newSurvey(), contents: r.Contents}
+	start, content, nothing := len(b), 0, new(wire.Entry)
 	for _, ino := range r.Inos {
 		e := nothing
-		if len(b)-start < wire.DirPageSize {
+		if !wire.Full(len(b)-start, content) {
 			e = w.describe(disk.DirEntry{Ino: ino})
+			content += len(e.Content)
 		}
 		b = wire.AppendDescription(b, e)
 	}
@@ -280,7 +284,7 @@ func (w *walker) describe(e disk.DirEntry) *wire.Entry {
 		}
 	}
 	if n.Type() == disk.ModeRegular && n.Size > 0 && n.Size <= maxInlineSize {
-		out.Pieces = w.wholePieces(e.Ino, n.Size)
+		w.tellContent(e.Ino, n.Size)
 	}
 	if list, err := t.checkedXattrs(e.Ino); err == nil && xattrBytes(list) <= wire.MaxInlineXattrs {
 		out.Xattrs, out.HasXattrs = list, true
@@ -288,23 +292,27 @@ func (w *walker) describe(e disk.DirEntry) *wire.Entry {
 	return out
 }
 
-// wholePieces returns all pieces of a file that can be read without the worker,
-// or none.
-func (w *walker) wholePieces(ino uint64, size int64) []wire.Piece {
+// tellContent adds to the entry where the content of its file lies, if all of it can be
+// read without the worker, or the content, if it lies within the metadata and is wanted.
+func (w *walker) tellContent(ino uint64, size int64) {
 	content, err := w.tree.Open(ino)
 	if err != nil || content.Size() != size {
-		return nil
+		return
 	}
 	list, err := w.survey.pieces(content, w.tree.place(ino), 0, size, wire.MaxInlinePieces+1)
 	if err != nil || len(list) > wire.MaxInlinePieces {
-		return nil
+		return
 	}
-	for _, p := range list {
-		if p.Kind == disk.ExtentData && p.File == wire.NoFile {
-			return nil
-		}
+	if !slices.ContainsFunc(list, func(p wire.Piece) bool { return p.Kind == disk.ExtentData && p.File == wire.NoFile }) {
+		w.entry.Pieces = list
+		return
 	}
-	return list
+	if !w.contents || size > wire.MaxInlineContent || len(list) > 1 || w.survey.below {
+		return
+	}
+	if err := readExactly(content, w.content[:size], 0); err == nil {
+		w.entry.Content = w.content[:size]
+	}
 }
 
 func xattrBytes(list []disk.Xattr) int {

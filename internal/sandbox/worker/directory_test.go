@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -17,7 +18,8 @@ type fake struct {
 	err   map[uint64]error // comes after the entries
 	lists int              // how often a directory was listed
 
-	xattrs []disk.Xattr // of each file
+	xattrs  []disk.Xattr // of each file
+	content *inMetadata  // of each file; or nil
 }
 
 func (f *fake) Inode(ino uint64) (disk.Inode, error) {
@@ -27,7 +29,11 @@ func (f *fake) Inode(ino uint64) (disk.Inode, error) {
 	if ino == 666 {
 		return disk.Inode{}, disk.ErrCorrupt
 	}
-	return disk.Inode{Ino: ino, Mode: disk.ModeRegular | 0o644, Size: 5}, nil
+	n := disk.Inode{Ino: ino, Mode: disk.ModeRegular | 0o644, Size: 5}
+	if f.content != nil {
+		n.Size = f.content.Size()
+	}
+	return n, nil
 }
 
 func (f *fake) Xattrs(uint64) ([]disk.Xattr, error) { return f.xattrs, nil }
@@ -42,8 +48,13 @@ func (f *fake) ReadDir(ino uint64, yield func(disk.DirEntry) error) error {
 	return f.err[ino]
 }
 
-// Open fails: the files have no content.
-func (f *fake) Open(uint64) (disk.Sparse, error) { return nil, disk.ErrNotExist }
+// Open fails where the files have no content.
+func (f *fake) Open(uint64) (disk.Sparse, error) {
+	if f.content == nil {
+		return nil, disk.ErrNotExist
+	}
+	return f.content, nil
+}
 
 func (f *fake) open() *reader {
 	return &reader{trees: map[uint32]*tree{0: newTree(f, nil)}}
@@ -175,6 +186,82 @@ func TestDescribe(t *testing.T) {
 	if list[0].Inode == nil || list[wire.MaxDescribe-1].Inode != nil {
 		t.Errorf("of %d files with large attributes the first and the last are %+v and %+v", len(inos), list[0], list[wire.MaxDescribe-1])
 	}
+}
+
+// Content is told with a file if it is asked for and lies within the metadata; what lies
+// in a device, or is large, is not read for it.
+func TestContents(t *testing.T) {
+	for name, c := range map[string]struct {
+		size   int
+		device int
+		ask    bool
+		told   bool
+	}{
+		"asked for":       {5, -1, true, true},
+		"the largest":     {wire.MaxInlineContent, -1, true, true},
+		"not asked for":   {5, -1, false, false},
+		"large":           {wire.MaxInlineContent + 1, -1, true, false},
+		"on another disk": {5, 0, true, false},
+	} {
+		f := &fake{content: &inMetadata{data: bytes.Repeat([]byte("x"), c.size), device: c.device}}
+		d := &reader{trees: map[uint32]*tree{0: newTree(f, func(uint64) place { return nowhere{} })}}
+		req := wire.Describe{Contents: c.ask, Inos: []uint64{1000}}
+		answer, err := d.describe(req, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := wire.DecodeDescriptions(answer, req, nil)
+		if err != nil || list[0].Inode == nil {
+			t.Fatalf("%s: %+v, %v", name, list, err)
+		}
+		if c.told != bytes.Equal(list[0].Content, f.content.data) || f.content.read != c.told {
+			t.Errorf("%s: %d bytes are told, read: %v", name, len(list[0].Content), f.content.read)
+		}
+	}
+	// As many are told as there is room for.
+	f := &fake{content: &inMetadata{data: make([]byte, wire.MaxInlineContent), device: -1}}
+	d := &reader{trees: map[uint32]*tree{0: newTree(f, func(uint64) place { return nowhere{} })}}
+	req := wire.Describe{Contents: true}
+	for ino := range uint64(wire.MaxDescribe) {
+		req.Inos = append(req.Inos, 1000+ino)
+	}
+	answer, err := d.describe(req, nil)
+	if err != nil || len(answer) > wire.ContentSize+wire.DirPageSize {
+		t.Fatalf("%d bytes, %v", len(answer), err)
+	}
+	list, err := wire.DecodeDescriptions(answer, req, nil)
+	if err != nil || list[100].Content == nil || list[wire.MaxDescribe-1].Inode != nil {
+		t.Errorf("%v", err)
+	}
+}
+
+// inMetadata is content that lies in a device, or in none.
+type inMetadata struct {
+	data   []byte
+	device int
+	read   bool
+}
+
+func (c *inMetadata) Size() int64 { return int64(len(c.data)) }
+
+func (c *inMetadata) ReadAt(p []byte, off int64) (int, error) {
+	c.read = true
+	return copy(p, c.data[off:]), nil
+}
+
+func (c *inMetadata) Extents(off, length int64, yield func(disk.Extent) error) error {
+	return yield(disk.Extent{Offset: off, Length: length})
+}
+
+func (c *inMetadata) Locate(off, length int64, yield func(disk.Location) error) error {
+	return yield(disk.Location{Offset: off, Length: length, Device: c.device})
+}
+
+// nowhere is a place of which nothing can be read by others: a compressed image.
+type nowhere struct{}
+
+func (nowhere) below(_ int, _, length, off int64, yield func(wire.Piece) error) error {
+	return yield(wire.Piece{Extent: disk.Extent{Offset: off, Length: length}, File: wire.NoFile})
 }
 
 // What package disk rules out is an error of the disk, not a message that makes

@@ -208,6 +208,7 @@ type survey struct {
 
 	on    place
 	found pieceList
+	below bool // something lies in a device
 
 	// The methods of their names, made once.
 	addExtentFunc func(disk.Extent) error
@@ -229,7 +230,7 @@ func (s *survey) pieces(content disk.Sparse, on place, off, length int64, limit 
 		return nil, err
 	}
 	l, _ := content.(disk.Locator)
-	s.on, s.found = on, pieceList{list: s.found.list[:0], limit: limit}
+	s.on, s.found, s.below = on, pieceList{list: s.found.list[:0], limit: limit}, l == nil
 	for _, e := range extents {
 		if e.Kind != disk.ExtentData || on == nil || l == nil {
 			err = s.found.add(wire.Piece{Extent: e, File: wire.NoFile})
@@ -247,7 +248,10 @@ func (s *survey) pieces(content disk.Sparse, on place, off, length int64, limit 
 }
 
 // place adds the pieces of a location.
-func (s *survey) place(l disk.Location) error { return placed(l, s.on, l.Offset, s.addPieceFunc) }
+func (s *survey) place(l disk.Location) error {
+	s.below = s.below || l.Device >= 0
+	return placed(l, s.on, l.Offset, s.addPieceFunc)
+}
 
 // extents returns the first extents of a range, neighbours of one kind merged, at
 // most limit. They are valid until the next call.
