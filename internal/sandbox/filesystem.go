@@ -150,12 +150,12 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 	known, asked := fs.dirs.visit(&req)
 	if asked != nil {
 		var err error
-		if known, err = fs.dirs.arrived(asked); err != nil {
+		if known, err = fs.dirs.arrived(asked, ino); err != nil {
 			return err
 		}
 	}
 	if known != nil {
-		if err := fs.askAhead(); err != nil {
+		if err := fs.askAhead(known); err != nil {
 			return err
 		}
 		if err := fs.small.anticipate(known.files); err != nil {
@@ -166,7 +166,7 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 	list, names := newDirectory(ino), new(nameListing)
 	var next *call
 	var err error
-	if asked != nil {
+	if asked != nil && asked.req.Ino == ino {
 		next, req = asked.call, asked.req
 	} else if next, err = fs.client.send(wire.OpReadDir, req); err != nil {
 		return err
@@ -236,7 +236,7 @@ func (fs *filesystem) expect(k *call, pages []wire.DirPage, last *listing) {
 		fs.note(d, &pages[i])
 		fs.small.chain(last, &d.files)
 		last = &d.files
-		fs.dirs.expect(&aheadPage{DirPage: pages[i], call: k, files: last, dirs: &d.dirs}, len(pages))
+		fs.dirs.expect(&aheadPage{DirPage: pages[i], call: k, files: last, dirs: &d.dirs})
 	}
 }
 

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"iter"
+	"slices"
 	"sync"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -252,7 +253,7 @@ func (s *smallReader) batchOf(f *smallFile) (*batch, int, error) {
 	if order, score := s.expected.expect(); !b.ahead && score >= missCost && index >= len(b.files)/2 {
 		b.ahead = true
 		for next := range following(b.files[len(b.files)-1], order) {
-			if s.unused() >= ahead(score) {
+			if s.unused(b) >= ahead(score) {
 				break
 			}
 			if err := s.fetch(next); err != nil {
@@ -273,9 +274,13 @@ func ahead(score int) int {
 	return maxBatchesAhead
 }
 
-// unused returns how many batches there are that nothing was read of.
-func (s *smallReader) unused() (n int) {
-	for _, b := range s.batches {
+// unused returns how many batches that were asked for after b nothing was read of. Those
+// before it were wrong guesses.
+func (s *smallReader) unused(after *batch) (n int) {
+	for _, b := range slices.Backward(s.batches) {
+		if b == after {
+			break
+		}
 		if !b.used {
 			n++
 		}

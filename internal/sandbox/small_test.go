@@ -96,10 +96,42 @@ func TestBatchesAhead(t *testing.T) {
 	compareContents(t, opened, tree, byName, func() {
 		small.mu.Lock()
 		defer small.mu.Unlock()
-		most = max(most, small.unused())
+		most = max(most, small.unused(nil))
 	})
 	if most != maxBatchesAhead {
 		t.Errorf("%d batches ahead, want %d", most, maxBatchesAhead)
+	}
+}
+
+// Batches that were asked for in vain, before, keep none back that is due.
+func TestWrongGuesses(t *testing.T) {
+	tree, opened := openCompressed(t)
+	small := &opened.(*filesystem).small
+	// steady returns how many files are read before as many batches are ahead as can be.
+	steady := func(wrong int) int {
+		small.batches, small.expected = nil, predictor{}
+		for range wrong {
+			small.batches = append(small.batches, new(batch))
+		}
+		read, enough := 0, 0
+		compareContents(t, opened, tree, byName, func() {
+			small.mu.Lock()
+			defer small.mu.Unlock()
+			read++
+			ahead := 0
+			for _, b := range small.batches {
+				if len(b.files) > 0 && !b.used {
+					ahead++
+				}
+			}
+			if ahead == maxBatchesAhead && enough == 0 {
+				enough = read
+			}
+		})
+		return enough
+	}
+	if want, got := steady(0), steady(maxBatchesAhead); want == 0 || got != want {
+		t.Errorf("after wrong guesses enough is ahead when %d files have been read, otherwise after %d", got, want)
 	}
 }
 
@@ -155,7 +187,7 @@ func TestKnownIsBounded(t *testing.T) {
 			}
 		}
 		fs.note(d, &page)
-		fs.dirs.expect(&aheadPage{DirPage: page, files: &d.files, dirs: &d.dirs}, 1)
+		fs.dirs.expect(&aheadPage{DirPage: page, files: &d.files, dirs: &d.dirs})
 	}
 	if n := len(fs.small.listings); n > maxListed {
 		t.Errorf("%d listings of files are kept", n)

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"iter"
+	"slices"
 	"sync"
 
 	"github.com/drydock-vm/drydock/internal/sandbox/wire"
@@ -33,7 +34,7 @@ type tree struct {
 	ahead   map[uint64]*aheadPage
 	waiting []*aheadPage // oldest first
 	size    int          // of waiting
-	told    int          // how many directories the last answer told ahead
+	newest  *call        // that told of directories ahead last
 	asked   *askedPage   // what is asked for before it is wanted; may be nil
 }
 
@@ -71,25 +72,30 @@ type aheadPage struct {
 }
 
 // visit says that a directory is being listed. It returns what is known of it
-// already, or the request for it that is on its way; if there is neither, it sets
-// in req which walk this is part of.
+// already, or the request on its way that may tell of it; for whoever must ask, it
+// sets in req which walk this is part of.
 func (t *tree) visit(req *wire.ReadDir) (*aheadPage, *askedPage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.expected.learn(t.dirs[req.Ino].place)
 	asked := t.asked
 	p := t.take(req.Ino)
-	if p == nil || asked != nil && asked.req.Ino == req.Ino {
-		t.asked = nil // it was for this one, or a wrong guess
+	if p == nil || asked != nil && (asked.req.Ino == req.Ino || asked.call == p.call) {
+		t.asked = nil // it was for this one, or a wrong guess, or has told of this one
 	}
-	switch {
-	case p != nil:
+	if p != nil {
 		return p, nil
-	case asked != nil && asked.req.Ino == req.Ino:
-		return nil, asked
 	}
 	t.plan(req)
+	if asked != nil && asked.tells(req.Ino) {
+		return nil, asked
+	}
 	return nil, nil
+}
+
+// tells reports whether the answer is likely to tell of a directory.
+func (a *askedPage) tells(ino uint64) bool {
+	return a.req.Ino == ino || slices.Contains(a.req.Then, ino)
 }
 
 // take returns a directory that was told ahead, or nil. A second listing asks anew.
@@ -99,13 +105,13 @@ func (t *tree) take(ino uint64) *aheadPage {
 	return p
 }
 
-// arrived waits for the answer to a request that was sent ahead, and returns the
-// directory if that is all of it.
-func (t *tree) arrived(asked *askedPage) (*aheadPage, error) {
+// arrived waits for the answer to a request that was sent ahead, and returns a directory
+// if that tells all of it.
+func (t *tree) arrived(asked *askedPage, ino uint64) (*aheadPage, error) {
 	<-asked.done
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.take(asked.req.Ino), asked.err
+	return t.take(ino), asked.err
 }
 
 // plan completes a request for a directory, if the caller is on a walk.
@@ -146,12 +152,12 @@ func (t *tree) following(ino uint64, order int) iter.Seq[uint64] {
 }
 
 // askAhead sends the request that the caller of a walk will need next, once it has
-// come to the directories that it was told of last.
-func (fs *filesystem) askAhead() error {
+// come to the directories that it was told of last, of which here is one.
+func (fs *filesystem) askAhead(here *aheadPage) error {
 	t := &fs.dirs
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.asked != nil || len(t.waiting) == 0 || len(t.ahead) > t.told {
+	if t.asked != nil || len(t.waiting) == 0 || here.call != t.newest {
 		return nil
 	}
 	last := t.waiting[len(t.waiting)-1]
@@ -206,11 +212,11 @@ func (t *tree) after(p *aheadPage) (uint64, bool) {
 	return 0, false
 }
 
-// expect remembers a directory that was told ahead of time, as one of so many.
-func (t *tree) expect(p *aheadPage, told int) {
+// expect remembers a directory that was told ahead of time.
+func (t *tree) expect(p *aheadPage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.told = told
+	t.newest = p.call
 	p.size = entrySize // of an empty one too
 	for _, e := range p.Entries {
 		p.size += entrySize + 2*len(e.Name) + len(e.Content)

@@ -94,3 +94,56 @@ func readTree(t *testing.T, fs disk.Filesystem, o order, ino uint64, path string
 		t.Fatal(err)
 	}
 }
+
+// Who leaves out directories is told ahead of the others all the same: few are asked for
+// when they are wanted, and those at the start.
+func TestWalkSome(t *testing.T) {
+	tree := t.TempDir()
+	for i := range 1000 {
+		dir := filepath.Join(tree, fmt.Sprintf("group %d", i%20), fmt.Sprintf("package %d", i))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for j := range 4 {
+			if err := os.Symlink("nowhere", filepath.Join(dir, fmt.Sprintf("link %0200d", j))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	image := filepath.Join(t.TempDir(), "disk")
+	run(t, "mke2fs", "-q", "-t", "ext4", "-N", "8000", "-d", tree, image, "64M")
+	opened, err := start(t, image, DiskSpec{Format: Raw}).Filesystem(t.Context(), "disk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := opened.(*filesystem)
+	seen, late := 0, 0
+	var walk func(ino uint64, every int)
+	walk = func(ino uint64, every int) {
+		if !toldAhead(fs, ino) {
+			late++
+		}
+		seen++
+		n := 0
+		if err := byName(fs, ino, func(e disk.DirEntry) error {
+			if n++; e.Type == disk.ModeDir && n%every == 0 {
+				walk(e.Ino, 2)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	walk(fs.Info().Root, 1)
+	if seen != 522 || late > 10 {
+		t.Errorf("%d directories were listed, %d of them not told ahead", seen, late)
+	}
+}
+
+// toldAhead reports whether a directory is known, or was asked for.
+func toldAhead(fs *filesystem, ino uint64) bool {
+	fs.dirs.mu.Lock()
+	defer fs.dirs.mu.Unlock()
+	asked := fs.dirs.asked
+	return fs.dirs.ahead[ino] != nil || asked != nil && asked.tells(ino)
+}
