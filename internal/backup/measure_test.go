@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/drydock-vm/drydock/internal/backup"
+	"github.com/drydock-vm/drydock/internal/garbage"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/repository/backend/local"
 	"github.com/drydock-vm/drydock/internal/repository/testrepo"
@@ -49,7 +50,7 @@ func measured(image, to string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	backup.BoundGarbage()
+	garbage.Bound()
 	ctx := context.Background()
 	repo, err := repository.Open(ctx, local.New(to), []byte(testrepo.Password), repository.Options{})
 	if err != nil {

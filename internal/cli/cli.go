@@ -19,6 +19,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/escape"
+	"github.com/drydock-vm/drydock/internal/garbage"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/state"
 )
@@ -69,6 +70,7 @@ type app struct {
 
 // Main runs drydock and returns its exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	garbage.Bound()
 	now, err := clock(os.Getenv("DRYDOCK_CLOCK"))
 	if err != nil {
 		fmt.Fprintf(stderr, "drydock: %v\n", err)

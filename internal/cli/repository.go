@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 
 	"github.com/drydock-vm/drydock/internal/atomicfile"
-	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/config"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/repository/backend"
@@ -61,7 +60,6 @@ func (h *host) openUnindexed(ctx context.Context, c config.Repository, be backen
 	if err != nil {
 		return nil, repositoryError(c, err)
 	}
-	backup.BoundGarbage()
 	return repo, nil
 }
 

@@ -18,6 +18,7 @@ var floors = map[string]int{
 	"disk": 0,
 
 	"internal/atomicfile":  1,
+	"internal/garbage":     1,
 	"internal/config":      1,
 	"internal/credentials": 1,
 	"internal/escape":      1,

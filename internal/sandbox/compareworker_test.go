@@ -10,6 +10,7 @@ import (
 	"github.com/drydock-vm/drydock/disk/raw"
 	"github.com/drydock-vm/drydock/disk/xfs"
 	"github.com/drydock-vm/drydock/internal/benchdisk"
+	"github.com/drydock-vm/drydock/internal/garbage"
 )
 
 // inProcess are the readers without a worker around them.
@@ -26,6 +27,7 @@ var inProcess = map[string]func(disk.Sparse) (disk.Filesystem, error){
 // directory sorted by name.
 func TestCompareWorker(t *testing.T) {
 	benchdisk.Wanted(t)
+	garbage.Bound() // as the program does
 	for _, fstype := range []string{"ext4", "xfs", "btrfs"} {
 		for _, order := range []string{"as listed", "sorted"} {
 			t.Run(fstype+"/"+order, func(t *testing.T) {

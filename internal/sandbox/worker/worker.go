@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/drydock-vm/drydock/internal/garbage"
 	"github.com/drydock-vm/drydock/internal/sandbox/confine"
 	"github.com/drydock-vm/drydock/internal/sandbox/wire"
 )
@@ -56,6 +57,7 @@ func (p Program) Main() int {
 		p.Confine = confine.Apply
 	}
 	runtime.GOMAXPROCS(min(runtime.NumCPU(), maxThreads))
+	garbage.Bound()
 	// The runtime opens its poller for its first timer. It must do so now.
 	time.Sleep(time.Microsecond)
 	// A socket that blocks costs fewer wake-ups than the poller.

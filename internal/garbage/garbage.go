@@ -1,4 +1,5 @@
-package backup
+// Package garbage says how much garbage this program lets gather in its memory.
+package garbage
 
 import (
 	"runtime"
@@ -13,15 +14,16 @@ import (
 // every few milliseconds: a backup in which nothing has changed took a fifth of its time
 // for that.
 const (
-	garbagePercent = 20
-	garbageSpare   = 32 << 20 // bytes
+	percent = 20
+	spare   = 32 << 20 // bytes
 )
 
-// BoundGarbage sets the garbage collector to what suits a program of which a backup, or
-// a look at one, is all that it does. It stays so until the program ends.
-func BoundGarbage() { boundGarbage() }
+// Bound sets the garbage collector to what suits drydock: a backup, or a look at a disk
+// or a backup, is all that one process does, and much of what it takes memory for is soon
+// not needed. It stays so until the program ends.
+func Bound() { bound() }
 
-var boundGarbage = sync.OnceFunc(func() {
+var bound = sync.OnceFunc(func() {
 	debug.SetGCPercent(percentFor(0))
 	runtime.SetFinalizer(new(collection), (*collection).ended)
 })
@@ -38,9 +40,9 @@ func (c *collection) ended() {
 	runtime.SetFinalizer(c, (*collection).ended)
 }
 
-// percentFor returns the percentage that leaves garbageSpare, or more, beside so many
+// percentFor returns the percentage that leaves spare, or more, beside so many
 // bytes that are in use.
 func percentFor(live uint64) int {
 	const smallest = 4 << 20 // the heap that Go takes for granted, at 100 percent
-	return int(max(garbagePercent, 100*garbageSpare/max(live, smallest)))
+	return int(max(percent, 100*spare/max(live, smallest)))
 }
