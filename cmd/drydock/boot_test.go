@@ -390,7 +390,7 @@ func TestBootSmallXFS(t *testing.T) {
 	if out := h.run(0, "status"); !strings.Contains(out.stdout, ", booted in ") {
 		t.Errorf("%s", out.stdout)
 	}
-	if r := h.run(1, "start-from-backup", "web"); !strings.Contains(r.stderr, "disk data: ") || !strings.Contains(r.stderr, "an XFS has at least 314572800 bytes") || !strings.Contains(r.stderr, "start-from-backup --size") {
+	if r := h.run(1, "start-from-backup", "web"); !strings.Contains(r.stderr, "disk data: ") || !strings.Contains(r.stderr, "xfs has at least 314572800 bytes") || !strings.Contains(r.stderr, "start-from-backup --size") {
 		t.Errorf("%s", r.stderr)
 	}
 	h.run(0, "start-from-backup", "web", "--size", "data=300M")

@@ -69,10 +69,11 @@ func TestDisksOfFilesThatCannotBe(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(src, "file"), []byte("file"), 0o600))
 	h := newImageHost(t, src)
 	for fs, want := range map[string]string{
-		"xfs":      "at least 314572800 bytes (choose a larger size): here it has the type and the size that it had (drydock restore --to-image takes others",
+		"xfs":      "xfs has at least 314572800 bytes (choose a larger size): here it has the type and the size that it had (drydock restore --to-image takes others",
+		"btrfs":    "btrfs has at least 114294784 bytes (choose a larger size): here it has",
 		"reiserfs": `"reiserfs" cannot be made: choose ext4, xfs or btrfs: here it has the type`,
 	} {
-		backUp(h, src, fmt.Sprintf("fs:root=%s:%032x:%d:", fs, 1, 200<<20))
+		backUp(h, src, fmt.Sprintf("fs:root=%s:%032x:%d:", fs, 1, 100<<20))
 		if r := h.run(1, "cat", "--raw", "web/root@latest"); !strings.Contains(r.stderr, want) {
 			t.Errorf("%s: %s", fs, r.stderr)
 		}
@@ -94,7 +95,7 @@ func TestDisksOfFilesThatCannotGrow(t *testing.T) {
 	rounds(t, h, 0)
 	for _, args := range [][]string{{"cat", "--raw", "web/root@latest"}, {"verify", "--mode", "boot", "web"}} {
 		r := h.run(1, args...)
-		for _, want := range []string{"an XFS has at least 314572800 bytes", "it lies in a partition or volume, which has the size that it had", "backup: image"} {
+		for _, want := range []string{"xfs has at least 314572800 bytes", "it lies in a partition or volume, which has the size that it had", "backup: image"} {
 			if !strings.Contains(r.stderr, want) {
 				t.Errorf("%q: %q is not in %s", args, want, r.stderr)
 			}

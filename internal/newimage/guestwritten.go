@@ -12,8 +12,17 @@ import (
 	"github.com/drydock-vm/drydock/internal/writervm"
 )
 
-// minXFS is the smallest XFS that mkfs.xfs makes, in bytes (xfsprogs 5.19 and later).
-const minXFS = 300 << 20
+// least is the size of the smallest filesystem that its program makes, in bytes: mkfs.xfs of
+// xfsprogs 5.19 and later, mkfs.btrfs without --mixed.
+func (m *maker) least() int64 {
+	switch m.opts.Filesystem {
+	case "xfs":
+		return 300 << 20
+	case "btrfs":
+		return 109 << 20
+	}
+	return 0
+}
 
 // xfs makes the filesystem, and has a machine write the files.
 func (m *maker) xfs() error {

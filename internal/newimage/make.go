@@ -152,24 +152,17 @@ func (m *maker) builder() (func() error, error) {
 	case "ext4":
 		return m.ext4, nil
 	case "xfs":
-		if build = m.xfs; m.opts.Size < m.least() {
-			return nil, fmt.Errorf("%w: an XFS has at least %d bytes (choose a larger size)", ErrSize, m.least())
-		}
+		build = m.xfs
 	case "btrfs":
 	default:
 		return nil, fmt.Errorf("%.20q %w: choose ext4, xfs or btrfs", m.opts.Filesystem, ErrFilesystem)
 	}
+	if m.opts.Size < m.least() {
+		return nil, fmt.Errorf("%w: %s has at least %d bytes (choose a larger size)", ErrSize, m.opts.Filesystem, m.least())
+	}
 	var err error
 	m.opts.Writer.Kernel, err = m.opts.Writer.Kernel.Find(m.opts.Filesystem)
 	return build, err
-}
-
-// least is the size below which nobody makes such a filesystem, in bytes.
-func (m *maker) least() int64 {
-	if m.opts.Filesystem == "xfs" {
-		return minXFS
-	}
-	return 0
 }
 
 // maxAttempts is how often an image is begun anew because a file of the backup
