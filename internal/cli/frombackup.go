@@ -261,7 +261,7 @@ func (f *filling) lost(d fromDisk) error {
 	if _, err := os.Lstat(d.Kept); err == nil {
 		back = fmt.Sprintf("mv %s %s", d.Kept, d.Path)
 	}
-	return fmt.Errorf("%s is gone, which says where the files of the backup lie on it, and another one would have them elsewhere: put it back from a copy of %s; or give up what the guest has written since: drydock stop --kill %s, %s, rm -r %s, and start again",
+	return fmt.Errorf("%s is gone, which says where the files of the backup lie on the disk, and another one would have them elsewhere: put it back from a copy of %s; or give up what the guest has written since: drydock stop --kill %s, %s, rm -r %s, and start again",
 		f.skeleton(d.Name), f.h.config.State, f.v.Name, back, f.h.fromFolder(f.v.Name))
 }
 
