@@ -44,7 +44,8 @@ func (m *maker) hideDevices() error {
 	} else if err != nil {
 		return err
 	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	// What the host unmounts meanwhile is unmounted here, too, and not kept busy.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return err
 	}
 	for _, folder := range []string{devices, known} {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drydock-vm/drydock/internal/testmount"
 )
@@ -52,5 +53,42 @@ func TestBtrfsOfADiskThatIsThere(t *testing.T) {
 	}
 	if _, err := os.Stat("/dev/null"); err != nil {
 		t.Errorf("of this process the devices are gone too: %v", err)
+	}
+}
+
+// TestApartKeepsNoMount: what is unmounted on the host while a program runs apart is
+// unmounted there, too.
+func TestApartKeepsNoMount(t *testing.T) {
+	dir := testmount.Memory(t, "1m")
+	tool(t, "mount", "--make-shared", dir) // as all mounts are on a host with systemd
+	there, gone := filepath.Join(dir, "there"), filepath.Join(dir, "gone")
+	for _, path := range []string{there, gone} {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unmount := testmount.At(t, "tmpfs", gone, "-t", "tmpfs")
+	m := &maker{ctx: t.Context(), work: &workplace{image: filepath.Join(t.TempDir(), "image")}}
+	ended := make(chan error)
+	go func() {
+		ended <- m.apart("sh", "-c", `mountpoint -q "$1" && echo > "$2/begun" && while mountpoint -q "$1"; do sleep 0.05; done`, "sh", gone, there)
+	}()
+	begun := filepath.Join(there, "begun")
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(begun); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the program did not begin")
+		}
+	}
+	unmount()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it is mounted there still")
 	}
 }
