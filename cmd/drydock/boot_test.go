@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/drydock-vm/drydock/internal/testguest"
 	"github.com/drydock-vm/drydock/internal/testmount"
@@ -83,6 +82,7 @@ func noTrial(t *testing.T, h *host) {
 // TestBoot: a guest whose disks are gone boots from its backup, and one whose backup
 // does not boot is told of.
 func TestBoot(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h, g := bootHost(t, "mount: /var", "raw")
 	killedTrial(t, h)
 	var r bootReport
@@ -160,13 +160,18 @@ func spoilPacks(t *testing.T, h *host) {
 // left is ended by the next one that looks.
 func killedTrial(t *testing.T, h *host) {
 	t.Helper()
+	said := func() int {
+		text, _ := os.ReadFile(h.path("state", "log", "boot", "web.console.log"))
+		return len(text)
+	}
+	before := said() // by the guest that the round has started
 	c := h.command(t.Context(), "verify", "--mode", "boot")
 	must(t, c.Start())
-	pid := ""
-	for deadline := time.Now().Add(time.Minute); pid == "" && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		text, _ := os.ReadFile(h.path("run", "boot", "web", "pid")) // it comes when QEMU has started
-		pid = strings.TrimSpace(string(text))
-	}
+	// Not when QEMU has begun: it ends if it cannot open its disks any more.
+	within(t, patience, "the guest says something", func() bool { return said() > before })
+	text, err := os.ReadFile(h.path("run", "boot", "web", "pid"))
+	must(t, err)
+	pid := strings.TrimSpace(string(text))
 	// On a disk: what lies in the other folder is in memory.
 	overlays, err := filepath.Glob(h.path("state", "work", "boot", "web", "*.qcow2"))
 	if err != nil || len(overlays) != 2 {
@@ -188,16 +193,16 @@ func killedTrial(t *testing.T, h *host) {
 // TestStartFromBackup: a guest whose disks are gone runs from its backup, through the
 // death of the drydock that serves it, until its disks stand on their own.
 func TestStartFromBackup(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	for name, disk := range map[string]string{"files": "mount: /var", "image": "backup: image"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			h, g := bootHost(t, disk, "qcow2")
 			old := []byte("what was there before")
 			must(t, os.WriteFile(g.DataPath, old, 0o640))
 			c := h.command(t.Context(), "start-from-backup", "web")
 			must(t, c.Start())
-			for deadline := time.Now().Add(time.Minute); h.state("web") != "running" && time.Now().Before(deadline); {
-				time.Sleep(100 * time.Millisecond)
-			}
+			within(t, patience, "the guest runs", func() bool { return h.state("web") == "running" })
 			must(t, c.Process.Kill())
 			_ = c.Wait() // killed
 			if out := h.run(0, "status"); !strings.Contains(out.stdout, "running, being filled in from ") {
@@ -312,8 +317,10 @@ func TestBootFromPartition(t *testing.T) {
 // the files, boots from it in a round, and runs from it, through the death of the drydock
 // that serves it, until its disks stand on their own.
 func TestBootXFSAndBtrfs(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	for fstype, check := range map[string]string{"xfs": `xfs_repair -n "$0"`, "btrfs": `btrfs check "$0"`} {
 		t.Run(fstype, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1", DataFilesystem: fstype})
 			h, g := bootHostOf(t, g, "mount: /var", "qcow2", "backup: image")
 			if out := h.run(0, "status"); !strings.Contains(out.stdout, ", booted in ") {
@@ -322,9 +329,7 @@ func TestBootXFSAndBtrfs(t *testing.T) {
 			noTrial(t, h)
 			c := h.command(t.Context(), "start-from-backup", "web")
 			must(t, c.Start())
-			for deadline := time.Now().Add(2 * time.Minute); h.state("web") != "running" && time.Now().Before(deadline); {
-				time.Sleep(100 * time.Millisecond)
-			}
+			within(t, patience, "the guest runs", func() bool { return h.state("web") == "running" })
 			must(t, c.Process.Kill())
 			_ = c.Wait() // killed
 			out := h.run(0, "start-from-backup", "web")

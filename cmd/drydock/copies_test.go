@@ -28,6 +28,7 @@ func (h *host) resticAt(name string, args ...string) string {
 // own policy. One that is not there for some nights is a warning, and gets what it
 // missed; restic finds all of them whole.
 func TestNightsOfCopies(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := retainHost(t)
 	config := retainConfig + `copies:
   - {path: %[1]s/away/near, password_file: %[1]s/away/near.key, retain: {last: 2}}
@@ -104,6 +105,7 @@ func TestNightsOfCopies(t *testing.T) {
 // TestCopyDamaged: a snapshot that cannot be read is an error, and does not keep the
 // others. A VM that nobody knows is none that has been copied.
 func TestCopyDamaged(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := retainHost(t)
 	for n := range 3 {
 		h.night(n, 0)
@@ -129,6 +131,7 @@ func TestCopyDamaged(t *testing.T) {
 // may leave it, does its work, and says so once. Restic finds all whole when it was
 // taken away.
 func TestEmptyBackup(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := retainHost(t)
 	must(t, os.WriteFile(h.config, fmt.Appendf(nil, pruneConfig, h.dir, "path: "+h.path("repository"), h.path("state", "repository.key")), 0o600))
 	h.night(0, 0)

@@ -65,6 +65,7 @@ func treeDisk(t *testing.T, fstype, path string, args ...string) {
 // TestDisksOfFilesThatCannotBe: a filesystem that nobody makes so small any more, and one
 // of which nobody knows how to make it.
 func TestDisksOfFilesThatCannotBe(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	src := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(src, "file"), []byte("file"), 0o600))
 	h := newImageHost(t, src)
@@ -110,6 +111,7 @@ func TestDisksOfFilesThatCannotGrow(t *testing.T) {
 // backup has the files are disks, as their own programs and the kernel see them. Several
 // may be made at once, and nothing is left of them.
 func TestDisksOfFilesThatAMachineWrites(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newWriterHost(t, `
       pool: {path: DIR/pool.raw, format: raw, mount: /pool}
       tree: {path: DIR/tree.raw, format: raw, mount: /tree, partition: 1}

@@ -20,6 +20,7 @@ import (
 // TestStartFromBackupUnbegun: what cannot have an image in its place is refused, and a
 // start of which no disk was put leaves nothing that keeps rounds from the VM.
 func TestStartFromBackupUnbegun(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := retainHost(t)
 	config := strings.Replace(retainConfig, "web.raw, format: raw, mount: /", "web.qcow2, format: qcow2, backup: image", 1)
 	must(t, os.WriteFile(h.config, fmt.Appendf(nil, config, h.dir), 0o600))
@@ -79,7 +80,7 @@ vms:
     driver: qemu
     command: [qemu-system-x86_64, -accel, tcg, -nodefaults, -drive, "file=%[2]s,format=qcow2,if=virtio"]
     shutdown_timeout: 1s
-    health: {timeout: 60s, interval: 200ms, probes: [{http: %[3]q}]}
+    health: {timeout: 5m, interval: 200ms, probes: [{http: %[3]q}]}
     disks:
       data: {path: %[2]s, format: qcow2, backup: image}
 `, h.dir, disk, probed.URL), 0o600))

@@ -60,6 +60,7 @@ func differing(a, b []byte) (blocks []int) {
 // first backup, one with a dirty bitmap, and one after the power was taken away.
 // Every way back yields the blocks that the guest used.
 func TestImageNights(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newHost(t)
 	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1", DataSize: 256 << 20})
 	h.vm(g)

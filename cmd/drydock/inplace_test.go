@@ -11,6 +11,7 @@ import (
 // TestInPlaceVersion: a root disk of an image that is brought back from a backup is of the version
 // that the backup tells, and the next round knows it.
 func TestInPlaceVersion(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newHost(t)
 	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v0"})
 	h.vm(g)
@@ -42,6 +43,7 @@ func TestInPlaceVersion(t *testing.T) {
 
 // TestOverwriteIsNamed: what is there is not replaced, and the error says how it would be.
 func TestOverwriteIsNamed(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := retainHost(t)
 	h.night(0, 0)
 	must(t, os.WriteFile(h.path("there.raw"), []byte("a disk"), 0o600))

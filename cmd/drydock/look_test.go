@@ -82,6 +82,7 @@ func lookDisk(t *testing.T) (image, raw string) {
 
 // TestLook looks into a disk with every verb, with no configuration.
 func TestLook(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	image, raw := lookDisk(t)
 	tool(t, "qemu-img", "snapshot", "-c", "before", image)
 	tool(t, "qemu-img", "bitmap", "--add", image, "night")
@@ -167,6 +168,7 @@ func compareTar(t *testing.T, image string) {
 
 // TestLookAtNoDisk: what is no disk, or no part of one, is said in one line.
 func TestLookAtNoDisk(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	image, raw := lookDisk(t)
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "pipe.raw")
@@ -265,6 +267,7 @@ func background(t *testing.T, args ...string) (line string, stop func()) {
 
 // TestExport has NBD's own clients read a disk, and a partition.
 func TestExport(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	image, raw := lookDisk(t)
 	dir := t.TempDir()
 	for _, c := range []struct {
@@ -297,6 +300,7 @@ func TestExport(t *testing.T) {
 
 // TestMount compares a mount with what went into the disk.
 func TestMount(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	image, _ := lookDisk(t)
 	dir := t.TempDir()
 	_, stop := background(t, "mount", image, dir)
@@ -323,6 +327,7 @@ func TestMount(t *testing.T) {
 
 // TestSubvolumes names the subvolumes of a btrfs, and looks into them.
 func TestSubvolumes(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	dir := t.TempDir()
 	path := filepath.Join(dir, "pool.raw")
 	tool(t, "truncate", "-s", "200M", path)

@@ -16,6 +16,7 @@ import (
 // initrd activates. The VM is there again from the repository and its key, boots from its
 // backup, and runs from it.
 func TestWholeLVM(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newHost(t)
 	site := h.path("site")
 	must(t, os.Mkdir(site, 0o755))

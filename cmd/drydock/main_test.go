@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +21,9 @@ import (
 
 // The binary under test, built once.
 var drydock string
+
+// patience is how long what is not tested may take on a machine that is busy.
+const patience = 5 * time.Minute
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
@@ -34,6 +39,11 @@ func buildAndRun(m *testing.M) int {
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		return 1
+	}
+	// Guests and servers are waited for more than processors. -parallel says otherwise.
+	if err := flag.Set("test.parallel", fmt.Sprint(2*runtime.GOMAXPROCS(0))); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
@@ -93,7 +103,7 @@ func (h *host) vm(g *testguest.Guest, extra ...string) {
 	}
 	p("    command: %s", command)
 	p("    shutdown_timeout: 60s")
-	p("    health: {timeout: 60s, interval: 200ms, probes: [{http: %q}]}", g.URL()+"/healthz")
+	p("    health: {timeout: 5m, interval: 200ms, probes: [{http: %q}]}", g.URL()+"/healthz")
 	for _, e := range extra {
 		p("    %s", e)
 	}
@@ -207,13 +217,23 @@ func (h *host) state(vm string) string {
 // healthy waits for a guest, and returns the version of its root disk.
 func healthy(t *testing.T, g *testguest.Guest) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	version, err := g.WaitHealthy(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return version
+}
+
+// within waits until something is done, and fails the test if it takes longer than limit.
+func within(t *testing.T, limit time.Duration, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
 }
 
 func must(t *testing.T, err error) {

@@ -62,6 +62,7 @@ func placesIn(t *testing.T, h *host, folder func(testing.TB) string) map[string]
 // TestPruneOverTheNetwork: space comes back at servers, by the real restic, in a round
 // and by hand; as a copy too. What is left is whole.
 func TestPruneOverTheNetwork(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	all := retainHost(t)
 	for kind, p := range places(t, all) {
 		t.Run(kind, func(t *testing.T) {

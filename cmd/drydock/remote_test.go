@@ -14,6 +14,7 @@ import (
 // TestRemoteRepository is two nights over an append-only REST server, and one on
 // which the server is gone.
 func TestRemoteRepository(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newHost(t)
 	s := testserver.REST(t, h.path("server"), "--append-only")
 	h.where = "rest:http://" + s.Address + "/"

@@ -16,6 +16,7 @@ import (
 // TestNightsOfObjectLock: a pack that later backups go on using is kept as long as they
 // are, in the repository and in a copy.
 func TestNightsOfObjectLock(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := retainHost(t)
 	c, place := lockedBuckets(t, h, "first", "second")
 	config := strings.Replace(retainConfig, "path: %[1]s/repository", place("first"), 1)
@@ -36,6 +37,7 @@ func TestNightsOfObjectLock(t *testing.T) {
 // TestObjectLockAfterPrune: restic knows nothing of the retention, and what its prune has
 // packed anew gets one at once.
 func TestObjectLockAfterPrune(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := retainHost(t)
 	c, place := lockedBuckets(t, h, "first", "second")
 	config := strings.Replace(retainConfig, "path: %[1]s/repository", place("first"), 1)

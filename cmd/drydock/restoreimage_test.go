@@ -86,6 +86,7 @@ var sgi = regexp.MustCompile(` trusted\.SGI_ACL_[A-Z]+="(\\.|[^"\\])*"`)
 // TestRestoreToImagesThatAMachineWrites: what people put into a tree comes into an XFS
 // and a btrfs, and nothing is left beside them.
 func TestRestoreToImagesThatAMachineWrites(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	// restic 0.14 has no word for what the tree is without.
 	src := treetest.Make(t, treetest.Without{SymlinkXattrs: true, OddTargets: true, Sockets: true, LargeMinors: true})
 	h, want := newImageHost(t, src), treetest.List(t, src)
@@ -134,6 +135,7 @@ func TestRestoreToImagesThatAMachineWrites(t *testing.T) {
 // machine with it. The next one begins anew, and names the file that is damaged in the
 // backup.
 func TestKilledMachineRestore(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	src := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(src, "large"), bytes.Repeat([]byte("content"), 16<<20), 0o600))
 	h, dir := newImageHost(t, src), t.TempDir()
@@ -141,15 +143,8 @@ func TestKilledMachineRestore(t *testing.T) {
 	args := []string{"restore", "web@latest", "--to-image", filepath.Join(dir, "new.raw"), "--fs", "btrfs", "--size", "300M"}
 	c := h.command(t.Context(), args...)
 	must(t, c.Start())
-	within := func(limit time.Duration, what string, done func() bool) {
-		for deadline := time.Now().Add(limit); !done(); time.Sleep(20 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("not within %v: %s", limit, what)
-			}
-		}
-	}
 	machine := 0
-	within(time.Minute, "a machine is started", func() bool {
+	within(t, patience, "a machine is started", func() bool {
 		for _, pid := range children(c.Process.Pid) {
 			if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.HasPrefix(string(name), "qemu") {
 				machine = pid
@@ -157,13 +152,13 @@ func TestKilledMachineRestore(t *testing.T) {
 		}
 		return machine != 0
 	})
-	within(2*time.Minute, "it writes content", func() bool {
+	within(t, patience, "it writes content", func() bool {
 		st, err := os.Stat(filepath.Join(dir, ".new.raw.drydock-partial"))
 		return err == nil && st.Sys().(*syscall.Stat_t).Blocks > 16<<20/512
 	})
 	must(t, c.Process.Kill())
 	_ = c.Wait() // it was killed
-	within(10*time.Second, "the machine ends", func() bool {
+	within(t, 10*time.Second, "the machine ends", func() bool {
 		_, err := os.Stat(fmt.Sprintf("/proc/%d/cmdline", machine))
 		return err != nil
 	})

@@ -72,6 +72,7 @@ func (h *host) nightOf(l listed) string {
 // A week of nights: the policy keeps what it says, prunes come when they are due,
 // what is pinned stays, and restic finds all of it whole.
 func TestNightsOfRetention(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := retainHost(t)
 	h.run(3, "status") // there is no backup, and max_age wants one
 	for _, want := range []string{"then verify: sample: there was no proof yet\n", "then restic prune: there was no prune yet\n"} {
@@ -154,6 +155,7 @@ func (h *host) backInTime() {
 }
 
 func TestRemoveBackups(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := retainHost(t)
 	for n := range 3 {
 		h.night(n, 0)

@@ -15,6 +15,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/round"
 	"github.com/drydock-vm/drydock/internal/testguest"
 	"github.com/drydock-vm/drydock/internal/testmount"
+	"github.com/drydock-vm/drydock/internal/vm/qmp"
 )
 
 // report is what the tests look at in drydock run --json.
@@ -50,6 +51,7 @@ func rounds(t *testing.T, h *host, code int, args ...string) report {
 // incremental one, an update, an update that is rolled back, and a file that
 // comes back after the guest deleted it.
 func TestThreeNights(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newHost(t)
 	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1"})
 	h.vm(g)
@@ -84,7 +86,7 @@ func TestThreeNights(t *testing.T) {
 	}
 
 	h.config = strings.Replace(h.config, "drydock.yaml", "hasty.yaml", 1)
-	text := strings.ReplaceAll(h.machine.String(), "health: {timeout: 60s", "health: {timeout: 40s")
+	text := strings.ReplaceAll(h.machine.String(), "health: {timeout: 5m", "health: {timeout: 90s")
 	h.machine.Reset()
 	h.machine.WriteString(text)
 	h.write()
@@ -138,6 +140,7 @@ func TestThreeNights(t *testing.T) {
 // guest. The run after it leaves the guest running and healthy, and every byte
 // that the guest wrote is there.
 func TestKillAnywhere(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	if testing.Short() {
 		t.Skip("boots a guest many times")
 	}
@@ -157,7 +160,8 @@ func TestKillAnywhere(t *testing.T) {
 		h.run(0, "images", "import", "web", versions[i%2])
 		note := []byte(time.Now().String())
 		must(t, g.Put(ctx, "/var/note", note))
-		after := time.Duration(rand.Int64N(int64(whole)))
+		// The first of them comes early, since a round may take less than that one did.
+		after := time.Duration(rand.Int64N(int64(whole) * int64(i+1) / 4))
 		t.Logf("killing the round after %v of some %v", after, whole)
 		if h.killed(after) {
 			cut++
@@ -189,20 +193,24 @@ func TestKillAnywhere(t *testing.T) {
 // TestDeafGuest is skipped, left running, and does not keep the round from the
 // next one; two rounds at a time are refused.
 func TestDeafGuest(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newHost(t)
 	deaf := testguest.New(t, testguest.Options{Name: "deaf", IgnoreButton: true})
 	web := testguest.New(t, testguest.Options{Name: "web"})
 	h.vm(deaf, "order: -1")
-	h.vm(web)
-	text := strings.Replace(h.machine.String(), "shutdown_timeout: 60s", "shutdown_timeout: 4s", 1)
+	text := strings.Replace(h.machine.String(), "shutdown_timeout: 60s", "shutdown_timeout: 20s", 1)
 	h.machine.Reset()
 	h.machine.WriteString(text)
+	h.vm(web)
 	h.write()
 	h.run(0, "start")
 
 	c := h.command(t.Context(), "run")
 	must(t, c.Start())
-	time.Sleep(time.Second)
+	within(t, patience, "the round begins", func() bool {
+		holder, err := os.ReadFile(h.path("state", "lock"))
+		return err == nil && strings.HasPrefix(string(holder), "drydock run,")
+	})
 	if r := h.try("run"); r.code != 4 || !strings.Contains(r.stderr, "another drydock is at work") {
 		t.Errorf("a second round: exit code %d, %q", r.code, r.stderr)
 	}
@@ -227,6 +235,7 @@ func TestDeafGuest(t *testing.T) {
 
 // TestBadInput: each is one clear error, the guest runs, nothing is half done.
 func TestBadInput(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newHost(t)
 	g := testguest.New(t, testguest.Options{Name: "web"})
 	gone := testguest.New(t, testguest.Options{Name: "gone"})
@@ -248,11 +257,15 @@ func TestBadInput(t *testing.T) {
 	must(t, os.Rename(gone.DataPath+".away", gone.DataPath))
 
 	t.Run("a disk that somebody uses", func(t *testing.T) {
+		socket := h.path("qmp")
 		c := exec.Command("qemu-system-x86_64", "-accel", "tcg", "-display", "none", "-S", "-drive",
-			"file="+gone.DataPath+",format=qcow2,if=virtio")
+			"file="+gone.DataPath+",format=qcow2,if=virtio", "-qmp", "unix:"+socket+",server=on,wait=off")
 		must(t, c.Start())
 		defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
-		time.Sleep(2 * time.Second)
+		within(t, patience, "QEMU answers, and has the disk", func() bool {
+			_, err := qmp.State(t.Context(), socket)
+			return err == nil
+		})
 		r := h.run(1, "run", "gone")
 		if !strings.Contains(r.stderr, "gone:") || !strings.Contains(r.stderr, "in use") {
 			t.Errorf("stderr %q", r.stderr)
@@ -326,6 +339,7 @@ func TestBadInput(t *testing.T) {
 // TestLookInside looks into disks with no configuration and no VM, and sends
 // them to other software.
 func TestLookInside(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	dir := t.TempDir()
 	src := filepath.Join(dir, "src")
 	must(t, os.MkdirAll(filepath.Join(src, "etc"), 0o755))

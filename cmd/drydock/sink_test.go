@@ -12,6 +12,7 @@ import (
 // TestSinks has a round hand the disks of a running guest to borg and to programs
 // that take a tar and a raw disk, beside one that fails.
 func TestSinks(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newHost(t)
 	h.env = append(h.env, "HOME="+h.path("home"))
 	borg := func(args ...string) string {

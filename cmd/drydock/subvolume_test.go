@@ -114,6 +114,7 @@ func systemHost(t *testing.T, setting string) *host {
 // had, and the guest's fstab finds them, after a restore to an image, after one of
 // the whole VM, and on the disk that a backup is without a restore.
 func TestSubvolumesComeBack(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := systemHost(t, "backup: files")
 	was := h.path("system.raw")
 	makeSystem(t, was)
@@ -157,6 +158,7 @@ func TestSubvolumesComeBack(t *testing.T) {
 // TestSnapshotsAreKept: the snapshots that a backup leaves out come into it if the
 // configuration says so, and come back.
 func TestSnapshotsAreKept(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := systemHost(t, "btrfs_snapshots: keep")
 	was := h.path("system.raw")
 	makeSystem(t, was)
@@ -179,6 +181,7 @@ func TestSnapshotsAreKept(t *testing.T) {
 // TestSnapshotsThatAreAllThereIs: a snapshot is in the backup if what it was made of is
 // not, or if it was changed since.
 func TestSnapshotsThatAreAllThereIs(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := systemHost(t, "exclude: [\"/@home/*\"]")
 	path := h.path("system.raw")
 	makeSystem(t, path)
@@ -214,6 +217,7 @@ func TestSnapshotsThatAreAllThereIs(t *testing.T) {
 // TestCompressedTakesMoreRoom: a disk whose guest compresses does not come back in its size,
 // which the error says, and comes back in a larger one.
 func TestCompressedTakesMoreRoom(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := systemHost(t, "backup: files")
 	was, to := h.path("system.raw"), filepath.Join(t.TempDir(), "vm")
 	tool(t, "truncate", "-s", "200M", was)
@@ -260,6 +264,7 @@ func mountAsGuest(t *testing.T, path string) {
 // TestSubvolumesAsTheGuestSeesThem: of a disk that has a system in subvolumes that is
 // shown what its fstab mounts, and all of it if that is asked for.
 func TestSubvolumesAsTheGuestSeesThem(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	path := filepath.Join(t.TempDir(), "system.raw")
 	makeSystem(t, path)
 	for _, c := range [][]string{
@@ -280,6 +285,7 @@ func TestSubvolumesAsTheGuestSeesThem(t *testing.T) {
 // TestSnapshotsShareContent: snapshots whose files are those of their original fit on the
 // disk that they were on.
 func TestSnapshotsShareContent(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := systemHost(t, "btrfs_snapshots: keep")
 	was := h.path("system.raw")
 	makeSystem(t, was)

@@ -49,7 +49,7 @@ vms:
   web:
 %[3]s
     shutdown_timeout: 60s
-    health: {timeout: 60s, interval: 200ms, probes: [{http: %[4]q}]}
+    health: {timeout: 5m, interval: 200ms, probes: [{http: %[4]q}]}
     disks:
       root: {path: %[5]s, format: raw, mount: /, backup: off%[6]s}
       data: {path: %[7]s, format: qcow2, backup: image}
@@ -78,7 +78,7 @@ func newWeek(t *testing.T) *week {
 	p("state: %s/state\nruntime: %s/run\nrepository: {path: %s/repository}\nschedule: '*-*-* *:*:*'\nvms:", dir, dir, dir)
 	for _, g := range []*testguest.Guest{w.web, w.builder} {
 		p("  %s:\n    driver: systemd\n    unit: %s.service\n    qmp: %s/%s.qmp\n    shutdown_timeout: 60s", g.Name, g.Name, dir, g.Name)
-		p("    health: {timeout: 60s, interval: 200ms, probes: [{http: %q}]}", g.URL()+"/healthz")
+		p("    health: {timeout: 5m, interval: 200ms, probes: [{http: %q}]}", g.URL()+"/healthz")
 		if g == w.builder {
 			p("    builder: {spec: %s/spec, spec_disk: %s/spec.raw, output: data, images: [web]}", dir, dir)
 		}
@@ -114,7 +114,7 @@ func (w *week) active(unit string) bool { return w.state(unit) == "active" }
 
 func (w *week) until(what string, done func() bool) {
 	w.t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(200 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("waited in vain until %s\n%s", what, w.sys.Run("journalctl", "--no-pager", "-n", "60"))
 		}
@@ -181,6 +181,7 @@ func (w *week) build() {
 // TestWeek lets a timer of a real systemd start rounds over VMs that are units:
 // the builder's unit is skipped on six days, and runs on the seventh.
 func TestWeek(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	if testing.Short() {
 		t.Skip("boots systemd and guests")
 	}

@@ -27,6 +27,7 @@ type dataDisk struct {
 // btrfs backed up in one round, restores all of it with restic, and compares that
 // with what the kernel sees on the disks.
 func TestEveryFilesystem(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newHost(t)
 	g := testguest.New(t, testguest.Options{Name: "web", RootVersion: "v1"})
 	disks := []dataDisk{

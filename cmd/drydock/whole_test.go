@@ -40,6 +40,7 @@ func kernelSees(t *testing.T, path, format string, offset int64) string {
 // that is backed up as an image. From the
 // repository and its key alone it is there again, boots, and has every byte.
 func TestWholeVM(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newHost(t)
 	site := h.path("site")
 	must(t, os.Mkdir(site, 0o755))
@@ -129,6 +130,7 @@ func TestWholeVM(t *testing.T) {
 // TestWholeVMWithXFSAndBtrfs: filesystems that a machine has to write come back with the
 // VM, too: an XFS that fills its disk, and a btrfs in a partition of a qcow2 disk.
 func TestWholeVMWithXFSAndBtrfs(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newWriterHost(t, `
       pool: {path: DIR/pool.raw, format: raw, mount: /}
       tree: {path: DIR/tree.qcow2, format: qcow2, mount: /tree, partition: 1}

@@ -15,6 +15,7 @@ import (
 // disks and drydock's configuration. All of it comes back, systemd knows it, and the
 // guest boots.
 func TestWholeUnit(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	dir := t.TempDir()
 	disks, config, key := filepath.Join(dir, "disks"), filepath.Join(dir, "drydock.yaml"), filepath.Join(dir, "key")
 	must(t, os.Mkdir(disks, 0o755))
