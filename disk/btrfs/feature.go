@@ -1,10 +1,5 @@
 package btrfs
 
-import (
-	"fmt"
-	"strings"
-)
-
 // feature is one bit of one of the superblock's feature words.
 type feature uint64
 
@@ -54,19 +49,4 @@ var incompatNames = map[feature]string{
 	incompatExtentTreeV2: "extent_tree_v2",
 	incompatStripeTree:   "raid_stripe_tree",
 	incompatRemapTree:    "remap_tree",
-}
-
-// featureNames lists the bits of set, by name where they have one.
-func featureNames(set feature, names map[feature]string, prefix string) string {
-	var list []string
-	for bit := feature(1); bit != 0; bit <<= 1 {
-		switch {
-		case set&bit == 0:
-		case names[bit] != "":
-			list = append(list, names[bit])
-		default:
-			list = append(list, fmt.Sprintf("%s bit %#x", prefix, uint64(bit)))
-		}
-	}
-	return strings.Join(list, ", ")
 }

@@ -218,10 +218,10 @@ func (sb *superblock) check() error {
 
 func (sb *superblock) checkFeatures() error {
 	if unknown := sb.incompat &^ incompatSupported; unknown != 0 {
-		return sbUnsupported(asImage, "features: %s", featureNames(unknown, incompatNames, "incompat"))
+		return sbUnsupported(asImage, "features: %s", ondisk.FeatureNames(unknown, incompatNames, "incompat"))
 	}
 	if unknown := sb.compatRO &^ roSupported; unknown != 0 {
-		return sbUnsupported(asImage, "features: %s", featureNames(unknown, nil, "compat_ro"))
+		return sbUnsupported(asImage, "features: %s", ondisk.FeatureNames(unknown, nil, "compat_ro"))
 	}
 	for _, f := range []struct {
 		bits uint64

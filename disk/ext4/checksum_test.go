@@ -57,9 +57,3 @@ func unhex(t *testing.T, s string) []byte {
 	}
 	return p
 }
-
-func TestFeatureNames(t *testing.T) {
-	if got := featureNames(0x80000001, incompatNames, "incompat"); got != "compression, incompat bit 0x80000000" {
-		t.Error(got)
-	}
-}

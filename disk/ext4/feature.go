@@ -1,10 +1,5 @@
 package ext4
 
-import (
-	"fmt"
-	"strings"
-)
-
 // feature is one bit of one of the superblock's three feature words.
 type feature uint32
 
@@ -90,18 +85,3 @@ var (
 		roReplica:     "replica",
 	}
 )
-
-// featureNames lists the bits of set, by name where they have one.
-func featureNames(set feature, names map[feature]string, prefix string) string {
-	var list []string
-	for bit := feature(1); bit != 0; bit <<= 1 {
-		switch {
-		case set&bit == 0:
-		case names[bit] != "":
-			list = append(list, names[bit])
-		default:
-			list = append(list, fmt.Sprintf("%s bit %#x", prefix, uint32(bit)))
-		}
-	}
-	return strings.Join(list, ", ")
-}

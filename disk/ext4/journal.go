@@ -173,7 +173,7 @@ func (j *journal) parseSuperblock(raw []byte, size int64) error {
 		return layer.Damaged(journalName, ondisk.Nowhere, "blocks of %d bytes, the filesystem has %d", blockSize, j.fs.sb.blockSize())
 	case j.incompat&^journalIncompatSupported != 0 || ro != 0:
 		return layer.Unsupported(journalName, ondisk.Nowhere, hintClean, "the journal's feature %s",
-			featureNames(j.incompat&^journalIncompatSupported|ro, nil, "incompat"))
+			ondisk.FeatureNames(j.incompat&^journalIncompatSupported|ro, nil, "incompat"))
 	case j.incompat&journalIncompatCsumV2 != 0 && j.incompat&journalIncompatCsumV3 != 0:
 		return layer.Damaged(journalName, ondisk.Nowhere, "checksums of version 2 and 3 at once")
 	case int64(j.length) > size>>j.fs.sb.blockShift:

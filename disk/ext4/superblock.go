@@ -216,11 +216,11 @@ func (sb *superblock) checkFeatures(raw []byte) error {
 	}
 	if odd := sb.incompat &^ incompatSupported; odd != 0 {
 		return layer.Unsupported("superblock", superblockOffset, "back this disk up as an image",
-			"feature %s", featureNames(odd, incompatNames, "incompat"))
+			"feature %s", ondisk.FeatureNames(odd, incompatNames, "incompat"))
 	}
 	if odd := sb.ro &^ roSupported; odd != 0 {
 		return layer.Unsupported("superblock", superblockOffset, "back this disk up as an image",
-			"feature %s", featureNames(odd, roNames, "ro_compat"))
+			"feature %s", ondisk.FeatureNames(odd, roNames, "ro_compat"))
 	}
 	if !sb.hasChecksum() {
 		return nil

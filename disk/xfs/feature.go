@@ -1,10 +1,5 @@
 package xfs
 
-import (
-	"fmt"
-	"strings"
-)
-
 // Features that a writer must know (sb_features_ro_compat).
 const (
 	roFinobt      = 0x1
@@ -75,19 +70,4 @@ var incompatNames = map[uint32]string{
 	incompatMetadir:     "metadir",
 	incompatZoned:       "zoned",
 	incompatZoneGaps:    "zone_gaps",
-}
-
-// featureNames lists the bits of set, by name where they have one.
-func featureNames(set uint32, names map[uint32]string, prefix string) string {
-	var list []string
-	for bit := uint32(1); bit != 0; bit <<= 1 {
-		switch {
-		case set&bit == 0:
-		case names[bit] != "":
-			list = append(list, names[bit])
-		default:
-			list = append(list, fmt.Sprintf("%s bit %#x", prefix, bit))
-		}
-	}
-	return strings.Join(list, ", ")
 }

@@ -204,21 +204,21 @@ func (sb *superblock) checkFeatures() error {
 	case sb.version != 4 && sb.version != 5:
 		return refuse("version %d of XFS", sb.version)
 	case sb.versions&^known != 0:
-		return refuse("feature %s", featureNames(uint32(sb.versions&^known), nil, "version"))
+		return refuse("feature %s", ondisk.FeatureNames(uint32(sb.versions&^known), nil, "version"))
 	case sb.versions&versionDirV2 == 0:
 		return refuse("directories of version 1")
 	case sb.features2&^features2Supported != 0:
-		return refuse("feature %s", featureNames(sb.features2&^features2Supported, nil, "features2"))
+		return refuse("feature %s", ondisk.FeatureNames(sb.features2&^features2Supported, nil, "features2"))
 	case sb.incompat&incompatNeedsRepair != 0:
 		return layer.Unsupported(superblockName, 0, layer.Repair, "feature needsrepair: an xfs_repair of this filesystem did not finish")
 	case sb.incompat&^incompatSupported != 0:
-		return refuse("feature %s", featureNames(sb.incompat&^incompatSupported, incompatNames, "incompat"))
+		return refuse("feature %s", ondisk.FeatureNames(sb.incompat&^incompatSupported, incompatNames, "incompat"))
 	case sb.ro&^roSupported != 0:
-		return refuse("feature %s", featureNames(sb.ro&^roSupported, nil, "ro_compat"))
+		return refuse("feature %s", ondisk.FeatureNames(sb.ro&^roSupported, nil, "ro_compat"))
 	case sb.compat != 0:
-		return refuse("feature %s", featureNames(sb.compat, nil, "compat"))
+		return refuse("feature %s", ondisk.FeatureNames(sb.compat, nil, "compat"))
 	case sb.logIncompat&^logIncompatXattrs != 0:
-		return refuse("feature %s", featureNames(sb.logIncompat&^logIncompatXattrs, nil, "log_incompat"))
+		return refuse("feature %s", ondisk.FeatureNames(sb.logIncompat&^logIncompatXattrs, nil, "log_incompat"))
 	}
 	return nil
 }

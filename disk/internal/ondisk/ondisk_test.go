@@ -224,3 +224,11 @@ func TestPieces(t *testing.T) {
 		t.Errorf("%d pieces are kept", n)
 	}
 }
+
+func TestFeatureNames(t *testing.T) {
+	type feature uint64
+	names := map[feature]string{1: "compression", 1 << 40: "late"}
+	if got := ondisk.FeatureNames(1<<40|0x80000001, names, "incompat"); got != "compression, incompat bit 0x80000000, late" {
+		t.Error(got)
+	}
+}
