@@ -31,16 +31,6 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
-// mounted makes a filesystem and mounts it for the test.
-func mounted(t *testing.T, size string, mkfs ...string) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "fs")
-	run(t, "truncate", "-s", size, file)
-	run(t, mkfs[0], append(mkfs[1:], file)...)
-	dir, _ := testmount.Image(t, file, "")
-	return dir
-}
-
 // newStore returns a store whose clock moves by a second at each look.
 func newStore(t *testing.T) (*image.Store, string) {
 	t.Helper()
@@ -274,7 +264,7 @@ func (f readFunc) Read([]byte) (int, error) {
 }
 
 func TestImportDiskFull(t *testing.T) {
-	dir := mounted(t, "8M", "mkfs.ext4", "-q", "-F", "-m", "0")
+	dir := testmount.New(t, "8M", "mkfs.ext4", "-q", "-F", "-m", "0")
 	s := storeIn(filepath.Join(dir, "images"))
 	_, err := s.Import(ctx, "web", "7", io.LimitReader(endlessData{}, 64<<20), image.Want{Size: 64 << 20}, image.Meta{})
 	var space *image.SpaceError

@@ -14,6 +14,7 @@ import (
 
 	"github.com/drydock-vm/drydock/internal/image"
 	"github.com/drydock-vm/drydock/internal/imagelock"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 // newRoot makes a root disk full of fill, and returns its path.
@@ -60,7 +61,7 @@ func prepare(t *testing.T, s *image.Store, v image.Version, path, format string)
 }
 
 func TestPrepareSwitchUndoCommit(t *testing.T) {
-	xfs := mounted(t, "320M", "mkfs.xfs", "-q", "-f")
+	xfs := testmount.New(t, "320M", "mkfs.xfs", "-q", "-f")
 	for _, tc := range []struct{ name, format, dir, store, size string }{
 		{"raw copy", "raw", t.TempDir(), "", "1M"},
 		{"raw reflink", "raw", xfs, filepath.Join(xfs, "images"), "1M"},
@@ -254,7 +255,7 @@ func TestPrepareDiskFull(t *testing.T) {
 			s, _ := newStore(t)
 			content := bytes.Repeat([]byte("full"), 4<<20) // 16 MiB without a hole
 			v := load(t, s, "7", content)
-			dir := mounted(t, "12M", "mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal")
+			dir := testmount.New(t, "12M", "mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal")
 			path := newRoot(t, dir, format, "1M", 1)
 			before := files(t, dir)
 			err := s.Prepare(ctx, v, image.Target{Path: path, Format: format})

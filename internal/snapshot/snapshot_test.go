@@ -25,19 +25,9 @@ func run(t *testing.T, name string, args ...string) {
 	}
 }
 
-// mounted makes a filesystem and mounts it for the test.
-func mounted(t *testing.T, size string, mkfs ...string) string {
-	t.Helper()
-	image := filepath.Join(t.TempDir(), "fs")
-	run(t, "truncate", "-s", size, image)
-	run(t, mkfs[0], append(mkfs[1:], image)...)
-	dir, _ := testmount.Image(t, image, "")
-	return dir
-}
-
-func mountXFS(t *testing.T) string   { return mounted(t, "320M", "mkfs.xfs", "-q", "-f") }
-func mountBtrfs(t *testing.T) string { return mounted(t, "128M", "mkfs.btrfs", "-q", "-f") }
-func mountExt4(t *testing.T) string  { return mounted(t, "32M", "mkfs.ext4", "-q", "-F") }
+func mountXFS(t *testing.T) string   { return testmount.New(t, "320M", "mkfs.xfs", "-q", "-f") }
+func mountBtrfs(t *testing.T) string { return testmount.New(t, "128M", "mkfs.btrfs", "-q", "-f") }
+func mountExt4(t *testing.T) string  { return testmount.New(t, "32M", "mkfs.ext4", "-q", "-F") }
 
 // newDisk makes a disk full of fill.
 func newDisk(t *testing.T, dir, format string, fill byte) string {

@@ -45,6 +45,20 @@ func Image(t testing.TB, path, options string) (dir string, unmount func()) {
 	}
 }
 
+// New makes a filesystem of a size, such as 32M, with a command that takes its file at the
+// end, and mounts it in a new folder until the test ends.
+func New(t testing.TB, size string, mkfs ...string) (dir string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "image")
+	for _, args := range [][]string{{"truncate", "-s", size, path}, append(mkfs[:len(mkfs):len(mkfs)], path)} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	dir, _ = Image(t, path, "")
+	return dir
+}
+
 // At mounts a device in a folder until the test ends or unmount is called. Options are
 // arguments of mount(8).
 func At(t testing.TB, device, dir string, options ...string) (unmount func()) {
