@@ -119,7 +119,7 @@ func TestCopyDamaged(t *testing.T) {
 	path := h.path("repository", "snapshots", bad)
 	must(t, os.Chmod(path, 0o600))
 	must(t, os.WriteFile(path, []byte("no snapshot"), 0o600))
-	for _, want := range []string{": 2 copied, 0 there already", ": 0 copied, 2 there already"} {
+	for _, want := range []string{": 2 backups copied, 0 there already", ": 0 backups copied, 2 there already"} {
 		if r := h.run(1, "backups", "copy"); !strings.Contains(r.stdout, want) || !strings.Contains(r.stderr, bad[:8]) {
 			t.Errorf("want %q: %s%s", want, r.stdout, r.stderr)
 		}

@@ -14,6 +14,22 @@ import (
 	"github.com/drydock-vm/drydock/internal/testlibvirt"
 )
 
+// atLibvirt returns what makes a drydock where a libvirt is, and what runs one that must
+// succeed.
+func atLibvirt(t *testing.T, l *testlibvirt.Libvirt, config string) (command func(args ...string) *exec.Cmd, run func(args ...string) string) {
+	command = func(args ...string) *exec.Cmd {
+		return l.Command(t.Context(), drydock, append([]string{"--config", config}, args...)...)
+	}
+	return command, func(args ...string) string {
+		t.Helper()
+		out, err := command(args...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("drydock %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+}
+
 // TestLibvirt takes a VM of a real libvirt through a round that refits it, boots it from
 // its backup, and loses it: the domain, its disks and drydock's configuration. All of it
 // comes back, libvirt knows it, and the guest boots.
@@ -26,14 +42,7 @@ func TestLibvirt(t *testing.T) {
 	l := testlibvirt.Start(t)
 	l.Define(testlibvirt.PassThrough("web", g.Command))
 	must(t, os.WriteFile(config, managedConfig(g, dir, "images: {web: {}}", "    driver: libvirt\n    domain: web", ", image: web"), 0o600))
-	run := func(args ...string) string {
-		t.Helper()
-		out, err := l.Command(t.Context(), drydock, append([]string{"--config", config}, args...)...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("drydock %s: %v\n%s", strings.Join(args, " "), err, out)
-		}
-		return string(out)
-	}
+	_, run := atLibvirt(t, l, config)
 	l.Virsh("start", "web")
 	healthy(t, g)
 	must(t, g.Put(t.Context(), "/var/letter", []byte("of a domain")))
@@ -92,17 +101,7 @@ func TestLibvirtFromBackup(t *testing.T) {
 	l.Define(testlibvirt.PassThrough("web", g.Command, testlibvirt.Disk{ID: "data", Path: g.DataPath}))
 	text := managedConfig(g, dir, "", "    driver: libvirt\n    domain: web", "")
 	must(t, os.WriteFile(config, text, 0o600))
-	command := func(args ...string) *exec.Cmd {
-		return l.Command(t.Context(), drydock, append([]string{"--config", config}, args...)...)
-	}
-	run := func(args ...string) string {
-		t.Helper()
-		out, err := command(args...).CombinedOutput()
-		if err != nil {
-			t.Fatalf("drydock %s: %v\n%s", strings.Join(args, " "), err, out)
-		}
-		return string(out)
-	}
+	command, run := atLibvirt(t, l, config)
 	l.Virsh("start", "web")
 	healthy(t, g)
 	must(t, g.Put(t.Context(), "/var/letter", []byte("of a domain")))

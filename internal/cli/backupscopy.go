@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,20 +29,6 @@ places.`,
 	}
 }
 
-// copyLine is what was copied to one place.
-type copyLine struct {
-	Path    string `json:"path"`
-	Copied  int    `json:"copied"`  // backups
-	Present int    `json:"present"` // backups that were there already
-	// Unwanted are backups that the policies of the place do not keep.
-	Unwanted int   `json:"unwanted,omitempty"`
-	Blobs    int64 `json:"blobs"`
-	Stored   int64 `json:"stored"` // bytes that were added there
-	// Mended is what the place had lost, and has again.
-	Mended string `json:"mended,omitempty"`
-	Error  string `json:"error,omitempty"`
-}
-
 func (a *app) backupsCopy(ctx context.Context, names []string) error {
 	h, err := a.openHost(ctx, nil)
 	if err != nil {
@@ -58,29 +45,30 @@ func (a *app) backupsCopy(ctx context.Context, names []string) error {
 	if err := h.known(ctx, from, names); err != nil {
 		return err
 	}
-	lines := []copyLine{}
+	reports := []*round.CopyReport{}
 	var failed []error
 	for _, c := range h.config.Copies {
-		l := copyLine{Path: c.Path}
-		_, rep, err := h.copyTo(ctx, from, c, names)
-		if rep != nil {
-			l.Copied, l.Present, l.Unwanted, l.Blobs, l.Stored = rep.Copied, rep.Present, len(rep.needless), rep.Blobs, rep.Stored
-			l.Mended = rep.mendedText()
-			err = errors.Join(err, rep.unreadHere, rep.unreadThere)
+		start := time.Now()
+		_, done, err := h.copyTo(ctx, from, c, names)
+		rep := &round.CopyReport{}
+		if done != nil {
+			rep = done.report()
+			err = errors.Join(err, done.unreadHere, done.unreadThere)
 		}
+		rep.Place, rep.Duration = c.Path, time.Since(start)
 		if err != nil {
-			l.Error = err.Error()
+			rep.Error = err.Error()
 			failed = append(failed, fmt.Errorf("copy to %s: %w", c.Path, err))
 		}
-		lines = append(lines, l)
+		reports = append(reports, rep)
 	}
 	if a.json {
-		err = a.printJSON(lines)
+		err = a.printJSON(reports)
 	} else {
-		for _, l := range lines {
-			a.printf("%s: %d copied, %d there already; %d blobs, %s stored\n", l.Path, l.Copied, l.Present, l.Blobs, round.Bytes(l.Stored))
-			if l.Mended != "" {
-				a.printf("! %s: %s\n", l.Path, l.Mended)
+		for _, rep := range reports {
+			a.printf("%s\n", rep)
+			if rep.Mended != "" {
+				a.printf("! %s: %s\n", rep.Place, rep.Mended)
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/copy"
 	"github.com/drydock-vm/drydock/internal/repository"
 	"github.com/drydock-vm/drydock/internal/retain"
+	"github.com/drydock-vm/drydock/internal/round"
 )
 
 // copied is what was copied, and what the place had lost.
@@ -25,6 +26,11 @@ type copied struct {
 	there map[repository.ID]repository.ID // first IDs of the backups that were there, by theirs
 	// What cannot be read of the backups in the repository, and of those at the place.
 	unreadHere, unreadThere error
+}
+
+// report is what a round says of it.
+func (c *copied) report() *round.CopyReport {
+	return &round.CopyReport{Copied: c.Copied, Present: c.Present, Unwanted: len(c.needless), Blobs: c.Blobs, Stored: c.Stored, Mended: c.mendedText()}
 }
 
 // mendedText says what a place had lost, or "".

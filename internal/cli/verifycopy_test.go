@@ -267,7 +267,7 @@ func TestUnreadableBackups(t *testing.T) {
 	// At the copy: copying does it.
 	bad := snapshot(there)
 	flip(t, bad)
-	if out, errs, code := run(t, "-c", config, "backups", "copy"); code != 0 || !strings.Contains(out, "1 copied, 0 there already") || !strings.Contains(out, "1 backups could not be read; all of it is there again") {
+	if out, errs, code := run(t, "-c", config, "backups", "copy"); code != 0 || !strings.Contains(out, "1 backups copied, 0 there already") || !strings.Contains(out, "1 backups could not be read; all of it is there again") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	if snapshot(there) == bad {
@@ -291,7 +291,7 @@ func TestUnreadableBackups(t *testing.T) {
 			t.Error("the file that cannot be read is there still")
 		}
 	}
-	if out, errs, code := run(t, "-c", config, "backups", "copy"); code != 0 || !strings.Contains(out, "0 copied, 1 there already") {
+	if out, errs, code := run(t, "-c", config, "backups", "copy"); code != 0 || !strings.Contains(out, "0 backups copied, 1 there already") {
 		t.Errorf("afterwards: exit code %d, %q, %q", code, out, errs)
 	}
 	for _, repo := range []string{here, there} {
@@ -306,7 +306,7 @@ func TestUnreadableBackups(t *testing.T) {
 	if err := os.WriteFile(strange, []byte("no snapshot"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, errs, code := run(t, "-c", config, "backups", "copy"); code != 1 || !strings.Contains(out, "0 copied, 1 there already") || !strings.Contains(errs, filepath.Base(strange)) {
+	if out, errs, code := run(t, "-c", config, "backups", "copy"); code != 1 || !strings.Contains(out, "0 backups copied, 1 there already") || !strings.Contains(errs, filepath.Base(strange)) {
 		t.Errorf("of somebody else: exit code %d, %q, %q", code, out, errs)
 	}
 	if _, err := os.Stat(strange); err != nil {

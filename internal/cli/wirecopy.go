@@ -57,7 +57,7 @@ func (c copies) Copy(ctx context.Context, name string) (*round.CopyReport, error
 	if done == nil {
 		return nil, err
 	}
-	rep := &round.CopyReport{Copied: done.Copied, Present: done.Present, Unwanted: len(done.needless), Blobs: done.Blobs, Stored: done.Stored, Mended: done.mendedText()}
+	rep := done.report()
 	if err == nil {
 		err = c.h.renew(ctx, to, p.Repository)
 	}
