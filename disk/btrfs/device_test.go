@@ -165,10 +165,27 @@ func TestWrongDevices(t *testing.T) {
 	if _, err := btrfs.Open(nil, btrfs.Options{}); !errors.Is(err, disk.ErrLimit) {
 		t.Errorf("no devices: %v", err)
 	}
-	short := disktest.OpenImage(t, b[0])
-	short.Length -= 8 << 20
-	_, err := btrfs.Open(openMany(short), btrfs.Options{})
-	checkRefused(t, err, disk.ErrCorrupt, "the filesystem uses")
+	// One that lost a sector, and superblocks that say different things of the whole.
+	whole := openImages(t, a)
+	short := disktest.OpenImage(t, a[1])
+	short.Length--
+	_, err := btrfs.Open(openMany(whole[0], short), btrfs.Options{})
+	checkRefused(t, err, disk.ErrCorrupt, "it has 268435455 bytes, but the filesystem uses 268435456")
+	for name, change := range map[string]func(sb []byte){
+		"sector size": func(sb []byte) { binary.LittleEndian.PutUint32(sb[0x90:], 8192) },
+		"node size":   func(sb []byte) { binary.LittleEndian.PutUint32(sb[0x94:], 32768) },
+		"metadata UUID": func(sb []byte) {
+			sb[0xbd] |= 4 // the feature that it is of
+			sb[0xc9+0x52] ^= 1
+			copy(sb[0x23b:], sb[0xc9+0x52:][:16])
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			other := patchImage(t, disktest.OpenImage(t, a[1]), 0, change)
+			_, err := btrfs.Open(openMany(whole[0], other), btrfs.Options{})
+			checkRefused(t, err, disk.ErrCorrupt, "its superblock contradicts that of another device")
+		})
+	}
 }
 
 // TestStale opens a device that was away for some commits.
@@ -242,7 +259,12 @@ func TestRefused(t *testing.T) {
 // superblock, whose checksum is right.
 func patchSuperblock(t *testing.T, off int64, change func([]byte)) disk.Sparse {
 	t.Helper()
-	m := disktest.LoadSeed(t, "mixed")
+	return patchImage(t, disktest.LoadSeed(t, "mixed"), off, change)
+}
+
+// patchImage is an image with such a change, whose checksums are CRC32C.
+func patchImage(t *testing.T, m disktest.Image, off int64, change func([]byte)) disk.Sparse {
+	t.Helper()
 	raw := make([]byte, 4096)
 	if _, err := m.ReadAt(raw, 65536); err != nil {
 		t.Fatal(err)

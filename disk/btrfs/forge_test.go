@@ -102,13 +102,17 @@ func (f *forgery) leaf(id uint64, k key, change func(block, item []byte)) {
 		f.t.Fatalf("tree %d has no item %v: %v", id, k, err)
 	}
 	n := w.steps[0].node
-	logical := binary.LittleEndian.Uint64(n[0x30:])
-	c := f.fs.chunks.find(logical, 1)
-	_, at, _ := c.piece(logical-c.logical, 0)
-	block := f.raw[at : at+uint64(len(n))]
+	block := f.block(uint64(n.address()))
 	off := nodeHeaderSize + int(binary.LittleEndian.Uint32(n.entry(w.steps[0].slot)[keySize:]))
 	change(block, block[off:off+len(w.value().raw)])
 	seal(f.fs, block)
+}
+
+// block returns the tree block at an address.
+func (f *forgery) block(logical uint64) []byte {
+	c := f.fs.chunks.find(logical, 1)
+	_, at, _ := c.piece(logical-c.logical, 0)
+	return f.raw[at : at+uint64(f.fs.sb.nodeSize)]
 }
 
 // first returns the key of the first item of a kind from k on.
