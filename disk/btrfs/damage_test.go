@@ -77,6 +77,13 @@ func TestCut(t *testing.T) {
 	}
 }
 
+// TestBadSectors has a disk that cannot be read in places.
+func TestBadSectors(t *testing.T) {
+	for _, s := range seeds {
+		t.Run(s.name, func(t *testing.T) { damage(1).BadSectors(t, disktest.LoadSeed(t, s.name)) })
+	}
+}
+
 // TestErrorsName checks that errors say where the damage is.
 func TestErrorsName(t *testing.T) {
 	m := disktest.LoadSeed(t, "mixed")

@@ -38,6 +38,13 @@ func TestCut(t *testing.T) {
 	}
 }
 
+// TestBadSectors has a disk that cannot be read in places.
+func TestBadSectors(t *testing.T) {
+	for _, s := range seeds {
+		t.Run(s.name, func(t *testing.T) { damage().BadSectors(t, disktest.LoadSeed(t, s.name)) })
+	}
+}
+
 // The fields of the structures, as their declarations have them.
 type fields = []disktest.Field
 

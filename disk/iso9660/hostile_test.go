@@ -226,15 +226,28 @@ func TestCutShort(t *testing.T) {
 	}
 }
 
-// TestNoRockRidge breaks Rock Ridge at the root: Joliet's tree is shown instead.
+// TestNoRockRidge breaks Rock Ridge at the root: Joliet's tree is shown instead, and a
+// remark says why, unless it looks as if there had never been any.
 func TestNoRockRidge(t *testing.T) {
-	e := edit(t, "rockridge")
-	root := e.raw[e.open().Info().Root:]
-	self := e.raw[block(root)*2048:]
-	e.entry(self[:self[0]], "SP")[4] = 0
-	n, ok := disktest.ReadTree(t, e.open())["/pieces.a"]
-	if !ok || n.Mode != disk.ModeRegular|0o555 {
-		t.Errorf("%+v", n)
+	for _, c := range []struct {
+		signature, remark string
+		at                int // in the entry
+	}{
+		{"SP", "", 4},
+		{"PX", "the tree of Joliet is shown, without what Rock Ridge may keep: iso9660: inode 32924 at offset 0x809c: damaged: a system use entry of 0 bytes", 2},
+	} {
+		e := edit(t, "rockridge")
+		root := e.raw[e.open().Info().Root:]
+		self := e.raw[block(root)*2048:]
+		e.entry(self[:self[0]], c.signature)[c.at] = 0
+		fs := e.open()
+		n, ok := disktest.ReadTree(t, fs)["/pieces.a"]
+		if !ok || n.Mode != disk.ModeRegular|0o555 {
+			t.Errorf("%+v", n)
+		}
+		if got := strings.Join(fs.Info().Remarks, "\n"); !strings.HasPrefix(got, c.remark) || c.remark == "" && got != "" {
+			t.Errorf("without %s the remarks are %q, want %q", c.signature, got, c.remark)
+		}
 	}
 }
 

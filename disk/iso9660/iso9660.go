@@ -62,8 +62,11 @@ func Open(d disk.Sparse, opts Options) (*Filesystem, error) {
 	err = fs.findRockRidge()
 	switch {
 	case fs.rockRidge:
-	case joliet != nil: // whatever is wrong with the tree that is not shown
+	case joliet != nil:
 		fs.volume = joliet
+		if err != nil {
+			fs.remarks = append(fs.remarks, fmt.Sprintf("the tree of Joliet is shown, without what Rock Ridge may keep: %v", err))
+		}
 	case errors.Is(err, disk.ErrCorrupt): // it is there again for those who read the root
 	case err != nil:
 		return nil, err

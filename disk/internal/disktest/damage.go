@@ -317,6 +317,53 @@ func (h *Damage) Cuts(t *testing.T, m Image) {
 	}
 }
 
+// ErrBadSector is what a disk of [Damage.BadSectors] fails with.
+var ErrBadSector = errors.New("bad sector")
+
+// badSector is an image of which some bytes cannot be read.
+type badSector struct {
+	Image
+	bad disk.Extent
+}
+
+func (b badSector) ReadAt(p []byte, off int64) (int, error) {
+	if off < b.bad.Offset+b.bad.Length && b.bad.Offset < off+int64(len(p)) {
+		return 0, ErrBadSector
+	}
+	return b.Image.ReadAt(p, off)
+}
+
+// BadSectors has the disk fail wherever the reader reads, in one place after the other.
+// What cannot be read is no damage that a repair in the guest would mend: each error
+// passes on the disk's own, and where there is none all is as it was, or a remark says
+// what is not.
+func (h *Damage) BadSectors(t *testing.T, m Image) {
+	t.Helper()
+	r := &Recorder{Image: m}
+	want := h.Read(r)
+	if want.Err != nil {
+		t.Fatal(want.Err)
+	}
+	errs := 0
+	for _, bad := range r.Ranges() {
+		got := h.Read(badSector{m, bad})
+		what := fmt.Sprintf("%d bytes at %#x cannot be read", bad.Length, bad.Offset)
+		for _, err := range got.Errs {
+			h.Check(t, what, Outcome{Err: err})
+			if !errors.Is(err, ErrBadSector) || errors.Is(err, disk.ErrCorrupt) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if got.Err == nil && got.Tree != want.Tree && slices.Equal(got.Remarks, want.Remarks) {
+			t.Errorf("%s: another tree, without an error or a remark", what)
+		}
+		errs += len(got.Errs)
+	}
+	if errs == 0 {
+		t.Error("no bad sector makes a difference")
+	}
+}
+
 // maxMutations bounds the work of one fuzz input.
 const maxMutations = 32
 
