@@ -175,6 +175,8 @@ var fastRules = []struct {
 	}, "b:13 fast:20 medium:16/1 small:15/1 x:90/1", nil, false},
 	{"created without an inode", func(b *fastBuilder) { b.head(b.tid); b.entry(fcCreate, 12, 90, "x"); b.tail(b.tid, 0) },
 		"", disk.ErrCorrupt, false},
+	{"no head", func(b *fastBuilder) { b.entry(fcLink, 12, 15, "x"); b.tail(b.tid, 0) },
+		"b:13 fast:20 medium:16/1 small:15/1", nil, false},
 	{"two commits", func(b *fastBuilder) {
 		b.head(b.tid)
 		b.entry(fcLink, 12, 15, "x")

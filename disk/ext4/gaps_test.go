@@ -327,3 +327,23 @@ func names(t *testing.T, fs *ext4.Filesystem) (list []string) {
 	}
 	return list
 }
+
+// TestLongEntry has an entry of 65,536 bytes, more than its two bytes can say: all of a
+// block in which there is no name.
+func TestLongEntry(t *testing.T) {
+	for _, features := range []string{"^metadata_csum", "metadata_csum"} {
+		path := makeImage(t, 64<<20, "-t", "ext4", "-b", "65536", "-O", features)
+		for _, command := range []string{"mkdir dir", "mkdir dir/first", "expand_dir dir", "expand_dir dir"} {
+			disktest.Run(t, "debugfs", "-w", "-R", command, path)
+		}
+		fs := openFilesystem(t, path)
+		dir := disktest.Lookup(t, fs, "dir")
+		names, err := disk.List(fs, dir)
+		if n, err := fs.Inode(dir); err != nil || n.Size != 3*65536 {
+			t.Fatalf("%+v, %v", n, err)
+		}
+		if err != nil || len(names) != 1 || string(names[0].Name) != "first" {
+			t.Errorf("%s: %v, %v", features, names, err)
+		}
+	}
+}

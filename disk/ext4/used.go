@@ -121,9 +121,7 @@ func (u *usedScan) load(number uint64, all blockRange) error {
 		{g.blockBitmap, g.blockBitmap + 1}, {g.inodeBitmap, g.inodeBitmap + 1},
 		{g.inodeTable, g.inodeTable + u.fs.tableBlocks()},
 	} {
-		if r.first < r.end {
-			u.set(all, r)
-		}
+		u.set(all, r)
 	}
 	if free := u.free(all); free != uint64(g.free) {
 		block, at := u.fs.descPlace(number)
