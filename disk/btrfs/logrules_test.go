@@ -136,6 +136,9 @@ func (l *logForgery) names(fs *Filesystem, dir string) string {
 			return err
 		}
 		line := string(e.Name)
+		if e.Type != target.Type() {
+			line += "!"
+		}
 		if was := old[e.Ino]; was != line {
 			line += "=" + was
 		}
@@ -222,6 +225,11 @@ func TestLogRules(t *testing.T) {
 		}, "b gone medium small"},
 		{"the same name as another type", func(l *logForgery, dir logItem) []logItem {
 			return []logItem{dir, l.entry("a", l.index("a", "small"), "small", inodeKey(l.object("a/small")), 5)}
+		}, "b gone medium small"},
+		{"the right type of a file", func(l *logForgery, dir logItem) []logItem {
+			at := l.index("a", "small")
+			l.leaf(fsTree, key{l.object("a"), kindDirIndex, at}, func(_, item []byte) { item[0x1d] = 5 })
+			return []logItem{dir, l.entry("a", at, "small", inodeKey(l.object("a/small")), typeFile)}
 		}, "b gone medium small"},
 		{"a new name at a place that is taken", func(l *logForgery, dir logItem) []logItem {
 			return []logItem{dir, l.entry("a", l.index("a", "small"), "other", inodeKey(l.object("a/medium")), typeFile)}
@@ -334,6 +342,37 @@ func TestLogRules(t *testing.T) {
 			}
 			if err := disktest.WalkLeniently(fs, nil); err != nil {
 				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestLogKeepsSubvolumes: whoever deletes a subvolume, or puts something in its place,
+// commits. So a log does neither, whatever it says.
+func TestLogKeepsSubvolumes(t *testing.T) {
+	for name, log := range map[string]func(l *logForgery) logItem{
+		"all of no entries": func(l *logForgery) logItem { return l.span("", 0, maxOffset) },
+		"a name for a file": func(l *logForgery) logItem {
+			return l.entry("", l.index("", "sub"), "sub", inodeKey(l.object("a/small")), typeFile)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := forgeLog(t)
+			fs, err := l.write([]logItem{l.inode(subvolumeRoot, 0o040755), log(l)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var kept []string
+			if err := fs.ReadDir(fs.Info().Root, func(e disk.DirEntry) error {
+				if disk.SubvolumeOf(e.Ino) != fsTree {
+					kept = append(kept, string(e.Name))
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if slices.Sort(kept); !slices.Equal(kept, []string{"snapshot", "sub"}) {
+				t.Errorf("the subvolumes are %q", kept)
 			}
 		})
 	}
