@@ -12,20 +12,44 @@ import (
 // LoadSeed reads the image that [SaveSeed] put into testdata under a name.
 func LoadSeed(t testing.TB, name string) Image {
 	t.Helper()
-	f, err := os.Open(seedPath(name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := io.ReadAll(z)
+	data, err := unpack(seedPath(name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return Image{ReaderAt: bytes.NewReader(data), Length: int64(len(data))}
+}
+
+func unpack(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(z)
+}
+
+// Unpack is for examples, which have no [testing.TB]: it writes the image in a file
+// that [SaveSeed] made to one that is gone once it is closed.
+func Unpack(path string) *os.File {
+	data, err := unpack(path)
+	if err != nil {
+		panic(err)
+	}
+	f, err := os.CreateTemp("", "example")
+	if err == nil {
+		err = os.Remove(f.Name())
+	}
+	if err == nil {
+		_, err = f.Write(data)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return f
 }
 
 // SaveSeed keeps an image in testdata, compressed.

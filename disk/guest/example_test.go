@@ -1,0 +1,47 @@
+package guest_test
+
+import (
+	"fmt"
+	"log"
+
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/guest"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
+	"github.com/drydock-vm/drydock/disk/layout"
+	"github.com/drydock-vm/drydock/disk/raw"
+)
+
+// The tree that a guest sees, of all its filesystems.
+func Example() {
+	f := disktest.Unpack("testdata/stack.img.gz") // an image that the caller has opened
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		log.Fatal(err)
+	}
+	image, err := raw.Open(f, info.Size())
+	if err != nil {
+		log.Fatal(err)
+	}
+	l, err := layout.Read([]layout.Disk{{Name: "vda", Content: image}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	g, err := guest.Open(l, guest.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	entries, err := disk.List(g, g.Info().Root)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, e := range entries {
+		mount, _ := guest.Split(e.Ino)
+		fmt.Printf("%q, of filesystem %d\n", e.Name, mount)
+	}
+	// Output:
+	// "boot", of filesystem 1
+	// "etc", of filesystem 0
+	// "lost+found", of filesystem 0
+	// "srv", of filesystem 2
+}
