@@ -141,6 +141,11 @@ func TestText(t *testing.T) {
 		"missing in the guest":   {"flags = []\npe_start", "flags = [\"MISSING\"]\npe_start", disk.ErrUnsupported},
 		"empty type":             {`"striped" stripe_count = 1`, `"" stripe_count = 1`, disk.ErrUnsupported},
 		"snapshot of nothing":    {`type = "striped" stripe_count = 1`, `cow_store = [] type = "snapshot"`, disk.ErrUnsupported},
+		"status is a number":     {`status = ["RESIZEABLE", "READ", "WRITE"]`, "status = [1]", disk.ErrCorrupt},
+		"no status":              {`status = ["RESIZEABLE", "READ", "WRITE"]`, "", disk.ErrCorrupt},
+		"one status, no list":    {`status = ["RESIZEABLE", "READ", "WRITE"]`, `status = "READ"`, nil},
+		"name of a volume":       {"v {\n\t\tid", "-v {\n\t\tid", disk.ErrCorrupt},
+		"no segments":            {"segment_count = 1\n\t\tsegment1 {", "segment_count = 0 }\n\t\tw { id = \"" + uuid("w") + "\" status = [] segment_count = 1 segment1 {", disk.ErrUnsupported},
 		"hostile type":           {`"striped" stripe_count = 1`, "\"\x1b[2J\" stripe_count = 1", disk.ErrUnsupported},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -166,6 +171,64 @@ func TestText(t *testing.T) {
 				t.Errorf("hostile bytes in %q", err)
 			}
 		})
+	}
+}
+
+// TestRefusedTypes names the type of a volume that is not read, whatever else its
+// segment says, and reads the one beside it.
+func TestRefusedTypes(t *testing.T) {
+	for kind, want := range map[string]string{
+		"snapshot": "it is a snapshot", "mirror": "it is a mirror", "raid0": "a RAID of type raid0", "raid6_ra_6": "a RAID of type raid6_ra_6",
+		"thin": "it is a thin volume", "thin-pool": "it is a pool of thin volumes", "cache": "it is cached", "cache-pool": "it is a pool of cache",
+		"writecache": "its writes are cached", "vdo": "it is a VDO volume", "vdo-pool": "it is a VDO volume", "integrity": "integrity checks",
+		"zero": `its type is "zero"`, "raid7": `its type is "raid7"`,
+	} {
+		text := strings.Replace(goodText, `type = "striped"`, `type = "`+kind+`"`, 1)
+		g, err := lvm.OpenGroup([]disk.Sparse{physicalVolume("p", text), physicalVolume("q", text)})
+		if err != nil {
+			t.Errorf("%s: %v", kind, err)
+			continue
+		}
+		v := g.Volumes[0]
+		if v.Type != kind || !errors.Is(v.Err, disk.ErrUnsupported) || !strings.Contains(v.Err.Error(), want) || v.Size != 4*4096 {
+			t.Errorf("%s: %+v, want an error that says %q", kind, v, want)
+		}
+		if _, err := g.Volume("v"); err != v.Err {
+			t.Errorf("%s opens: %v", kind, err)
+		}
+		if err := readVolume(g, g.Volumes[1]); err != nil || g.Volumes[1].Name != "s" {
+			t.Errorf("%s: the other volume: %v", kind, err)
+		}
+	}
+}
+
+// TestLargestVolume has volumes as large as numbers of bytes and of extents can say, and
+// one extent larger.
+func TestLargestVolume(t *testing.T) {
+	const sectors = 1<<32 - 1 // of the largest extent, of which 2^22 are possible
+	for _, c := range []struct {
+		size          int64 // sectors of an extent
+		first, second int64 // extents of two segments
+		want          error
+		text          string
+	}{
+		{sectors, 1<<22 - 1, 1, disk.ErrUnsupported, "its type is"},
+		{sectors, 1 << 22, 1, disk.ErrLimit, "4194305 extents of 2199023255040 bytes"},
+		{sectors, 1<<22 + 1, 1, disk.ErrLimit, "4194305 extents of 2199023255040 bytes"},
+		{1, 1<<32 - 2, 1, disk.ErrUnsupported, "its type is"},
+		{1, 1<<32 - 1, 1, disk.ErrCorrupt, "more than 4294967295 extents"},
+		{1, 1 << 32, 1, disk.ErrCorrupt, `"extent_count" is 4294967296, possible are 1 to 4294967295`},
+	} {
+		text, rest, _ := strings.Cut(goodText, "logical_volumes {")
+		_, rest, _ = strings.Cut(rest, "}\n}\ncontents")
+		text = strings.Replace(text, "extent_size = 8", fmt.Sprint("extent_size = ", c.size), 1)
+		text += fmt.Sprintf(`logical_volumes { v { id = "%s" status = ["VISIBLE"] segment_count = 2
+			segment1 { start_extent = 0 extent_count = %d type = "zero" }
+			segment2 { start_extent = %d extent_count = %d type = "zero" } } } }
+			contents%s`, uuid("v"), c.first, c.first, c.second, rest)
+		if err := openText(text); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%d and %d extents of %d sectors: %v, want %v that says %q", c.first, c.second, c.size, err, c.want, c.text)
+		}
 	}
 }
 
