@@ -6,9 +6,12 @@ import (
 	"errors"
 	"io"
 	"math"
+	"strings"
 	"testing"
 	"testing/iotest"
 
+	"github.com/drydock-vm/drydock/disk"
+	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/internal/ondisk"
 )
 
@@ -230,5 +233,120 @@ func TestFeatureNames(t *testing.T) {
 	names := map[feature]string{1: "compression", 1 << 40: "late"}
 	if got := ondisk.FeatureNames(1<<40|0x80000001, names, "incompat"); got != "compression, incompat bit 0x80000000, late" {
 		t.Error(got)
+	}
+}
+
+// TestLayer: an error says which layer, which structure, where, what is wrong and what to
+// do, and wraps what kind of error it is.
+func TestLayer(t *testing.T) {
+	l := ondisk.Layer{Name: "ext4", Repair: "run e2fsck"}
+	broken := errors.New("broken")
+	for _, v := range []struct {
+		err, kind error
+		text      string
+	}{
+		{l.Damaged("inode 12", 4096, "mode %#o", 7), disk.ErrCorrupt, "ext4: inode 12 at offset 0x1000: damaged: mode 07 (run e2fsck)"},
+		{l.Damaged("inode 12", 0, "mode"), disk.ErrCorrupt, "ext4: inode 12 at offset 0x0: damaged: mode (run e2fsck)"},
+		{l.Damaged("inode 12", ondisk.Nowhere, "mode"), disk.ErrCorrupt, "ext4: inode 12: damaged: mode (run e2fsck)"},
+		{l.Unsupported("superblock", 1024, "shut down", "feature %s", "x"), disk.ErrUnsupported, "ext4: superblock at offset 0x400: not supported: feature x (shut down)"},
+		{l.Beyond("inode 12", ondisk.Nowhere, "%d extents", 9), disk.ErrLimit, "ext4: inode 12: beyond a limit: 9 extents (back this disk up as an image)"},
+		{l.Absent("inode 13", "it is free"), disk.ErrNotExist, "ext4: inode 13: does not exist: it is free"},
+		{l.Unreadable("inode 12", 4096, broken), broken, "ext4: inode 12 at offset 0x1000: broken"},
+		{l.Unreadable("inode 12", 4096, io.ErrUnexpectedEOF), io.ErrUnexpectedEOF,
+			"ext4: inode 12 at offset 0x1000: unexpected EOF (the disk ends before: the image is cut short, or this is the wrong partition)"},
+	} {
+		var detail *disk.Error
+		if !errors.Is(v.err, v.kind) || v.err.Error() != v.text || !errors.As(v.err, &detail) || detail.Layer != "ext4" {
+			t.Errorf("%v, want %s", v.err, v.text)
+		}
+	}
+}
+
+// TestOwners: a unit belongs to the directory that claims it first, and there are as many
+// as the limit says.
+func TestOwners(t *testing.T) {
+	o := &ondisk.Owners{Layer: ondisk.Layer{Name: "fat"}, Unit: "cluster", Limit: 3}
+	for _, c := range []struct {
+		unit, ino uint64
+		want      error
+		text      string
+	}{
+		{5, 1, nil, ""},
+		{6, 1, nil, ""},
+		{5, 1, nil, ""}, // read again
+		{5, 2, disk.ErrCorrupt, "fat: directory 2 at offset 0x200: damaged: its cluster 5 is one of directory 1 as well"},
+		{7, 2, nil, ""},
+		{8, 2, disk.ErrLimit, "fat: directory 2 at offset 0x200: beyond a limit: the directories that were read have more than 3 clusters"},
+		{7, 2, nil, ""},
+		{7, 3, disk.ErrCorrupt, "its cluster 7 is one of directory 2 as well"},
+	} {
+		err := o.Claim(c.unit, c.ino, 512)
+		if !errors.Is(err, c.want) || c.want == nil && err != nil || c.want != nil && !strings.Contains(err.Error(), c.text) {
+			t.Errorf("unit %d for %d: %v, want %v that says %q", c.unit, c.ino, err, c.want, c.text)
+		}
+	}
+}
+
+// counted is a disk that counts its reads, and fails from some byte on.
+type counted struct {
+	disktest.Mem
+	bad   int64
+	reads int
+}
+
+func (c *counted) ReadAt(p []byte, off int64) (int, error) {
+	c.reads++
+	if off+int64(len(p)) > c.bad {
+		return 0, iotest.ErrTimeout
+	}
+	return c.Mem.ReadAt(p, off)
+}
+
+// TestPages: a page is read once while there is room for it, one that cannot be read
+// again each time, and the last one ends with the disk.
+func TestPages(t *testing.T) {
+	content := make(disktest.Mem, 100)
+	for i := range content {
+		content[i] = byte(i)
+	}
+	d := &counted{Mem: content, bad: 1000}
+	p := ondisk.NewPages(d, 32, 1<<20)
+	for _, off := range []int64{0, 1, 31, 32, 63, 95, 96, 99, 96, 0} {
+		data, at, err := p.Page(off)
+		want := int64(32)
+		if off >= 96 {
+			want = 4
+		}
+		if err != nil || int64(len(data)) != want || data[at] != byte(off) {
+			t.Errorf("byte %d is at %d of %v: %v", off, at, data, err)
+		}
+	}
+	if d.reads != 4 {
+		t.Errorf("%d reads for 4 pages", d.reads)
+	}
+	if data, at, err := p.Page(100); err != nil || at != len(data) {
+		t.Errorf("behind the end of the disk: %d of %v, %v", at, data, err)
+	}
+
+	d = &counted{Mem: content, bad: 64}
+	p = ondisk.NewPages(d, 32, 1<<20)
+	for range 2 {
+		if _, _, err := p.Page(70); !errors.Is(err, iotest.ErrTimeout) {
+			t.Errorf("what cannot be read: %v", err)
+		}
+	}
+	if d.reads != 2 {
+		t.Errorf("%d reads of what cannot be read", d.reads)
+	}
+
+	d = &counted{Mem: content, bad: 1000}
+	p = ondisk.NewPages(d, 32, 0) // no room
+	for range 2 {
+		if data, _, err := p.Page(40); err != nil || data[0] != 32 {
+			t.Errorf("without room: %v, %v", data, err)
+		}
+	}
+	if d.reads != 2 {
+		t.Errorf("%d reads without room", d.reads)
 	}
 }
