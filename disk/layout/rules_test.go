@@ -59,6 +59,7 @@ func TestCrafted(t *testing.T) {
 		"swap version 2":  func(d []byte) { swap(d); d[1024] = 2 },
 		"swap of nothing": func(d []byte) { swap(d); clear(d[1028:1032]) },
 		"old swap":        func(d []byte) { copy(d[4086:], "SWAP-SPACE") },
+		"LUKS version 3":  func(d []byte) { copy(d, "LUKS\xba\xbe\x00\x03") },
 		"noise":           func(d []byte) { d[7777] = 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -98,6 +99,22 @@ func swap(d []byte) {
 	binary.LittleEndian.PutUint32(d[1028:], 100)
 	copy(d[1036:], "0123456789abcdefname")
 	copy(d[4086:], "SWAPSPACE2")
+}
+
+// TestBcachefs is about what blkid of Debian 12 does not know yet.
+func TestBcachefs(t *testing.T) {
+	d := make(disktest.Mem, 1<<20)
+	copy(d[4096+24:], "\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef")
+	copy(d[4096+56:], "\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef")
+	copy(d[4096+72:], "label")
+	l, err := layout.Read([]layout.Disk{{Name: "vda", Content: d}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := l.Volumes()[0]
+	if v.Content != "bcachefs" || v.UUID != "01234567-89ab-cdef-0123-456789abcdef" || string(v.Label) != "label" || !errors.Is(v.Err, disk.ErrUnsupported) {
+		t.Errorf("%+v", v)
+	}
 }
 
 // TestNames checks which disks are refused altogether.
@@ -315,6 +332,7 @@ func TestManyPartitions(t *testing.T) {
 	for i := range images {
 		list = append(list, layout.Disk{Name: fmt.Sprint("disk", i), Content: disktest.OpenImage(t, path)})
 	}
+	list = append(list, layout.Disk{Name: "group", Content: disktest.LoadSeed(t, "lvm")})
 	l, err := layout.Read(list)
 	if err != nil {
 		t.Fatal(err)
@@ -322,8 +340,47 @@ func TestManyPartitions(t *testing.T) {
 	if n := len(l.Volumes()); n > 1024+disks {
 		t.Errorf("%d volumes", n)
 	}
-	if v := l.Volumes()[len(l.Volumes())-1]; len(v.Remarks) != 1 {
-		t.Errorf("%+v has no remark", v)
+	for name, want := range map[string]string{
+		"disk39": "there are more than 1024 volumes: partitions from number 1 on are left out",
+		"group":  "there are more than 1024 volumes: logical volumes from root on are left out",
+	} {
+		if _, v := find(t, l, name); len(v.Remarks) != 1 || v.Remarks[0] != want {
+			t.Errorf("%s: remarks are %q, want %q", name, v.Remarks, want)
+		}
+	}
+}
+
+// TestManyPhysicalVolumes has as many physical volumes as are looked at, and one more.
+func TestManyPhysicalVolumes(t *testing.T) {
+	var list []layout.Disk
+	for i := range 129 {
+		list = append(list, layout.Disk{Name: fmt.Sprint("disk", i), Content: disktest.LoadSeed(t, "lvm")})
+	}
+	l, err := layout.Read(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]error{"disk127": nil, "disk128": disk.ErrLimit} {
+		if _, v := find(t, l, name); !errors.Is(v.Err, want) {
+			t.Errorf("%s: %v, want %v", name, v.Err, want)
+		}
+	}
+}
+
+// TestBootLoader: what GRUB keeps in a partition of its own is nothing to remark on.
+func TestBootLoader(t *testing.T) {
+	path := disktest.MakeImage(t, 8<<20, "sgdisk", "-n", "1:0:+1M", "-t", "1:ef02", "-n", "2:0:+1M")
+	f := openWrite(t, path)
+	for _, p := range readSfdisk(t, path).Table.Partitions {
+		if _, err := f.WriteAt([]byte("code"), p.Start*512); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := readImage(t, path)
+	for name, want := range map[string]string{"vda-part1": "a boot loader", "vda-part2": "nothing that is recognised"} {
+		if _, v := find(t, l, name); v.Title != want || (len(v.Remarks) > 0) != (name == "vda-part2") || v.Err != nil {
+			t.Errorf("%s: %+v, want %q", name, v, want)
+		}
 	}
 }
 
