@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +23,11 @@ type span [2]int64
 
 // dirtyRanges opens an image in memory and collects what a bitmap says.
 func dirtyRanges(image []byte, name string) ([]span, error) {
-	im, err := qcow2.Open(bytes.NewReader(image), int64(len(image)), qcow2.Options{})
+	return dirtyFrom(bytes.NewReader(image), int64(len(image)), name)
+}
+
+func dirtyFrom(r io.ReaderAt, size int64, name string) ([]span, error) {
+	im, err := qcow2.Open(r, size, qcow2.Options{})
 	if err != nil {
 		return nil, err
 	}

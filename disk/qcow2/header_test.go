@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -244,14 +245,27 @@ func (f failing) ReadAt(p []byte, off int64) (int, error) {
 // TestReadErrors: an error of the file below is passed on, and is not damage.
 func TestReadErrors(t *testing.T) {
 	s := newSmall(t, "zlib")
-	for _, at := range []int64{0, smallL1, smallL2, smallData, smallCompressed, smallSnapshots, 60} {
-		im, err := qcow2.Open(failing{s.image, at, at + 1}, smallFile, qcow2.Options{})
-		if err == nil {
-			_, err = im.ReadAt(make([]byte, smallSize), 0)
+	needed := 0
+	for at := range int64(smallFile) { // each byte of the file, one after the other
+		r := failing{s.image, at, at + 1}
+		active, err := readFrom(r, smallFile)
+		taken, err2 := readStateFrom(r, smallFile, qcow2.Options{Snapshot: "s"})
+		dirty, err3 := dirtyFrom(r, smallFile, "b")
+		if err == nil && !bytes.Equal(active, s.active) || err2 == nil && !bytes.Equal(taken, s.frozen) || err3 == nil && !slices.Equal(dirty, smallDirty) {
+			t.Errorf("byte %#x cannot be read: something else is, without an error", at)
 		}
-		if !errors.Is(err, errDisk) || errors.Is(err, disk.ErrCorrupt) {
-			t.Errorf("failure at %#x: %v", at, err)
+		for _, err := range []error{err, err2, err3} {
+			if err == nil {
+				continue
+			}
+			needed++
+			if !errors.Is(err, errDisk) || errors.Is(err, disk.ErrCorrupt) {
+				t.Errorf("failure at %#x: %v", at, err)
+			}
 		}
+	}
+	if needed < smallFile/2 {
+		t.Errorf("%d bytes are needed", needed)
 	}
 	s.put64(8, 300)
 	binary.BigEndian.PutUint32(s.image[16:], 4)
