@@ -221,6 +221,58 @@ func TestOneBrokenDisk(t *testing.T) {
 	}
 }
 
+// TestBadSectors has a disk fail wherever it is read, in one place after the other. What
+// lies there is not read, and says why; all else is as it was.
+func TestBadSectors(t *testing.T) {
+	for _, seed := range []string{"gpt", "mbr", "lvm"} {
+		t.Run(seed, func(t *testing.T) {
+			volumes := func(d disk.Sparse) []layout.Volume {
+				t.Helper()
+				l, err := layout.Read([]layout.Disk{{Name: "vda", Content: d}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l.Volumes()
+			}
+			r := &disktest.Recorder{Image: disktest.LoadSeed(t, seed)}
+			want := make(map[string]layout.Volume)
+			for _, v := range volumes(r) {
+				want[v.Name] = v
+			}
+			hit := 0
+			for _, bad := range r.Ranges() {
+				seen := make(map[string]bool)
+				told := false
+				for _, v := range volumes(disktest.BadSector{Image: r.Image, Bad: bad}) {
+					seen[v.Name] = true
+					switch w := want[v.Name]; {
+					case v.Err != nil && w.Err == nil:
+						told = true
+						if !errors.Is(v.Err, disktest.ErrBadSector) || errors.Is(v.Err, disk.ErrCorrupt) {
+							t.Errorf("%+v: %s: %v", bad, v.Name, v.Err)
+						}
+					case len(v.Remarks) > len(w.Remarks):
+						told = true
+					case v.Content != w.Content || v.Readable != w.Readable || v.UUID != w.UUID || v.Size != w.Size:
+						t.Errorf("%+v: without an error or a remark %s is %+v, was %+v", bad, v.Name, v, w)
+					}
+				}
+				for name := range want {
+					if !seen[name] && !told {
+						t.Errorf("%+v: %s is not there, and nothing says why", bad, name)
+					}
+				}
+				if told {
+					hit++
+				}
+			}
+			if hit == 0 {
+				t.Error("no bad sector makes a difference")
+			}
+		})
+	}
+}
+
 // TestTableOverFilesystem: a partition table hides what was on the disk before.
 func TestTableOverFilesystem(t *testing.T) {
 	path := disktest.MakeImage(t, 8<<20, "mkfs.ext4", "-q")

@@ -317,17 +317,18 @@ func (h *Damage) Cuts(t *testing.T, m Image) {
 	}
 }
 
-// ErrBadSector is what a disk of [Damage.BadSectors] fails with.
+// ErrBadSector is what a [BadSector] fails with.
 var ErrBadSector = errors.New("bad sector")
 
-// badSector is an image of which some bytes cannot be read.
-type badSector struct {
+// BadSector is an image of which some bytes cannot be read.
+type BadSector struct {
 	Image
-	bad disk.Extent
+	Bad disk.Extent
 }
 
-func (b badSector) ReadAt(p []byte, off int64) (int, error) {
-	if off < b.bad.Offset+b.bad.Length && b.bad.Offset < off+int64(len(p)) {
+// ReadAt reads what does not touch those bytes.
+func (b BadSector) ReadAt(p []byte, off int64) (int, error) {
+	if off < b.Bad.Offset+b.Bad.Length && b.Bad.Offset < off+int64(len(p)) {
 		return 0, ErrBadSector
 	}
 	return b.Image.ReadAt(p, off)
@@ -346,7 +347,7 @@ func (h *Damage) BadSectors(t *testing.T, m Image) {
 	}
 	errs := 0
 	for _, bad := range r.Ranges() {
-		got := h.Read(badSector{m, bad})
+		got := h.Read(BadSector{m, bad})
 		what := fmt.Sprintf("%d bytes at %#x cannot be read", bad.Length, bad.Offset)
 		for _, err := range got.Errs {
 			h.Check(t, what, Outcome{Err: err})
