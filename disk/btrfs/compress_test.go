@@ -93,6 +93,47 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestLZOPadding: a length does not cross the end of a sector. What is too short for one is
+// skipped, and so is what is too short for one at the end.
+func TestLZOPadding(t *testing.T) {
+	const sector = 4096
+	piece := func(fill byte, n int) []byte { // n literals, of 4 to 238, in n+8 bytes
+		p := binary.LittleEndian.AppendUint32(nil, uint32(n+4))
+		p = append(p, byte(n+17))
+		return append(append(p, bytes.Repeat([]byte{fill}, n)...), 17, 0, 0)
+	}
+	for left := range 9 { // bytes of the first sector behind the first pieces
+		in := make([]byte, lzoHeaderSize)
+		var want []byte
+		add := func(n int) {
+			fill := byte(len(want))
+			in = append(in, piece(fill, n)...)
+			want = append(want, bytes.Repeat([]byte{fill}, n)...)
+		}
+		for sector-left-len(in) > 400 {
+			add(200)
+		}
+		rest := sector - left - len(in) // in two pieces
+		add(rest/2 - 8)
+		add(rest - rest/2 - 8)
+		if len(in) != sector-left {
+			t.Fatalf("%d bytes", len(in))
+		}
+		if left < lzoHeaderSize {
+			in = append(in, bytes.Repeat([]byte{0xee}, left)...)
+		}
+		add(100)
+		for behind := range 4 {
+			stream := append(bytes.Clone(in), bytes.Repeat([]byte{0xee}, behind)...)
+			binary.LittleEndian.PutUint32(stream, uint32(len(stream)))
+			out := make([]byte, len(want)+100)
+			if n, err := decodeLZO(out, stream, sector); err != nil || !bytes.Equal(out[:n], want) {
+				t.Errorf("%d bytes left in the sector, %d behind the end: %d bytes of %d, %v", left, behind, n, len(want), err)
+			}
+		}
+	}
+}
+
 // TestChecksumOfStream damages the checksum at the end of a zlib stream.
 func TestChecksumOfStream(t *testing.T) {
 	content := someContent(5000)

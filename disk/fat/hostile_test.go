@@ -319,3 +319,22 @@ func used(t testing.TB, fs *fat.Filesystem) (total int64) {
 	}
 	return total
 }
+
+// TestLabels has the label in the forms that its directory entry can have.
+func TestLabels(t *testing.T) {
+	for raw, want := range map[string]string{
+		"SEED       ":      "SEED",
+		"           ":      "",
+		"A LABEL 123":      "A LABEL 123",
+		"  SPACES   ":      "  SPACES",
+		"\x05UROPA     ":   "\xe5UROPA",      // as for names: E5 itself stands for no entry
+		"\x1b[2J\x00/..  ": "\x1b[2J\x00/..", // hostile bytes
+	} {
+		e := edit(t, "fat16")
+		label := e.raw[bytes.Index(e.raw, []byte("SEED       \x08")):]
+		copy(label, raw)
+		if got := e.open().Info().Label; string(got) != want {
+			t.Errorf("%q is %q, want %q", raw, got, want)
+		}
+	}
+}
