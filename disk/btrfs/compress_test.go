@@ -131,6 +131,11 @@ func TestLZOPadding(t *testing.T) {
 				t.Errorf("%d bytes left in the sector, %d behind the end: %d bytes of %d, %v", left, behind, n, len(want), err)
 			}
 		}
+		stream := append(bytes.Clone(in), 0xee, 0xee, 0xee, 0xee) // enough for a length
+		binary.LittleEndian.PutUint32(stream, uint32(len(stream)))
+		if n, err := decodeLZO(make([]byte, len(want)+100), stream, sector); err == nil {
+			t.Errorf("%d bytes left in the sector: %d bytes, though a piece at the end has none", left, n)
+		}
 	}
 }
 
