@@ -66,6 +66,7 @@ type app struct {
 	configPath string
 	json       bool
 	now        func() time.Time
+	locked     *lockedRepository // what targets in it are read from; nil if none is open
 }
 
 // Main runs drydock and returns its exit code.

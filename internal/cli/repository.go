@@ -72,28 +72,53 @@ func uploads(c config.Repository, be backend.Backend) int {
 	return cmp.Or(c.Connections, math.MaxInt)
 }
 
+// lockedRepository is the repository under a shared lock, for as long as somebody uses it.
+type lockedRepository struct {
+	repo  *repository.Repository
+	lock  *repository.Lock
+	users int
+}
+
 // lockRepository opens the repository, with its index, and locks it for reading: a
 // prune meanwhile could take away what is being read. What reads uses the context,
-// which ends with the lock.
+// which ends with the lock. Two backups that are looked at together share all of it, since
+// the index is most of the memory.
 func (a *app) lockRepository(ctx context.Context) (*repository.Repository, context.Context, func(), error) {
+	if a.locked == nil {
+		l, err := a.lockAnew(ctx)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		a.locked = l
+	}
+	l := a.locked
+	l.users++
+	return l.repo, l.lock.Context(), func() {
+		if l.users--; l.users > 0 {
+			return
+		}
+		a.locked = nil
+		if err := l.lock.Unlock(context.WithoutCancel(ctx)); err != nil {
+			fmt.Fprintf(a.stderr, "drydock: %v\n", err)
+		}
+	}, nil
+}
+
+func (a *app) lockAnew(ctx context.Context) (*lockedRepository, error) {
 	h, err := a.openHost(ctx, nil)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	defer h.close()
 	repo, err := h.openRepository(ctx)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	lock, err := repo.Lock(ctx, false)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	return repo, lock.Context(), func() {
-		if err := lock.Unlock(context.WithoutCancel(ctx)); err != nil {
-			fmt.Fprintf(a.stderr, "drydock: %v\n", err)
-		}
-	}, nil
+	return &lockedRepository{repo: repo, lock: lock}, nil
 }
 
 // openOrCreateRepository makes the repository if there is none, and its key if

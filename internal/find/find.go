@@ -104,7 +104,7 @@ func (s stored) read(id repository.ID, yield func(*repository.Node, repository.I
 	if err != nil {
 		return err
 	}
-	return tree.Walk(func(n *repository.Node) error {
+	return tree.WalkBrief(func(n *repository.Node) error {
 		below := repository.ID{}
 		if n.Subtree != nil {
 			below = *n.Subtree

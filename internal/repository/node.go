@@ -51,6 +51,9 @@ type Node struct {
 	// Content is the blobs of a file, in order. An empty file has an empty
 	// slice, everything that is no file nil.
 	Content []ID
+	// Long is how many blobs a file has that are not in Content: see [Tree.WalkPieces] and
+	// [Tree.WalkBrief]. Such a node cannot be encoded.
+	Long    int
 	Subtree *ID // directories only, and there always
 
 	// Attributes is what restic has no field for, by name, each a JSON value.
@@ -77,7 +80,7 @@ func (n *Node) validate() error {
 		return fmt.Errorf("folder %.300q has no subtree", n.Name)
 	case n.Type != NodeDir && n.Subtree != nil:
 		return fmt.Errorf("%.300q is a %.20q, and has a subtree", n.Name, n.Type)
-	case n.Type != NodeFile && len(n.Content) != 0:
+	case n.Type != NodeFile && (len(n.Content) != 0 || n.Long != 0):
 		return fmt.Errorf("%.300q is a %.20q, and has content", n.Name, n.Type)
 	}
 	switch n.Type {

@@ -38,7 +38,7 @@ func sameAsJSON(t testing.TB, text []byte) (plain bool) {
 	if err := json.Unmarshal(text, &j); err != nil {
 		t.Fatalf("no JSON: %v\n%s", err, text)
 	}
-	want, err := j.node(nil)
+	want, err := j.node(nil, 0)
 	if (err == nil) != (got.validate() == nil) || !reflect.DeepEqual(got, want) {
 		t.Fatalf("%+v\nas JSON\n%+v, %v\n%s", got, want, err, text)
 	}

@@ -40,6 +40,9 @@ func (e *TreeEncoder) Add(n *Node) error {
 	if n.Name <= e.last { // no valid name is empty
 		return fmt.Errorf("%.300q comes after %.300q", n.Name, e.last)
 	}
+	if n.Long != 0 {
+		return fmt.Errorf("encode %.300q: %d blobs are left out", n.Name, n.Long)
+	}
 	start := len(e.buf)
 	if e.last != "" {
 		e.buf = append(e.buf, ',')

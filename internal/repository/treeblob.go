@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"slices"
 
@@ -123,15 +124,72 @@ func (t *Tree) hash() (ID, int64, error) {
 // folder, names that come twice or out of order, and nodes that cannot be what they say
 // they are, with [ErrDamaged]. Fields that it does not know it passes over. It stops at
 // the first error of yield, and returns that.
-func (t *Tree) Walk(yield func(*Node) error) error {
+func (t *Tree) Walk(yield func(*Node) error) error { return t.WalkPieces(nil, yield) }
+
+// WalkPieces does what Walk does, and calls piece for each blob of a file's content, in
+// order, before the node itself, which has no Content but only how Long it is: that of
+// a disk of 15 TiB would take 64 MB.
+func (t *Tree) WalkPieces(piece func(ID) error, yield func(*Node) error) error {
 	if t.whole() {
-		return (&treeReader{buf: t.text}).walk(yield)
+		return (&treeReader{buf: t.text, piece: piece}).walk(yield)
 	}
 	rd, err := t.open()
 	if err != nil {
 		return err
 	}
-	return newTreeReader(rd, t.Size()).walk(yield)
+	r := newTreeReader(rd, t.Size())
+	r.piece = piece
+	return r.walk(yield)
+}
+
+// WalkBrief does what Walk does, for who only asks whether contents are the same: that of
+// many blobs is one hash of all of them, and Long says so.
+func (t *Tree) WalkBrief(yield func(*Node) error) error {
+	var b brief
+	return t.WalkPieces(b.add, func(n *Node) error {
+		n.Content = b.content(n)
+		return yield(n)
+	})
+}
+
+// brief is the content of a file, or what it is told by if it is long.
+type brief struct {
+	ids  []ID
+	hash hash.Hash // of those before ids, if there are some
+}
+
+func (b *brief) add(id ID) error {
+	if b.ids = append(b.ids, id); len(b.ids) == longContent {
+		b.sum()
+	}
+	return nil
+}
+
+// sum moves all that is in ids into the hash.
+func (b *brief) sum() {
+	if b.hash == nil {
+		b.hash = sha256.New()
+		b.hash.Write([]byte("long content")) // what a blob has that is only the IDs has another
+	}
+	for i := range b.ids {
+		b.hash.Write(b.ids[i][:])
+	}
+	b.ids = b.ids[:0]
+}
+
+// content returns the content of n, and makes b ready for the next one.
+func (b *brief) content(n *Node) (ids []ID) {
+	switch {
+	case b.hash != nil:
+		b.sum()
+		ids = []ID{ID(b.hash.Sum(nil))}
+		b.hash = nil
+	case n.Content != nil:
+		ids = append(make([]ID, 0, len(b.ids)), b.ids...)
+		n.Long = 0
+	}
+	b.ids = b.ids[:0]
+	return ids
 }
 
 // Nodes returns all nodes of the folder, or the error that Walk has.

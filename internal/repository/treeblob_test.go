@@ -38,7 +38,7 @@ func referenceTree(data []byte) (nodes []Node, err error) {
 			if err := w.value(&j); err != nil {
 				return err
 			}
-			n, err := j.node(j.Content)
+			n, err := j.node(j.Content, 0)
 			if err == nil && n.Name <= last {
 				err = errors.New("out of order")
 			}
@@ -159,9 +159,60 @@ func TestLargeTree(t *testing.T) {
 		if got, err := back.Nodes(); err != nil || !reflect.DeepEqual(got, nodes) {
 			t.Errorf("%d blobs: something else came back: %d nodes, %v", sizes, len(got), err)
 		}
+		testLists(t, back, nodes)
 		if copied, _, err := newMemoryRepository(t).SaveTree(t.Context(), back); err != nil || copied != id {
 			t.Errorf("%d blobs: the copy is %v, %v", sizes, copied, err)
 		}
+	}
+}
+
+// testLists: a walk that calls for each blob has all of them in order, before their node. A
+// brief one has a hash of long lists, which is the same for the same list alone.
+func testLists(t *testing.T, tree *Tree, want []Node) {
+	t.Helper()
+	var blobs []ID
+	next := 0
+	err := tree.WalkPieces(func(id ID) error {
+		blobs = append(blobs, id)
+		return nil
+	}, func(n *Node) error {
+		if w := want[next]; n.Name != w.Name || n.Long != len(w.Content) || len(n.Content) != 0 || !slices.Equal(blobs, w.Content) {
+			t.Errorf("node %d, of %d blobs: %q, %d blobs, %d of them in it; %d came", next, len(w.Content), n.Name, n.Long, len(n.Content), len(blobs))
+		}
+		blobs, next = blobs[:0], next+1
+		return nil
+	})
+	if err != nil || next != len(want) {
+		t.Errorf("%d nodes of %d, %v", next, len(want), err)
+	}
+	known := map[ID]int{}
+	next = 0
+	err = tree.WalkBrief(func(n *Node) error {
+		w := want[next]
+		next++
+		if len(w.Content) < longContent {
+			if !reflect.DeepEqual(*n, w) {
+				t.Errorf("%+v, want %+v", n, w)
+			}
+			return nil
+		}
+		if n.Long != len(w.Content) || len(n.Content) != 1 {
+			t.Fatalf("%q has %d blobs, and %d in it", n.Name, n.Long, len(n.Content))
+		}
+		if before, there := known[n.Content[0]]; there && !slices.Equal(want[before].Content, w.Content) {
+			t.Errorf("%q has the hash of %q", n.Name, want[before].Name)
+		}
+		known[n.Content[0]] = next - 1
+		if _, err := EncodeTree([]Node{*n}); err == nil {
+			t.Errorf("%q is encoded without its blobs", n.Name)
+		}
+		return nil
+	})
+	if err != nil || next != len(want) {
+		t.Errorf("brief: %d nodes of %d, %v", next, len(want), err)
+	}
+	if err := tree.WalkPieces(func(ID) error { return errHash }, func(*Node) error { return nil }); len(want[0].Content) > 0 && err != errHash {
+		t.Errorf("an error of who takes blobs: %v", err)
 	}
 }
 

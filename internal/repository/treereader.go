@@ -56,6 +56,9 @@ type treeReader struct {
 	window []byte // what buf is a part of, if there is an rd
 	json   []byte // of what is being read
 	ids    []ID   // room for a content
+
+	piece   func(ID) error // takes each blob of a content, unless it is nil: it is not kept then
+	stopped error          // of piece, or of who takes the nodes
 }
 
 // newTreeReader returns a reader of a stream of at most size bytes.
@@ -68,7 +71,6 @@ func newTreeReader(rd io.Reader, size int) *treeReader {
 // [ErrDamaged]. Fields that it does not know it passes over. It stops at the first error
 // of yield, and returns that.
 func (r *treeReader) walk(yield func(*Node) error) error {
-	var stopped error
 	seen := map[string]bool{}
 	err := r.members(func(quoted []byte) error {
 		var key string
@@ -83,12 +85,12 @@ func (r *treeReader) walk(yield func(*Node) error) error {
 			return r.skip()
 		}
 		return r.nodes(func(n *Node) error {
-			stopped = yield(n)
-			return stopped
+			r.stopped = yield(n)
+			return r.stopped
 		})
 	})
-	if stopped != nil {
-		return stopped
+	if r.stopped != nil {
+		return r.stopped
 	}
 	if err == nil {
 		err = r.end()
@@ -136,7 +138,7 @@ func (r *treeReader) nodes(yield func(*Node) error) error {
 func (r *treeReader) node() (Node, error) {
 	r.json = r.json[:0]
 	var content []ID
-	told := false
+	told, long := false, 0
 	err := r.members(func(key []byte) error {
 		if string(key) != `"content"` {
 			return r.value()
@@ -149,25 +151,25 @@ func (r *treeReader) node() (Node, error) {
 			return errors.Join(err, r.value())
 		}
 		var err error
-		content, err = r.content()
+		content, long, err = r.content()
 		return err
 	})
 	if err != nil {
 		return Node{}, err
 	}
 	if n, ok := plainNode(r.json); ok {
-		n.Content = content
+		n.Content, n.Long = content, long
 		return n, n.validate()
 	}
 	var j nodeJSON
 	if err := json.Unmarshal(r.json, &j); err != nil {
 		return Node{}, err
 	}
-	return j.node(content)
+	return j.node(content, long)
 }
 
 // node is the node, which is checked.
-func (j *nodeJSON) node(content []ID) (Node, error) {
+func (j *nodeJSON) node(content []ID, long int) (Node, error) {
 	name, err := strconv.Unquote(`"` + j.Name + `"`)
 	if err != nil {
 		return Node{}, fmt.Errorf("the name %.300q is not quoted as it should be: %w", j.Name, err)
@@ -178,7 +180,7 @@ func (j *nodeJSON) node(content []ID) (Node, error) {
 		UID: j.UID, GID: j.GID, User: j.User, Group: j.Group,
 		Inode: j.Inode, DeviceID: j.DeviceID, Size: j.Size, Links: j.Links,
 		LinkTarget: j.LinkTarget, Xattrs: j.Xattrs, Device: j.Device,
-		Content: content, Subtree: j.Subtree, Attributes: j.Attributes, Error: j.Error,
+		Content: content, Long: long, Subtree: j.Subtree, Attributes: j.Attributes, Error: j.Error,
 	}
 	if j.LinkTargetRaw != nil {
 		n.LinkTarget = string(j.LinkTargetRaw)
@@ -190,11 +192,11 @@ func (j *nodeJSON) node(content []ID) (Node, error) {
 const quotedID = 1 + 2*len(ID{}) + 1
 
 // content reads an array of IDs as restic writes them, and of nothing else: null would be
-// a blob as well, and 32 bytes for 5. In r.json it is null.
-func (r *treeReader) content() ([]ID, error) {
+// a blob as well, and 32 bytes for 5. In r.json it is null. Long is how many r.piece took.
+func (r *treeReader) content() (_ []ID, long int, err error) {
 	r.ids = r.ids[:0]
 	start := len(r.json)
-	err := r.elements(func() error {
+	err = r.elements(func() error {
 		r.json = r.json[:start]
 		b, err := r.ahead(quotedID)
 		if err != nil {
@@ -208,6 +210,11 @@ func (r *treeReader) content() ([]ID, error) {
 			return err
 		}
 		r.pos += quotedID
+		if r.piece != nil {
+			long++
+			r.stopped = r.piece(id)
+			return r.stopped
+		}
 		if n := len(r.ids); n == cap(r.ids) && n >= longContent {
 			// Not more than can come: twice as many would be too many at once.
 			r.ids = slices.Grow(r.ids, (r.left+len(r.buf)-r.pos)/quotedID+1)
@@ -217,12 +224,12 @@ func (r *treeReader) content() ([]ID, error) {
 	})
 	r.json = append(r.json[:start], "null"...)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if len(r.ids) < longContent || len(r.ids) < cap(r.ids)/2 {
-		return append(make([]ID, 0, len(r.ids)), r.ids...), nil
+		return append(make([]ID, 0, len(r.ids)), r.ids...), long, nil
 	}
 	ids := r.ids
 	r.ids = nil
-	return ids, nil
+	return ids, long, nil
 }

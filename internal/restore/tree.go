@@ -40,6 +40,10 @@ type Tree struct {
 	dirs  []dir             // the folders that were seen
 	byIno map[uint64]int    // inode number to index in dirs
 	links map[linkID]uint64 // hardlinked file to inode number
+
+	longMu  sync.Mutex // guards what follows
+	longIno uint64     // of long, or 0
+	long    *repository.Node
 }
 
 var _ disk.Filesystem = (*Tree)(nil)
@@ -211,8 +215,8 @@ func (t *Tree) Xattrs(ino uint64) ([]disk.Xattr, error) {
 }
 
 // Identity returns what tells the content of a file, or all that is in a folder with
-// all its attributes, from any other of this repository: the hash of the tree blob,
-// or of the names of the file's pieces. It is false where none is known.
+// all its attributes, from any other of this repository that has the same size: the hash
+// of the tree blob, or of the names of the file's pieces. It is false where none is known.
 func (t *Tree) Identity(ino uint64) ([32]byte, bool) {
 	t.mu.Lock()
 	dir, isDir := t.byIno[ino]
@@ -245,7 +249,31 @@ func (t *Tree) Open(ino uint64) (disk.Sparse, error) {
 	if n.Type != repository.NodeFile {
 		return nil, damaged(n, "it is a %s, not a regular file", n.Type)
 	}
+	if n.Long > 0 {
+		if n, err = t.longNode(ino, n.Name); err != nil {
+			return nil, err
+		}
+	}
 	return t.openContent(n)
+}
+
+// longNode returns a node with all of its content, which is long. The last one is kept.
+func (t *Tree) longNode(ino uint64, name string) (*repository.Node, error) {
+	t.longMu.Lock()
+	defer t.longMu.Unlock()
+	if t.longIno == ino {
+		return t.long, nil
+	}
+	t.longIno, t.long = 0, nil // before the next one takes as much
+	t.mu.Lock()
+	id := t.dirs[ino>>positionBits-1].id
+	t.mu.Unlock()
+	nodes, err := t.repo.Children(t.ctx, id, name)
+	if err != nil {
+		return nil, t.failed("folder "+id.Short(), err)
+	}
+	t.longIno, t.long = ino, nodes[0]
+	return t.long, nil
 }
 
 // node returns the node that has an inode number, which a folder handed out.
@@ -299,7 +327,12 @@ func (t *Tree) folder(dir int) ([]repository.Node, error) {
 	if err != nil {
 		return nil, t.failed("folder "+id.Short(), err)
 	}
-	nodes, err := tree.Nodes()
+	// Without the lists of large files: Open reads them again.
+	var nodes []repository.Node
+	err = tree.WalkBrief(func(n *repository.Node) error {
+		nodes = append(nodes, *n)
+		return nil
+	})
 	if err != nil {
 		return nil, t.failed("folder "+id.Short(), err)
 	}

@@ -74,10 +74,21 @@ type marker struct {
 	bytes int64
 }
 
+// maxTrees is how many bytes of trees are read at once: many of the usual ones, or one of
+// any size.
+const maxTrees = 32 << 20
+
 // step reads a few trees at once. The last to be found comes first, so that few
 // wait.
 func (m *marker) step(ctx context.Context) error {
-	n := min(len(m.todo), runtime.GOMAXPROCS(0))
+	n, bytes := 0, int64(0)
+	for _, id := range slices.Backward(m.todo) {
+		size, _ := m.repo.BlobSize(repository.TreeBlob, id) // is there: m.add has seen it
+		if bytes += size; n > 0 && bytes > maxTrees || n == runtime.GOMAXPROCS(0) {
+			break
+		}
+		n++
+	}
 	ids := slices.Clone(m.todo[len(m.todo)-n:])
 	m.todo = m.todo[:len(m.todo)-n]
 	trees := make([]*repository.Tree, n)
@@ -92,24 +103,22 @@ func (m *marker) step(ctx context.Context) error {
 		return err
 	}
 	for _, tree := range trees {
-		if err := tree.Walk(m.node); err != nil {
+		if err := tree.WalkPieces(m.piece, m.node); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// node adds what a file or a folder is made of.
+// piece adds what a file is made of.
+func (m *marker) piece(id repository.ID) error { return m.add(repository.DataBlob, id) }
+
+// node adds what a folder is made of.
 func (m *marker) node(n *repository.Node) error {
-	if n.Subtree != nil {
-		return m.add(repository.TreeBlob, *n.Subtree)
+	if n.Subtree == nil {
+		return nil
 	}
-	for _, id := range n.Content {
-		if err := m.add(repository.DataBlob, id); err != nil {
-			return err
-		}
-	}
-	return nil
+	return m.add(repository.TreeBlob, *n.Subtree)
 }
 
 func (m *marker) add(t repository.BlobType, id repository.ID) error {

@@ -98,11 +98,15 @@ func (n *namer) files(path []byte, id repository.ID) (below []subfolder, err err
 		}
 		return nil, n.damaged(path, err)
 	}
-	return below, tree.Walk(func(node *repository.Node) error {
+	file := fileCheck{checker: n.checker}
+	return below, tree.WalkPieces(func(id repository.ID) error {
+		file.piece(repository.Blob{Type: repository.DataBlob, ID: id})
+		return nil
+	}, func(node *repository.Node) error {
 		if node.Subtree != nil {
 			below = append(below, subfolder{node.Name, *node.Subtree})
 		}
-		if err := n.fileDamage(node); err != nil {
+		if err := file.end(node); err != nil {
 			return n.damaged(join(path, node.Name, ""), err)
 		}
 		return nil

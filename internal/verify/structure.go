@@ -11,6 +11,10 @@ import (
 	"github.com/drydock-vm/drydock/internal/repository"
 )
 
+// maxTrees is how many bytes of folders are read at once: many of the usual ones, or one
+// of any size. That with a disk of 15 TiB has 140 MB, of which half is held.
+const maxTrees = 32 << 20
+
 // structure reads every folder that the snapshots reach, each different one once,
 // and notes the blobs that are lost.
 //
@@ -18,7 +22,7 @@ import (
 // every other one refers to costs more than the number of different folders.
 func (c *checker) structure(ctx context.Context, snapshots []*repository.Snapshot) error {
 	seen := map[repository.ID]bool{}
-	var mu sync.Mutex // guards seen, next, c.needed and c.done
+	var mu sync.Mutex // guards seen, next and c.done
 	var level, next []repository.ID
 	visit := func(id repository.ID) {
 		if !seen[id] {
@@ -35,15 +39,11 @@ func (c *checker) structure(ctx context.Context, snapshots []*repository.Snapsho
 		g.SetLimit(runtime.GOMAXPROCS(0))
 		for _, id := range level {
 			g.Go(func() error {
-				f, err := c.folder(gctx, id)
+				subtrees, err := c.folder(gctx, id)
 				mu.Lock()
 				defer mu.Unlock()
-				for _, sub := range f.subtrees {
+				for _, sub := range subtrees {
 					visit(sub)
-				}
-				c.need(repository.Blob{Type: repository.TreeBlob, ID: id})
-				for _, b := range f.content {
-					c.need(b)
 				}
 				c.done.Folders++
 				c.opts.Progress(c.done)
@@ -63,77 +63,92 @@ func (c *checker) need(b repository.Blob) {
 	if c.needed == nil {
 		return
 	}
-	for _, pack := range c.repo.PackOf(b) {
+	packs := c.repo.PackOf(b)
+	c.needMu.Lock()
+	defer c.needMu.Unlock()
+	for _, pack := range packs {
 		c.needed[pack] = true
 	}
 }
 
-// folderParts is what a folder refers to.
-type folderParts struct {
-	subtrees []repository.ID
-	content  []repository.Blob // only where packs are chosen by it
-}
-
-// folder reads one folder. What is lost of it, or wrong with it, is noted.
-func (c *checker) folder(ctx context.Context, id repository.ID) (f folderParts, err error) {
+// folder reads one folder, and returns those in it. What is lost of it, or wrong with it,
+// is noted.
+func (c *checker) folder(ctx context.Context, id repository.ID) (subtrees []repository.ID, err error) {
+	b := repository.Blob{Type: repository.TreeBlob, ID: id}
+	c.need(b)
+	size, _ := c.repo.BlobSize(b.Type, id) // 0 where there is none
+	size = min(size, maxTrees)
+	if err := c.trees.Acquire(ctx, size); err != nil {
+		return nil, err
+	}
+	defer c.trees.Release(size)
 	tree, err := c.repo.LoadTree(ctx, id)
 	if err != nil && c.opts.Repair && repository.IsDamage(err) {
 		tree, err = c.mendTree(ctx, id)
 	}
 	if err == nil {
-		err = tree.Walk(func(n *repository.Node) error {
+		file := fileCheck{checker: c}
+		err = tree.WalkPieces(func(id repository.ID) error {
+			b := repository.Blob{Type: repository.DataBlob, ID: id}
+			c.need(b)
+			if !file.piece(b) && c.opts.Repair {
+				c.broken.miss(b)
+			}
+			return nil
+		}, func(n *repository.Node) error {
 			if n.Subtree != nil {
-				f.subtrees = append(f.subtrees, *n.Subtree)
+				subtrees = append(subtrees, *n.Subtree)
 			}
-			if c.needed != nil {
-				for _, id := range n.Content {
-					f.content = append(f.content, repository.Blob{Type: repository.DataBlob, ID: id})
-				}
-			}
-			if cause := c.fileDamage(n); cause != nil {
+			if file.end(n) != nil {
 				c.hit.Store(true)
-				c.missing(n)
 			}
 			return nil
 		})
 	}
 	if err == nil {
-		return f, nil
+		return subtrees, nil
 	}
 	if !repository.IsDamage(err) {
-		return f, err
+		return subtrees, err
 	}
-	c.lost.add(repository.Blob{Type: repository.TreeBlob, ID: id}, err)
-	return f, nil
+	c.lost.add(b, err)
+	return subtrees, nil
 }
 
-// missing notes the pieces of a file that no index names, if a repair is to bring them
-// back.
-func (c *checker) missing(n *repository.Node) {
-	for _, id := range n.Content {
-		if b := (repository.Blob{Type: repository.DataBlob, ID: id}); c.opts.Repair && len(c.repo.PackOf(b)) == 0 {
-			c.broken.miss(b)
-		}
-	}
+// fileCheck finds out whether the files of a folder come back, one after the other, as far
+// as is known.
+type fileCheck struct {
+	*checker
+	pieces int
+	size   uint64
+	first  int   // which piece is the first that is lost
+	err    error // why it is
 }
 
-// fileDamage says why a file does not come back, as far as is known: nil if it
-// does.
-func (c *checker) fileDamage(n *repository.Node) error {
-	var size uint64
-	for i, id := range n.Content {
-		err := c.lost.find(repository.Blob{Type: repository.DataBlob, ID: id})
-		length, ok := c.repo.BlobSize(repository.DataBlob, id)
-		if err == nil && !ok {
-			err = fmt.Errorf("%w: %s", repository.ErrBlobNotFound, id.Short())
-		}
-		if err != nil {
-			return fmt.Errorf("piece %d of %d: %w", i+1, len(n.Content), err)
-		}
-		size += uint64(length) // at most 2^23 pieces of 2^32 bytes fit into a folder
+// piece takes a piece of the next file, and reports whether an index names it.
+func (f *fileCheck) piece(b repository.Blob) (known bool) {
+	f.pieces++
+	length, known := f.repo.BlobSize(b.Type, b.ID)
+	f.size += uint64(length) // at most 2^23 pieces of 2^32 bytes fit into a folder
+	if f.err != nil {
+		return known
 	}
-	if n.Type == repository.NodeFile && size != n.Size {
-		return fmt.Errorf("%w: its pieces have %d bytes, and it should have %d", repository.ErrDamaged, size, n.Size)
+	f.first, f.err = f.pieces, f.lost.find(b)
+	if f.err == nil && !known {
+		f.err = fmt.Errorf("%w: %s", repository.ErrBlobNotFound, b.ID.Short())
+	}
+	return known
+}
+
+// end says why the file, whose pieces were taken, does not come back: nil if it does.
+func (f *fileCheck) end(n *repository.Node) error {
+	was := *f
+	*f = fileCheck{checker: f.checker}
+	if was.err != nil {
+		return fmt.Errorf("piece %d of %d: %w", was.first, was.pieces, was.err)
+	}
+	if n.Type == repository.NodeFile && was.size != n.Size {
+		return fmt.Errorf("%w: its pieces have %d bytes, and it should have %d", repository.ErrDamaged, was.size, n.Size)
 	}
 	return nil
 }

@@ -32,6 +32,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/drydock-vm/drydock/internal/repository"
 )
 
@@ -89,6 +91,8 @@ type checker struct {
 	wanted []*repository.Snapshot
 	lost   lostBlobs
 	hit    atomic.Bool            // a file is damaged by what its folder says
+	trees  *semaphore.Weighted    // of maxTrees
+	needMu sync.Mutex             // guards what is in needed while folders are read
 	needed map[repository.ID]bool // packs; nil means all
 	broken broken                 // what a repair may bring back
 	done   Progress
@@ -103,7 +107,7 @@ func Run(ctx context.Context, repo *repository.Repository, opts Options) (*Repor
 	if opts.Mode == Sample && (opts.Percent < 1 || opts.Percent > 100) {
 		return nil, fmt.Errorf("verify: a sample of %d %% is not from 1 to 100", opts.Percent)
 	}
-	c := &checker{repo: repo, opts: opts, report: &Report{Mode: opts.Mode, Backups: []*Backup{}}, lost: newLostBlobs(), broken: newBroken()}
+	c := &checker{repo: repo, opts: opts, report: &Report{Mode: opts.Mode, Backups: []*Backup{}}, lost: newLostBlobs(), broken: newBroken(), trees: semaphore.NewWeighted(maxTrees)}
 	if c.opts.Progress == nil {
 		c.opts.Progress = func(Progress) {}
 	}
