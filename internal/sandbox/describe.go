@@ -16,8 +16,9 @@ import (
 
 const (
 	// maxNodeBytes bounds the memory of what a nodeCache was told about files: some
-	// 60,000 of them, which is more than one that was listed is read after.
-	maxNodeBytes = 24 << 20
+	// 40,000 of them, which is more than one that was listed is read after, and what a
+	// directory of 100,000 has beyond maxNamed.
+	maxNodeBytes = 16 << 20
 	// maxNamed bounds how many files are known by their names alone. What a directory
 	// has beyond them is told with their names.
 	maxNamed = 64 << 10

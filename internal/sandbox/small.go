@@ -45,9 +45,11 @@ type smallReader struct {
 type listing struct {
 	ordering
 	files   []*smallFile
+	names   [][]byte // of the files, until they are sorted: they keep their pages
 	dropped bool     // there were too many
 	next    *listing // of the files that are read next; may be nil
-	used    bool     // some of the files were read
+	read    int      // how many of the files were
+	kept    int      // what it counts for among all that are kept
 }
 
 // smallFile is a file that may be read in whole.
@@ -55,7 +57,7 @@ type smallFile struct {
 	place
 	ino  uint64
 	size uint32
-	name []byte
+	read bool
 	list *listing // nil for one that was not listed
 
 	batch *batch // that holds, or will hold, its content; or nil
@@ -92,6 +94,7 @@ func (s *smallReader) append(l *listing, p *wire.DirPage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gather(l, p)
+	l.names = nil
 	l.byName = make([]int, len(l.files))
 	for i := range l.byName {
 		l.byName[i], l.files[i].at[nameOrder] = i, i
@@ -112,7 +115,7 @@ func (s *smallReader) foresee(l *listing) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// The caller is where he was expected to be last, so the guess before is old.
-	if old := s.guesses[0]; old != nil && !old.used {
+	if old := s.guesses[0]; old != nil && old.read == 0 {
 		s.expected.doubt() // he was there, and did not read
 	}
 	s.guesses[0], s.guesses[1] = s.guesses[1], nil
@@ -142,23 +145,19 @@ func (s *smallReader) gather(l *listing, p *wire.DirPage) {
 		}
 		if len(l.files) == maxListed {
 			s.forget(l)
-			l.dropped = true
+			l.dropped, l.names = true, nil
 			continue
 		}
-		f := &smallFile{place: l.add(), ino: n.Ino, size: uint32(n.Size), name: e.Name, list: l}
-		l.files = append(l.files, f)
+		f := &smallFile{place: l.add(), ino: n.Ino, size: uint32(n.Size), list: l}
+		l.files, l.names = append(l.files, f), append(l.names, e.Name)
 		s.files[f.ino] = f
 	}
 }
 
 // complete puts a listing in order, and keeps it.
 func (s *smallReader) complete(l *listing) {
-	names := make([][]byte, len(l.files))
-	for i, f := range l.files {
-		names[i] = f.name
-		f.name = nil // it would keep its page
-	}
-	l.sort(names, func(index, place int) { l.files[index].at[nameOrder] = place })
+	l.sort(l.names, func(index, place int) { l.files[index].at[nameOrder] = place })
+	l.names = nil
 	s.keep(l)
 }
 
@@ -168,9 +167,10 @@ func (s *smallReader) keep(l *listing) {
 		return
 	}
 	s.listings = append(s.listings, l)
-	s.listed += len(l.files)
+	l.kept = len(l.files)
+	s.listed += l.kept
 	for s.listed > maxListed && len(s.listings) > 1 {
-		s.listed -= len(s.listings[0].files)
+		s.listed -= s.listings[0].kept
 		s.forget(s.listings[0])
 		s.listings = s.listings[1:]
 	}
@@ -238,9 +238,7 @@ func (s *smallReader) read(ino uint64, size uint32) (wire.Content, error) {
 // it, where that is due.
 func (s *smallReader) batchOf(f *smallFile) (*batch, int, error) {
 	s.expected.learn(f.place)
-	if f.list != nil {
-		f.list.used = true
-	}
+	s.passed(f)
 	if f.batch == nil {
 		if err := s.fetch(f); err != nil {
 			return nil, 0, err
@@ -262,6 +260,21 @@ func (s *smallReader) batchOf(f *smallFile) (*batch, int, error) {
 		}
 	}
 	return b, index, nil
+}
+
+// passed counts f as read. A listing of which all were counts as one file and knows none:
+// it would take 200 bytes for each.
+func (s *smallReader) passed(f *smallFile) {
+	l := f.list
+	if l == nil || f.read {
+		return
+	}
+	f.read = true
+	if l.read++; l.read == l.kept {
+		s.forget(l)
+		s.listed -= l.kept - 1
+		l.files, l.ordering, l.kept = nil, ordering{}, 1
+	}
 }
 
 // ahead is how many batches are to be ahead of a caller: one, or, of one who has gone in

@@ -15,7 +15,7 @@ import (
 const (
 	// maxAhead bounds the memory of what is known of directories that nobody
 	// has listed yet, in bytes.
-	maxAhead = 8 << 20
+	maxAhead = 4 << 20
 	// maxDirs bounds how many directories are known with their order.
 	maxDirs = 64 << 10
 	// maxHops bounds how far up a tree the next directory is looked for: a
