@@ -39,13 +39,13 @@ bench: ## what can be measured so far; medians of alternating runs
 	scripts/install-deps test
 	$(SUDO) $(GO) test -run '^$$' -bench . -benchtime 3x ./disk/... ./internal/sandbox/... ./internal/repository/... ./internal/backup/...
 
-bench-disk: ## reading disks, against the kernel, debugfs, qemu-nbd and qemu-img
-	scripts/install-deps test
-	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 80m -run '^TestCompare(Streams|Copy|Read|Worker|Tar|Million)$$' ./disk/qcow2 ./internal/nbd ./internal/fusefs ./internal/sandbox ./cmd/drydock
+bench-disk: ## reading disks, against the kernel, debugfs, guestmount, qemu-nbd and qemu-img
+	scripts/install-deps bench
+	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 80m -run '^TestCompare(Streams|Copy|Read|Worker|Tar|TarGuestmount|Million)$$' ./disk/qcow2 ./internal/nbd ./internal/fusefs ./internal/sandbox ./cmd/drydock
 
 bench-backup: ## backups, against restic and borg, and their memory
 	scripts/install-deps bench
-	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 120m -run '^TestCompare(Loop|Guestmount|Memory|Image|Scattered|Boot|MillionFiles|HugeImage|HugeList|Parity|RestoreImage|MillionRound|MillionOff|Skeleton|Compression)$$' ./internal/backup ./internal/repository ./cmd/drydock
+	$(SUDO) env DRYDOCK_BENCH=1 $(GO) test -v -p 1 -timeout 120m -run '^TestCompare(Loop|Guestmount|Memory|Image|Scattered|Boot|MillionFiles|HugeImage|HugeList|Parity|RestoreImage|MillionRound|MillionOff|Skeleton|Compression|Uploads)$$' ./internal/backup ./internal/repository ./cmd/drydock
 
 fuzz: ## every fuzz target for $(FUZZ)
 	scripts/fuzz $(FUZZ)

@@ -84,6 +84,24 @@ func TestCompareTar(t *testing.T) {
 	}
 }
 
+// TestCompareTarGuestmount reads everything of the same disk, as a tar, against guestmount
+// and tar, once: that takes minutes. Guestmount's start counts, as drydock's does, but for
+// what libguestfs keeps from one start to the next.
+func TestCompareTarGuestmount(t *testing.T) {
+	benchdisk.Wanted(t)
+	path := benchdisk.System(t, "ext4")
+	benchdisk.Guestmount(t, path) // libguestfs makes its appliance
+	times := benchdisk.Compare(t, 1, nil,
+		benchdisk.Contender{Name: "drydock tar", Run: func() error { return pipeTo(io.Discard, drydock, "tar", path) }},
+		benchdisk.Contender{Name: "guestmount and tar", Run: func() error {
+			dir := benchdisk.Guestmount(t, path)
+			return pipeTo(io.Discard, "tar", "-C", dir, "--xattrs", "--xattrs-include=*", "--format=pax", "-cf", "-", ".")
+		}})
+	if times[1] < 30*times[0] {
+		t.Errorf("drydock takes %s, and guestmount and tar %s: not 30 times as long", times[0], times[1])
+	}
+}
+
 // TestCompareMillion reads a million files, and says how much memory the parent
 // and the worker took at most together.
 func TestCompareMillion(t *testing.T) {

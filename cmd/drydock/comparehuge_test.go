@@ -19,9 +19,9 @@ const (
 	// maxHuge is what any work on a sparse disk of that size may take of memory, in MiB:
 	// 335 MB.
 	maxHuge = 320
-	// maxHugeList is the same where each of its segments is another: the index, of two
-	// million blobs, takes more than the list.
-	maxHugeList = 550
+	// maxHugeList is the same where each of its segments is another, and the index has two
+	// million blobs: 400 MB.
+	maxHugeList = 381
 )
 
 // bounded is a host on which drydock is to take little memory.

@@ -22,8 +22,8 @@ vms:
   web: {driver: qemu, command: [qemu-system-x86_64], disks: {data: {path: %[2]s, format: raw, mount: /}}}
 `
 
-// maxMillion is what any work on a million files may take of memory, in MiB: 400 MB.
-const maxMillion = 381
+// maxMillion is what any work on a million files may take of memory, in MiB: 300 MB.
+const maxMillion = 286
 
 // million stores two backups of a million files in a thousand folders, each file a
 // piece of its own. In the second, some files of each folder are others.

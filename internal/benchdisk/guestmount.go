@@ -4,15 +4,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/drydock-vm/drydock/internal/testguest"
 )
 
-// Guestmount mounts the filesystem that fills a qcow2 with libguestfs, whose appliance
-// QEMU emulates, and returns the folder. The appliance runs the kernel that
+// Guestmount mounts the filesystem that fills a disk, a .qcow2 or a .raw, with libguestfs,
+// whose appliance QEMU emulates, and returns the folder. The appliance runs the kernel that
 // scripts/install-deps unpacks, since none need be installed.
-func Guestmount(t testing.TB, qcow2 string) string {
+func Guestmount(t testing.TB, path string) string {
 	t.Helper()
 	kernel := testguest.KernelFolder(t)
 	modules := testguest.ModulesFolder(t)
@@ -23,7 +24,7 @@ func Guestmount(t testing.TB, qcow2 string) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	c := exec.Command("guestmount", "--format=qcow2", "-a", qcow2, "-m", "/dev/sda", "--ro", dir)
+	c := exec.Command("guestmount", "--format="+strings.TrimPrefix(filepath.Ext(path), "."), "-a", path, "-m", "/dev/sda", "--ro", dir)
 	c.Env = append(os.Environ(), "LIBGUESTFS_BACKEND=direct", "LIBGUESTFS_BACKEND_SETTINGS=force_tcg",
 		"SUPERMIN_KERNEL="+filepath.Join(kernel, "vmlinuz"), "SUPERMIN_KERNEL_VERSION="+release,
 		"SUPERMIN_MODULES="+modules)
