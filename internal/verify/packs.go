@@ -31,19 +31,14 @@ func (c *checker) packs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	named := map[repository.ID]bool{}
-	var packs []repository.ID
-	for _, id := range c.repo.Packs() {
-		named[id] = true
-		if c.needed == nil || c.needed[id] {
-			packs = append(packs, id)
+	packs := c.repo.Packs()
+	c.report.Spare += len(stored)
+	for _, id := range packs {
+		if _, there := stored[id]; there {
+			c.report.Spare--
 		}
 	}
-	for id := range stored {
-		if !named[id] {
-			c.report.Spare++
-		}
-	}
+	packs = slices.DeleteFunc(packs, func(id repository.ID) bool { return c.needed != nil && !c.needed[id] })
 	slices.SortFunc(packs, func(a, b repository.ID) int { return slices.Compare(a[:], b[:]) })
 	c.done.All = len(packs)
 	turn := newTurn(c.opts)
