@@ -17,10 +17,6 @@ const dataSlack = 128 << 20
 // collector stops trading memory for time.
 const gcShare = 75
 
-// gcPercent is what the garbage collector is set to below that: a worker holds little that
-// it would have to follow, and with the default twice as much as it needs.
-const gcPercent = 50
-
 // maxThreads bounds what threads take of the kernel's memory: 16 KiB each.
 const maxThreads = 4096
 
@@ -32,7 +28,6 @@ const maxThreads = 4096
 // counts those of all processes of a user, drydock's other workers among them,
 // so it is far above what a worker needs.
 func limitMemory(memory int64) (string, error) {
-	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memory / 100 * gcShare)
 	for _, l := range []struct {
 		name     string
