@@ -84,6 +84,7 @@ func TestDisksOfFilesThatCannotBe(t *testing.T) {
 // TestDisksOfFilesThatCannotGrow: a filesystem in a partition, which would have to be larger
 // than it was, is refused before a machine is started, with what is left to do.
 func TestDisksOfFilesThatCannotGrow(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	h := newWriterHost(t, `
       root: {path: DIR/root.raw, format: raw, mount: /, partition: 1}
 `)
