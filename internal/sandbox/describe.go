@@ -99,6 +99,15 @@ func (c *nodeCache) room(l *nameListing) bool {
 	return len(l.files) < maxNamed && !l.dropped
 }
 
+// largeDir is the size from which on a directory has more files than a page describes.
+const largeDir = 64 << 10
+
+// large reports whether a directory is known to be one of which names are asked for first.
+func (c *nodeCache) large(ino uint64) bool {
+	e := c.known(ino)
+	return e != nil && e.Inode != nil && e.Inode.Size >= largeDir
+}
+
 // addPages adds the pages of an answer that had length bytes.
 func (c *nodeCache) addPages(pages []wire.DirPage, length int) {
 	c.mu.Lock()

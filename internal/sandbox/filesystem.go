@@ -164,6 +164,7 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 		return fs.yield(known.call, &known.DirPage, seen, yield)
 	}
 	list, names := newDirectory(ino), new(nameListing)
+	req.Names = fs.nodes.large(ino) && fs.nodes.room(names)
 	var next *call
 	var err error
 	if asked != nil && asked.req.Ino == ino {

@@ -51,6 +51,11 @@ func socketPair() (ours, theirs *os.File, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a socket: %w", err)
 	}
+	// The poller waits for what comes from the worker. Whoever waited in a read would keep
+	// a processor from the goroutines until the runtime notices.
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("make a socket: %w", err), unix.Close(fds[0]), unix.Close(fds[1]))
+	}
 	return os.NewFile(uintptr(fds[0]), "disk reader"), os.NewFile(uintptr(fds[1]), "disk reader"), nil
 }
 

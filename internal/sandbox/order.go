@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"iter"
 	"slices"
 )
@@ -48,14 +50,45 @@ func (o *ordering) add() place {
 // sort puts the things in the order of their names. It calls set with the place
 // of each.
 func (o *ordering) sort(names [][]byte, set func(index, place int)) {
+	// Most names differ soon behind what all have in common.
+	type key struct {
+		start uint64
+		index int
+	}
+	common, keys := commonPrefix(names), make([]key, len(names))
+	for i, name := range names {
+		var start [8]byte
+		copy(start[:], name[common:])
+		keys[i] = key{binary.BigEndian.Uint64(start[:]), i}
+	}
+	slices.SortFunc(keys, func(a, b key) int {
+		if a.start != b.start {
+			return cmp.Compare(a.start, b.start)
+		}
+		return bytes.Compare(names[a.index], names[b.index])
+	})
 	o.byName = make([]int, len(names))
-	for i := range names {
-		o.byName[i] = i
+	for i, k := range keys {
+		o.byName[i] = k.index
+		set(k.index, i)
 	}
-	slices.SortFunc(o.byName, func(a, b int) int { return bytes.Compare(names[a], names[b]) })
-	for i, index := range o.byName {
-		set(index, i)
+}
+
+// commonPrefix returns how many bytes all names start with.
+func commonPrefix(names [][]byte) (n int) {
+	for i, name := range names {
+		if i == 0 {
+			n = len(name)
+		}
+		n = min(n, len(name))
+		for k := range n {
+			if name[k] != names[0][k] {
+				n = k
+				break
+			}
+		}
 	}
+	return n
 }
 
 // following returns the indexes of what comes after p.
