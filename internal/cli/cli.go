@@ -82,11 +82,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer stop()
 	root := a.root()
 	root.SetArgs(args)
-	if _, _, err = root.Find(args); err != nil {
-		err = usageError("%w (drydock --help lists the verbs)", err)
-	} else {
-		err = root.ExecuteContext(ctx)
-	}
+	err = root.ExecuteContext(ctx)
 	if err == nil {
 		return exitDone
 	}
@@ -143,6 +139,8 @@ stops it, freezes its disks, refits it with a newly built image if there is
 one, has it running again within seconds, and backs its data up file by file
 while it already runs.`,
 		Version:       readBuilt().String(),
+		Args:          cobra.ArbitraryArgs,
+		RunE:          group,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		CompletionOptions: cobra.CompletionOptions{
@@ -155,7 +153,7 @@ while it already runs.`,
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError("%w (drydock %s --help shows the flags)", err, c.Name())
+		return usageError("%w (%s --help shows the flags)", err, c.CommandPath())
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "round", Title: "Rounds:"},
@@ -192,7 +190,12 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 // group is the RunE of a verb that only has verbs below it.
 func group(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError("%s knows no %q (drydock %s --help lists what it knows)", c.Name(), args[0], c.Name())
+		hint := c.CommandPath() + " --help lists what it knows"
+		c.SuggestionsMinimumDistance = 2 // letters that are wrong
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			hint = "is it " + strings.Join(near, ", or ") + "? " + hint
+		}
+		return usageError("there is no %q (%s)", c.CommandPath()+" "+args[0], hint)
 	}
 	return c.Help()
 }

@@ -50,7 +50,11 @@ func TestExitCodesAndOneLineErrors(t *testing.T) {
 		want string // in stderr
 	}{
 		"no verb":           {nil, 0, ""},
-		"unknown verb":      {[]string{"dock"}, 2, `unknown command "dock"`},
+		"unknown verb":      {[]string{"dock"}, 2, `there is no "drydock dock" (drydock --help lists what it knows)`},
+		"nearly a verb":     {[]string{"rnu"}, 2, `there is no "drydock rnu" (is it run? drydock`},
+		"a flag of a group": {[]string{"backups", "list", "--now"}, 2, "drydock backups list --help"},
+		"help":              {[]string{"help", "run"}, 0, ""},
+		"completion":        {[]string{"completion", "bash"}, 0, ""},
 		"unknown flag":      {[]string{"run", "--now"}, 2, "--now"},
 		"too many words":    {[]string{"due", "a", "b"}, 2, "usage: drydock due VM"},
 		"no configuration":  {[]string{"-c", "/no/such.yaml", "plan"}, 2, "drydock config init"},
@@ -61,7 +65,7 @@ func TestExitCodesAndOneLineErrors(t *testing.T) {
 		"no repository":     {[]string{"-c", good, "backups", "list"}, 1, "password_file"},
 		"restore, no --to":  {[]string{"-c", good, "restore", "web@latest"}, 2, "--to"},
 		"restore, no where": {[]string{"-c", good, "restore", "web"}, 2, "VM@BACKUP"},
-		"a group's word":    {[]string{"images", "lst"}, 2, `"lst"`},
+		"a group's word":    {[]string{"images", "lst"}, 2, `there is no "drydock images lst"`},
 		"history, zero":     {[]string{"-c", good, "history", "-n", "0"}, 2, "1 or more"},
 		"no image":          {[]string{"ls", "/no/such.qcow2"}, 1, "no such file"},
 	} {

@@ -95,9 +95,9 @@ func (a *app) diagnosis(found []finding) error {
 		}
 		fix := ""
 		if f.Fix != "" {
-			fix = "→ " + f.Fix
+			fix = "  → " + f.Fix
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", word, f.What, escape.Line(f.Detail), fix)
+		fmt.Fprintf(w, "%s\t%s\t%s%s\n", word, f.What, escape.Line(f.Detail), fix)
 	}
 	if a.json {
 		if err := a.printJSON(found); err != nil {
