@@ -1,6 +1,7 @@
 package backup_test
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,7 @@ func TestWhatIsLeftOutIsCounted(t *testing.T) {
 		"cache/CACHEDIR.TAG": 0, "cache/1": 10, "cache/2": 20, "cache/sub/3": 40, "cache/mnt/hidden": 1,
 		"false/CACHEDIR.TAG": 0, "false/kept": 1, "folder/CACHEDIR.TAG/x": 1, "folder/kept": 1,
 		"large": 2001, "not too large": 2000, "nodump": 5, "nodump.d/x": 6,
-		"log/a.log": 3, "log/b.log": 4, "log/keep.log": 5,
+		"huge1": 7, "huge2": 7, "log/a.log": 3, "log/b.log": 4, "log/keep.log": 5,
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -42,8 +43,11 @@ func TestWhatIsLeftOutIsCounted(t *testing.T) {
 	for _, path := range []string{"/nodump", "/nodump.d"} {
 		fsys = changed{fsys, inodeOf(t, fsys, path), noDump}
 	}
+	for _, path := range []string{"/huge1", "/huge2"} { // as a guest makes them with a truncate
+		fsys = changed{fsys, inodeOf(t, fsys, path), func(n *disk.Inode) { n.Size = math.MaxInt64 }}
+	}
 	src := backup.Source{
-		Disk: "root", Mount: "/", FS: fsys, Exclude: compile(t, "*.log", "!keep.log", "lost+found/"),
+		Disk: "root", Mount: "/", FS: fsys, Exclude: compile(t, "huge*", "*.log", "!keep.log", "lost+found/"),
 		ExcludeCaches: true, ExcludeNoDump: true, ExcludeLargerThan: 2000,
 	}
 	mounted := backup.Source{Disk: "mnt", Mount: "/cache/mnt", FS: filesystem(t, filepath.Join(dir, "folder")), Include: compile(t, "/kept")}
@@ -53,6 +57,7 @@ func TestWhatIsLeftOutIsCounted(t *testing.T) {
 	want := []backup.LeftOut{
 		{Disk: "root", Rule: "exclude_caches", Files: 2, Dirs: 1, Bytes: 30},
 		{Disk: "mnt", Rule: "include", Dirs: 2},
+		{Disk: "root", Rule: "huge*", Files: 2, Bytes: math.MaxInt64},
 		{Disk: "root", Rule: "exclude_larger_than", Files: 1, Bytes: 2001},
 		{Disk: "root", Rule: "*.log", Files: 2, Bytes: 7},
 		{Disk: "root", Rule: "lost+found/", Dirs: 1},

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -82,7 +83,7 @@ func (r *Report) leaveOut(diskName, rule string, inode *disk.Inode) {
 		l.Dirs++
 		return
 	case disk.ModeRegular:
-		l.Bytes += inode.Size
+		l.Bytes = min(l.Bytes, math.MaxInt64-inode.Size) + inode.Size // a guest can make several of 8 EiB
 	}
 	l.Files++
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"strings"
 
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
@@ -63,7 +64,7 @@ func (a *app) openStored(ctx context.Context, o *opened, t target) (context.Cont
 		if !ok {
 			return nil, fmt.Errorf("backup %s of %s has no disk %q", s.ID.Short(), t.vm, t.disk)
 		}
-		o.path = []byte(path.Join("/", mount) + string(o.path))
+		o.path = []byte(strings.TrimSuffix(path.Join("/", mount), "/") + string(o.path))
 	}
 	return ctx, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -89,6 +90,20 @@ func TestEveryDifference(t *testing.T) {
 	slices.Sort(got)
 	slices.Sort(want)
 	check(t, got, want...)
+}
+
+// TestHugeFilesAreCounted: a guest makes files of 8 EiB with a truncate, as many as it likes.
+func TestHugeFilesAreCounted(t *testing.T) {
+	after := treetest.NewFake()
+	for i, name := range []string{"a", "b", "c"} {
+		after.File(treetest.Root, name, uint64(10+i), file("12345"))
+		change(after, uint64(10+i), func(n *disk.Inode) { n.Size = math.MaxInt64 })
+	}
+	_, s := run(t, treetest.NewFake(), after, diff.Options{})
+	s.Add(s)
+	if want := (diff.Count{Files: 6, Bytes: math.MaxInt64}); s.Added != want {
+		t.Errorf("%+v, want %+v", s.Added, want)
+	}
 }
 
 // identified is a tree whose folders and files have identities.
