@@ -47,6 +47,12 @@ func troubles(key string) []trouble {
 			[]string{"unknown repository format: version 3", "a newer drydock may know this one"},
 		},
 		{
+			"it is gone",
+			func(t *testing.T, p place) { keep(t, p.path("config")) },
+			func(t *testing.T, p place) { back(t, p.path("config")) },
+			[]string{"it is gone", "is its disk mounted?", "init)"},
+		},
+		{
 			"nobody answers",
 			func(_ *testing.T, p place) { p.server.Stop() },
 			func(_ *testing.T, p place) { p.server.Restart() },

@@ -193,7 +193,7 @@ func (h *host) doctorRepository(ctx context.Context, f finding, c config.Reposit
 	be, err := h.backend(c)
 	there := false
 	if err == nil {
-		there, err = repositoryExists(ctx, be)
+		there, err = h.repositoryExists(ctx, c, be)
 	}
 	if err == nil && there {
 		_, err = h.openUnindexed(ctx, c, be)

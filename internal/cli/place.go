@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -142,13 +141,4 @@ func readCredentials(path string) (credentials.Credentials, error) {
 		}
 	}
 	return credentials.Read(path)
-}
-
-// repositoryExists reports whether there is a repository at the place.
-func repositoryExists(ctx context.Context, be backend.Backend) (bool, error) {
-	_, err := be.Stat(ctx, backend.Handle{Type: backend.ConfigFile})
-	if errors.Is(err, backend.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
 }

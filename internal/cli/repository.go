@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/drydock-vm/drydock/internal/atomicfile"
 	"github.com/drydock-vm/drydock/internal/config"
@@ -146,12 +147,12 @@ func (h *host) openOrCreateUnindexed(ctx context.Context, c config.Repository) (
 	if err != nil {
 		return nil, err
 	}
-	there, err := repositoryExists(ctx, be)
+	there, err := h.repositoryExists(ctx, c, be)
 	if err != nil {
-		return nil, repositoryError(c, err)
+		return nil, err
 	}
 	if there {
-		return h.openUnindexed(ctx, c, be)
+		return h.openSeen(ctx, c, be)
 	}
 	if err := createPassword(c.PasswordFile); err != nil {
 		return nil, err
@@ -164,7 +165,38 @@ func (h *host) openOrCreateUnindexed(ctx context.Context, c config.Repository) (
 	if _, err := repository.Create(ctx, be, password, opts); err != nil {
 		return nil, repositoryError(c, err)
 	}
-	return h.openUnindexed(ctx, c, be)
+	return h.openSeen(ctx, c, be)
+}
+
+// openSeen opens a repository without its index, and remembers that it is there.
+func (h *host) openSeen(ctx context.Context, c config.Repository, be backend.Backend) (*repository.Repository, error) {
+	repo, err := h.openUnindexed(ctx, c, be)
+	if err != nil {
+		return nil, err
+	}
+	return repo, h.db.ChoreDone(ctx, seen(c), h.app.now())
+}
+
+// seen is when a repository was there last, for [state.DB.LastChore].
+func seen(c config.Repository) string { return "seen " + c.Path }
+
+// repositoryExists reports whether there is a repository at the place be of c. One that
+// was there and is gone is an error: where a disk is not mounted, a new one in its place
+// would fill the disk of the host, and everything would look well.
+func (h *host) repositoryExists(ctx context.Context, c config.Repository, be backend.Backend) (bool, error) {
+	_, err := be.Stat(ctx, backend.Handle{Type: backend.ConfigFile})
+	if err == nil {
+		return true, nil
+	}
+	if !errors.Is(err, backend.ErrNotExist) {
+		return false, repositoryError(c, err)
+	}
+	last, err := h.db.LastChore(ctx, seen(c))
+	if err != nil || last.IsZero() {
+		return false, err
+	}
+	return false, repositoryError(c, fmt.Errorf("it is gone; at %s it was there (is its disk mounted? Only if it is lost, begin a new one: restic -r %s --password-file %s init)",
+		last.Local().Format(time.DateTime), c.Path, c.PasswordFile))
 }
 
 // repositoryError says where the repository is, unless the error does.

@@ -87,7 +87,7 @@ func (h *host) plansAt(ctx context.Context, c config.Repository) ([]*retain.Plan
 	if err != nil {
 		return nil, err
 	}
-	if there, err := repositoryExists(ctx, be); err != nil || !there {
+	if there, err := h.repositoryExists(ctx, c, be); err != nil || !there {
 		return nil, err
 	}
 	repo, err := h.openUnindexed(ctx, c, be) // what its index lacks does not hide the rest
