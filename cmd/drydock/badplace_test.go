@@ -48,7 +48,7 @@ func troubles(key string) []trouble {
 		},
 		{
 			"it is gone",
-			func(t *testing.T, p place) { keep(t, p.path("config")) },
+			func(t *testing.T, p place) { keep(t, p.path("config")); p.server.Restart() }, // rclone remembers files
 			func(t *testing.T, p place) { back(t, p.path("config")) },
 			[]string{"it is gone", "is its disk mounted?", "init)"},
 		},

@@ -55,13 +55,37 @@ func write(path string, data []byte, mode os.FileMode, rename func(from, to stri
 			err = errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(temp.Name()))
 		}
 	}()
-	if err = errors.Join(writeAll(temp, data), temp.Chmod(mode), temp.Sync(), checkLength(temp, len(data)), temp.Close()); err != nil {
+	if err = fill(temp, data, mode); err != nil {
+		_ = temp.Close() // it is removed
+		return err
+	}
+	if err = temp.Close(); err != nil {
 		return err
 	}
 	if err := rename(temp.Name(), path); err != nil {
 		return err
 	}
 	return SyncDir(dir)
+}
+
+// fill makes data the durable content of an empty file. An error is the first one, and
+// does not say the name, which nobody knows.
+func fill(f *os.File, data []byte, mode os.FileMode) error {
+	err := writeAll(f, data)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = checkLength(f, len(data))
+	}
+	var named *fs.PathError
+	if errors.As(err, &named) {
+		return named.Err
+	}
+	return err
 }
 
 const (

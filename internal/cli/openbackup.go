@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"strings"
 
 	"github.com/drydock-vm/drydock/internal/backup"
 	"github.com/drydock-vm/drydock/internal/backup/wholedisk"
@@ -64,7 +63,9 @@ func (a *app) openStored(ctx context.Context, o *opened, t target) (context.Cont
 		if !ok {
 			return nil, fmt.Errorf("backup %s of %s has no disk %q", s.ID.Short(), t.vm, t.disk)
 		}
-		o.path = []byte(strings.TrimSuffix(path.Join("/", mount), "/") + string(o.path))
+		if root := path.Join("/", mount); root != "/" || len(o.path) == 0 {
+			o.path = []byte(root + string(o.path))
+		}
 	}
 	return ctx, nil
 }

@@ -295,6 +295,8 @@ func (a *app) runPlan(ctx context.Context, plan *rebuild.Plan, o vmFlags) error 
 		return &exitError{exitWarnings, fmt.Errorf("restored, with %d warnings, and not started (drydock start %s does that)", rep.WarningsTotal, plan.VM)}
 	case rep.WarningsTotal > 0:
 		return &exitError{exitWarnings, fmt.Errorf("restored, with %d warnings", rep.WarningsTotal)}
+	case !a.json:
+		a.printf("%s is restored\n", plan.VM)
 	}
 	return nil
 }

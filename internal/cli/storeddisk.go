@@ -109,16 +109,19 @@ func sizeCell(b *round.BackupReport) string {
 	if b == nil {
 		return "-"
 	}
-	var parts []string
-	if b.BytesTotal > 0 || len(b.Images) == 0 {
-		parts = append(parts, round.Bytes(b.BytesTotal))
-	}
-	if len(b.Images) > 0 {
-		total := int64(0)
-		for _, i := range b.Images {
-			total += i.Size
+	files, images := b.BytesTotal, int64(0)
+	for _, i := range b.Images {
+		files -= i.Size
+		if !i.Layout {
+			images += i.Size
 		}
-		parts = append(parts, round.Bytes(total)+" image")
+	}
+	var parts []string
+	if files > 0 || images == 0 {
+		parts = append(parts, round.Bytes(files))
+	}
+	if images > 0 {
+		parts = append(parts, round.Bytes(images)+" image")
 	}
 	return strings.Join(parts, " + ")
 }

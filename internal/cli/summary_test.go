@@ -153,8 +153,12 @@ func TestSummaries(t *testing.T) {
 
 func TestSizeCell(t *testing.T) {
 	images := []round.ImageBackup{{Size: 10 << 30}, {Size: 1 << 30}}
+	around := []round.ImageBackup{{Size: 2 << 30, Layout: true}}
 	for want, b := range map[string]*round.BackupReport{
-		"-": nil, "0 B": {}, "1.0 MiB": {BytesTotal: 1 << 20}, "11.0 GiB image": {Images: images}, "1.0 MiB + 11.0 GiB image": {BytesTotal: 1 << 20, Images: images},
+		"-": nil, "0 B": {}, "1.0 MiB": {BytesTotal: 1 << 20},
+		"11.0 GiB image":           {BytesTotal: 11 << 30, Images: images},
+		"1.0 MiB + 11.0 GiB image": {BytesTotal: 1<<20 + 11<<30, Images: images},
+		"3.0 MiB":                  {BytesTotal: 3<<20 + 2<<30, Images: around}, // what is around files is no image to anybody
 	} {
 		if got := sizeCell(b); got != want {
 			t.Errorf("%q, want %q", got, want)

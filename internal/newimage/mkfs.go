@@ -86,7 +86,7 @@ func (m *maker) mke2fs() error {
 		args = append(args, "-N", strconv.FormatInt(want+want/4, 10))
 	}
 	if err := m.program(nil, nil, "mke2fs", append(args, "--", m.work.image)...); err != nil {
-		return err
+		return fmt.Errorf("%w (is there room on the host's disk for %s? Then choose a larger size)", err, escape.Line(m.target))
 	}
 	// 1: there was something to mend, and it is mended.
 	return m.program(nil, []int{1}, "e2fsck", "-f", "-y", "-D", m.work.image)

@@ -243,9 +243,7 @@ func WriteQCOW2(ctx context.Context, d disk.Sparse, path string, tool *qemuimg.T
 		Report:  func(err error) { first.Do(func() { failed = err }) },
 	}, func(error) {})
 	part := path + PartEnding
-	// qemu-img would make a file that everybody can read; one that is there keeps
-	// its permissions.
-	if err = atomicfile.Write(part, nil, 0o600); err == nil {
+	if err = empty(part); err == nil {
 		err = tool.ConvertNBD(ctx, socket, part)
 	}
 	if serveErr := server.Close(); err == nil {
@@ -255,6 +253,19 @@ func WriteQCOW2(ctx context.Context, d disk.Sparse, path string, tool *qemuimg.T
 		return fmt.Errorf("make %s: %w", path, errors.Join(err, failed, remove(part)))
 	}
 	return finish(part, path, opts.Overwrite)
+}
+
+// empty makes an empty file in the place of what a run that was killed has left: qemu-img
+// would make one that everybody can read, and keeps the permissions of one that is there.
+func empty(path string) error {
+	if err := remove(path); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // finish gives a whole image its name.

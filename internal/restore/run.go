@@ -126,7 +126,7 @@ func Run(ctx context.Context, fsys disk.Filesystem, target string, opts Options)
 	if err := r.run(target); err != nil {
 		err = fmt.Errorf("restore to %s: %w", target, err)
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-			err = fmt.Errorf("%w (make room, then restore again with overwrite; %d bytes in %d files are there)", err, r.report.Bytes, r.report.Files)
+			err = fmt.Errorf("%w (make room, then go on with --resume; %d bytes in %d files are there)", err, r.report.Bytes, r.report.Files)
 		}
 		return r.report, err
 	}
@@ -229,7 +229,7 @@ func (r *restorer) empty() error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: it is not empty, there is %s in it (use another folder; --overwrite replaces what is there)", ErrTarget, escape.Bytes([]byte(names[0])))
+	return fmt.Errorf("%w: it is not empty, there is %s in it (use another folder; --resume goes on with a restore that was cut off, --overwrite replaces what is there)", ErrTarget, escape.Bytes([]byte(names[0])))
 }
 
 func (r *restorer) top() (*folder, error) {

@@ -79,7 +79,7 @@ type BackupReport struct {
 	FilesNew       int64         `json:"files_new"`
 	FilesChanged   int64         `json:"files_changed"`
 	FilesUnchanged int64         `json:"files_unchanged"`
-	BytesTotal     int64         `json:"bytes_total"`
+	BytesTotal     int64         `json:"bytes_total"`  // of files, and the sizes of Images
 	BytesRead      int64         `json:"bytes_read"`   // from the guest's disks
 	BytesStored    int64         `json:"bytes_stored"` // added to the repository
 	LeftOut        []LeftOut     `json:"left_out,omitempty"`

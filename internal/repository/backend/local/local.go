@@ -64,6 +64,8 @@ func translate(err error) error {
 		return fmt.Errorf("%w: %w", backend.ErrExist, err)
 	case errors.Is(err, unix.EIO):
 		return fmt.Errorf("%w: %w", backend.ErrUnreadable, err)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w (the repository's disk is full: make room on it)", err)
 	}
 	return err
 }

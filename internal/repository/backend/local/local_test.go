@@ -12,6 +12,7 @@ import (
 	"github.com/drydock-vm/drydock/internal/repository/backend"
 	"github.com/drydock-vm/drydock/internal/repository/backend/backendtest"
 	"github.com/drydock-vm/drydock/internal/repository/backend/local"
+	"github.com/drydock-vm/drydock/internal/testmount"
 )
 
 func TestBackend(t *testing.T) {
@@ -112,5 +113,19 @@ func TestSweep(t *testing.T) {
 	}
 	if _, err := be.Stat(t.Context(), backend.Handle{Type: backend.PackFile, Name: name}); err != nil {
 		t.Errorf("a file was swept: %v", err)
+	}
+}
+
+// TestFullDisk: what does not fit is one error with the way out, and leaves nothing.
+func TestFullDisk(t *testing.T) {
+	dir := testmount.Memory(t, "2m")
+	be := local.New(dir)
+	h := backend.Handle{Type: backend.PackFile, Name: name}
+	err := be.Save(t.Context(), h, make([]byte, 3<<20))
+	if !errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), "\n") || !strings.HasSuffix(err.Error(), "(the repository's disk is full: make room on it)") {
+		t.Errorf("error %q", err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "data", name[:2])); err != nil || len(left) > 0 {
+		t.Errorf("there is %v, %v", left, err)
 	}
 }
