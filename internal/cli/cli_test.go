@@ -62,7 +62,7 @@ func TestExitCodesAndOneLineErrors(t *testing.T) {
 		"config check":      {[]string{"-c", bad, "config", "check"}, 2, ":6:5: "},
 		"unknown VM":        {[]string{"-c", good, "run", "wbe"}, 2, `there is no VM "wbe"`},
 		"not the builder":   {[]string{"-c", good, "due", "web"}, 255, "not the builder"},
-		"no repository":     {[]string{"-c", good, "backups", "list"}, 1, "password_file"},
+		"no repository":     {[]string{"-c", good, "backups", "list"}, 1, "no repository there yet: the first backup makes it"},
 		"restore, no --to":  {[]string{"-c", good, "restore", "web@latest"}, 2, "--to"},
 		"restore, no where": {[]string{"-c", good, "restore", "web"}, 2, "VM@BACKUP"},
 		"a group's word":    {[]string{"images", "lst"}, 2, `there is no "drydock images lst"`},

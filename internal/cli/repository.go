@@ -48,6 +48,11 @@ func (h *host) openAt(ctx context.Context, c config.Repository, be backend.Backe
 // takes 100 MB, and no part of a round is to take twice what it holds.
 func (h *host) openUnindexed(ctx context.Context, c config.Repository, be backend.Backend) (*repository.Repository, error) {
 	password, err := readPassword(c.PasswordFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		if there, serr := h.repositoryExists(ctx, c, be); serr == nil && !there {
+			return nil, repositoryError(c, fmt.Errorf("%w yet: the first backup makes it, and its key", repository.ErrNotExist))
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
