@@ -116,7 +116,12 @@ func (a *app) info(ctx context.Context, text string, l *looking) error {
 	if err != nil {
 		return err
 	}
-	r, err := a.openDisks(ctx, o, t, l)
+	var r *sandbox.Reader
+	if t.vm != "" && t.disk == "" && !t.ofBackup() && !t.pathed {
+		r, err = a.openLiveDisks(ctx, o, t, l)
+	} else {
+		r, err = a.openDisks(ctx, o, t, l)
+	}
 	if err != nil {
 		return err
 	}
@@ -129,6 +134,18 @@ func (a *app) info(ctx context.Context, text string, l *looking) error {
 	}
 	a.printInfo(report)
 	return nil
+}
+
+// openLiveDisks opens all disks of a VM that is off, in one worker.
+func (a *app) openLiveDisks(ctx context.Context, o *opened, t target, l *looking) (*sandbox.Reader, error) {
+	if err := l.check(t); err != nil {
+		return nil, err
+	}
+	c, v, err := a.liveVM(t)
+	if err != nil {
+		return nil, err
+	}
+	return a.startLive(ctx, o, c, t, v.SortedDisks()...)
 }
 
 // openDisks opens the disk that a TARGET names, in a worker.
@@ -147,7 +164,7 @@ func (a *app) openDisks(ctx context.Context, o *opened, t target, l *looking) (*
 		if err != nil {
 			return nil, err
 		}
-		return a.startLive(ctx, o, c, d, t)
+		return a.startLive(ctx, o, c, t, d)
 	}
 	ctx, err := a.openStored(ctx, o, t)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -156,6 +157,32 @@ func (w *world) debugfs(image string, commands ...string) {
 	file := filepath.Join(w.t.TempDir(), "commands")
 	write(w.t, file, strings.Join(commands, "\n")+"\n")
 	w.tool("", "debugfs", "-w", "-f", file, image)
+}
+
+// TestInfoOfAVM: a VM that is off is shown with all its disks, as one of them is.
+func TestInfoOfAVM(t *testing.T) {
+	w := newWorld(t)
+	w.twoDisks()
+	for target, want := range map[string][]string{"web": {"data", "root"}, "web/data": {"data"}} {
+		out, _ := w.run(0, "info", target, "--json")
+		var info infoReport
+		must(t, json.Unmarshal([]byte(out), &info))
+		var disks, volumes []string
+		for _, d := range info.Disks {
+			disks = append(disks, d.Name)
+		}
+		for _, v := range info.Volumes {
+			volumes = append(volumes, v.Name)
+		}
+		slices.Sort(disks)
+		slices.Sort(volumes)
+		if !slices.Equal(disks, want) || !slices.Equal(volumes, want) {
+			t.Errorf("%s has the disks %q and the volumes %q, want %q", target, disks, volumes, want)
+		}
+	}
+	if _, errs := w.run(2, "info", "web@latest"); !strings.Contains(errs, "VM/DISK@BACKUP") {
+		t.Errorf("%s", errs)
+	}
 }
 
 // TestDiffWithTheLiveDisks compares a backup with the disks that it is of, which

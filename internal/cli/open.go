@@ -103,7 +103,7 @@ func (a *app) openLive(ctx context.Context, o *opened, t target, l *looking) err
 	if t.disk == "" && l.volume == "" {
 		o.path = append([]byte("/"), bytes.TrimLeft(bytes.TrimPrefix(o.path, []byte(d.Mount)), "/")...)
 	}
-	r, err := a.startLive(ctx, o, c, d, t)
+	r, err := a.startLive(ctx, o, c, t, d)
 	if err != nil {
 		return err
 	}
@@ -115,33 +115,37 @@ func (a *app) openLive(ctx context.Context, o *opened, t target, l *looking) err
 	return err
 }
 
-// startLive opens a configured disk in a worker.
-func (a *app) startLive(ctx context.Context, o *opened, c *config.Config, d *config.Disk, t target) (*sandbox.Reader, error) {
-	f, err := o.openFile(d.Path)
-	if err != nil {
-		return nil, fmt.Errorf("%s/%s: %w", t.vm, d.Name, err)
+// startLive opens configured disks of a target's VM in a worker.
+func (a *app) startLive(ctx context.Context, o *opened, c *config.Config, t target, disks ...*config.Disk) (*sandbox.Reader, error) {
+	var specs []sandbox.DiskSpec
+	for _, d := range disks {
+		f, err := o.openFile(d.Path)
+		if err != nil {
+			return nil, fmt.Errorf("%s/%s: %w", t.vm, d.Name, err)
+		}
+		if err := lockForReading(f, t); err != nil {
+			return nil, fmt.Errorf("%s/%s: %w", t.vm, d.Name, err)
+		}
+		spec, closeBelow, err := diskSpec(c, d, f, d.Format, t.snapshot)
+		if err != nil {
+			return nil, err
+		}
+		defer closeBelow()
+		specs = append(specs, spec)
 	}
-	if err := lockForReading(f, t); err != nil {
-		return nil, fmt.Errorf("%s/%s: %w", t.vm, d.Name, err)
+	name := t.vm
+	if len(disks) == 1 {
+		name += "/" + disks[0].Name
 	}
-	spec, closeBelow, err := diskSpec(c, d, f, d.Format, t.snapshot)
-	if err != nil {
-		return nil, err
-	}
-	defer closeBelow()
-	return a.start(ctx, o, sandboxOptions(c, t.vm+"/"+d.Name), spec)
+	return a.start(ctx, o, sandboxOptions(c, name), specs...)
 }
 
 // liveDisk finds the disk of a VM that a TARGET names: by its name, or as the
 // one that the guest mounts at the target's path or above.
 func (a *app) liveDisk(t target) (*config.Config, *config.Disk, error) {
-	c, err := a.load()
+	c, v, err := a.liveVM(t)
 	if err != nil {
 		return nil, nil, err
-	}
-	v, ok := c.VMs[t.vm]
-	if !ok {
-		return nil, nil, usageError("there is no VM %q in %s, and %q ends in none of .qcow2, .raw, .img and .iso", t.vm, a.configPath, t.vm)
 	}
 	if t.disk != "" {
 		d, ok := v.Disks[t.disk]
@@ -160,6 +164,19 @@ func (a *app) liveDisk(t target) (*config.Config, *config.Disk, error) {
 		return nil, nil, usageError("no disk of %s is mounted at %q or above: name the disk (%s/DISK)", t.vm, t.path, t.vm)
 	}
 	return c, best, nil
+}
+
+// liveVM finds the VM that a TARGET names.
+func (a *app) liveVM(t target) (*config.Config, *config.VM, error) {
+	c, err := a.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	v, ok := c.VMs[t.vm]
+	if !ok {
+		return nil, nil, usageError("there is no VM %q in %s, and %q ends in none of .qcow2, .raw, .img and .iso", t.vm, a.configPath, t.vm)
+	}
+	return c, v, nil
 }
 
 // covers reports whether the folder at mount holds p.
