@@ -169,3 +169,26 @@ func TestSandboxLayersHaveOneSpelling(t *testing.T) {
 		t.Errorf("the configuration knows %q, the sandbox %q", layers, measures)
 	}
 }
+
+// TestSystemdBelowAFolder: what is said to be written is there, and what is said to be
+// removed was.
+func TestSystemdBelowAFolder(t *testing.T) {
+	path, root := writeConfig(t, small), t.TempDir()
+	written, errs, code := run(t, "-c", path, "systemd", "install", "--root", root)
+	lines := strings.Split(strings.TrimSuffix(written, "\n"), "\n")
+	if code != 0 || len(lines) < 5 {
+		t.Fatalf("exit code %d, %q, %q", code, written, errs)
+	}
+	slices.Sort(lines)
+	for _, line := range lines {
+		if _, err := os.Lstat(strings.TrimPrefix(line, "wrote ")); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	removed, errs, code := run(t, "-c", path, "systemd", "remove", "--root", root)
+	gone := strings.Split(strings.TrimSuffix(strings.ReplaceAll(removed, "removed ", "wrote "), "\n"), "\n")
+	slices.Sort(gone)
+	if code != 0 || !slices.Equal(gone, lines) {
+		t.Errorf("exit code %d, %q removed of %q, %q", code, gone, lines, errs)
+	}
+}

@@ -94,7 +94,7 @@ func (a *app) systemdInstall(ctx context.Context, root string) error {
 	}
 	changed, err := unit.Install(root, files)
 	for _, p := range changed {
-		a.printf("wrote %s\n", filepath.Join(root, p))
+		a.printf("wrote %s\n", p)
 	}
 	if err != nil || root != "/" {
 		return err
@@ -105,7 +105,7 @@ func (a *app) systemdInstall(ctx context.Context, root string) error {
 func (a *app) systemdRemove(ctx context.Context, root string) error {
 	removed, err := unit.Remove(root)
 	for _, p := range removed {
-		a.printf("removed %s\n", filepath.Join(root, p))
+		a.printf("removed %s\n", p)
 	}
 	if err != nil || root != "/" {
 		return err
