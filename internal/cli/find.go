@@ -330,7 +330,7 @@ func (p *findPrinter) file(f *find.File) error {
 		if v.Node.Type == repository.NodeFile {
 			size = round.Bytes(int64(min(v.Node.Size, 1<<62)))
 		}
-		_, err := fmt.Fprintf(p.app.stdout, "%s %10s %s  %s:%s  %s\n", v.Node.Mode, size, v.Node.ModTime.Local().Format("2006-01-02 15:04"),
+		_, err := fmt.Fprintf(p.app.stdout, "%s %10s %s  %s:%s  %s\n", modeText(repository.UnixMode(v.Node.Mode)), size, v.Node.ModTime.Local().Format("2006-01-02 15:04"),
 			escape.Line(p.vm), escape.Bytes(f.Path), p.where(v.Snapshots))
 		if err != nil {
 			return err

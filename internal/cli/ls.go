@@ -10,7 +10,6 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/escape"
-	"github.com/drydock-vm/drydock/internal/repository"
 )
 
 // fileLine is one file in drydock ls.
@@ -126,7 +125,7 @@ func (l *lister) file(ctx context.Context, name string, inode disk.Inode, depth 
 }
 
 func (f *fileLine) text(mode uint32) string {
-	s := fmt.Sprintf("%s %3d %5d %5d %12d %s %s", repository.FileMode(mode), f.Links, f.UID, f.GID, f.Size,
+	s := fmt.Sprintf("%s %3d %5d %5d %12d %s %s", modeText(mode), f.Links, f.UID, f.GID, f.Size,
 		f.Modify.Format("2006-01-02 15:04"), f.Name)
 	if f.Target != "" {
 		s += " -> " + f.Target

@@ -10,7 +10,6 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/escape"
-	"github.com/drydock-vm/drydock/internal/repository"
 )
 
 // statReport is everything that a file's inode tells. Texts are escaped.
@@ -151,7 +150,7 @@ func (a *app) printStat(r *statReport, mode uint32) {
 	if r.Stored != nil && *r.Stored < r.Size {
 		line("stored", "%d bytes, the rest is holes", *r.Stored)
 	}
-	line("mode", "%s %s", r.Mode, repository.FileMode(mode))
+	line("mode", "%s %s", r.Mode, modeText(mode))
 	line("owner", "%d:%d", r.UID, r.GID)
 	line("inode", "%d", r.Inode)
 	line("links", "%d", r.Links)
