@@ -127,18 +127,12 @@ const (
 
 // compressed decodes a block up to its end.
 func (d *decoder) compressed(literals *literalTable, distances *distanceTable) error {
-	for {
-		if len(d.in.src)-d.in.pos >= fastInput && len(d.dst)-d.n >= fastOutput {
-			end, err := d.fast(literals, distances)
-			if end || err != nil {
-				return err
-			}
-		}
-		end, err := d.careful(literals, distances)
-		if end || err != nil {
+	if len(d.in.src)-d.in.pos >= fastInput && len(d.dst)-d.n >= fastOutput {
+		if end, err := d.fast(literals, distances); end || err != nil {
 			return err
 		}
 	}
+	return d.careful(literals, distances)
 }
 
 // fast decodes as long as there is room at both ends. It reports the end of the block.
@@ -268,29 +262,26 @@ func repeat(dst []byte, n, distance, length int) {
 	}
 }
 
-// careful decodes symbol by symbol where an end is near, until there is room again.
-func (d *decoder) careful(literals *literalTable, distances *distanceTable) (end bool, err error) {
+// careful decodes symbol by symbol, where an end is near, up to the end of the block.
+func (d *decoder) careful(literals *literalTable, distances *distanceTable) error {
 	for {
 		symbol, err := d.in.symbol(literals[:], literalBits)
 		if err != nil {
-			return false, err
+			return err
 		}
 		switch {
 		case symbol&isEnd != 0:
-			return true, nil
+			return nil
 		case symbol&isLiteral != 0:
 			if d.n == len(d.dst) {
-				return false, ErrFull
+				return ErrFull
 			}
 			d.dst[d.n] = byte(symbol >> 16)
 			d.n++
 		default:
 			if err := d.match(symbol, distances); err != nil {
-				return false, err
+				return err
 			}
-		}
-		if len(d.in.src)-d.in.pos >= fastInput && len(d.dst)-d.n >= fastOutput {
-			return false, nil
 		}
 	}
 }
