@@ -50,7 +50,7 @@ func measured(image, to string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	garbage.Bound()
+	garbage.Bound(garbage.Spare)
 	ctx := context.Background()
 	repo, err := repository.Open(ctx, local.New(to), []byte(testrepo.Password), repository.Options{})
 	if err != nil {

@@ -71,7 +71,7 @@ type app struct {
 
 // Main runs drydock and returns its exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	garbage.Bound()
+	garbage.Bound(garbage.Spare)
 	now, err := clock(os.Getenv("DRYDOCK_CLOCK"))
 	if err != nil {
 		fmt.Fprintf(stderr, "drydock: %v\n", err)

@@ -12,7 +12,7 @@ import (
 // As much garbage may gather as a small heap needs, and a fifth of a large one, also when
 // one has become the other.
 func TestBound(t *testing.T) {
-	garbage.Bound()
+	garbage.Bound(garbage.Spare)
 	for _, c := range []struct {
 		live     int // MiB
 		low, top uint64

@@ -31,7 +31,7 @@ const maxCost = 1.25
 // directory sorted by name.
 func TestCompareWorker(t *testing.T) {
 	benchdisk.Wanted(t)
-	garbage.Bound() // as the program does
+	garbage.Bound(garbage.Spare) // as the program does
 	for _, fstype := range []string{"ext4", "xfs", "btrfs"} {
 		for _, order := range []string{"as listed", "sorted"} {
 			t.Run(fstype+"/"+order, func(t *testing.T) {

@@ -57,7 +57,7 @@ func (p Program) Main() int {
 		p.Confine = confine.Apply
 	}
 	runtime.GOMAXPROCS(min(runtime.NumCPU(), maxThreads))
-	garbage.Bound()
+	garbage.Bound(garbage.ReaderSpare)
 	// The runtime opens its poller for its first timer. It must do so now.
 	time.Sleep(time.Microsecond)
 	// A socket that blocks costs fewer wake-ups than the poller.
