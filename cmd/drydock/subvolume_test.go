@@ -132,7 +132,7 @@ func TestSubvolumesComeBack(t *testing.T) {
 	if d := h.run(0, "diff", "web@latest", "web").stdout; d != "no differences\n" {
 		t.Errorf("the backup and the disk: %s", d)
 	}
-	if s := h.run(0, "stat", "web@latest:/@kept").stdout; !strings.Contains(s, "flag: subvolume\n") || !strings.Contains(s, "flag: subvolume-read-only\n") {
+	if s := h.run(0, "stat", "web@latest:/@kept").stdout; !strings.Contains(s, "flag: subvolume\n") || !strings.Contains(s, "flag: subvolume-read-only\n") || strings.Contains(s, "accessed: ") {
 		t.Errorf("@kept is\n%s", s)
 	}
 

@@ -94,7 +94,7 @@ func (w *world) looks(t *testing.T, all string) {
 	if out, _ := w.run(0, "cat", "db/store@latest:/etc/deep/er/large"); err != nil || !bytes.Equal([]byte(out), large) {
 		t.Errorf("cat of %d bytes gives %d", len(large), len(out))
 	}
-	if out, _ := w.run(0, "stat", "db/store@latest:/etc/hostname"); !strings.Contains(out, "xattr: user.comment") || !strings.Contains(out, "links: 3\n") {
+	if out, _ := w.run(0, "stat", "db/store@latest:/etc/hostname"); !strings.Contains(out, "xattr: user.comment") || !strings.Contains(out, "links: 3\n") || !strings.Contains(out, "accessed: ") {
 		t.Errorf("stat: %s", out)
 	}
 	if out, _ := w.run(0, "tree", "db/store@latest:/var"); !strings.Contains(out, "letter.txt") {

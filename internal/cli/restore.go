@@ -100,6 +100,9 @@ func (a *app) restore(ctx context.Context, text string, to restoreTo, o restore.
 	if err := to.check(); err != nil {
 		return err
 	}
+	if o.Resume && (to.inPlace || to.image.path != "" || to.path == "-") {
+		return usageError("--resume is for a restore of files --to a folder: all others begin anew")
+	}
 	if to.path == "-" {
 		return a.tar(ctx, text, false, l)
 	}

@@ -67,7 +67,7 @@ func TestRestoreToAnImage(t *testing.T) {
 	}
 	for code, args := range map[int][][]string{
 		1: {{made}, {filepath.Join(dir, "x.raw"), "--fs", "xfs"}, {filepath.Join(dir, "x.raw"), "--size", "1K"}, {"/no/such/folder/x.raw"}},
-		2: {{filepath.Join(dir, "x.vmdk")}, {filepath.Join(dir, "x.raw"), "--size", "much"}, {filepath.Join(dir, "x.raw"), "--to", dir}},
+		2: {{filepath.Join(dir, "x.vmdk")}, {filepath.Join(dir, "x.raw"), "--size", "much"}, {filepath.Join(dir, "x.raw"), "--to", dir}, {filepath.Join(dir, "x.raw"), "--resume"}},
 	} {
 		for _, a := range args {
 			w.run(code, append([]string{"restore", "web/data@latest", "--to-image"}, a...)...)

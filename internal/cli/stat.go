@@ -25,7 +25,7 @@ type statReport struct {
 	Stored *int64      `json:"stored,omitempty"` // bytes of a file that are no hole
 	Device string      `json:"device,omitempty"` // MAJOR:MINOR
 	Target string      `json:"target,omitempty"`
-	Access time.Time   `json:"atime"`
+	Access *time.Time  `json:"atime,omitempty"` // backups of files have none
 	Modify time.Time   `json:"mtime"`
 	Change time.Time   `json:"ctime"`
 	Birth  *time.Time  `json:"birth,omitempty"`
@@ -62,6 +62,9 @@ func (a *app) stat(ctx context.Context, text string, l *looking) error {
 	if err != nil {
 		return err
 	}
+	if o.fsys == disk.Filesystem(o.tree) {
+		report.Access = nil // a backup's files have that of the modification
+	}
 	if a.json {
 		return a.printJSON(report)
 	}
@@ -73,8 +76,10 @@ func statOf(fsys disk.Filesystem, path []byte, n *disk.Inode) (*statReport, erro
 	r := &statReport{
 		Path: escape.Bytes(path), Type: typeName(n.Type()), Mode: fmt.Sprintf("%04o", n.Mode&0o7777),
 		UID: n.UID, GID: n.GID, Inode: n.Ino, Links: n.Links, Size: n.Size,
-		Access: timeOf(n.Access), Modify: timeOf(n.Modify), Change: timeOf(n.Change), Flags: n.Flags.Names(),
+		Modify: timeOf(n.Modify), Change: timeOf(n.Change), Flags: n.Flags.Names(),
 	}
+	access := timeOf(n.Access)
+	r.Access = &access
 	if n.Birth != (disk.Time{}) {
 		birth := timeOf(n.Birth)
 		r.Birth = &birth
@@ -155,7 +160,9 @@ func (a *app) printStat(r *statReport, mode uint32) {
 	line("inode", "%d", r.Inode)
 	line("links", "%d", r.Links)
 	const layout = "2006-01-02 15:04:05.000000000 -0700"
-	line("accessed", "%s", r.Access.Format(layout))
+	if r.Access != nil {
+		line("accessed", "%s", r.Access.Format(layout))
+	}
 	line("modified", "%s", r.Modify.Format(layout))
 	line("changed", "%s", r.Change.Format(layout))
 	if r.Birth != nil {

@@ -233,6 +233,14 @@ func TestRoundHealsCopies(t *testing.T) {
 	if rep, err := p.Prove(t.Context(), func(string) {}); err != nil || rep.Mended != 1 || rep.DamageTotal != 0 || rep.Damaged != 0 {
 		t.Errorf("%+v, %v", rep, err)
 	}
+	// What a writer has left that was cut off was not damaged.
+	if err := os.RemoveAll(filepath.Join(there, "index")); err != nil {
+		t.Fatal(err)
+	}
+	now := p.(*proofs)
+	if r, err := now.run(t.Context(), func(string) {}); err != nil || now.report(r).Mended != 0 || now.report(r).Indexed == 0 || now.report(r).DamageTotal != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
 	// And on the way, what is plainly gone.
 	if err := os.Remove(largest(t, there)); err != nil {
 		t.Fatal(err)

@@ -61,18 +61,24 @@ func (p *proofs) Prove(ctx context.Context, progress func(string)) (*round.Proof
 	if r == nil {
 		return nil, err
 	}
+	return p.report(r), err
+}
+
+// report is what a round says of a proof.
+func (p *proofs) report(r *verify.Report) *round.ProofReport {
 	lines := damageLines(r)
 	out := &round.ProofReport{
 		Mode: string(r.Mode), Duration: r.Duration, Backups: len(r.Backups), BytesRead: r.BytesRead,
 		Damage: lines[:min(len(lines), maxRoundDamage)], DamageTotal: len(lines),
-		Mended: len(r.Repaired) + len(r.Replaced) + len(r.Reindexed) + len(r.Indexed) + len(p.replaced),
+		Mended: len(r.Repaired) + len(r.Replaced) + len(r.Reindexed) + len(p.replaced),
+		Indexed: len(r.Indexed),
 	}
 	for _, b := range r.Backups {
 		if !b.Good() {
 			out.Damaged++
 		}
 	}
-	return out, err
+	return out
 }
 
 // Due says whether a proof is due, of which mode, and why.

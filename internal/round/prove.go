@@ -58,6 +58,9 @@ func (p *ProofReport) problems(what string) []string {
 	if p.Mended > 0 {
 		out = append(out, fmt.Sprintf("%s: %d files were damaged or gone, and are whole again (what stores them there may be about to fail)", what, p.Mended))
 	}
+	if p.Indexed > 0 {
+		out = append(out, fmt.Sprintf("%s: %d packs were in no index file, and are in one again (whoever wrote them was cut off; if not, an index file was lost)", what, p.Indexed))
+	}
 	if p.Error != "" {
 		out = append(out, fmt.Sprintf("%s: %s", what, p.Error))
 	}

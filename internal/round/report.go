@@ -169,6 +169,8 @@ type ProofReport struct {
 	DamageTotal int      `json:"damage_total,omitempty"`
 	// Mended counts packs and index files that were damaged or gone, and are whole.
 	Mended int `json:"mended,omitempty"`
+	// Indexed counts packs that no index file named, and that one names again.
+	Indexed int `json:"indexed,omitempty"`
 	// Error is why not everything was looked at.
 	Error string `json:"error,omitempty"`
 }
