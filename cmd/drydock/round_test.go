@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -230,6 +232,36 @@ func TestDeafGuest(t *testing.T) {
 	h.json(&backups, 0, "backups", "list")
 	if len(backups) != 1 || backups[0].VM != "web" {
 		t.Errorf("backups %+v, want one of web", backups)
+	}
+}
+
+// TestStopPaused: a VM that is paused hears nothing, and goes off if its power is to be
+// taken away.
+func TestStopPaused(t *testing.T) {
+	t.Parallel() // most of it is waiting
+	h := newHost(t)
+	must(t, os.WriteFile(h.config, fmt.Appendf(nil, `state: %[1]s/state
+runtime: %[1]s/run
+repository: {path: %[1]s/repository}
+vms: {web: {driver: qemu, command: [qemu-system-x86_64, -accel, tcg, -nodefaults], shutdown_timeout: 1s, disks: {root: {path: %[1]s/web.raw, format: raw, mount: /}}}}
+`, h.dir), 0o600))
+	tool(t, "truncate", "-s", "1M", h.path("web.raw"))
+	h.run(0, "start")
+	monitor, err := qmp.Dial(t.Context(), h.path("run", "vm", "web", "qmp.sock"))
+	must(t, err)
+	must(t, errors.Join(monitor.Execute(t.Context(), "stop", nil, nil), monitor.Close()))
+
+	for _, verb := range []string{"start", "stop"} {
+		if r := h.run(1, verb); !strings.Contains(r.stderr, "the machine is paused (resume it, or power it off)") {
+			t.Errorf("%s: %s", verb, r.stderr)
+		}
+		if state := h.state("web"); state != "paused" {
+			t.Errorf("after %s it is %s", verb, state)
+		}
+	}
+	h.run(0, "stop", "--kill")
+	if state := h.state("web"); state != "off" {
+		t.Errorf("it is %s", state)
 	}
 }
 

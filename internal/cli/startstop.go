@@ -29,7 +29,8 @@ func (a *app) stopCmd() *cobra.Command {
 		Use:   "stop [VM…]",
 		Short: "Shut VMs down in order",
 		Long: `Ask the guests, all or those that are named, to power off, and wait for
-shutdown_timeout. With --kill the power of those that still run is taken away.`,
+shutdown_timeout. With --kill the power of those that still run, or are paused and
+hear nothing, is taken away, and memory of theirs that libvirt has saved is given up.`,
 		RunE: func(c *cobra.Command, names []string) error {
 			return a.eachVM(c.Context(), "stop", names, func(ctx context.Context, h *host, v round.VM) error {
 				return a.stopVM(ctx, v, kill)
@@ -89,7 +90,7 @@ func (a *app) startVM(ctx context.Context, h *host, v round.VM) error {
 
 func (a *app) stopVM(ctx context.Context, v round.VM, kill bool) error {
 	err := v.Machine.Shutdown(ctx, v.ShutdownTimeout)
-	if kill && errors.Is(err, vm.ErrShutdownTimeout) {
+	if kill && (errors.Is(err, vm.ErrShutdownTimeout) || errors.Is(err, vm.ErrPaused)) {
 		err = v.Machine.Kill(ctx)
 	}
 	if err == nil {
