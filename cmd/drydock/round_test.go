@@ -318,6 +318,10 @@ func TestBadInput(t *testing.T) {
 		if !strings.Contains(r.stderr, "no VM was touched") || !strings.Contains(r.stderr, "password_file") {
 			t.Errorf("stderr %q", r.stderr)
 		}
+		r = h.run(1, "plan", "web")
+		if !strings.Contains(r.stderr, "a round would not begin") || !strings.Contains(r.stderr, "password_file") || !strings.Contains(r.stdout, "backup") {
+			t.Errorf("plan: %q, %q", r.stdout, r.stderr)
+		}
 		after, err := g.Boots(t.Context())
 		must(t, err)
 		if len(after) != len(before) {

@@ -190,14 +190,7 @@ func (a *app) doctorVMs(ctx context.Context) []finding {
 
 // doctorRepository says whether a repository can be reached, and opened with its key.
 func (h *host) doctorRepository(ctx context.Context, f finding, c config.Repository) finding {
-	be, err := h.backend(c)
-	there := false
-	if err == nil {
-		there, err = h.repositoryExists(ctx, c, be)
-	}
-	if err == nil && there {
-		_, err = h.openUnindexed(ctx, c, be)
-	}
+	there, err := h.repositoryOpens(ctx, c)
 	switch {
 	case err != nil:
 		f.Detail = err.Error()

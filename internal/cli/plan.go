@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,7 +15,8 @@ func (a *app) planCmd() *cobra.Command {
 		Short: "Show what a round would do, and why",
 		Long: `Show what a round would do now, and why, and change nothing. It is the very plan
 that drydock run carries out, but for images that the round itself harvests. What is
-due of proofs and prunes stands at its end.`,
+due of proofs and prunes stands at its end. A repository that cannot be opened, for
+which a round does not begin, is an error behind the plan.`,
 		RunE: func(c *cobra.Command, names []string) error { return a.plan(c.Context(), names) },
 	}
 }
@@ -32,8 +35,12 @@ func (a *app) plan(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
+	_, broken := h.repositoryOpens(ctx, h.config.Repository)
+	if broken != nil {
+		broken = fmt.Errorf("a round would not begin, and touch no VM: %w", broken)
+	}
 	if a.json {
-		return a.printJSON(p)
+		return errors.Join(a.printJSON(p), broken)
 	}
 	for _, v := range p.VMs {
 		a.printf("%s (%s)\n", v.VM, v.Found)
@@ -61,5 +68,5 @@ func (a *app) plan(ctx context.Context, names []string) error {
 			a.printf("then restic prune of %s: %s\n", c.Place, c.Prune.Reason)
 		}
 	}
-	return nil
+	return broken
 }

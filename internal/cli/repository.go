@@ -204,6 +204,19 @@ func (h *host) repositoryExists(ctx context.Context, c config.Repository, be bac
 		last.Local().Format(time.DateTime), c.Path, c.PasswordFile))
 }
 
+// repositoryOpens reports whether there is a repository, and opens it with its key if so.
+func (h *host) repositoryOpens(ctx context.Context, c config.Repository) (there bool, err error) {
+	be, err := h.backend(c)
+	if err != nil {
+		return false, err
+	}
+	if there, err = h.repositoryExists(ctx, c, be); err != nil || !there {
+		return there, err
+	}
+	_, err = h.openUnindexed(ctx, c, be)
+	return true, err
+}
+
 // repositoryError says where the repository is, unless the error does.
 func repositoryError(c config.Repository, err error) error {
 	var placed *backend.Error
