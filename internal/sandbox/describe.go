@@ -110,9 +110,12 @@ func (c *nodeCache) large(ino uint64) bool {
 
 // addPages adds the pages of an answer that had length bytes.
 func (c *nodeCache) addPages(pages []wire.DirPage, length int) {
+	if len(pages) == 0 {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	count := 0
+	count := len(pages) // an empty one takes memory, too
 	for _, p := range pages {
 		count += len(p.Entries)
 		for i := range p.Entries {
@@ -129,6 +132,10 @@ func (c *nodeCache) addNames(l *nameListing, p *wire.DirPage) {
 	if l.dropped {
 		return
 	}
+	l.complete = p.Last
+	if len(p.Entries) == 0 {
+		return // a disk may have any number of large directories without a file
+	}
 	if len(l.files) == 0 {
 		c.listings = append(c.listings, l)
 	}
@@ -138,7 +145,6 @@ func (c *nodeCache) addNames(l *nameListing, p *wire.DirPage) {
 		l.ordering.add()
 		l.files, l.names = append(l.files, namedFile{ino: e.Ino}), append(l.names, e.Name)
 	}
-	l.complete = p.Last
 	c.named += len(p.Entries)
 	for c.named > maxNamed && len(c.listings) > 1 {
 		old := c.listings[0]

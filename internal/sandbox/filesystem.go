@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/sandbox/wire"
@@ -172,6 +173,7 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 	} else if next, err = fs.client.send(wire.OpReadDir, req); err != nil {
 		return err
 	}
+	defer fs.small.end(&list.files)
 	for next != nil {
 		k := next
 		<-k.done
@@ -197,7 +199,7 @@ func (fs *filesystem) ReadDir(ino uint64, yield func(disk.DirEntry) error) error
 		told := pages
 		if named {
 			fs.nodes.addNames(names, &pages[0])
-			told = pages[1:]
+			told = slices.Clone(pages[1:]) // a part of pages would keep the names
 		}
 		fs.nodes.addPages(told, len(k.body))
 		fs.note(list, &pages[0])

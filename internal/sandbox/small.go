@@ -161,6 +161,17 @@ func (s *smallReader) complete(l *listing) {
 	s.keep(l)
 }
 
+// end says that no more is told of a listing. One of a directory that was not read to its
+// end is kept like any other: in the order of the disk alone.
+func (s *smallReader) end(l *listing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.names != nil {
+		l.names = nil
+		s.keep(l)
+	}
+}
+
 // keep makes room for a listing. One of a directory that was listed again counts as well.
 func (s *smallReader) keep(l *listing) {
 	if len(l.files) == 0 {

@@ -178,6 +178,10 @@ func TestReadAfterDeath(t *testing.T) {
 func TestKnownIsBounded(t *testing.T) {
 	fs := newFilesystem(&Reader{}, 0, disk.FilesystemInfo{})
 	for i := range 300_000 {
+		// One with a large size and no file.
+		names := &wire.DirPage{Ino: uint64(i), Last: true}
+		fs.nodes.addNames(new(nameListing), names)
+		fs.nodes.addPages([]wire.DirPage{*names}, 17)
 		d := newDirectory(uint64(i))
 		page := wire.DirPage{Ino: d.dirs.ino, Last: true}
 		if i%3 == 0 { // one that is listed again
@@ -192,10 +196,42 @@ func TestKnownIsBounded(t *testing.T) {
 	if n := len(fs.small.listings); n > maxListed {
 		t.Errorf("%d listings of files are kept", n)
 	}
+	if n := len(fs.nodes.listings); n > maxNamed {
+		t.Errorf("%d listings of names are kept", n)
+	}
+	if n := len(fs.nodes.answers); n > maxNodeBytes/entrySize {
+		t.Errorf("%d answers are kept", n)
+	}
 	if n := len(fs.dirs.listings); n > maxDirs {
 		t.Errorf("%d listings of directories are kept", n)
 	}
 	if n := len(fs.dirs.ahead); n > maxAhead/entrySize || n < len(fs.dirs.waiting) {
 		t.Errorf("%d of %d directories are kept ahead", n, len(fs.dirs.waiting))
+	}
+}
+
+// What is known of the files of a directory that was not read to its end counts as well:
+// otherwise it would stay for good.
+func TestListedInPart(t *testing.T) {
+	tree := t.TempDir()
+	for i := range 3000 {
+		if err := os.WriteFile(filepath.Join(tree, fmt.Sprintf("file %04d", i)), bytes.Repeat([]byte("content"), 20), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw, image := filepath.Join(t.TempDir(), "raw"), filepath.Join(t.TempDir(), "image")
+	run(t, "mke2fs", "-q", "-t", "ext4", "-N", "8000", "-d", tree, raw, "64M")
+	run(t, "qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, image)
+	opened, err := start(t, image, DiskSpec{Format: Qcow2}).Filesystem(t.Context(), "image")
+	if err != nil {
+		t.Fatal(err)
+	}
+	enough := errors.New("enough")
+	if err := opened.ReadDir(opened.Info().Root, func(disk.DirEntry) error { return enough }); !errors.Is(err, enough) {
+		t.Fatal(err)
+	}
+	s := &opened.(*filesystem).small
+	if len(s.files) == 0 || len(s.files) > 2000 || s.listed != len(s.files) || s.listings[0].names != nil {
+		t.Errorf("%d files are known, %d of them count", len(s.files), s.listed)
 	}
 }
