@@ -75,7 +75,6 @@ func (c *checker) need(b repository.Blob) {
 // is noted.
 func (c *checker) folder(ctx context.Context, id repository.ID) (subtrees []repository.ID, err error) {
 	b := repository.Blob{Type: repository.TreeBlob, ID: id}
-	c.need(b)
 	size, _ := c.repo.BlobSize(b.Type, id) // 0 where there is none
 	size = min(size, maxTrees)
 	if err := c.trees.Acquire(ctx, size); err != nil {
@@ -86,6 +85,7 @@ func (c *checker) folder(ctx context.Context, id repository.ID) (subtrees []repo
 	if err != nil && c.opts.Repair && repository.IsDamage(err) {
 		tree, err = c.mendTree(ctx, id)
 	}
+	c.need(b) // wherever it is now
 	if err == nil {
 		file := fileCheck{checker: c}
 		err = tree.WalkPieces(func(id repository.ID) error {
