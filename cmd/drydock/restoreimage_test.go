@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/drydock-vm/drydock/internal/restore/treetest"
 	"github.com/drydock-vm/drydock/internal/testguest"
@@ -158,7 +157,7 @@ func TestKilledMachineRestore(t *testing.T) {
 	})
 	must(t, c.Process.Kill())
 	_ = c.Wait() // it was killed
-	within(t, 10*time.Second, "the machine ends", func() bool {
+	within(t, patience, "the machine ends", func() bool {
 		_, err := os.Stat(fmt.Sprintf("/proc/%d/cmdline", machine))
 		return err != nil
 	})
