@@ -148,12 +148,13 @@ func TestWithoutInodeTree(t *testing.T) {
 // TestDamagedInodeTree4: in version 4 only the tree says whether what lies somewhere is an
 // inode.
 func TestDamagedInodeTree4(t *testing.T) {
-	s := newFieldSeed(t, "v4-1k")
-	for name, change := range map[string]func(){
-		"inode tree of group 0":   func() { s.raw[s.with("IABT", 0)[0]]++ },
-		"inode header of group 0": func() { s.raw[2*512]++ },
+	original := newFieldSeed(t, "v4-1k")
+	for name, at := range map[string]int{
+		"inode tree of group 0":   original.with("IABT", 0)[0],
+		"inode header of group 0": 2 * 512,
 	} {
-		change()
+		s := original.clone(t)
+		s.raw[at]++
 		_, err := xfs.Open(disktest.Mem(s.raw), xfs.Options{})
 		var detail *disk.Error
 		if !errors.Is(err, disk.ErrCorrupt) || !errors.As(err, &detail) || detail.Structure != name || detail.Offset < 0 || detail.Hint == "" {
