@@ -250,6 +250,7 @@ vms: {web: {driver: qemu, command: [qemu-system-x86_64, -accel, tcg, -nodefaults
 	monitor, err := qmp.Dial(t.Context(), h.path("run", "vm", "web", "qmp.sock"))
 	must(t, err)
 	must(t, errors.Join(monitor.Execute(t.Context(), "stop", nil, nil), monitor.Close()))
+	within(t, patience, "it is seen that it is paused", func() bool { return h.state("web") == "paused" }) // not while another has the monitor
 
 	for _, verb := range []string{"start", "stop"} {
 		if r := h.run(1, verb); !strings.Contains(r.stderr, "the machine is paused (resume it, or power it off)") {

@@ -35,8 +35,8 @@ import (
 	"github.com/drydock-vm/drydock/internal/testprocess"
 )
 
-// bootTimeout is how long the boot may take before the test fails.
-const bootTimeout = time.Minute
+// bootTimeout is how long the boot may take, on a machine that is busy, before the test fails.
+const bootTimeout = 5 * time.Minute
 
 // Options say what the container is given.
 type Options struct {

@@ -68,8 +68,9 @@ func open(t *testing.T, o qemu.Options) *qemu.Machine {
 	return m
 }
 
+// deadline ends what hangs; a guest on a busy machine takes minutes.
 func deadline(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
