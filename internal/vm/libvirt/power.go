@@ -130,6 +130,10 @@ func (m *Machine) Shutdown(ctx context.Context, timeout time.Duration) error {
 		case err != nil || !state.UsesDisks():
 			return err
 		case state == vm.Paused:
+			if left, err := d.left(ctx); err == nil && left {
+				// Resumed by hand its reads fail, and do not wait.
+				return vm.WithHint(fmt.Errorf("%w: a drydock has started it from a backup, and died", vm.ErrPaused), "drydock start-from-backup goes on, or power it off")
+			}
 			return d.paused()
 		}
 		if err := d.staysOff(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/internal/nbd"
@@ -106,12 +107,17 @@ func (h *host) left(t *testing.T) {
 	}
 	h.Virsh("suspend", "left")
 	vmtest.WantError(t, m.Start(t.Context()), vm.ErrPaused, "virsh resume")
+	vmtest.WantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrPaused, "virsh resume")
 	h.Virsh("destroy", "left")
 	h.Virsh("start", "left", "--paused")
 	stop()
 	vmtest.WantError(t, m.Start(t.Context()), nil, "drydock start-from-backup")
 	vmtest.WantState(t, m, vm.Paused)
-	h.Virsh("destroy", "left")
+	vmtest.WantError(t, m.Shutdown(t.Context(), time.Second), vm.ErrPaused, "drydock start-from-backup")
+	if err := m.Kill(t.Context()); err != nil {
+		t.Error(err)
+	}
+	vmtest.WantState(t, m, vm.Off)
 }
 
 // A volume of a pool that is a folder is the file in it, also when the pool has not seen
