@@ -70,7 +70,7 @@ func (p *proofs) report(r *verify.Report) *round.ProofReport {
 	out := &round.ProofReport{
 		Mode: string(r.Mode), Duration: r.Duration, Backups: len(r.Backups), BytesRead: r.BytesRead,
 		Damage: lines[:min(len(lines), maxRoundDamage)], DamageTotal: len(lines),
-		Mended: len(r.Repaired) + len(r.Replaced) + len(r.Reindexed) + len(p.replaced),
+		Mended:  len(r.Repaired) + len(r.Replaced) + len(r.Reindexed) + len(p.replaced),
 		Indexed: len(r.Indexed),
 	}
 	for _, b := range r.Backups {
