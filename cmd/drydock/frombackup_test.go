@@ -94,6 +94,13 @@ vms:
 			t.Errorf("%q is not in %s", want, r.stderr)
 		}
 	}
+	// Without the record nobody knows on which backup it lies.
+	folder := h.path("state", "from-backup", "web")
+	must(t, os.Rename(folder, folder+".away"))
+	if r := h.run(1, "start-from-backup", "web"); !strings.Contains(r.stderr, "disk data at "+disk+" is being filled in from a backup, and "+folder+" is gone") {
+		t.Errorf("%s", r.stderr)
+	}
+	must(t, os.Rename(folder+".away", folder))
 	stays.Store(true)
 	h.run(0, "start-from-backup", "web")
 	h.run(0, "stop", "--kill")

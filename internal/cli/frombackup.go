@@ -210,6 +210,9 @@ func (f *filling) prepare(ctx context.Context) error {
 		if f.record, err = f.plan(ctx); err != nil {
 			return err
 		}
+		if err := f.unknown(); err != nil {
+			return err
+		}
 		for _, d := range f.record.Disks { // of another backup, by a process that was killed
 			if err := os.Remove(f.skeleton(d.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
@@ -243,6 +246,22 @@ func (f *filling) prepare(ctx context.Context) error {
 		f.disks = append(f.disks, fill.Disk{Name: d.Name, Path: d.Path, Kept: d.Kept, Content: content, Owner: owner})
 	}
 	return f.h.writeFromBackup(f.record)
+}
+
+// unknown refuses a disk that lies on a backup already of which there is no record: with
+// the content of another one, what the guest wrote would make no sense.
+func (f *filling) unknown() error {
+	for _, d := range f.record.Disks {
+		waits, err := f.files.Waits(fill.Disk{Name: d.Name, Path: d.Path})
+		if err != nil {
+			return fmt.Errorf("disk %s: %w", d.Name, err)
+		}
+		if waits {
+			return fmt.Errorf("disk %s at %s is being filled in from a backup, and %s is gone, which says from which: put that folder back from a copy of %s; or give up what the guest has written since: put %[2]s.before-… in its place, or remove it, and start again",
+				d.Name, d.Path, f.h.fromFolder(f.v.Name), f.h.config.State)
+		}
+	}
+	return nil
 }
 
 // begun reports whether the guest was given what is served of a disk, and needs it still.
