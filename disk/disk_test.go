@@ -10,7 +10,6 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/ext4"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
-	"github.com/drydock-vm/drydock/disk/raw"
 )
 
 // TestFlags: each set of flags has names, sorted, that tell which they are.
@@ -72,16 +71,7 @@ func TestError(t *testing.T) {
 
 // TestLookup looks for paths in a filesystem.
 func TestLookup(t *testing.T) {
-	f := disktest.Unpack("ext4/testdata/plain.img.gz")
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	image, err := raw.Open(f, info.Size())
-	if err != nil {
-		t.Fatal(err)
-	}
+	image := disktest.Unpack("ext4/testdata/plain.img.gz")
 	fs, err := ext4.Open(image, ext4.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -7,21 +7,11 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
-	"github.com/drydock-vm/drydock/disk/raw"
 )
 
-// The whole way: from a file, through its partitions, to what is in a filesystem.
+// The whole way: from a disk, through its partitions, to what is in a filesystem.
 func Example() {
-	f := disktest.Unpack("layout/testdata/gpt.img.gz") // an image that the caller has opened
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		log.Fatal(err)
-	}
-	image, err := raw.Open(f, info.Size())
-	if err != nil {
-		log.Fatal(err)
-	}
+	image := disktest.Unpack("layout/testdata/gpt.img.gz") // or a file, by package raw or qcow2
 	l, err := layout.Read([]layout.Disk{{Name: "web", Content: image}})
 	if err != nil {
 		log.Fatal(err)

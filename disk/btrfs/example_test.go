@@ -7,21 +7,11 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/btrfs"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
-	"github.com/drydock-vm/drydock/disk/raw"
 )
 
 // One Filesystem shows all subvolumes, each where its parent keeps it.
 func Example() {
-	f := disktest.Unpack("testdata/mixed.img.gz") // an image that the caller has opened
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		log.Fatal(err)
-	}
-	image, err := raw.Open(f, info.Size())
-	if err != nil {
-		log.Fatal(err)
-	}
+	image := disktest.Unpack("testdata/mixed.img.gz") // or a file, by package raw or qcow2
 	fs, err := btrfs.Open([]disk.Sparse{image}, btrfs.Options{})
 	if err != nil {
 		log.Fatal(err)

@@ -7,22 +7,12 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/ext4"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
-	"github.com/drydock-vm/drydock/disk/raw"
 )
 
 // The guest was not shut down: what it has synced is in the journal, which is replayed
 // in memory.
 func Example() {
-	f := disktest.Unpack("testdata/journal-plain.img.gz") // an image that the caller has opened
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		log.Fatal(err)
-	}
-	image, err := raw.Open(f, info.Size())
-	if err != nil {
-		log.Fatal(err)
-	}
+	image := disktest.Unpack("testdata/journal-plain.img.gz") // or a file, by package raw or qcow2
 	fs, err := ext4.Open(image, ext4.Options{})
 	if err != nil {
 		log.Fatal(err)

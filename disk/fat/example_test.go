@@ -7,21 +7,11 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/fat"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
-	"github.com/drydock-vm/drydock/disk/raw"
 )
 
 // What is in the folders of a FAT.
 func Example() {
-	f := disktest.Unpack("testdata/fat32.img.gz") // an image that the caller has opened
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		log.Fatal(err)
-	}
-	image, err := raw.Open(f, info.Size())
-	if err != nil {
-		log.Fatal(err)
-	}
+	image := disktest.Unpack("testdata/fat32.img.gz") // or a file, by package raw or qcow2
 	fs, err := fat.Open(image, fat.Options{})
 	if err != nil {
 		log.Fatal(err)

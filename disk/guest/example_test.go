@@ -8,21 +8,11 @@ import (
 	"github.com/drydock-vm/drydock/disk/guest"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
-	"github.com/drydock-vm/drydock/disk/raw"
 )
 
 // The tree that a guest sees, of all its filesystems.
 func Example() {
-	f := disktest.Unpack("testdata/stack.img.gz") // an image that the caller has opened
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		log.Fatal(err)
-	}
-	image, err := raw.Open(f, info.Size())
-	if err != nil {
-		log.Fatal(err)
-	}
+	image := disktest.Unpack("testdata/stack.img.gz") // or a file, by package raw or qcow2
 	l, err := layout.Read([]layout.Disk{{Name: "vda", Content: image}})
 	if err != nil {
 		log.Fatal(err)

@@ -7,21 +7,11 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/iso9660"
-	"github.com/drydock-vm/drydock/disk/raw"
 )
 
 // An image that keeps modes, owners and symlinks by Rock Ridge.
 func Example() {
-	f := disktest.Unpack("testdata/rockridge.img.gz") // an image that the caller has opened
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		log.Fatal(err)
-	}
-	image, err := raw.Open(f, info.Size())
-	if err != nil {
-		log.Fatal(err)
-	}
+	image := disktest.Unpack("testdata/rockridge.img.gz") // or a file, by package raw or qcow2
 	fs, err := iso9660.Open(image, iso9660.Options{})
 	if err != nil {
 		log.Fatal(err)

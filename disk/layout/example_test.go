@@ -6,21 +6,11 @@ import (
 
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/layout"
-	"github.com/drydock-vm/drydock/disk/raw"
 )
 
 // What is on a disk, layer by layer.
 func Example() {
-	f := disktest.Unpack("testdata/lvm.img.gz") // an image that the caller has opened
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		log.Fatal(err)
-	}
-	image, err := raw.Open(f, info.Size())
-	if err != nil {
-		log.Fatal(err)
-	}
+	image := disktest.Unpack("testdata/lvm.img.gz") // or a file, by package raw or qcow2
 	l, err := layout.Read([]layout.Disk{{Name: "vda", Content: image}})
 	if err != nil {
 		log.Fatal(err)
@@ -36,16 +26,7 @@ func Example() {
 
 // What a copy of a disk need not have.
 func ExampleLayout_Unused() {
-	f := disktest.Unpack("testdata/gpt.img.gz") // an image that the caller has opened
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		log.Fatal(err)
-	}
-	image, err := raw.Open(f, info.Size())
-	if err != nil {
-		log.Fatal(err)
-	}
+	image := disktest.Unpack("testdata/gpt.img.gz") // or a file, by package raw or qcow2
 	l, err := layout.Read([]layout.Disk{{Name: "vda", Content: image}})
 	if err != nil {
 		log.Fatal(err)

@@ -7,21 +7,11 @@ import (
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/lvm"
-	"github.com/drydock-vm/drydock/disk/raw"
 )
 
 // The volumes of a group, which lies on a partition.
 func Example() {
-	f := disktest.Unpack("../layout/testdata/lvm.img.gz") // an image that the caller has opened
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		log.Fatal(err)
-	}
-	image, err := raw.Open(f, info.Size())
-	if err != nil {
-		log.Fatal(err)
-	}
+	image := disktest.Unpack("../layout/testdata/lvm.img.gz") // or a file, by package raw or qcow2
 	pv, err := lvm.Identify(image)
 	if err != nil {
 		log.Fatal(err)

@@ -6,21 +6,11 @@ import (
 
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
 	"github.com/drydock-vm/drydock/disk/partition"
-	"github.com/drydock-vm/drydock/disk/raw"
 )
 
 // The table of a disk, and what one of its partitions starts with.
 func Example() {
-	f := disktest.Unpack("../layout/testdata/mbr.img.gz") // an image that the caller has opened
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		log.Fatal(err)
-	}
-	image, err := raw.Open(f, info.Size())
-	if err != nil {
-		log.Fatal(err)
-	}
+	image := disktest.Unpack("../layout/testdata/mbr.img.gz") // or a file, by package raw or qcow2
 	table, err := partition.Read(image, 0)
 	if err != nil {
 		log.Fatal(err)

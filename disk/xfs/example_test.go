@@ -6,23 +6,13 @@ import (
 
 	"github.com/drydock-vm/drydock/disk"
 	"github.com/drydock-vm/drydock/disk/internal/disktest"
-	"github.com/drydock-vm/drydock/disk/raw"
 	"github.com/drydock-vm/drydock/disk/xfs"
 )
 
 // The extents of a file are known without reading it: where it has holes, and what was
 // allocated for it and never written.
 func Example() {
-	f := disktest.Unpack("testdata/v5-dirty.img.gz") // an image that the caller has opened
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		log.Fatal(err)
-	}
-	image, err := raw.Open(f, info.Size())
-	if err != nil {
-		log.Fatal(err)
-	}
+	image := disktest.Unpack("testdata/v5-dirty.img.gz") // or a file, by package raw or qcow2
 	fs, err := xfs.Open(image, xfs.Options{})
 	if err != nil {
 		log.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
+	"log"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,44 +13,35 @@ import (
 // LoadSeed reads the image that [SaveSeed] put into testdata under a name.
 func LoadSeed(t testing.TB, name string) Image {
 	t.Helper()
-	data, err := unpack(seedPath(name))
+	m, err := unpack(seedPath(name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Image{ReaderAt: bytes.NewReader(data), Length: int64(len(data))}
+	return m
 }
 
-func unpack(path string) ([]byte, error) {
+func unpack(path string) (Image, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return Image{}, err
 	}
 	defer f.Close()
 	z, err := gzip.NewReader(f)
 	if err != nil {
-		return nil, err
+		return Image{}, err
 	}
-	return io.ReadAll(z)
+	data, err := io.ReadAll(z)
+	return Image{ReaderAt: bytes.NewReader(data), Length: int64(len(data))}, err
 }
 
-// Unpack is for examples, which have no [testing.TB]: it writes the image in a file
-// that [SaveSeed] made to one that is gone once it is closed.
-func Unpack(path string) *os.File {
-	data, err := unpack(path)
+// Unpack is for examples, which have no [testing.TB]: it reads the image in a file that
+// [SaveSeed] made.
+func Unpack(path string) Image {
+	m, err := unpack(path)
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
-	f, err := os.CreateTemp("", "example")
-	if err == nil {
-		err = os.Remove(f.Name())
-	}
-	if err == nil {
-		_, err = f.Write(data)
-	}
-	if err != nil {
-		panic(err)
-	}
-	return f
+	return m
 }
 
 // SaveSeed keeps an image in testdata, compressed.
