@@ -11,6 +11,7 @@ package disk
 
 import (
 	"io"
+	"math"
 	"slices"
 )
 
@@ -213,6 +214,10 @@ const (
 
 // Type returns the type bits of Mode.
 func (n *Inode) Type() uint32 { return n.Mode & ModeType }
+
+// AddSizes adds sizes of files, in bytes, of which none is below zero. A guest can make
+// several of 8 EiB: a sum ends at the largest number.
+func AddSizes(a, b int64) int64 { return min(a, math.MaxInt64-b) + b }
 
 // InodeFlags are the attributes that chattr(1) sets, as far as a backup cares, and
 // what a directory is beyond that.

@@ -3,6 +3,7 @@ package disk_test
 import (
 	"errors"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -65,6 +66,15 @@ func TestError(t *testing.T) {
 		change(&e)
 		if e.Error() != text || !errors.Is(&e, e.Err) {
 			t.Errorf("%q, want %q", e.Error(), text)
+		}
+	}
+}
+
+// TestAddSizes: a sum of sizes is never below zero.
+func TestAddSizes(t *testing.T) {
+	for _, c := range [][3]int64{{0, 0, 0}, {1, 2, 3}, {math.MaxInt64 - 2, 2, math.MaxInt64}, {math.MaxInt64 - 1, 2, math.MaxInt64}, {math.MaxInt64, math.MaxInt64, math.MaxInt64}} {
+		if got := disk.AddSizes(c[0], c[1]); got != c[2] {
+			t.Errorf("%d and %d make %d, want %d", c[0], c[1], got, c[2])
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"math"
 	"slices"
 	"sync"
 	"time"
@@ -83,7 +82,7 @@ func (r *Report) leaveOut(diskName, rule string, inode *disk.Inode) {
 		l.Dirs++
 		return
 	case disk.ModeRegular:
-		l.Bytes = min(l.Bytes, math.MaxInt64-inode.Size) + inode.Size // a guest can make several of 8 EiB
+		l.Bytes = disk.AddSizes(l.Bytes, inode.Size)
 	}
 	l.Files++
 }

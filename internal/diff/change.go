@@ -2,7 +2,6 @@ package diff
 
 import (
 	"bytes"
-	"math"
 	"slices"
 	"strings"
 
@@ -77,17 +76,13 @@ func (c *Count) add(n *disk.Inode) {
 	switch n.Type() {
 	case disk.ModeRegular:
 		c.Files++
-		c.Bytes = sum(c.Bytes, n.Size)
+		c.Bytes = disk.AddSizes(c.Bytes, n.Size)
 	case disk.ModeDir:
 		c.Dirs++
 	default:
 		c.Others++
 	}
 }
-
-// sum is of sizes, of which a guest can make several of 8 EiB: it ends at the largest
-// number.
-func sum(a, b int64) int64 { return min(a, math.MaxInt64-b) + b }
 
 // Summary counts the changes. Bytes of Changed are the sizes afterwards; Content are
 // the regular files among them with other content.
@@ -111,7 +106,7 @@ func (s *Summary) Add(o *Summary) {
 		p[0].Files += p[1].Files
 		p[0].Dirs += p[1].Dirs
 		p[0].Others += p[1].Others
-		p[0].Bytes = sum(p[0].Bytes, p[1].Bytes)
+		p[0].Bytes = disk.AddSizes(p[0].Bytes, p[1].Bytes)
 	}
 	s.Damaged += o.Damaged
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"github.com/drydock-vm/drydock/disk"
@@ -196,7 +195,7 @@ func (a *archiver) count(name string, kind byte, inode disk.Inode) {
 	switch kind {
 	case tar.TypeReg:
 		a.report.Files++
-		a.report.Bytes = min(a.report.Bytes, math.MaxInt64-inode.Size) + inode.Size // a guest can make several of 8 EiB
+		a.report.Bytes = disk.AddSizes(a.report.Bytes, inode.Size)
 	case tar.TypeDir:
 		a.report.Dirs++
 		return
