@@ -168,7 +168,7 @@ func killedTrial(t *testing.T, h *host) {
 	c := h.command(t.Context(), "verify", "--mode", "boot")
 	must(t, c.Start())
 	// Not when QEMU has begun: it ends if it cannot open its disks any more.
-	within(t, patience, "the guest says something", func() bool { return said() > before })
+	within(t, "the guest says something", func() bool { return said() > before })
 	text, err := os.ReadFile(h.path("run", "boot", "web", "pid"))
 	must(t, err)
 	pid := strings.TrimSpace(string(text))
@@ -202,7 +202,7 @@ func TestStartFromBackup(t *testing.T) {
 			must(t, os.WriteFile(g.DataPath, old, 0o640))
 			c := h.command(t.Context(), "start-from-backup", "web")
 			must(t, c.Start())
-			within(t, patience, "the guest runs", func() bool { return h.state("web") == "running" })
+			within(t, "the guest runs", func() bool { return h.state("web") == "running" })
 			must(t, c.Process.Kill())
 			_ = c.Wait() // killed
 			if out := h.run(0, "status"); !strings.Contains(out.stdout, "running, being filled in from ") {
@@ -329,7 +329,7 @@ func TestBootXFSAndBtrfs(t *testing.T) {
 			noTrial(t, h)
 			c := h.command(t.Context(), "start-from-backup", "web")
 			must(t, c.Start())
-			within(t, patience, "the guest runs", func() bool { return h.state("web") == "running" })
+			within(t, "the guest runs", func() bool { return h.state("web") == "running" })
 			must(t, c.Process.Kill())
 			_ = c.Wait() // killed
 			out := h.run(0, "start-from-backup", "web")

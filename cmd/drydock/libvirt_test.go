@@ -148,7 +148,7 @@ func TestLibvirtFromBackup(t *testing.T) {
 	nodes := func() string {
 		return l.Virsh("qemu-monitor-command", "web", `{"execute": "query-named-block-nodes"}`)
 	}
-	within(t, patience, "the domain runs", func() bool { return l.Virsh("domstate", "web") == "running" })
+	within(t, "the domain runs", func() bool { return l.Virsh("domstate", "web") == "running" })
 	if !strings.Contains(nodes(), `"drydock-`) {
 		t.Error("QEMU does not wait")
 	}

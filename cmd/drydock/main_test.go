@@ -226,12 +226,12 @@ func healthy(t *testing.T, g *testguest.Guest) string {
 	return version
 }
 
-// within waits until something is done, and fails the test if it takes longer than limit.
-func within(t *testing.T, limit time.Duration, what string, done func() bool) {
+// within waits until something is done, and fails the test if patience ends before.
+func within(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !done(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", limit, what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }

@@ -143,7 +143,7 @@ func TestKilledMachineRestore(t *testing.T) {
 	c := h.command(t.Context(), args...)
 	must(t, c.Start())
 	machine := 0
-	within(t, patience, "a machine is started", func() bool {
+	within(t, "a machine is started", func() bool {
 		for _, pid := range children(c.Process.Pid) {
 			if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); strings.HasPrefix(string(name), "qemu") {
 				machine = pid
@@ -151,13 +151,13 @@ func TestKilledMachineRestore(t *testing.T) {
 		}
 		return machine != 0
 	})
-	within(t, patience, "it writes content", func() bool {
+	within(t, "it writes content", func() bool {
 		st, err := os.Stat(filepath.Join(dir, ".new.raw.drydock-partial"))
 		return err == nil && st.Sys().(*syscall.Stat_t).Blocks > 16<<20/512
 	})
 	must(t, c.Process.Kill())
 	_ = c.Wait() // it was killed
-	within(t, patience, "the machine ends", func() bool {
+	within(t, "the machine ends", func() bool {
 		_, err := os.Stat(fmt.Sprintf("/proc/%d/cmdline", machine))
 		return err != nil
 	})

@@ -209,7 +209,7 @@ func TestDeafGuest(t *testing.T) {
 
 	c := h.command(t.Context(), "run")
 	must(t, c.Start())
-	within(t, patience, "the round begins", func() bool {
+	within(t, "the round begins", func() bool {
 		holder, err := os.ReadFile(h.path("state", "lock"))
 		return err == nil && strings.HasPrefix(string(holder), "drydock run,")
 	})
@@ -250,7 +250,7 @@ vms: {web: {driver: qemu, command: [qemu-system-x86_64, -accel, tcg, -nodefaults
 	monitor, err := qmp.Dial(t.Context(), h.path("run", "vm", "web", "qmp.sock"))
 	must(t, err)
 	must(t, errors.Join(monitor.Execute(t.Context(), "stop", nil, nil), monitor.Close()))
-	within(t, patience, "it is seen that it is paused", func() bool { return h.state("web") == "paused" }) // not while another has the monitor
+	within(t, "it is seen that it is paused", func() bool { return h.state("web") == "paused" }) // not while another has the monitor
 
 	for _, verb := range []string{"start", "stop"} {
 		if r := h.run(1, verb); !strings.Contains(r.stderr, "the machine is paused (resume it, or power it off)") {
@@ -295,7 +295,7 @@ func TestBadInput(t *testing.T) {
 			"file="+gone.DataPath+",format=qcow2,if=virtio", "-qmp", "unix:"+socket+",server=on,wait=off")
 		must(t, c.Start())
 		defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
-		within(t, patience, "QEMU answers, and has the disk", func() bool {
+		within(t, "QEMU answers, and has the disk", func() bool {
 			_, err := qmp.State(t.Context(), socket)
 			return err == nil
 		})
