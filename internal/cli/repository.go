@@ -179,7 +179,10 @@ func (h *host) openSeen(ctx context.Context, c config.Repository, be backend.Bac
 	if err != nil {
 		return nil, err
 	}
-	return repo, h.db.ChoreDone(ctx, seen(c), h.app.now())
+	if err := h.db.ChoreDone(ctx, seen(c), h.app.now()); err != nil {
+		return nil, err
+	}
+	return repo, nil
 }
 
 // seen is when a repository was there last, for [state.DB.LastChore].
